@@ -1,0 +1,37 @@
+# Every target does all its own set-up. Needs Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Debian's python3 may lack ensurepip; --without-pip plus uv would need a download, so say it early.
+STAMP := $(VENV)/.installed-contlearn
+
+.PHONY: demo test test-quick check bench clean
+
+$(STAMP): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "contlearn needs Python 3.11 or newer; name one with make PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "uv>=0.5"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable ".[all]" --group test
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/contlearn demo
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-quick: $(STAMP)
+	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+
+test: check
+	$(BIN)/pytest -n 2 -m "not gpu"
+
+# The benchmarks behind tests/benchmarks/RESULTS.md; hours in all, each can be run alone.
+bench: $(STAMP)
+	$(BIN)/python -m tests.benchmarks --list
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,164 @@
+"""Cycles: one row each, one transaction for each change of state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, cast
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from contlearn.catalog.schema import cycles
+from contlearn.types import CycleState
+
+__all__ = [
+    "ENDED",
+    "CycleRow",
+    "change_cycle",
+    "create_cycle",
+    "get_cycle",
+    "last_cycle",
+    "list_cycles",
+    "unfinished_cycle",
+    "waiting_cycle",
+]
+
+ENDED: Final = ("promoted", "refused", "not-promoted", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleRow:
+    """A cycle as the catalog knows it."""
+
+    seq: int
+    cycle_id: str
+    run_key: str | None
+    trigger: str
+    state: CycleState
+    outcome: str | None
+    strategy: str
+    champion: int | None
+    version: int | None
+    experience: int
+    promote: bool
+    started_at: str
+    ended_at: str | None
+    attempts: int
+    progress: Any
+    reasons: Any
+    metrics: Any
+    numbers: Any
+    error: str | None
+
+    def to_json(self) -> dict[str, object]:
+        """Give the cycle as `history --json` prints it."""
+        return {
+            "cycle": self.cycle_id,
+            "trigger": self.trigger,
+            "state": self.state,
+            "outcome": self.outcome or self.state,
+            "strategy": self.strategy,
+            "champion": self.champion,
+            "version": self.version,
+            "experience": self.experience,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "reasons": self.reasons or [],
+            "metrics": self.metrics or {},
+            "numbers": self.numbers or {},
+            "error": self.error,
+        }
+
+
+def _cycle(row: Row[Any] | None) -> CycleRow | None:
+    return None if row is None else CycleRow(**row._asdict())
+
+
+def create_cycle(
+    connection: Connection,
+    *,
+    trigger: str,
+    run_key: str | None,
+    strategy: str,
+    champion: int | None,
+    experience: int,
+    promote: bool,
+    now: datetime,
+) -> str | None:
+    """Write a planned cycle down; None when its run key was used before.
+
+    The id sorts by time and is unique: the moment and the number of the cycle.
+    """
+    if run_key is not None:
+        taken = connection.execute(
+            sa.select(cycles.c.cycle_id).where(cycles.c.run_key == run_key)
+        ).first()
+        if taken is not None:
+            return None
+    number = (connection.execute(sa.select(sa.func.max(cycles.c.seq))).scalar() or 0) + 1
+    cycle_id = f"{now:%Y%m%d-%H%M%S}-{number:05d}"
+    connection.execute(
+        cycles.insert().values(
+            cycle_id=cycle_id,
+            run_key=run_key,
+            trigger=trigger,
+            state="planned",
+            strategy=strategy,
+            champion=champion,
+            experience=experience,
+            promote=promote,
+            started_at=now.isoformat(),
+            attempts=0,
+        )
+    )
+    return cycle_id
+
+
+def change_cycle(connection: Connection, cycle_id: str, **values: object) -> None:
+    """Change some columns of a cycle; state changes are one transaction each."""
+    connection.execute(
+        cycles.update()
+        .where(cycles.c.cycle_id == cycle_id)
+        .values(cast("Mapping[str, Any]", values))
+    )
+
+
+def get_cycle(connection: Connection, cycle_id: str) -> CycleRow | None:
+    """Give one cycle."""
+    return _cycle(
+        connection.execute(sa.select(cycles).where(cycles.c.cycle_id == cycle_id)).first()
+    )
+
+
+def last_cycle(connection: Connection) -> CycleRow | None:
+    """Give the newest cycle."""
+    return _cycle(
+        connection.execute(sa.select(cycles).order_by(cycles.c.seq.desc()).limit(1)).first()
+    )
+
+
+def unfinished_cycle(connection: Connection) -> CycleRow | None:
+    """Give the cycle that was interrupted, if there is one."""
+    query = (
+        sa.select(cycles)
+        .where(cycles.c.state.not_in((*ENDED, "awaiting-approval")))
+        .order_by(cycles.c.seq)
+        .limit(1)
+    )
+    return _cycle(connection.execute(query).first())
+
+
+def waiting_cycle(connection: Connection, version: int | None = None) -> CycleRow | None:
+    """Give the cycle whose challenger awaits approval."""
+    query = sa.select(cycles).where(cycles.c.state == "awaiting-approval")
+    if version is not None:
+        query = query.where(cycles.c.version == version)
+    return _cycle(connection.execute(query.order_by(cycles.c.seq.desc()).limit(1)).first())
+
+
+def list_cycles(connection: Connection, limit: int = 50) -> list[CycleRow]:
+    """Give the newest cycles, newest first."""
+    query = sa.select(cycles).order_by(cycles.c.seq.desc()).limit(limit)
+    return [row for item in connection.execute(query) if (row := _cycle(item)) is not None]

@@ -1,0 +1,192 @@
+"""What became of each record: counts, planning, and the changes of state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from contlearn.catalog.schema import cycle_records, records
+
+__all__ = [
+    "RecordCounts",
+    "chunks",
+    "count_records",
+    "experience_records",
+    "plan_records",
+    "release_records",
+    "settle_learnt",
+    "settle_refused",
+    "take_back",
+]
+
+# Records of these states take part in the next cycle.
+OPEN_STATES: Final = ("pending", "refused")
+MAX_ATTEMPTS: Final = 2
+_CHUNK: Final = 500
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCounts:
+    """How many records stand where. `never_tried` is what the count trigger counts."""
+
+    pending: int = 0
+    never_tried: int = 0
+    held: int = 0
+    learnt: int = 0
+    held_out: int = 0
+    held_out_pending: int = 0
+    forgotten: int = 0
+    oldest_pending: str | None = None
+
+
+def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
+    """Cut a sequence into pieces that fit one statement's parameters."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def count_records(connection: Connection) -> RecordCounts:
+    """Count records by what became of them; one grouped query over an index."""
+    query = sa.select(
+        records.c.state,
+        records.c.split,
+        (records.c.attempts > 0).label("tried"),
+        sa.func.count().label("number"),
+        sa.func.min(records.c.received_at).label("oldest"),
+    ).group_by(records.c.state, records.c.split, records.c.attempts > 0)
+    pending = never = held = learnt = held_out = held_out_pending = forgotten = 0
+    oldest: str | None = None
+    for row in connection.execute(query):
+        if row.state == "forgotten":
+            forgotten += row.number
+        elif row.state == "held":
+            held += row.number
+        elif row.split == "held_out":
+            if row.state == "learnt":
+                held_out += row.number
+            else:
+                held_out_pending += row.number
+        elif row.state == "learnt":
+            learnt += row.number
+        else:
+            pending += row.number
+            if not row.tried:
+                never += row.number
+                oldest = row.oldest
+    return RecordCounts(pending, never, held, learnt, held_out, held_out_pending, forgotten, oldest)
+
+
+def plan_records(connection: Connection, cycle_id: str) -> tuple[int, int]:
+    """Give a cycle every open record; it has them until it ends.
+
+    Returns:
+        How many to learn, how many to measure on.
+    """
+    open_ones = records.c.state.in_(OPEN_STATES)
+    connection.execute(
+        cycle_records.insert().from_select(
+            ["cycle_id", "record_id", "role"],
+            sa.select(
+                sa.literal(cycle_id),
+                records.c.record_id,
+                records.c.split,
+            ).where(open_ones),
+        )
+    )
+    connection.execute(records.update().where(open_ones).values(cycle_id=cycle_id))
+    rows = connection.execute(
+        sa.select(cycle_records.c.role, sa.func.count())
+        .where(cycle_records.c.cycle_id == cycle_id)
+        .group_by(cycle_records.c.role)
+    )
+    counts: dict[str, int] = {str(row[0]): int(row[1]) for row in rows}
+    return counts.get("train", 0), counts.get("held_out", 0)
+
+
+def _of_cycle(cycle_id: str) -> sa.ColumnElement[bool]:
+    return records.c.record_id.in_(
+        sa.select(cycle_records.c.record_id).where(cycle_records.c.cycle_id == cycle_id)
+    )
+
+
+def settle_learnt(connection: Connection, cycle_id: str) -> None:
+    """A cycle was promoted: its records are learnt, its held-out rows join the reserve."""
+    connection.execute(
+        records.update()
+        .where(_of_cycle(cycle_id), records.c.state != "forgotten")
+        .values(state="learnt", reason=None, cycle_id=cycle_id)
+    )
+
+
+def settle_refused(connection: Connection, cycle_id: str, reason: str) -> int:
+    """A cycle was refused: its records are tried once more, then held with the reason.
+
+    Returns:
+        How many records are held now.
+    """
+    mine = _of_cycle(cycle_id)
+    connection.execute(
+        records.update()
+        .where(mine, records.c.state.in_(OPEN_STATES))
+        .values(state="refused", attempts=records.c.attempts + 1, reason=reason)
+    )
+    held = connection.execute(
+        records.update()
+        .where(mine, records.c.state == "refused", records.c.attempts >= MAX_ATTEMPTS)
+        .values(state="held")
+    )
+    return held.rowcount
+
+
+def take_back(connection: Connection, cycle_ids: Iterable[str], *, hold: bool, reason: str) -> int:
+    """What these cycles learnt is no longer in the champion: pending again, or held.
+
+    Returns:
+        How many records changed.
+    """
+    changed = 0
+    for cycle_id in cycle_ids:
+        result = connection.execute(
+            records.update()
+            .where(records.c.cycle_id == cycle_id, records.c.state == "learnt")
+            .values(
+                state="held" if hold else "pending", attempts=0, reason=reason if hold else None
+            )
+        )
+        changed += result.rowcount
+    return changed
+
+
+def release_records(connection: Connection, record_ids: Sequence[str] | None = None) -> int:
+    """Let held records (all, or those named) take part again."""
+    changed = 0
+    values = {"state": "pending", "attempts": 0, "reason": None}
+    held = records.c.state == "held"
+    if record_ids is None:
+        return connection.execute(records.update().where(held).values(values)).rowcount
+    for some in chunks(record_ids):
+        result = connection.execute(
+            records.update().where(held, records.c.record_id.in_(some)).values(values)
+        )
+        changed += result.rowcount
+    return changed
+
+
+def experience_records(connection: Connection, cycle_id: str, role: str) -> list[str]:
+    """Give the ids of the records that a cycle learns (train) or measures on (held_out)."""
+    query = (
+        sa.select(cycle_records.c.record_id)
+        .join(records, records.c.record_id == cycle_records.c.record_id)
+        .where(
+            cycle_records.c.cycle_id == cycle_id,
+            cycle_records.c.role == role,
+            records.c.state != "forgotten",
+        )
+        .order_by(records.c.seq)
+    )
+    return list(connection.execute(query).scalars())

@@ -1,0 +1,167 @@
+"""The tables of the catalog. Texts are never in it: they are in the Parquet segments."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION: Final = 1
+
+metadata = MetaData()
+
+# One row: the version of this schema.
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(40), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# A file that was taken in, or refused whole. One row for each content: the same bytes twice is
+# one file. `state` is claimed until its segment, quarantine and records are in place.
+files = Table(
+    "files",
+    metadata,
+    Column("file_id", Integer, primary_key=True, autoincrement=True),
+    Column("content_hash", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("held_out", Boolean, nullable=False, default=False),
+    Column("received_at", String(32), nullable=False),
+    Column("verdict", String(10), nullable=False),  # ok, partial, reject
+    Column("reason", String(40)),
+    Column("message", Text),
+    Column("rows", Integer, nullable=False, default=0),
+    Column("accepted", Integer, nullable=False, default=0),
+    Column("duplicates", Integer, nullable=False, default=0),
+    Column("conflicts", Integer, nullable=False, default=0),
+    Column("rejected", Integer, nullable=False, default=0),
+    Column("segment", Text),
+    Column("quarantine", Text),
+    Index("files_by_content", "content_hash", "held_out", unique=True),
+)
+
+# A record: where its text is, which side of the split it is on, and what became of it.
+# A record_id is the hash of the normalised input (24 digits) and of the target (8): records of one
+# text stand beside each other in the one index that grows at random places.
+records = Table(
+    "records",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("record_id", String(32), nullable=False),
+    Column("group_key", String(32)),  # hash of the group, where the row named one
+    Column("file_id", Integer, ForeignKey("files.file_id"), nullable=False),  # has the segment
+    Column("row", Integer, nullable=False),  # position in the segment
+    Column("split", String(8), nullable=False),  # train, held_out
+    Column("state", String(10), nullable=False),  # pending, learnt, refused, held, forgotten
+    Column("attempts", Integer, nullable=False, default=0),  # cycles that tried it
+    Column("reason", Text),  # why it is held
+    Column("key", Text, nullable=False),  # the balance key: the class, the entity types
+    Column("size_bytes", Integer, nullable=False, default=0),
+    Column("received_at", String(32), nullable=False),
+    Column("cycle_id", String(40)),  # the cycle that has it, or had it last
+    Index("records_by_id", "record_id", unique=True),
+    Index("records_by_state", "state", "split", "attempts"),
+    Index("records_by_file", "file_id"),
+)
+# Partial, so that a row without a group or a cycle costs nothing here.
+Index(
+    "records_by_group",
+    records.c.group_key,
+    sqlite_where=records.c.group_key.is_not(None),
+    postgresql_where=records.c.group_key.is_not(None),
+)
+Index(
+    "records_by_cycle",
+    records.c.cycle_id,
+    sqlite_where=records.c.cycle_id.is_not(None),
+    postgresql_where=records.c.cycle_id.is_not(None),
+)
+
+# Every label that a record ever had, as users know it: the class, the entity type.
+labels = Table(
+    "labels",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("file_id", Integer, ForeignKey("files.file_id"), nullable=False),  # brought it first
+)
+
+# What people did to records: who, when, why, from, to. Never a text.
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("at", String(32), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("action", String(20), nullable=False),  # hold, release, forget, re-ingest
+    Column("records", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", JSON),
+)
+
+# An update, from plan to end. `job` is what the child is told, `result` what it answered.
+cycles = Table(
+    "cycles",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("cycle_id", String(40), nullable=False, unique=True),
+    Column("run_key", String(120), unique=True),  # one cause starts one cycle
+    Column("trigger", String(40), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("outcome", String(20)),
+    Column("strategy", String(60), nullable=False),
+    Column("champion", Integer),  # the version it started from
+    Column("version", Integer),  # the version it registered
+    Column("experience", Integer, nullable=False),  # t, if it is promoted
+    Column("promote", Boolean, nullable=False, default=True),
+    Column("started_at", String(32), nullable=False),
+    Column("ended_at", String(32)),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("progress", JSON),
+    Column("reasons", JSON),
+    Column("metrics", JSON),
+    Column("numbers", JSON),  # seconds per stage, records new and replayed, memory
+    Column("error", Text),
+)
+
+# Which records a cycle planned to learn or to measure on; kept for history and rollback.
+cycle_records = Table(
+    "cycle_records",
+    metadata,
+    Column("cycle_id", String(40), primary_key=True),
+    Column("record_id", String(32), primary_key=True),
+    Column("role", String(8), nullable=False),  # train, held_out
+)
+
+# Who may do what now. A lease is taken over when it has expired or its holder is gone.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(60), primary_key=True),
+    Column("owner", String(120), nullable=False),  # host:pid:start
+    Column("token", BigInteger, nullable=False),  # grows with every holder: a fencing counter
+    Column("expires_at", Float, nullable=False),  # seconds since the epoch
+    Column("purpose", Text, nullable=False, default=""),
+)
+
+# When a trigger last fired, so that a restart neither repeats nor forgets it.
+triggers = Table(
+    "triggers",
+    metadata,
+    Column("name", String(60), primary_key=True),
+    Column("fired_at", String(32)),
+    Column("detail", JSON),
+)

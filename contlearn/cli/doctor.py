@@ -1,0 +1,34 @@
+"""`contlearn doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+
+
+@click.command("doctor", help="Check this machine and this installation; exit 1 on a problem.")
+@json_option
+@pass_settings
+def command(settings: Settings, as_json: bool) -> int:
+    """Run every check and show what to do about each problem."""
+    from contlearn.pipeline.doctor import examine
+
+    checks = examine(settings.root, plugins_dir=settings.plugins_dir)
+    failed = [check for check in checks if check.ok is False]
+
+    def human() -> None:
+        from contlearn.cli.output import table
+
+        signs = {True: "[green]ok[/green]", False: "[red]problem[/red]", None: "[dim]–[/dim]"}
+        table(
+            ["", "check", "found"],
+            [(signs[check.ok], check.name, check.found) for check in checks],
+        )
+        for check in failed:
+            click.echo(f"{check.name}: {check.hint}")
+        click.echo("Everything needed is there." if not failed else f"{len(failed)} problems.")
+
+    value = {"ok": not failed, "checks": [check.to_json() for check in checks]}
+    print_result(value, as_json=as_json, human=human)
+    return 1 if failed else 0

@@ -1,0 +1,75 @@
+"""`contlearn ingest`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from contlearn.cli.settings import (
+    Settings,
+    dry_run_option,
+    json_option,
+    pass_settings,
+    print_result,
+)
+
+
+@click.command("ingest", help="Check labelled files and take them in; the inbox if none is named.")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--format", "file_format", help="The format, where the file's name does not say it.")
+@click.option("--held-out", is_flag=True, help="Keep all rows for measuring only.")
+@dry_run_option
+@json_option
+@pass_settings
+def command(
+    settings: Settings,
+    paths: tuple[Path, ...],
+    file_format: str | None,
+    held_out: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Take files in, or scan the inbox."""
+    from contlearn.data.ingest import ingest_paths, scan_inbox
+
+    with settings.open() as context, settings.progress() as progress:
+        common: dict[str, Any] = {
+            "dry_run": dry_run,
+            "clock": context.clock,
+            "progress": progress,
+        }
+        parts = (context.workspace, context.config, context.catalog, context.manager)
+        if paths:
+            report = ingest_paths(
+                *parts, list(paths), format=file_format, held_out=held_out, **common
+            )
+        else:
+            report = scan_inbox(*parts, **common)
+    value = report.to_json()
+    print_result(value, as_json=as_json, human=lambda: _show(value, dry_run=dry_run))
+    return int(report.exit_code)
+
+
+def _show(value: dict[str, Any], *, dry_run: bool) -> None:
+    from contlearn.cli.output import table
+
+    if not value["files"]:
+        click.echo("There is no file to take in.")
+        return
+    table(
+        ["file", "verdict", "accepted", "refused", "why"],
+        [
+            (Path(f["path"]).name, f["verdict"], f["accepted"], f["rejected"], f["reason"] or "")
+            for f in value["files"]
+        ],
+        right=(2, 3),
+    )
+    click.echo(
+        f"{'Would accept' if dry_run else 'Accepted'} {value['accepted']} records; "
+        f"{value['duplicates']} known already, {value['conflicts']} in conflict, "
+        f"{value['rejected']} refused."
+    )
+    if value["quarantine"] and value["rejected"] + value["conflicts"]:
+        click.echo(f"Refused rows with their reasons: {value['quarantine']}")

@@ -1,0 +1,131 @@
+"""Tables, numbers and progress bars for people; plain text without colour when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from contlearn.interfaces import Progress as Callback
+
+__all__ = [
+    "console",
+    "heading",
+    "matrix_table",
+    "number",
+    "percent",
+    "print_reasons",
+    "progress_bars",
+    "table",
+]
+
+
+def console() -> Console:
+    """Make a console on standard output; at least 100 wide when piped, so that rows stay whole."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=max(out.width, 110))
+
+
+def percent(value: float | None) -> str:
+    """Write a ratio as a percentage with one decimal; a dash when it is not defined."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a number; a dash when it is not defined."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def heading(text: str) -> None:
+    """Write a heading."""
+    console().print(f"[bold]{escape(text)}[/bold]")
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    title: str | None = None,
+    right: Sequence[int] = (),
+) -> None:
+    """Write a table; `right` names the columns of numbers."""
+    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for position, column in enumerate(columns):
+        grid.add_column(column, justify="right" if position in right else "left")
+    for row in rows:
+        grid.add_row(
+            *(cell if isinstance(cell, str) and "[/" in cell else escape(str(cell)) for cell in row)
+        )
+    console().print(grid)
+
+
+def print_reasons(reasons: Sequence[Mapping[str, Any]]) -> None:
+    """Write the gate's outcomes, one line each."""
+    signs = {True: "[green]passed[/green]", False: "[red]refused[/red]", None: "[dim]n/a[/dim]"}
+    table(
+        ["rule", "", "measured", "required", "why"],
+        [
+            (
+                reason["rule"],
+                signs[reason["passed"]],
+                number(reason["measured"]),
+                number(reason["required"]),
+                reason["message"],
+            )
+            for reason in reasons
+        ],
+        right=(2, 3),
+    )
+
+
+def matrix_table(matrix: Sequence[Sequence[float | None]], names: Sequence[str]) -> None:
+    """Write the accuracy matrix: row t after experience t, column k on held-out set k."""
+    table(
+        ["after ↓ on →", *names],
+        [
+            (
+                names[t] if t < len(names) else str(t),
+                *(percent(v).rstrip(" %") for v in row),
+                *[""] * (len(names) - len(row)),
+            )
+            for t, row in enumerate(matrix)
+        ],
+        right=tuple(range(1, len(names) + 1)),
+    )
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callback]:
+    """Show one bar for each stage, as it comes."""
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<11}"),
+        BarColumn(bar_width=36),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=False,
+    )
+    known: dict[str, Any] = {}
+    with bars:
+
+        def show(stage: str, done: int, total: int, message: str) -> None:
+            if stage not in known:
+                for earlier in known.values():
+                    item = bars.tasks[earlier]
+                    bars.update(earlier, total=item.total or 1, completed=item.total or 1, note="")
+                known[stage] = bars.add_task(stage, total=None, note="")
+            bars.update(
+                known[stage], completed=done, total=total or None, note=escape(message[:60])
+            )
+
+        yield show
+        for task_id in known.values():
+            item = bars.tasks[task_id]
+            bars.update(task_id, total=item.total or 1, completed=item.total or 1, note="")

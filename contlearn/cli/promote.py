@@ -1,0 +1,53 @@
+"""`contlearn promote`."""
+
+from __future__ import annotations
+
+import click
+
+from contlearn.cli.settings import (
+    Settings,
+    dry_run_option,
+    json_option,
+    pass_settings,
+    print_result,
+    reason_option,
+)
+
+
+@click.command("promote", help="Make VERSION the champion; it approves a waiting challenger too.")
+@click.argument("version", type=click.IntRange(min=1))
+@click.option("--force", is_flag=True, help="Also a version that the gate refused.")
+@reason_option
+@dry_run_option
+@json_option
+@pass_settings
+def command(
+    settings: Settings, version: int, force: bool, reason: str, dry_run: bool, as_json: bool
+) -> None:
+    """Promote by hand."""
+    from contlearn.pipeline.changes import mend, promote_version
+
+    with settings.open() as context:
+        if not dry_run:
+            mend(context)
+        change = promote_version(
+            context,
+            version,
+            actor=context.actor,
+            reason=reason or "by hand",
+            force=force,
+            dry_run=dry_run,
+        )
+    value = change.to_json()
+
+    def human() -> None:
+        if dry_run:
+            click.echo(
+                f"Version {version} could be promoted; the champion stays {change.champion}."
+            )
+            return
+        click.echo(f"Version {change.champion} is the champion (before: {change.previous}).")
+        if change.records_released:
+            click.echo(f"{change.records_released} records are pending again.")
+
+    print_result(value, as_json=as_json, human=human)

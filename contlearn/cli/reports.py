@@ -1,0 +1,150 @@
+"""What people read: an update, a status, an evaluation, a history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from contlearn.cli.output import (
+    console,
+    heading,
+    matrix_table,
+    number,
+    percent,
+    print_reasons,
+    table,
+)
+
+__all__ = ["metric_line", "show_evaluation", "show_status", "show_update"]
+
+_COLOURS = {"promoted": "green", "refused": "red", "failed": "red", "awaiting-approval": "yellow"}
+
+
+def metric_line(metrics: Mapping[str, Any]) -> str:
+    """Write measures on one line; forgetting and transfer in points."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {percent(value)}"
+        for name, value in metrics.items()
+        if isinstance(value, int | float) or value is None
+    )
+
+
+def show_update(value: Mapping[str, Any]) -> None:
+    """Write the outcome of a cycle with its reasons."""
+    outcome = str(value["outcome"])
+    if value["cycle"] is None:
+        click.echo(str(value["message"]))
+        return
+    colour = _COLOURS.get(outcome, "cyan")
+    version = f" as version {value['version']}" if value["version"] else ""
+    console().print(
+        f"Cycle {value['cycle']}{' (taken up again)' if value['resumed'] else ''}: "
+        f"[bold {colour}]{outcome}[/bold {colour}]{version}, {value['seconds']:.0f} s"
+    )
+    if value["metrics"]:
+        click.echo("  " + metric_line(value["metrics"]))
+    if value["reasons"]:
+        print_reasons(value["reasons"])
+    if value["message"]:
+        click.echo(str(value["message"]))
+    if outcome == "awaiting-approval":
+        click.echo(f"Approve it with `contlearn promote {value['version']}`.")
+
+
+def show_status(value: Mapping[str, Any]) -> None:
+    """Write what is served, what waits and what runs."""
+    champion = value["champion"]
+    heading(f"{value['model']}  ·  {value['task']}")
+    rows: list[tuple[str, str]] = []
+    if champion is None:
+        rows.append(("champion", "none yet"))
+    else:
+        rows.append(
+            (
+                "champion",
+                (
+                    f"version {champion['version']} since {champion['promoted_at']} "
+                    f"({champion['precision']}, {champion['labels']} labels)"
+                ),
+            )
+        )
+        rows.append(("measures", metric_line(champion["metrics"])))
+    rows.append(
+        (
+            "records",
+            (
+                f"{value['pending_records']} pending, {value['held_records']} held, "
+                f"{value['learnt_records']} learnt, {value['held_out_records']} held out"
+            ),
+        )
+    )
+    rows.append(("history", f"{value['experiences']} experiences, {value['versions']} versions"))
+    last = value["last_cycle"]
+    if last is not None:
+        rows.append(("last cycle", f"{last['cycle']}: {last['outcome']}"))
+        if last["error"]:
+            rows.append(("", str(last["error"])))
+    running = value["running_cycle"]
+    if running is not None:
+        state = "interrupted in" if running["interrupted"] else "now in"
+        rows.append(("running", f"{running['cycle']} {state} state {running['state']}"))
+    if value["awaiting_approval"]:
+        rows.append(
+            (
+                "approval",
+                (
+                    f"version {value['awaiting_approval']} waits for "
+                    f"`contlearn promote {value['awaiting_approval']}`"
+                ),
+            )
+        )
+    daemon = value["daemon"]
+    rows.append(("daemon", "running" if daemon and daemon.get("running") else "not running"))
+    table(["", ""], rows)
+
+
+def show_evaluation(value: Mapping[str, Any], *, labels: int = 30) -> None:
+    """Write measures, the accuracy matrix, and the weakest labels first."""
+    heading(f"Version {value['version']}")
+    click.echo("  " + metric_line(value["metrics"]))
+    matrix = value.get("accuracy_matrix") or []
+    if len(matrix) > 1:
+        heading("Measure on held-out set k (column) after experience t (row), in percent")
+        matrix_table(matrix, [str(k + 1) for k in range(len(matrix))])
+    per_label: Sequence[Mapping[str, Any]] = sorted(value["per_label"], key=lambda s: s["f1"])
+    if per_label:
+        heading("Labels" + (f", the {labels} weakest" if len(per_label) > labels else ""))
+        table(
+            ["label", "precision", "recall", "F1", "rows"],
+            [
+                (
+                    score["label"],
+                    number(score["precision"]),
+                    number(score["recall"]),
+                    number(score["f1"]),
+                    score["support"],
+                )
+                for score in per_label[:labels]
+            ],
+            right=(1, 2, 3, 4),
+        )
+    confusion = value.get("confusion")
+    if confusion:
+        pairs = sorted(
+            (
+                (count, confusion["labels"][i], confusion["labels"][j])
+                for i, row in enumerate(confusion["matrix"])
+                for j, count in enumerate(row)
+                if i != j and count
+            ),
+            reverse=True,
+        )[:10]
+        if pairs:
+            heading("Most frequent confusions")
+            table(
+                ["rows", "expected", "predicted"],
+                [(count, a, b) for count, a, b in pairs],
+                right=(0,),
+            )

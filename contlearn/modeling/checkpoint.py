@@ -1,0 +1,152 @@
+"""A model on disk: encoder and tokenizer as transformers writes them, the head beside them.
+
+```
+checkpoint/
+  checkpoint.json     format version, labels in order, per, pooling, dropout, where the encoder began
+  head.safetensors    weight (C, D), bias (C,)
+  encoder/            config.json, model.safetensors
+  tokenizer/          tokenizer.json and its companions
+```
+Only safetensors and JSON are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from contlearn.errors import RegistryError, TrainingError
+from contlearn.modeling.base_models import load_encoder, load_tokenizer
+from contlearn.modeling.text_model import PER, Per, Pooling, TextModel
+from contlearn.types import LabelSpace
+from contlearn.workspace import read_json, storage_border, write_json_atomic
+
+__all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "new_checkpoint", "save_checkpoint"]
+
+FORMAT_VERSION: Final = 1
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """A model, its tokenizer, and the name of the pretrained encoder it began from."""
+
+    model: TextModel
+    tokenizer: Any
+    base: str
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills short rows."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+
+def new_checkpoint(
+    base: str,
+    *,
+    labels: LabelSpace,
+    per: str,
+    pooling: Pooling = "mean",
+    dropout: float = 0.1,
+) -> Checkpoint:
+    """Begin from a pretrained encoder with a fresh head.
+
+    Args:
+        base: A folder, a hub id, or a packaged model.
+        per: The unit that the head scores: "sequence" or "word".
+    Raises:
+        ConfigError: When the base model is not there.
+        TrainingError: When the head's unit is not known here.
+    """
+    unit = _per(per)
+    encoder = load_encoder(base)
+    model = TextModel(encoder, labels=labels, per=unit, pooling=pooling, dropout=dropout)
+    return Checkpoint(model, load_tokenizer(base, words=unit == "word"), base)
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a model into a folder that is made if need be.
+
+    Raises:
+        StorageError: When the disk is full or may not be written.
+    """
+    from safetensors.torch import save_file
+
+    model = checkpoint.model
+    with storage_border("write the checkpoint", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        model.encoder.save_pretrained(folder / "encoder", safe_serialization=True)
+        checkpoint.tokenizer.save_pretrained(folder / "tokenizer")
+        head = {"weight": model.head.weight.detach(), "bias": model.head.bias.detach()}
+        save_file(
+            {name: tensor.cpu().contiguous() for name, tensor in head.items()},
+            folder / "head.safetensors",
+        )
+        write_json_atomic(
+            folder / "checkpoint.json",
+            {
+                "format_version": FORMAT_VERSION,
+                "labels": list(model.labels.names),
+                "per": model.per,
+                "pooling": model.pooling,
+                "dropout": model.dropout.p,
+                "base": checkpoint.base,
+            },
+        )
+
+
+def load_checkpoint(folder: Path, *, attention: str = "sdpa") -> Checkpoint:
+    """Read a model that `save_checkpoint` wrote.
+
+    Raises:
+        RegistryError: When a file is missing, damaged, or of another format version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    facts = read_json(folder / "checkpoint.json")
+    if facts.get("format_version") != FORMAT_VERSION:
+        raise RegistryError(
+            f"The checkpoint has format version {facts.get('format_version')}, "
+            f"not {FORMAT_VERSION}.",
+            where=str(folder),
+            hint="Use the contlearn that wrote it, or begin again from the base model.",
+        )
+    labels = LabelSpace(tuple(facts["labels"]))
+    try:
+        head = load_file(folder / "head.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise RegistryError(
+            f"The head of the checkpoint cannot be read: {error}",
+            where=str(folder / "head.safetensors"),
+            hint="`contlearn verify` says which files are damaged; roll back to another version.",
+        ) from error
+    model = TextModel(
+        load_encoder(str(folder / "encoder"), attention=attention),
+        labels=labels,
+        per=_per(facts["per"]),
+        pooling="first" if facts["pooling"] == "first" else "mean",
+        dropout=float(facts["dropout"]),
+    )
+    if head["weight"].shape != model.head.weight.shape:
+        raise RegistryError(
+            f"The head has {tuple(head['weight'].shape)} weights for {len(labels)} labels.",
+            where=str(folder),
+            hint="`contlearn verify` says which files are damaged; roll back to another version.",
+        )
+    model.head.set_rows(head["weight"], head["bias"])
+    tokenizer = load_tokenizer(str(folder / "tokenizer"), words=model.per == "word")
+    return Checkpoint(model.to(torch.float32), tokenizer, str(facts["base"]))
+
+
+def _per(value: object) -> Per:
+    for unit in PER:
+        if value == unit:
+            return unit
+    raise TrainingError(
+        f"A head that scores one row per {value!r} cannot be trained here.",
+        where="the task's heads",
+        hint=f"Known units: {', '.join(PER)}.",
+    )

@@ -1,0 +1,232 @@
+"""The server's log of what it answered: bounded, asynchronous, and never in the way.
+
+Segments are JSONL files `<first moment>-<pid>.jsonl` in state/predictions. The writer is a thread
+of its own; when it falls behind, records are dropped and counted, and no request waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from contlearn.interfaces import Clock
+
+__all__ = ["LoggedPrediction", "PredictionLog", "predicted_labels", "read_predictions"]
+
+SUFFIX: Final = ".jsonl"
+_QUEUE: Final = 20_000
+_log = logging.getLogger("contlearn.monitoring")
+
+
+class Tally(Protocol):
+    """What counts: a Prometheus counter fits."""
+
+    def inc(self, amount: float = ...) -> None:
+        """Count."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedPrediction:
+    """One answered text. `labels` are the class, or the entity types found.
+
+    `projection` is the graph's fixed projection of the embedding; `text` stays None unless
+    `monitoring.log_text` is set. `index` is the text's place in its request.
+    """
+
+    time: float
+    request_id: str
+    index: int
+    version: int
+    labels: tuple[str, ...]
+    confidence: float | None
+    characters: int
+    tokens: int | None = None
+    unknown_ratio: float | None = None
+    projection: tuple[float, ...] | None = None
+    text: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the line of the log; what is not known is left out."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds"),
+            "request_id": self.request_id,
+            "index": self.index,
+            "version": self.version,
+            "labels": list(self.labels),
+            "characters": self.characters,
+        }
+        if self.confidence is not None:
+            line["confidence"] = round(self.confidence, 6)
+        if self.tokens is not None:
+            line["tokens"] = self.tokens
+        if self.unknown_ratio is not None:
+            line["unknown_ratio"] = round(self.unknown_ratio, 6)
+        if self.projection is not None:
+            line["projection"] = [round(value, 5) for value in self.projection]
+        if self.text is not None:
+            line["text"] = self.text
+        return line
+
+
+@dataclass
+class PredictionLog:
+    """Writes predictions behind the server's back.
+
+    Args:
+        folder: state/predictions.
+        clock: Names the segments and judges their age.
+        max_bytes: All segments together; the oldest go first.
+        max_age_seconds: Segments whose last line is older go.
+        segment_bytes: A segment is closed at this size.
+        queue_records: What may wait for the writer; the rest is dropped.
+        written: Counts what was written.
+        dropped: Counts what was not.
+        flush_seconds: How long a record waits at most before it is on disk.
+    """
+
+    folder: Path
+    clock: Clock
+    max_bytes: int = 50_000_000
+    max_age_seconds: float = 30 * 86400.0
+    segment_bytes: int = 5_000_000
+    queue_records: int = _QUEUE
+    written: Tally | None = None
+    dropped: Tally | None = None
+    flush_seconds: float = 0.5
+    _queue: deque[LoggedPrediction] = field(default_factory=deque, init=False)
+    _wake: threading.Event = field(default_factory=threading.Event, init=False)
+    _closing: bool = field(default=False, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _segment: Path | None = field(default=None, init=False)
+    _segment_size: int = field(default=0, init=False)
+    _failed: bool = field(default=False, init=False)
+
+    def start(self) -> None:
+        """Start the writer."""
+        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+        self._thread.start()
+
+    def add(self, prediction: LoggedPrediction) -> None:
+        """Take a prediction, or drop it when the writer is behind. Never waits."""
+        if len(self._queue) >= self.queue_records or self._closing:
+            if self.dropped is not None:
+                self.dropped.inc()
+            return
+        self._queue.append(prediction)
+
+    def close(self, timeout_seconds: float = 5.0) -> None:
+        """Write what waits, and stop."""
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(self.flush_seconds)
+            closing = self._closing
+            self.flush()
+            if closing:
+                return
+
+    def flush(self) -> None:
+        """Write everything that waits now; a disk that fails costs records, never a request."""
+        batch: list[LoggedPrediction] = []
+        while self._queue and len(batch) < self.queue_records:
+            batch.append(self._queue.popleft())
+        if not batch:
+            return
+        try:
+            self._write(batch)
+        except OSError as error:
+            if not self._failed:  # once, not at every batch
+                _log.error("prediction log failed", extra={"error": str(error)})
+            self._failed = True
+            self._segment = None
+            if self.dropped is not None:
+                self.dropped.inc(len(batch))
+        else:
+            self._failed = False
+            if self.written is not None:
+                self.written.inc(len(batch))
+
+    def _write(self, batch: list[LoggedPrediction]) -> None:
+        data = b"".join(
+            json.dumps(item.to_json(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+            for item in batch
+        )
+        if self._segment is None or self._segment_size + len(data) > self.segment_bytes:
+            self._open()
+        segment = self._segment
+        if segment is None:
+            raise OSError("no segment is open")
+        # One write in append mode: a kill leaves at most one cut line, at the end of a segment.
+        descriptor = os.open(segment, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+        self._segment_size += len(data)
+
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        now = self.clock.now()
+        stem = f"{now:%Y%m%dT%H%M%S}{now.microsecond:06d}-{os.getpid()}"
+        self._segment, self._segment_size = self.folder / f"{stem}{SUFFIX}", 0
+        self._sweep(now.timestamp())
+
+    def _sweep(self, now: float) -> None:
+        """Take away the oldest segments until size and age are within bounds."""
+        facts = []
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                facts.append((path, stat.st_size, stat.st_mtime))
+        total = sum(size for _, size, _ in facts)
+        # Room for the segment that begins now.
+        for path, size, changed in facts:
+            if total <= self.max_bytes - self.segment_bytes and (
+                now - changed <= self.max_age_seconds
+            ):
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+def read_predictions(folder: Path, *, newest: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield logged predictions, newest first; a line cut by a kill is passed over."""
+    left = newest
+    for path in sorted(folder.glob(f"*{SUFFIX}"), reverse=True):
+        try:
+            lines = path.read_bytes().splitlines()
+        except FileNotFoundError:  # swept away in between
+            continue
+        for line in reversed(lines):
+            if left is not None and left <= 0:
+                return
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                yield value
+                if left is not None:
+                    left -= 1
+
+
+def predicted_labels(folder: Path, window: int) -> Mapping[str, int]:
+    """Count the labels of the newest logged predictions."""
+    return Counter(
+        "+".join(sorted(item.get("labels", ()))) or "O"
+        for item in read_predictions(folder, newest=window)
+    )

@@ -1,0 +1,1 @@
+"""The update cycle: the only package that knows the order of the steps."""

@@ -1,0 +1,164 @@
+"""Predictions and evaluations of a version, as it is served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contlearn.errors import RecordError, RegistryError, UsageError
+from contlearn.interfaces import Progress, RowProblem
+from contlearn.pipeline.context import Context
+from contlearn.types import Inputs, ModelVersion
+from contlearn.workspace import read_json
+
+if TYPE_CHECKING:
+    from contlearn.inference.predictor import OnnxPredictor
+
+__all__ = ["chosen_version", "evaluate_version", "predict_texts", "read_lines"]
+
+
+def chosen_version(context: Context, version: int | None) -> ModelVersion:
+    """Give the version that was named, or the champion.
+
+    Raises:
+        RegistryError: When it is not there, or nothing was promoted yet.
+    """
+    number = context.registry.champion() if version is None else version
+    if number is None:
+        raise RegistryError(
+            "No version was promoted yet.",
+            where=str(context.workspace.versions),
+            hint="Run `contlearn update` first, or name a version.",
+        )
+    return context.registry.get(number)
+
+
+def _load(context: Context, version: ModelVersion) -> OnnxPredictor:
+    from contlearn.inference.predictor import OnnxPredictor
+
+    threads = context.config.serving.threads
+    return OnnxPredictor.load(version.path / "onnx", manager=context.manager, threads=threads)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read one text a line; empty lines are left out.
+
+    Raises:
+        RecordError: When the file is not there or is not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise RecordError(
+            f"The file cannot be read: {error.strerror}.", where=str(path), hint="Check its name."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise RecordError(
+            "The file is not UTF-8.", where=str(path), hint="Save it as UTF-8, one text a line."
+        ) from error
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _inputs(context: Context, texts: Iterable[str]) -> list[Inputs]:
+    """Take bare texts, or JSON objects with the fields of a row, one each."""
+    fields = context.config.data.field_names()
+    inputs = []
+    for number, text in enumerate(texts, 1):
+        row: Any = text
+        if text.lstrip().startswith("{"):
+            try:
+                row = json.loads(text)
+            except ValueError:
+                row = text
+        try:
+            inputs.append(context.task.read_inputs(row, fields))
+        except RowProblem as problem:
+            raise UsageError(
+                f"Text {number} cannot be predicted: {problem.message}",
+                where=f"text {number}",
+                hint=problem.hint,
+            ) from problem
+    return inputs
+
+
+def predict_texts(
+    context: Context, texts: Sequence[str], *, version: int | None = None
+) -> dict[str, Any]:
+    """Predict texts with the champion or another version, in this process.
+
+    Returns:
+        `version` and one prediction per text, as `predict --json` prints them.
+    Raises:
+        RegistryError: When the version is missing or damaged.
+        UsageError: When a text is empty, or there is none.
+    """
+    if not texts:
+        raise UsageError(
+            "There is no text to predict.",
+            where="predict",
+            hint="Give texts as arguments, or a file with --file (- reads standard input).",
+        )
+    inputs = _inputs(context, texts)
+    chosen = chosen_version(context, version)
+    predictions = _load(context, chosen).predict(inputs)
+    return {
+        "version": chosen.version,
+        "predictions": [prediction.to_json() for prediction in predictions],
+    }
+
+
+def evaluate_version(
+    context: Context,
+    version: int | None = None,
+    *,
+    on: Path | None = None,
+    progress: Progress = lambda stage, done, total, message: None,
+) -> dict[str, Any]:
+    """Score a version on every held-out set of its lineage, or on the rows of a file.
+
+    Raises:
+        RegistryError: When the version is missing or damaged.
+        RecordError: When the file cannot be used.
+    """
+    from contlearn.catalog.records import experience_records
+    from contlearn.data.store import read_records
+    from contlearn.evaluation.evaluator import build_report, report_to_json, score_sets
+    from contlearn.types import HeldOutSet
+
+    chosen = chosen_version(context, version)
+    predictor = _load(context, chosen)
+    sets: list[HeldOutSet] = []
+    if on is not None:
+        from contlearn.data.ingest import read_file
+
+        records = read_file(context.config, context.manager, on)
+        sets.append(HeldOutSet(experience=on.name, index=0, records=tuple(records)))
+    else:
+        for index, cycle in enumerate(chosen.manifest["lineage"]["experiences"]):
+            with context.catalog.read() as connection:
+                ids = experience_records(connection, cycle, "held_out")
+            found = tuple(read_records(context.workspace, context.catalog, ids))
+            if found:
+                sets.append(HeldOutSet(experience=cycle, index=index, records=found))
+    if not any(held_out.records for held_out in sets):
+        raise RecordError(
+            "There is no held-out row to measure on.",
+            where=str(on or context.workspace.root),
+            hint="Bring more records, or measure on a file of your own with --on FILE.",
+        )
+    scores = score_sets(
+        predictor,
+        sets,
+        context.task,
+        predictor.label_space,
+        memory=None if on is not None else context.workspace.evaluations,
+        version_key=f"version-{chosen.version}",
+        progress=progress,
+    )
+    stored = None if on is not None else read_json(chosen.path / "report.json")
+    report = build_report(
+        scores, sets, context.task, version=chosen.version, earlier=stored
+    )
+    return report_to_json(report)

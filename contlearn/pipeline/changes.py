@@ -1,0 +1,166 @@
+"""Promotion and rollback by hand or by a cycle: the registry first, then the catalog follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from contlearn.catalog.records import settle_learnt, take_back
+from contlearn.catalog.schema import cycles, meta
+from contlearn.pipeline.context import Context
+from contlearn.registry.promotion import promote, recover, rollback
+
+__all__ = ["Change", "mend", "promote_version", "roll_back", "synchronise"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The champion before and after, and how many records are open or held again."""
+
+    champion: int | None
+    previous: int | None
+    records_released: int = 0
+    records_held: int = 0
+    dry_run: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """Give the fields of `promote --json` and `rollback --json`."""
+        return {
+            "champion": self.champion,
+            "previous": self.previous,
+            "records_released": self.records_released,
+            "records_held": self.records_held,
+            "dry_run": self.dry_run,
+        }
+
+
+def promote_version(
+    context: Context,
+    version: int,
+    *,
+    actor: str,
+    reason: str,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Change:
+    """Make a version champion and settle the records it has learnt.
+
+    Raises:
+        RegistryError: When the version is missing, damaged, or was refused and `force` is not set.
+        WorkspaceLocked: When another process is promoting.
+    """
+    before = context.registry.champion()
+    promote(context.registry, version, actor=actor, reason=reason, force=force, dry_run=dry_run)
+    if dry_run:
+        return Change(champion=before, previous=before, dry_run=True)
+    released, held = synchronise(context, before, hold=False, reason=reason)
+    context.emit("promoted", version=version, previous=before, reason=reason, actor=actor)
+    return Change(champion=version, previous=before, records_released=released, records_held=held)
+
+
+def roll_back(
+    context: Context,
+    *,
+    to: int | None = None,
+    hold: bool = False,
+    actor: str,
+    reason: str,
+    dry_run: bool = False,
+) -> Change:
+    """Go back to the former champion; a second rollback goes one promotion further back.
+
+    The records learnt since are pending again, or held with `hold`.
+
+    Raises:
+        RegistryError: When there is nothing to go back to.
+        WorkspaceLocked: When another process is promoting.
+    """
+    before = context.registry.champion()
+    why = f"rolled back from version {before}" + (f": {reason}" if reason else "")
+    if hold and not dry_run:
+        # Should this process die between the two halves, `mend` holds the records all the same.
+        with context.catalog.write() as connection:
+            _remember(connection, "hold", why)
+    target = rollback(context.registry, to=to, actor=actor, reason=reason, dry_run=dry_run)
+    if dry_run:
+        return Change(champion=target.version, previous=before, dry_run=True)
+    released, held = synchronise(context, before, hold=hold, reason=why)
+    context.emit("rolled-back", version=target.version, previous=before, reason=reason, actor=actor)
+    return Change(
+        champion=target.version, previous=before, records_released=released, records_held=held
+    )
+
+
+def mend(context: Context) -> list[str]:
+    """Finish what a killed process left half done: the registry, then the catalog.
+
+    Returns:
+        What was done, in words; nothing when all was well.
+    """
+    actions = list(recover(context.registry))
+    remembered, hold = _recall(context, "champion"), _recall(context, "hold")
+    before = int(remembered) if remembered else None
+    if before != context.registry.champion():
+        reason = hold or "mended after an interruption"
+        synchronise(context, before, hold=bool(hold), reason=reason)
+        actions.append("the catalog follows the champion again")
+    for action in actions:
+        context.emit("recovered", action=str(action))
+    return [str(action) for action in actions]
+
+
+def synchronise(
+    context: Context, before: int | None, *, hold: bool, reason: str
+) -> tuple[int, int]:
+    """Make the records' states follow the champion's lineage.
+
+    Returns:
+        How many records are pending again, how many are held.
+    """
+    champion = context.registry.champion()
+    new, old = _experiences(context, champion), _experiences(context, before)
+    with context.catalog.write() as connection:
+        promoted = connection.execute(
+            sa.select(cycles.c.cycle_id).where(cycles.c.state == "promoted")
+        ).scalars()
+        gone = [cycle for cycle in {*promoted, *old} if cycle not in new]
+        changed = take_back(connection, gone, hold=hold, reason=reason)
+        for cycle in new:
+            if cycle not in old:
+                settle_learnt(connection, cycle)
+        # A challenger that was promoted by hand is no longer waiting, refused or left aside.
+        connection.execute(
+            cycles.update()
+            .where(
+                cycles.c.version == champion,
+                cycles.c.state.in_(("awaiting-approval", "not-promoted", "refused")),
+            )
+            .values(
+                state="promoted",
+                outcome="promoted",
+                ended_at=context.clock.now().isoformat(),
+                error=f"promoted by hand: {reason}",
+            )
+        )
+        _remember(connection, "champion", "" if champion is None else str(champion))
+        _remember(connection, "hold", "")
+    return (0, changed) if hold else (changed, 0)
+
+
+def _experiences(context: Context, version: int | None) -> list[str]:
+    if version is None:
+        return []
+    return list(context.registry.get(version).manifest["lineage"]["experiences"])
+
+
+def _recall(context: Context, key: str) -> str:
+    with context.catalog.read() as connection:
+        value = connection.execute(sa.select(meta.c.value).where(meta.c.key == key)).scalar()
+    return value or ""
+
+
+def _remember(connection: sa.engine.Connection, key: str, value: str) -> None:
+    updated = connection.execute(meta.update().where(meta.c.key == key).values(value=value))
+    if updated.rowcount == 0:
+        connection.execute(meta.insert().values(key=key, value=value))

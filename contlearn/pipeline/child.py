@@ -1,0 +1,372 @@
+"""The child of a cycle: train, export, score, judge. `python -m contlearn.training FOLDER`.
+
+Each stage reads what the one before left in the cycle's folder and leaves a marker, so that a
+killed child is simply started again. Standard output carries one JSON object a line: progress.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contlearn import __version__
+from contlearn.catalog import Catalog
+from contlearn.catalog.records import experience_records
+from contlearn.config import Config
+from contlearn.errors import ContlearnError, TrainingError
+from contlearn.interfaces import GateEvidence, Progress, Task
+from contlearn.pipeline.children import die_with_parent
+from contlearn.pipeline.job import STAGES, CycleFolder, Job
+from contlearn.plugins.manager import PluginManager
+from contlearn.types import Experience, HeldOutSet, LabelledRecord, LabelSpace
+from contlearn.workspace import Workspace, file_lock, read_json, write_json_atomic
+
+if TYPE_CHECKING:
+    from contlearn.inference.predictor import OnnxPredictor
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do the cycle in the folder named; 0 when done, else the error's exit code."""
+    die_with_parent()
+    folder = CycleFolder(Path((sys.argv[1:] if arguments is None else arguments)[0]))
+    try:
+        # The child of a killed parent may still be on its last breath.
+        with file_lock(folder.lock, what="working on this cycle", wait_seconds=20.0):
+            folder.error.unlink(missing_ok=True)
+            _Child(folder).run()
+    except Exception as error:
+        traceback.print_exc()
+        if not isinstance(error, ContlearnError):
+            error = TrainingError(
+                f"{type(error).__name__}: {error}",
+                where=str(folder.log),
+                hint="The log has the traceback. If it is a bug in contlearn, please report it.",
+            )
+        write_json_atomic(
+            folder.error,
+            {"kind": type(error).__name__, "exit_code": error.exit_code, **error.to_json()},
+        )
+        return error.exit_code
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """The records of a cycle, read once."""
+
+    new: tuple[LabelledRecord, ...]
+    sets: tuple[HeldOutSet, ...]
+
+
+class _Child:
+    """The stages of one cycle."""
+
+    def __init__(self, folder: CycleFolder) -> None:
+        self.folder = folder
+        self.job = Job.load(folder)
+        self.workspace = Workspace(Path(self.job.workspace))
+        self.config = Config.model_validate(self.job.config)
+        plugins_dir = Path(self.job.plugins_dir) if self.job.plugins_dir else None
+        self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
+        self.catalog = Catalog(self.workspace.catalog_url(self.config))
+        self.task: Task = self.manager.get("task", self.config.model.task, where="model.task")()
+        self.seconds: dict[str, float] = {}
+        self._last_sent = 0.0
+
+    def run(self) -> None:
+        """Do what is not done yet, stage by stage."""
+        self.folder.version.mkdir(parents=True, exist_ok=True)
+        if self.config.training.threads:
+            import torch
+
+            torch.set_num_threads(self.config.training.threads)
+        for stage in STAGES:
+            marker = self.folder.marker(stage)
+            if marker.exists():
+                continue
+            self.progress(stage, 0, 0, "")
+            started = time.monotonic()
+            facts: dict[str, Any] = getattr(self, f"do_{stage}")()
+            facts["seconds"] = round(time.monotonic() - started, 3)
+            facts["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            write_json_atomic(marker, facts)
+            gc.collect()
+        self.finish()
+
+    def progress(self, stage: str, done: int, total: int, message: str) -> None:
+        """Send one line to the parent, at most ten a second but always the ends."""
+        now = time.monotonic()
+        if 0 < done < total and now - self._last_sent < 0.1:
+            return
+        self._last_sent = now
+        line = {"stage": stage, "done": done, "total": total, "message": message}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+    def stage_progress(self, stage: str) -> Progress:
+        """Make a progress callback whose lines belong to a stage of the cycle."""
+
+        def send(step: str, done: int, total: int, message: str) -> None:
+            self.progress(stage, done, total, message or step)
+
+        return send
+
+    def champion_folder(self) -> Path | None:
+        """Give the version folder of the champion this cycle started from."""
+        if self.job.champion is None:
+            return None
+        return self.workspace.versions / str(self.job.champion)
+
+    def champion_labels(self) -> LabelSpace:
+        """Give the outputs of the champion; those of the closed set, or none, at first."""
+        champion = self.champion_folder()
+        if champion is not None:
+            return LabelSpace(tuple(read_json(champion / "manifest.json")["model"]["labels"]))
+        return self.task.space_from_labels(self.config.data.labels)
+
+    def read(self, ids: Sequence[str]) -> tuple[LabelledRecord, ...]:
+        """Read records from their segments."""
+        from contlearn.data.store import read_records
+
+        return tuple(read_records(self.workspace, self.catalog, ids))
+
+    def ids(self, cycle_id: str, role: str) -> list[str]:
+        """Give the ids of an experience's records."""
+        with self.catalog.read() as connection:
+            return experience_records(connection, cycle_id, role)
+
+    def do_training(self) -> dict[str, Any]:
+        """Fit the challenger and leave checkpoint/ and state/ in the version folder."""
+        from contlearn.training.fit import FitRequest, fit_challenger
+
+        new = self.read(self.ids(self.job.cycle_id, "train"))
+        if not new:
+            raise TrainingError(
+                "There is no training record left to learn.",
+                where=f"cycle {self.job.cycle_id}",
+                hint="All of them went to the held-out side or were forgotten; bring more records.",
+            )
+        space = self.task.extend_labels(self.champion_labels(), [record.target for record in new])
+        strategy = self.manager.get("strategy", self.job.strategy, where="training.strategy")
+        history: tuple[LabelledRecord, ...] = ()
+        if strategy.reads_history:
+            history = self.read([i for cycle in self.job.lineage for i in self.ids(cycle, "train")])
+        experience = Experience(
+            index=self.job.experience,
+            records=new,
+            label_space=space,
+            content_hash=Experience.hash_of(record.record_id for record in new),
+        )
+        training = self.config.training
+        if self.job.strategy != training.strategy:
+            training = training.model_copy(
+                update={"strategy": self.job.strategy, "strategy_options": {}}
+            )
+        result = fit_challenger(
+            FitRequest(
+                task=self.task,
+                manager=self.manager,
+                model=self.config.model,
+                training=training,
+                replay=self.config.replay,
+                champion=self.champion_folder(),
+                experience=experience,
+                read_records=self.read,
+                history=history,
+                work=self.folder.work,
+                output=self.folder.version,
+            ),
+            progress=self.stage_progress("training"),
+        )
+        return {
+            "labels": list(result.label_space.names),
+            "strategy": result.strategy,
+            "options": dict(result.options),
+            "steps": result.steps,
+            "seed": result.seed,
+            "temperature": result.temperature,
+            "trained_share": result.trained_share,
+            "notes": dict(result.notes),
+            "records_new": len(new),
+        }
+
+    def do_exporting(self) -> dict[str, Any]:
+        """Write onnx/ and check it against the checkpoint: no parity, no version."""
+        from contlearn.export.onnx import export_model
+
+        data = self.data()
+        onnx = self.folder.version / "onnx"
+        if onnx.exists():
+            shutil.rmtree(onnx)
+        facts = read_json(self.folder.marker("training"))
+        samples = [record.inputs for held_out in data.sets for record in held_out.records][:400]
+        report = export_model(
+            self.folder.version / "checkpoint",
+            onnx,
+            task=self.task,
+            samples=samples or [record.inputs for record in data.new[:100]],
+            options=self.config.export,
+            max_tokens=self.config.model.max_tokens,
+            temperature=facts["temperature"],
+            progress=self.stage_progress("exporting"),
+        )
+        return {
+            "precision": report.precision,
+            "max_abs_difference": report.max_abs_difference,
+            "label_agreement": report.label_agreement,
+            "rows_checked": report.rows_checked,
+            "fused": dict(report.fused),
+            "size_bytes": report.size_bytes,
+            "processor": list(report.processor),
+            "notes": list(report.notes),
+        }
+
+    def data(self) -> _Data:
+        """Read the new records and every held-out set of the lineage, the new one last."""
+        sets = []
+        for index, cycle in enumerate((*self.job.lineage, self.job.cycle_id)):
+            records = self.read(self.ids(cycle, "held_out"))
+            if records:
+                sets.append(
+                    HeldOutSet(
+                        experience=cycle,
+                        index=index,
+                        records=records,
+                        is_new=cycle == self.job.cycle_id,
+                    )
+                )
+        return _Data(self.read(self.ids(self.job.cycle_id, "train")), tuple(sets))
+
+    def challenger(self) -> OnnxPredictor:
+        """Load the exported challenger as a server would."""
+        from contlearn.inference.predictor import OnnxPredictor
+
+        facts = read_json(self.folder.marker("training"))
+        return OnnxPredictor(
+            self.folder.version / "onnx",
+            task=self.task,
+            label_space=LabelSpace(tuple(facts["labels"])),
+            max_tokens=self.config.model.max_tokens,
+            temperature=facts["temperature"],
+        )
+
+    def do_evaluating(self) -> dict[str, Any]:
+        """Score challenger and champion on every held-out set; write report.json."""
+        from contlearn.evaluation.scoring import evaluate_cycle
+
+        champion = self.champion_folder()
+        predictor = None
+        if champion is not None:
+            from contlearn.inference.predictor import OnnxPredictor
+
+            predictor = OnnxPredictor.load(champion / "onnx", manager=self.manager)
+        data = self.data()
+        report = evaluate_cycle(
+            task=self.task,
+            sets=data.sets,
+            challenger=self.challenger(),
+            champion=predictor,
+            champion_version=self.job.champion,
+            champion_report=champion / "report.json" if champion else None,
+            memory=self.workspace.evaluations,
+            output=self.folder.version,
+            progress=self.stage_progress("evaluating"),
+        )
+        return {"metrics": report}
+
+    def do_deciding(self) -> dict[str, Any]:
+        """Let every gate rule judge; write decision.json and the papers of the version."""
+        from contlearn.evaluation.gate import decide, decision_to_json
+        from contlearn.evaluation.scoring import load_paired_scores
+
+        exported = read_json(self.folder.marker("exporting"))
+        paired, labels = load_paired_scores(self.folder.version, self.task)
+        decision = decide(
+            GateEvidence(
+                task=self.task,
+                labels=labels,
+                sets=paired,
+                metric=self.config.gate.metric or self.task.primary_metric,
+                config=self.config.gate,
+                seed=self.config.training.seed,
+                parity=exported,
+            ),
+            self.manager,
+            champion=self.job.champion,
+        )
+        value = decision_to_json(decision)
+        write_json_atomic(self.folder.version / "decision.json", value)
+        return {"decision": value}
+
+    def finish(self) -> None:
+        """Gather what the parent needs to register and decide."""
+        from contlearn.inference.golden import write_golden
+
+        done = {stage: read_json(self.folder.marker(stage)) for stage in STAGES}
+        training, exported = done["training"], done["exporting"]
+        model = {
+            "task": self.config.model.task,
+            "labels": training["labels"],
+            "max_tokens": self.config.model.max_tokens,
+            "temperature": training["temperature"],
+            "precision": exported["precision"],
+            "processor": exported["processor"],
+            "base": self.config.model.base,
+            "pooling": self.config.model.pooling,
+            "graph": self.task.graph,
+        }
+        numbers = {
+            "seconds": {stage: facts["seconds"] for stage, facts in done.items()},
+            "records_new": training["records_new"],
+            "steps": training["steps"],
+            "trained_share": training["trained_share"],
+            "peak_bytes": max(facts["peak_bytes"] for facts in done.values()),
+        }
+        facts = {
+            "model": model,
+            "golden": write_golden(self.challenger()),
+            "lineage": {
+                "parent": self.job.champion,
+                "cycle": self.job.cycle_id,
+                "experiences": [*self.job.lineage, self.job.cycle_id],
+                "data_hash": Experience.hash_of(self.ids(self.job.cycle_id, "train")),
+                "records": training["records_new"],
+                "strategy": training["strategy"],
+                "strategy_options": training["options"],
+                "seed": training["seed"],
+                "config": self.job.config,
+                "environment": _environment(),
+            },
+            "training": training,
+            "export": exported,
+            "metrics": done["evaluating"]["metrics"],
+        }
+        write_json_atomic(
+            self.folder.result,
+            {"facts": facts, "decision": done["deciding"]["decision"], "numbers": numbers},
+        )
+        self.progress("deciding", 1, 1, "")
+
+
+def _environment() -> dict[str, str]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"contlearn": __version__, "python": platform.python_version()}
+    for name in ("torch", "transformers", "avalanche-lib", "optimum-onnx", "onnxruntime", "peft"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

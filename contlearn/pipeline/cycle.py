@@ -1,0 +1,527 @@
+"""The update cycle, seen from the parent: plan, run the child, decide, promote, settle.
+
+    planned → training → exporting → evaluating → deciding → awaiting-approval
+                                                           | promoting → promoted
+                                                           | refused | not-promoted | failed
+
+Each state is one transaction; a cycle found unfinished is taken up where it stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from contlearn.catalog.cycles import (
+    CycleRow,
+    change_cycle,
+    create_cycle,
+    get_cycle,
+    unfinished_cycle,
+    waiting_cycle,
+)
+from contlearn.catalog.leases import hold_lease
+from contlearn.catalog.records import (
+    RecordCounts,
+    count_records,
+    plan_records,
+    settle_learnt,
+    settle_refused,
+)
+from contlearn.errors import ContlearnError, RegistryError, TrainingError, UsageError
+from contlearn.interfaces import Progress
+from contlearn.pipeline.changes import mend, promote_version
+from contlearn.pipeline.children import ChildStopped, error_from_json, run_child
+from contlearn.pipeline.context import Context
+from contlearn.pipeline.job import STAGES, CycleFolder, Job
+from contlearn.types import CycleOutcome
+from contlearn.workspace import read_json, storage_border
+
+__all__ = ["CYCLE_LEASE", "UpdateCycle", "UpdateResult", "scan_in_child"]
+
+CYCLE_LEASE: Final = "update"
+# A cycle whose parent was lost this often is given up: something in it takes the machine down.
+MAX_PARENTS: Final = 5
+
+
+def _silent(stage: str, done: int, total: int, message: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateResult:
+    """What `update` says: the outcome, the gate's reasons, the challenger's measures."""
+
+    cycle: str | None
+    outcome: CycleOutcome
+    version: int | None = None
+    reasons: tuple[Mapping[str, Any], ...] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    message: str = ""
+    resumed: bool = False
+    error: ContlearnError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 when done, 3 when the gate refused, else the error's code."""
+        if self.outcome == "failed":
+            return self.error.exit_code if self.error is not None else 1
+        return 3 if self.outcome == "refused" else 0
+
+    def to_json(self) -> dict[str, object]:
+        """Give the fields of `update --json`."""
+        value: dict[str, object] = {
+            "cycle": self.cycle,
+            "outcome": self.outcome,
+            "version": self.version,
+            "reasons": [dict(reason) for reason in self.reasons],
+            "metrics": dict(self.metrics),
+            "seconds": round(self.seconds, 3),
+            "message": self.message,
+            "resumed": self.resumed,
+        }
+        if self.error is not None:
+            value["error"] = self.error.to_json()
+        return value
+
+
+@dataclass
+class UpdateCycle:
+    """One update of one workspace.
+
+    Args:
+        context: The opened workspace.
+        progress: Called with (stage, done, total, message).
+        stop: Set from outside to end the child; the cycle is taken up again by the next run.
+        plugins_dir: A folder of loose plugin files that the child must load too.
+    """
+
+    context: Context
+    progress: Progress = _silent
+    stop: threading.Event | None = None
+    plugins_dir: Path | None = None
+
+    def run_once(
+        self,
+        *,
+        trigger: str = "manual",
+        run_key: str | None = None,
+        strategy: str | None = None,
+        force: bool = False,
+        promote: bool = True,
+        dry_run: bool = False,
+    ) -> UpdateResult:
+        """Run one cycle to its end, or take up the one that was interrupted.
+
+        Args:
+            trigger: Why it starts; kept with the cycle.
+            run_key: A name for the cause; the same cause starts one cycle only.
+            strategy: Another strategy than the configured one.
+            force: Allow a strategy that reads the whole history.
+            promote: False registers the challenger and leaves the champion.
+            dry_run: Only say what would be done.
+        Raises:
+            WorkspaceLocked: When another process is updating.
+            UsageError: When a strategy needs `force`, or an interrupted cycle stands in the way.
+            ChildStopped: When `stop` was set.
+        """
+        context = self.context
+        name = strategy or context.config.training.strategy
+        implementation = context.manager.get("strategy", name, where="--strategy")
+        if implementation.reads_history and not force:
+            raise UsageError(
+                f"The strategy {name!r} reads the whole history: its cost grows with every update.",
+                where="--strategy",
+                hint="Add --force to run it once, or compare it with `contlearn bench strategies`.",
+            )
+        update = context.config.update
+        with hold_lease(
+            context.catalog,
+            CYCLE_LEASE,
+            purpose="updating",
+            seconds=update.lease_seconds,
+            heartbeat_seconds=update.heartbeat_seconds,
+        ):
+            mend(context)
+            with context.catalog.read() as connection:
+                interrupted = unfinished_cycle(connection)
+            if dry_run:
+                return self._dry_run(name, interrupted)
+            if interrupted is not None:
+                return self._drive(interrupted, resumed=True)
+            scan_in_child(context, progress=self.progress, stop=self.stop)
+            cycle = self._plan(trigger, run_key, name, promote=promote)
+            if cycle is None:
+                return UpdateResult(
+                    cycle=None, outcome="nothing-to-do", message=self._why_nothing()
+                )
+            return self._drive(cycle, resumed=False)
+
+    def _dry_run(self, strategy: str, interrupted: CycleRow | None) -> UpdateResult:
+        with self.context.catalog.read() as connection:
+            counts = count_records(connection)
+        if interrupted is not None:
+            message = (
+                f"The interrupted cycle {interrupted.cycle_id} would be taken up in the state "
+                f"{interrupted.state}."
+            )
+        elif counts.pending == 0:
+            message = self._why_nothing()
+        else:
+            message = (
+                f"{counts.pending} records would be learnt with {strategy!r} and "
+                f"{counts.held_out_pending} new rows measured on."
+            )
+        return UpdateResult(cycle=None, outcome="nothing-to-do", message=message)
+
+    def _why_nothing(self) -> str:
+        with self.context.catalog.read() as connection:
+            counts: RecordCounts = count_records(connection)
+        if counts.held:
+            return (
+                f"No record is waiting to be learnt; {counts.held} are held "
+                "(`contlearn data release` lets them take part again)."
+            )
+        return (
+            "No record is waiting to be learnt. Drop labelled files into "
+            f"{self.context.workspace.inbox}, or run `contlearn ingest FILE`."
+        )
+
+    def _plan(
+        self, trigger: str, run_key: str | None, strategy: str, *, promote: bool
+    ) -> CycleRow | None:
+        context = self.context
+        champion = context.registry.champion()
+        lineage = _lineage(context, champion)
+        with context.catalog.write() as connection:
+            if count_records(connection).pending == 0:
+                return None
+            waiting = waiting_cycle(connection)
+            if waiting is not None:
+                # The new challenger will contain what the waiting one learnt.
+                change_cycle(
+                    connection,
+                    waiting.cycle_id,
+                    state="not-promoted",
+                    outcome="not-promoted",
+                    error="Superseded by a later update before it was approved.",
+                )
+            cycle_id = create_cycle(
+                connection,
+                trigger=trigger,
+                run_key=run_key,
+                strategy=strategy,
+                champion=champion,
+                experience=len(lineage),
+                promote=promote,
+                now=context.clock.now(),
+            )
+            if cycle_id is None:
+                return None
+            plan_records(connection, cycle_id)
+            cycle = get_cycle(connection, cycle_id)
+        context.emit("cycle-started", cycle=cycle_id, trigger=trigger, strategy=strategy)
+        return cycle
+
+    def _drive(self, cycle: CycleRow, *, resumed: bool) -> UpdateResult:
+        """Take a cycle from the state it is in to its end."""
+        context = self.context
+        folder = CycleFolder(context.workspace.cycles / cycle.cycle_id)
+        started = context.clock.monotonic()
+        try:
+            with context.catalog.write() as connection:
+                change_cycle(connection, cycle.cycle_id, attempts=cycle.attempts + 1)
+            if cycle.attempts >= MAX_PARENTS:
+                raise TrainingError(
+                    f"The cycle was interrupted {cycle.attempts} times and is given up.",
+                    where=str(folder.log),
+                    hint="Its records are pending again; look at the log before the next update.",
+                )
+            if cycle.state != "promoting":
+                self._prepare(cycle, folder)
+                self._run_stages(cycle, folder)
+                result = self._decide(cycle, folder)
+            else:
+                result = self._promote(cycle)
+        except ChildStopped:
+            raise
+        except (ContlearnError, OSError) as error:
+            result = self._fail(cycle, error)
+        seconds = context.clock.monotonic() - started
+        context.emit(
+            "cycle-ended", cycle=cycle.cycle_id, outcome=result.outcome, version=result.version
+        )
+        self._clean(folder, result.outcome)
+        return UpdateResult(
+            cycle=cycle.cycle_id,
+            outcome=result.outcome,
+            version=result.version,
+            reasons=result.reasons,
+            metrics=result.metrics,
+            seconds=seconds,
+            message=result.message,
+            resumed=resumed,
+            error=result.error,
+        )
+
+    def _prepare(self, cycle: CycleRow, folder: CycleFolder) -> None:
+        """Write the job down once; a resumed cycle keeps the configuration it was planned with."""
+        context = self.context
+        if folder.job.exists():
+            return
+        with storage_border("make the cycle's folder", folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+        Job(
+            cycle_id=cycle.cycle_id,
+            workspace=str(context.workspace.root),
+            config=context.config.model_dump(mode="json"),
+            strategy=cycle.strategy,
+            champion=cycle.champion,
+            experience=cycle.experience,
+            lineage=_lineage(context, cycle.champion),
+            plugins_dir=str(self.plugins_dir) if self.plugins_dir else None,
+        ).save(folder)
+
+    def _run_stages(self, cycle: CycleRow, folder: CycleFolder) -> None:
+        """Let the child train, export, score and judge; a finished one is not run again."""
+        if folder.result.exists():
+            return
+        context = self.context
+        state = cycle.state
+
+        def hear(message: Mapping[str, Any]) -> None:
+            nonlocal state
+            stage = str(message.get("stage"))
+            if stage in STAGES and stage != state:
+                state = stage  # type: ignore[assignment]  # one of the literals, just checked
+                self._enter(cycle.cycle_id, stage)
+            done, total = int(message.get("done", 0)), int(message.get("total", 0))
+            self.progress(stage, done, total, str(message.get("message", "")))
+
+        with storage_border("run the cycle", folder.path):
+            end = run_child(
+                "contlearn.training",
+                [str(folder.path)],
+                log=folder.log,
+                on_message=hear,
+                stop=self.stop,
+                grace_seconds=context.config.daemon.grace_seconds,
+            )
+        if end.returncode == 0 and folder.result.exists():
+            return
+        if folder.error.exists():
+            raise error_from_json(read_json(folder.error))
+        last = end.log_tail.strip().splitlines()[-1:] or [""]
+        raise TrainingError(
+            f"{end.explain()} {last[0]}".strip(),
+            where=str(folder.log),
+            hint="The log has the details; the records are pending again.",
+        )
+
+    def _enter(self, cycle_id: str, state: str, **values: object) -> None:
+        with self.context.catalog.write() as connection:
+            change_cycle(connection, cycle_id, state=state, **values)
+        self.context.emit("cycle-state", cycle=cycle_id, state=state)
+
+    def _decide(self, cycle: CycleRow, folder: CycleFolder) -> UpdateResult:
+        """Register the challenger, and go the way the gate showed."""
+        context = self.context
+        result = read_json(folder.result)
+        decision, facts = result["decision"], result["facts"]
+        if cycle.state != "deciding":
+            self._enter(cycle.cycle_id, "deciding")
+        version = context.registry.find_by_cycle(cycle.cycle_id)
+        if version is None:
+            version = context.registry.register(
+                folder.version, cycle_id=cycle.cycle_id, parent=cycle.champion, facts=facts
+            )
+        passed = bool(decision["promoted"])
+        values = {
+            "version": version.version,
+            "reasons": decision["outcomes"],
+            "metrics": facts["metrics"],
+            "numbers": result["numbers"],
+        }
+        if not passed:
+            return self._end_refused(cycle, values)
+        if not cycle.promote:
+            return self._end(cycle, "not-promoted", values)
+        if context.config.gate.approval == "manual":
+            self._enter(cycle.cycle_id, "awaiting-approval", outcome="awaiting-approval", **values)
+            return self._result(cycle, "awaiting-approval")
+        self._enter(cycle.cycle_id, "promoting", **values)
+        return self._promote(cycle)
+
+    def _promote(self, cycle: CycleRow) -> UpdateResult:
+        """Make the challenger champion, if the champion is still the one it was compared with."""
+        context = self.context
+        with context.catalog.read() as connection:
+            row = get_cycle(connection, cycle.cycle_id)
+        if row is None or row.version is None:
+            raise RegistryError(
+                f"The cycle {cycle.cycle_id} has no registered version to promote.",
+                where="the catalog",
+                hint="Run `contlearn update` again.",
+            )
+        champion = context.registry.champion()
+        if champion not in (cycle.champion, row.version):
+            return self._end(
+                cycle,
+                "not-promoted",
+                {"error": "The champion was changed by hand while the challenger was being made."},
+            )
+        promote_version(context, row.version, actor=context.actor, reason=f"cycle {cycle.cycle_id}")
+        with context.catalog.write() as connection:
+            settle_learnt(connection, cycle.cycle_id)
+            change_cycle(
+                connection,
+                cycle.cycle_id,
+                state="promoted",
+                outcome="promoted",
+                ended_at=context.clock.now().isoformat(),
+            )
+        return self._result(cycle, "promoted")
+
+    def _end_refused(self, cycle: CycleRow, values: Mapping[str, object]) -> UpdateResult:
+        reasons = [r for r in values["reasons"] if r["passed"] is False]  # type: ignore[attr-defined]  # a JSON list
+        why = "; ".join(str(reason["message"]) for reason in reasons) or "refused by the gate"
+        with self.context.catalog.write() as connection:
+            held = settle_refused(connection, cycle.cycle_id, why)
+            change_cycle(
+                connection,
+                cycle.cycle_id,
+                state="refused",
+                outcome="refused",
+                ended_at=self.context.clock.now().isoformat(),
+                **values,
+            )
+        message = (
+            f"{held} records were refused twice and are held (`contlearn data release` lets them "
+            "take part again)."
+            if held
+            else "The records take part in the next update once more."
+        )
+        return self._result(cycle, "refused", message=message)
+
+    def _end(
+        self, cycle: CycleRow, outcome: CycleOutcome, values: Mapping[str, object]
+    ) -> UpdateResult:
+        with self.context.catalog.write() as connection:
+            change_cycle(
+                connection,
+                cycle.cycle_id,
+                state=outcome,
+                outcome=outcome,
+                ended_at=self.context.clock.now().isoformat(),
+                **values,
+            )
+        return self._result(cycle, outcome)
+
+    def _fail(self, cycle: CycleRow, error: ContlearnError | OSError) -> UpdateResult:
+        """Write the failure down; the records stay open and the champion stays as it is."""
+        if not isinstance(error, ContlearnError):
+            error = TrainingError(
+                f"The update failed: {error}.",
+                where=str(error.filename) if error.filename else None,
+                hint="Mend the cause and run `contlearn update` again; nothing was lost.",
+            )
+        # With a full disk even this may fail; then the next update takes the cycle up again.
+        with contextlib.suppress(ContlearnError), self.context.catalog.write() as connection:
+            change_cycle(
+                connection,
+                cycle.cycle_id,
+                state="failed",
+                outcome="failed",
+                ended_at=self.context.clock.now().isoformat(),
+                error=str(error),
+            )
+        return UpdateResult(cycle=cycle.cycle_id, outcome="failed", error=error)
+
+    def _result(self, cycle: CycleRow, outcome: CycleOutcome, *, message: str = "") -> UpdateResult:
+        with self.context.catalog.read() as connection:
+            row = get_cycle(connection, cycle.cycle_id)
+        if row is None:
+            raise RegistryError(f"The cycle {cycle.cycle_id} is gone.", where="the catalog")
+        return UpdateResult(
+            cycle=cycle.cycle_id,
+            outcome=outcome,
+            version=row.version,
+            reasons=tuple(row.reasons or ()),
+            metrics=row.metrics or {},
+            message=message or (row.error or ""),
+        )
+
+    def _clean(self, folder: CycleFolder, outcome: str) -> None:
+        """Drop checkpoints that nobody will read again; the log and the numbers stay."""
+        for path in (folder.work, folder.version):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path)
+        keep = self.context.config.retention.cycles
+        with contextlib.suppress(OSError):
+            old = sorted(p for p in folder.path.parent.iterdir() if p.is_dir())[:-keep]
+            for path in old:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _lineage(context: Context, champion: int | None) -> tuple[str, ...]:
+    """Give the cycles whose experiences the champion has learnt, oldest first."""
+    if champion is None:
+        return ()
+    version = context.registry.get(champion)
+    return tuple(version.manifest["lineage"]["experiences"])
+
+
+def scan_in_child(
+    context: Context,
+    *,
+    progress: Progress = _silent,
+    stop: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Take in what rests in the inbox, in a child, so that this process stays small.
+
+    Returns:
+        The ingest report; empty when the inbox is.
+    Raises:
+        ContlearnError: When the child could not do its work.
+    """
+    if not any(_visible_files(context.workspace)):
+        return {}
+    report: dict[str, Any] = {}
+
+    def hear(message: Mapping[str, Any]) -> None:
+        if "stage" in message:
+            progress("ingesting", int(message["done"]), int(message["total"]), "")
+        else:
+            report.update(message)
+
+    log = context.workspace.state / "ingest.log"
+    end = run_child(
+        "contlearn.data", [str(context.workspace.root)], log=log, on_message=hear, stop=stop
+    )
+    if "error" in report:
+        raise error_from_json(report)
+    if end.returncode not in (0, 1) or not report:
+        raise TrainingError(
+            f"Taking in the inbox failed. {end.explain()}",
+            where=str(log),
+            hint="The files are still there; the log has the details.",
+        )
+    context.emit(
+        "ingested", **{k: report.get(k, 0) for k in ("accepted", "duplicates", "rejected")}
+    )
+    return report
+
+
+def _visible_files(workspace: Any) -> Iterator[Path]:
+    for folder in (workspace.inbox, workspace.claimed):
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(folder):
+                if not entry.name.startswith(".") and not entry.name.endswith((".part", ".tmp")):
+                    yield Path(entry.path)

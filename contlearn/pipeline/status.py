@@ -1,0 +1,98 @@
+"""What is served, what waits, what runs: one dictionary for `status`, the daemon and metrics."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from contlearn.catalog.cycles import last_cycle, unfinished_cycle, waiting_cycle
+from contlearn.catalog.leases import holder_of
+from contlearn.catalog.records import count_records
+from contlearn.catalog.schema import cycles, files
+from contlearn.pipeline.context import Context
+
+__all__ = ["champion_facts", "read_status"]
+
+
+def champion_facts(context: Context) -> dict[str, Any] | None:
+    """Give the served version, when it was promoted, and its measures; None before the first."""
+    number = context.registry.champion()
+    if number is None:
+        return None
+    version = context.registry.get(number)
+    facts = version.manifest
+    return {
+        "version": number,
+        "promoted_at": context.registry.promoted_at(number),
+        "metrics": facts.get("metrics", {}),
+        "labels": len(facts["model"]["labels"]),
+        "precision": facts["model"]["precision"],
+        "strategy": facts["lineage"]["strategy"],
+        "experiences": len(facts["lineage"]["experiences"]),
+    }
+
+
+def read_status(context: Context) -> dict[str, Any]:
+    """Give everything that `status --json` prints."""
+    with context.catalog.read() as connection:
+        counts = count_records(connection)
+        last, running = last_cycle(connection), unfinished_cycle(connection)
+        waiting = waiting_cycle(connection)
+        outcome_rows = connection.execute(
+            sa.select(cycles.c.outcome, sa.func.count())
+            .where(cycles.c.outcome.is_not(None))
+            .group_by(cycles.c.outcome)
+        ).all()
+        intake = connection.execute(
+            sa.select(
+                sa.func.coalesce(sa.func.sum(files.c.accepted), 0),
+                sa.func.coalesce(sa.func.sum(files.c.duplicates), 0),
+                sa.func.coalesce(sa.func.sum(files.c.conflicts), 0),
+                sa.func.coalesce(sa.func.sum(files.c.rejected), 0),
+            )
+        ).one()
+    champion = champion_facts(context)
+    holder = holder_of(context.catalog, "update")
+    return {
+        "workspace": str(context.workspace.root),
+        "model": context.config.model.name,
+        "task": context.config.model.task,
+        "champion": champion,
+        "pending_records": counts.pending,
+        "never_tried_records": counts.never_tried,
+        "oldest_pending": counts.oldest_pending,
+        "held_records": counts.held,
+        "learnt_records": counts.learnt,
+        "held_out_records": counts.held_out + counts.held_out_pending,
+        "experiences": champion["experiences"] if champion else 0,
+        "versions": len(context.registry.numbers()),
+        "last_cycle": last.to_json() if last else None,
+        "running_cycle": None
+        if running is None
+        else {
+            "cycle": running.cycle_id,
+            "state": running.state,
+            "interrupted": holder is None,
+            "owner": holder.owner if holder else None,
+        },
+        "awaiting_approval": waiting.version if waiting else None,
+        "outcomes": {str(row[0]): int(row[1]) for row in outcome_rows},
+        "ingested": dict(
+            zip(("accepted", "duplicates", "conflicts", "rejected"), map(int, intake), strict=True)
+        ),
+        "daemon": daemon_state(context),
+    }
+
+
+def daemon_state(context: Context) -> dict[str, Any] | None:
+    """Give what the daemon wrote down last, and whether it still holds its lease."""
+    holder = holder_of(context.catalog, "daemon")
+    try:
+        value = json.loads((context.workspace.state / "daemon.json").read_bytes())
+    except (OSError, ValueError):
+        value = {}
+    if holder is None and not value:
+        return None
+    return {**value, "running": holder is not None}

@@ -1,0 +1,1 @@
+"""Bounded stores of past records, by id."""

@@ -1,0 +1,13 @@
+"""The built-in replay buffers, registered through the hook that plugins use."""
+
+from __future__ import annotations
+
+from contlearn.plugins.hookspecs import hookimpl
+from contlearn.replay.class_balanced import ClassBalancedBuffer
+from contlearn.replay.reservoir import ReservoirBuffer
+
+
+@hookimpl
+def contlearn_register_buffers() -> list[type]:
+    """Give the buffer classes."""
+    return [ClassBalancedBuffer, ReservoirBuffer]

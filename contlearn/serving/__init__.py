@@ -1,0 +1,1 @@
+"""The server: follows the champion and answers over HTTP. Importing it has no effect."""

@@ -1,0 +1,99 @@
+"""What can be wrong with a request, as the answer the client gets."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["RequestProblem", "not_ready", "overloaded", "too_late"]
+
+
+class RequestProblem(Exception):
+    """A request that is not answered as asked; never leaves `serving`.
+
+    Args:
+        status: The HTTP status, 4xx or 503.
+        what: One sentence on what is wrong.
+        where: The field, header or path it is wrong at.
+        hint: What the client can do.
+        reason: The value of the label `reason` of contlearn_infer_rejected_total.
+        retry_after_seconds: For the header Retry-After.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        what: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        reason: str = "invalid",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.status = status
+        self.what = what
+        self.where = where
+        self.hint = hint
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
+
+    def body(self, request_id: str) -> dict[str, str | None]:
+        """Give the fields of the answer."""
+        return {
+            "error": self.what,
+            "where": self.where,
+            "hint": self.hint,
+            "request_id": request_id,
+        }
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Give the headers the answer needs beyond the usual ones."""
+        if self.retry_after_seconds is None:
+            return []
+        return [(b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_seconds)))]
+
+
+def not_ready(where: str, *, draining: bool = False) -> RequestProblem:
+    """Say that no version can answer."""
+    if draining:
+        return RequestProblem(
+            503,
+            "The server is stopping.",
+            where=where,
+            hint="Send the request again; another server, or this one restarted, will answer.",
+            reason="not_ready",
+            retry_after_seconds=1,
+        )
+    return RequestProblem(
+        503,
+        "No version has been promoted yet, so there is nothing to answer with.",
+        where=where,
+        hint="Run `contlearn update`, or `contlearn promote VERSION`; the server takes it up "
+        "by itself.",
+        reason="not_ready",
+        retry_after_seconds=5,
+    )
+
+
+def overloaded(waiting: int, seconds: float) -> RequestProblem:
+    """Say that the queue is full."""
+    return RequestProblem(
+        503,
+        f"The server is busy: {waiting} texts are waiting.",
+        where="queue",
+        hint="Send the request again after the time in Retry-After.",
+        reason="queue_full",
+        retry_after_seconds=seconds,
+    )
+
+
+def too_late(seconds: float) -> RequestProblem:
+    """Say that a request waited longer than it may."""
+    return RequestProblem(
+        503,
+        f"The request was not answered within its deadline of {seconds:g} s.",
+        where="queue",
+        hint="Send fewer texts at once, or allow more time with serving.deadline_seconds.",
+        reason="timeout",
+        retry_after_seconds=1,
+    )

@@ -1,0 +1,139 @@
+"""A loaded version: its predictor, who still uses it, and how it is checked before it answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from contlearn.errors import ServingError
+from contlearn.interfaces import Predictor
+from contlearn.types import ClassPrediction, EntityPrediction, Inputs, Prediction
+
+__all__ = ["Answer", "Load", "LoadedVersion", "labels_of", "confidence_of"]
+
+
+class Facts(Protocol):
+    """What a predictor may tell about an input beside its prediction."""
+
+    tokens: int
+    unknown_pieces: int
+    truncated: bool
+    projection: Sequence[float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One prediction and what is logged about its input; None where the predictor cannot say."""
+
+    prediction: Prediction
+    tokens: int | None = None
+    unknown_ratio: float | None = None
+    truncated: bool = False
+    projection: tuple[float, ...] | None = None
+
+
+# Loads a version folder, verified: `OnnxPredictor.load` with the server's plugins and threads.
+Load: TypeAlias = Callable[[Path], Predictor]
+
+
+@dataclass
+class LoadedVersion:
+    """A version that can answer. Requests take it before they use it and give it back after.
+
+    Args:
+        number: The version's number.
+        epoch: Which promotion made it champion.
+        predictor: What answers.
+        folder: Where it was loaded from.
+        manifest: What its manifest says.
+        loaded_at: Seconds since the epoch.
+    """
+
+    number: int
+    epoch: int
+    predictor: Predictor
+    folder: Path
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    loaded_at: float = 0.0
+    _users: int = field(default=0, init=False)
+    _retired: bool = field(default=False, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _idle: threading.Event = field(default_factory=threading.Event, init=False)
+
+    def take(self) -> None:
+        """Note one more user."""
+        with self._lock:
+            self._users += 1
+
+    def give_back(self) -> None:
+        """Note one user less."""
+        with self._lock:
+            self._users -= 1
+            if self._retired and self._users == 0:
+                self._idle.set()
+
+    @property
+    def users(self) -> int:
+        """Give how many requests use it now."""
+        return self._users
+
+    def retire(self, timeout_seconds: float) -> bool:
+        """Wait until nobody uses it; no new request may take it any more.
+
+        Returns:
+            Whether it is free; False after the timeout.
+        """
+        with self._lock:
+            self._retired = True
+            if self._users == 0:
+                self._idle.set()
+        return self._idle.wait(timeout_seconds)
+
+    def answer(self, inputs: Sequence[Inputs]) -> list[Answer]:
+        """Predict.
+
+        Raises:
+            ServingError: When the predictor does not give one answer for each input.
+        """
+        detailed = getattr(self.predictor, "predict_detailed", None)
+        if detailed is None:
+            answers = [Answer(item) for item in self.predictor.predict(inputs)]
+        else:
+            answers = [
+                Answer(
+                    prediction=prediction,
+                    tokens=facts.tokens,
+                    unknown_ratio=facts.unknown_pieces / max(1, facts.tokens),
+                    truncated=facts.truncated,
+                    projection=None if facts.projection is None else tuple(facts.projection),
+                )
+                for prediction, facts in detailed(inputs)
+            ]
+        if len(answers) != len(inputs):
+            raise ServingError(
+                f"Version {self.number} gave {len(answers)} answers to {len(inputs)} texts.",
+                where=str(self.folder),
+                hint="Roll back to another version, and report this as a bug.",
+            )
+        return answers
+
+
+def labels_of(prediction: Prediction) -> tuple[str, ...]:
+    """Give the class, or the entity types found, each once."""
+    if isinstance(prediction, ClassPrediction):
+        return (prediction.label,)
+    if isinstance(prediction, EntityPrediction):
+        return tuple(dict.fromkeys(entity.type for entity in prediction.entities))
+    return ()
+
+
+def confidence_of(prediction: Prediction) -> float | None:
+    """Give the confidence of the class, or of the least certain entity; None without any."""
+    if isinstance(prediction, ClassPrediction):
+        return prediction.confidence
+    if isinstance(prediction, EntityPrediction) and prediction.entities:
+        return min(entity.score for entity in prediction.entities)
+    return None

@@ -1,0 +1,1 @@
+"""One module per task: rows, labels, encoding, decoding and measures, without torch."""

@@ -1,0 +1,1 @@
+"""What contlearn tells about itself: metrics and logs. Importing it has no effect."""

@@ -1,0 +1,344 @@
+"""Prometheus metrics: the daemon's values derived at scrape, the server's counted as they happen.
+
+Every registry is passed in. The daemon keeps no counters of its own: at each scrape a collector
+asks for a `DaemonSnapshot`, made from the catalog and small files, so that values survive restarts
+and a cron job can write the same through `contlearn.telemetry.textfile`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from contlearn.telemetry.measures import DAEMON, MEASURES, SERVER, SLOTS, Measure, by_name
+
+__all__ = [
+    "DAEMON",
+    "MEASURES",
+    "OUTCOMES",
+    "SERVER",
+    "DaemonCollector",
+    "DaemonSnapshot",
+    "DriftReading",
+    "Measure",
+    "build_info",
+    "encode_metrics",
+    "family",
+    "make_registry",
+    "seconds_of",
+]
+
+OUTCOMES: Final = (
+    "promoted",
+    "refused",
+    "awaiting-approval",
+    "not-promoted",
+    "nothing-to-do",
+    "failed",
+)
+_FILE_OUTCOMES: Final = ("ok", "partial", "reject")
+_RECORD_OUTCOMES: Final = ("accepted", "duplicate", "conflict", "rejected")
+_PROMOTIONS: Final = ("promote", "rollback")
+_MAX_REASONS: Final = 40
+_MAX_CHECKS: Final = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftReading:
+    """What one drift detector says now. `target` is label, prediction or input."""
+
+    detector: str
+    target: str
+    score: float
+    threshold: float
+    detected: bool
+    window_records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonSnapshot:
+    """One model's state at one moment, as small plain values; None means: not known, no series.
+
+    Moments are seconds since the epoch. `accuracies` and `forgettings` hold one value for each
+    experience on the champion's lineage, oldest first; only the last `SLOTS` are shown.
+    """
+
+    model: str
+    promoted_version: int | None = None
+    promotion_at: float | None = None
+    promotions: Mapping[str, int] = field(default_factory=dict)
+    versions: int = 0
+    average_accuracy: float | None = None
+    forgetting: float | None = None
+    backward_transfer: float | None = None
+    accuracies: Sequence[float | None] = ()
+    forgettings: Sequence[float | None] = ()
+    champion_scores: Mapping[str, float | None] = field(default_factory=dict)
+    challenger_scores: Mapping[str, float | None] = field(default_factory=dict)
+    label_agreement: float | None = None
+    gate: Sequence[Mapping[str, Any]] = ()
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    run_in_progress: bool = False
+    last_start_at: float | None = None
+    last_completion_at: float | None = None
+    last_success_at: float | None = None
+    last_seconds: float | None = None
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, int] = field(default_factory=dict)
+    ingested: Mapping[str, int] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+    pending: int = 0
+    held: int = 0
+    learnt: int = 0
+    held_out: int = 0
+    oldest_pending_at: float | None = None
+    last_record_at: float | None = None
+    next_run_at: float | None = None
+    drift: Sequence[DriftReading] = ()
+    disk_free_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_status(cls, status: Mapping[str, Any], **more: Any) -> DaemonSnapshot:
+        """Make one from the dictionary that `contlearn status --json` prints.
+
+        Args:
+            status: What `read_status` gave.
+            more: Fields that the status does not hold: drift, quarantined, disk_free_bytes, …
+        """
+        champion: Mapping[str, Any] = status.get("champion") or {}
+        metrics: Mapping[str, Any] = champion.get("metrics") or {}
+        last: Mapping[str, Any] = status.get("last_cycle") or {}
+        numbers: Mapping[str, Any] = last.get("numbers") or {}
+        start, end = seconds_of(last.get("started_at")), seconds_of(last.get("ended_at"))
+        intake: Mapping[str, int] = status.get("ingested") or {}
+        own = ("average_accuracy", "forgetting", "backward_transfer")
+        stages = numbers.get("seconds") or {}
+        values: dict[str, Any] = {
+            "model": str(status["model"]),
+            "promoted_version": champion.get("version"),
+            "promotion_at": seconds_of(champion.get("promoted_at")),
+            "versions": int(status.get("versions") or 0),
+            **{name: metrics.get(name) for name in own},
+            "champion_scores": _scores(metrics, own),
+            "challenger_scores": _scores(last.get("metrics") or {}, own),
+            "gate": tuple(last.get("reasons") or ()),
+            "outcomes": dict(status.get("outcomes") or {}),
+            "run_in_progress": bool(status.get("running_cycle")),
+            "last_start_at": start,
+            "last_completion_at": end,
+            "last_success_at": end if last.get("outcome") not in (None, "failed") else None,
+            "last_seconds": None if start is None or end is None else end - start,
+            "stage_seconds": {str(name): float(value) for name, value in stages.items()},
+            "ingested": {
+                "accepted": int(intake.get("accepted", 0)),
+                "duplicate": int(intake.get("duplicates", 0)),
+                "conflict": int(intake.get("conflicts", 0)),
+                "rejected": int(intake.get("rejected", 0)),
+            },
+            "pending": int(status.get("pending_records") or 0),
+            "held": int(status.get("held_records") or 0),
+            "learnt": int(status.get("learnt_records") or 0),
+            "held_out": int(status.get("held_out_records") or 0),
+            "oldest_pending_at": seconds_of(status.get("oldest_pending")),
+        }
+        return cls(**{**values, **more})
+
+
+class DaemonCollector(Collector):
+    """Turns snapshots into metrics at every scrape.
+
+    Args:
+        snapshots: Gives one snapshot for each workspace; called at every scrape. One that raises
+            is counted and logged, and the scrape goes on with what there is.
+        heartbeat: Gives when the daemon last finished a round; None leaves the series out.
+    """
+
+    def __init__(
+        self,
+        snapshots: Callable[[], Iterable[DaemonSnapshot]],
+        *,
+        heartbeat: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self._snapshots = snapshots
+        self._heartbeat = heartbeat
+        self._failures = 0
+
+    def describe(self) -> Iterable[Metric]:
+        """Name the metrics without reading anything; asked when the collector is registered."""
+        return [family(measure) for measure in DAEMON]
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the state and give every family of the daemon's table, filled."""
+        families = {measure.name: family(measure) for measure in DAEMON}
+        rows = _Rows(families)
+        try:
+            for snapshot in self._snapshots():
+                _fill(rows, snapshot)
+        except Exception:
+            # A scrape must show what it can, above all that reading failed.
+            self._failures += 1
+            logging.getLogger("contlearn.telemetry").exception("snapshot failed")
+        rows.add("snapshot_failures_total", self._failures)
+        rows.add("daemon_heartbeat_timestamp_seconds", self._heartbeat())
+        rows.add("build_info", 1, *build_info())
+        yield from families.values()
+
+
+def family(measure: Measure) -> CounterMetricFamily | GaugeMetricFamily:
+    """Make the empty family of a measure."""
+    if measure.kind == "counter":
+        return CounterMetricFamily(measure.name, measure.meaning, labels=measure.labels)
+    return GaugeMetricFamily(measure.name, measure.meaning, labels=measure.labels)
+
+
+def make_registry() -> CollectorRegistry:
+    """Make an empty registry without `_created` series, which would double every counter."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client leaves it bare
+    return CollectorRegistry(auto_describe=False)
+
+
+def encode_metrics(registry: Collector, accept: str = "") -> tuple[bytes, str]:
+    """Write all metrics in the format the scraper accepts.
+
+    Returns:
+        The body and its content type.
+    """
+    encoder, content_type = choose_encoder(accept)
+    return encoder(registry), content_type
+
+
+def build_info() -> tuple[str, str]:
+    """Give the versions of contlearn and of Python."""
+    try:
+        own = version("contlearn")
+    except PackageNotFoundError:
+        own = "unknown"
+    return own, platform.python_version()
+
+
+def seconds_of(moment: object) -> float | None:
+    """Turn an ISO 8601 moment, a datetime or a number into seconds since the epoch."""
+    if isinstance(moment, datetime):
+        return moment.timestamp()
+    if isinstance(moment, int | float) and not isinstance(moment, bool):
+        return float(moment)
+    if isinstance(moment, str) and moment:
+        return datetime.fromisoformat(moment).timestamp()
+    return None
+
+
+def _scores(metrics: Mapping[str, Any], without: Iterable[str]) -> dict[str, float]:
+    return {
+        str(name): float(value)
+        for name, value in metrics.items()
+        if name not in without
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0.0 <= value <= 1.0
+    }
+
+
+class _Rows:
+    """Adds samples by short name; a value of None or NaN adds nothing."""
+
+    def __init__(self, families: Mapping[str, CounterMetricFamily | GaugeMetricFamily]) -> None:
+        self._families = families
+
+    def add(self, name: str, value: float | None, *labels: str) -> None:
+        if value is not None and not math.isnan(value):
+            self._families[by_name(f"contlearn_{name}").name].add_metric(labels, float(value))
+
+
+def _fill(rows: _Rows, s: DaemonSnapshot) -> None:
+    model = s.model
+    rows.add("promoted_version", s.promoted_version or 0, model)
+    if s.promoted_version is not None:
+        rows.add("champion_info", 1, model, str(s.promoted_version))
+    rows.add("promotion_last_timestamp_seconds", s.promotion_at, model)
+    for kind in _PROMOTIONS:
+        rows.add("promotions_total", s.promotions.get(kind, 0), model, kind)
+    rows.add("registry_versions", s.versions, model)
+    rows.add("onnx_label_agreement_ratio", s.label_agreement, model)
+    _fill_quality(rows, s)
+    _fill_data(rows, s)
+    for outcome in OUTCOMES:
+        rows.add("runs_total", s.outcomes.get(outcome, 0), model, outcome)
+    rows.add("run_in_progress", float(s.run_in_progress), model)
+    rows.add("run_last_start_timestamp_seconds", s.last_start_at, model)
+    rows.add("run_last_completion_timestamp_seconds", s.last_completion_at, model)
+    rows.add("run_last_success_timestamp_seconds", s.last_success_at, model)
+    rows.add("run_last_duration_seconds", s.last_seconds, model)
+    for stage, seconds in s.stage_seconds.items():
+        rows.add("run_last_stage_duration_seconds", seconds, model, stage)
+    rows.add("schedule_next_run_timestamp_seconds", s.next_run_at, model)
+    for reading in s.drift:
+        labels = (model, reading.detector, reading.target)
+        rows.add("drift_score", reading.score, *labels)
+        rows.add("drift_threshold", reading.threshold, *labels)
+        rows.add("drift_detected", float(reading.detected), *labels)
+        rows.add("drift_window_records", reading.window_records, *labels)
+    for area, free in s.disk_free_bytes.items():
+        rows.add("disk_free_bytes", free, model, area)
+
+
+def _fill_quality(rows: _Rows, s: DaemonSnapshot) -> None:
+    model = s.model
+    rows.add("average_accuracy_ratio", s.average_accuracy, model)
+    rows.add("average_forgetting_ratio", s.forgetting, model)
+    rows.add("backward_transfer_ratio", s.backward_transfer, model)
+    for role, scores in (("champion", s.champion_scores), ("challenger", s.challenger_scores)):
+        for metric, value in scores.items():
+            rows.add("eval_score_ratio", value, model, role, metric)
+    first = max(0, len(s.accuracies) - SLOTS)
+    for index, value in list(enumerate(s.accuracies))[first:]:
+        slot = f"{index % SLOTS:02d}"
+        rows.add("experience_accuracy_ratio", value, model, slot)
+        rows.add("experience_index", index, model, slot)
+    first = max(0, len(s.accuracies or s.forgettings) - SLOTS)
+    for index, value in list(enumerate(s.forgettings))[first:]:
+        rows.add("forgetting_ratio", value, model, f"{index % SLOTS:02d}")
+    seen: set[str] = set()
+    for reason in s.gate[:_MAX_CHECKS]:
+        check = str(reason.get("rule"))
+        if check in seen:  # a rule may look at several sets; its first outcome is the whole
+            continue
+        seen.add(check)
+        if reason.get("passed") is not None:
+            rows.add("gate_last_passed", float(bool(reason["passed"])), model, check)
+        measured, required = reason.get("measured"), reason.get("required")
+        if isinstance(measured, int | float) and isinstance(required, int | float):
+            rows.add("gate_last_margin_ratio", measured - required, model, check)
+
+
+def _fill_data(rows: _Rows, s: DaemonSnapshot) -> None:
+    model = s.model
+    for outcome in _FILE_OUTCOMES:
+        rows.add("ingest_files_total", s.files.get(outcome, 0), model, outcome)
+    for outcome in _RECORD_OUTCOMES:
+        rows.add("ingest_records_total", s.ingested.get(outcome, 0), model, outcome)
+    # Always one series at least, so that an alert on the sum has something to stand on.
+    reasons = sorted(s.quarantined.items(), key=lambda item: (-item[1], item[0]))
+    for reason, number in reasons[:_MAX_REASONS]:
+        if reason != "other":
+            rows.add("ingest_quarantined_records_total", number, model, reason)
+    other = sum(n for r, n in reasons[_MAX_REASONS:] if r != "other") + s.quarantined.get(
+        "other", 0
+    )
+    rows.add("ingest_quarantined_records_total", other, model, "other")
+    rows.add("ingest_pending_records", s.pending, model)
+    rows.add("ingest_oldest_pending_timestamp_seconds", s.oldest_pending_at, model)
+    rows.add("ingest_last_record_timestamp_seconds", s.last_record_at, model)
+    rows.add("held_records", s.held, model)
+    rows.add("learnt_records", s.learnt, model)
+    rows.add("held_out_records", s.held_out, model)

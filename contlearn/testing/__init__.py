@@ -1,0 +1,8 @@
+"""The public kit for those who write plugins: checks, a fake clock, a tiny model."""
+
+from __future__ import annotations
+
+from contlearn.testing.checks import check_all, check_class
+from contlearn.testing.clock import FakeClock
+
+__all__ = ["FakeClock", "check_all", "check_class"]

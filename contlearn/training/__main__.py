@@ -1,0 +1,10 @@
+"""`python -m contlearn.training FOLDER`: the child process of an update cycle."""
+
+from __future__ import annotations
+
+import sys
+
+from contlearn.pipeline.child import main
+
+if __name__ == "__main__":
+    sys.exit(main())

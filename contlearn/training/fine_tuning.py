@@ -1,0 +1,304 @@
+"""One fine-tuning: our side of avalanche's loop, with early stopping and exact resumption."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from contlearn.config import TrainingConfig
+from contlearn.interfaces import Progress
+from contlearn.modeling.text_model import TextModel
+from contlearn.training.encoded import EncodedSet, plan_epoch
+from contlearn.training.optim import make_optimizer, rate_factor
+from contlearn.training.resume import (
+    latest_state,
+    load_tensors,
+    put_back,
+    save_state,
+    save_tensors,
+    trained_tensors,
+)
+
+__all__ = ["FineTuning", "FineTuningResult", "seed_everything"]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators that torch and plugins draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  # plugins may use numpy's global generator
+    torch.manual_seed(seed)
+
+
+@dataclass(slots=True)
+class FineTuningResult:
+    """How a fine-tuning went; the model holds the best weights."""
+
+    steps: int
+    seconds: float
+    best_epoch: int
+    best_score: float | None
+    history: list[dict[str, float]] = field(default_factory=list)
+    samples: int = 0
+    resumed_at: int = 0
+
+
+class FineTuning:
+    """Trains a model on new inputs and, in each epoch, on a fresh balanced draw of old ones.
+
+    Args:
+        model: What is trained; its parameters that need no gradient stay.
+        data: New inputs first, then the old ones that may be shown again.
+        new: How many of the inputs are new.
+        keys: The balance key of each old input.
+        replayed: How many old inputs an epoch shows.
+        config: Rates, epochs, patience.
+        measure: Gives the score of the model as it is, higher is better; None measures nothing,
+            and the last weights are kept.
+        work: Where the state is saved.
+        fingerprint: Of everything that this training depends on.
+        seed: Of all randomness in here.
+    """
+
+    def __init__(
+        self,
+        model: TextModel,
+        data: EncodedSet,
+        *,
+        new: int,
+        keys: Sequence[str],
+        replayed: int,
+        config: TrainingConfig,
+        measure: Callable[[], float] | None,
+        work: Path,
+        fingerprint: str,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.model = model
+        self.data = data
+        self.new = new
+        self.keys = keys
+        self.replayed = replayed
+        self.config = config
+        self.measure = measure
+        self.work = work
+        self.fingerprint = fingerprint
+        self.seed = seed
+        self.progress = progress
+        self.optimizer = make_optimizer(model, config)
+        self.result = FineTuningResult(steps=0, seconds=0.0, best_epoch=-1, best_score=None)
+        self._generator = np.random.default_rng(seed)
+        self._plan: list[list[int]] = []
+        self._plan_state: dict[str, Any] = {}
+        self._epoch = 0
+        self._in_epoch = 0
+        self._worse = 0
+        self._done = False
+        self._losses: list[Tensor] = []
+        self._seconds_before = 0.0
+        self._started = 0.0
+        self._steps = self._count_steps()
+        self._resumed = latest_state(work, fingerprint)
+
+    def run(self, *, plugins: Sequence[Any] = (), experiences_before: int = 0) -> FineTuningResult:
+        """Train, or go on where a killed training stopped; leave the best weights in the model.
+
+        Args:
+            plugins: avalanche plugins.
+            experiences_before: How many experiences the model has learnt before.
+        """
+        from contlearn.training import avalanche_bridge as bridge
+
+        self._started = time.monotonic()
+        device = next(self.model.parameters()).device
+        if not (self._resumed is not None and self._resumed.facts["done"]) and self._steps:
+            strategy = bridge.make_strategy(
+                self.model,
+                self.optimizer,
+                criterion=nn.CrossEntropyLoss(label_smoothing=self.config.label_smoothing),
+                batch_size=self.config.batch_size,
+                epochs=self.config.epochs,
+                micro_batch_size=self.config.micro_batch_size,
+                plugins=plugins,
+                loop=self,
+                experiences_before=experiences_before,
+                device=str(device),
+            )
+            bridge.train(strategy, self.data, index=experiences_before)
+        elif self._resumed is not None:
+            self._take_up()
+        self._finish()
+        return self.result
+
+    # -- what the bridge calls ------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Seed, or put everything back; then dropout and sampling go on as they would have."""
+        seed_everything(self.seed)
+        if self._resumed is not None:
+            self._take_up()
+            self._resumed.restore_random()
+
+    def epochs(self) -> Iterable[int]:
+        """Give the epochs still to do."""
+        first = self._epoch
+        return range(first, self.config.epochs) if not self._done else ()
+
+    def batches(self, epoch: int) -> Sequence[Sequence[int]]:
+        """Plan an epoch, or take the rest of the one that was cut off."""
+        if epoch != self._epoch or not self._plan:
+            self._epoch, self._in_epoch = epoch, 0
+            self._plan_state = self._generator.bit_generator.state
+            self._plan = self._draw()
+        return self._plan[self._in_epoch :]
+
+    def before_step(self) -> None:
+        """Clip gradients and set the rate of every group."""
+        torch.nn.utils.clip_grad_norm_(
+            [p for group in self.optimizer.param_groups for p in group["params"]],
+            self.config.max_gradient_norm,
+        )
+        factor = rate_factor(
+            self.result.steps, steps=self._steps, warmup_ratio=self.config.warmup_ratio
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def after_step(self, loss: Tensor) -> None:
+        """Count, report, and save every now and then."""
+        self.result.samples += len(self._plan[self._in_epoch])
+        self.result.steps += 1
+        self._in_epoch += 1
+        self._losses.append(loss.detach())
+        self.progress("training", self.result.steps, self._steps, f"epoch {self._epoch + 1}")
+        if self.result.steps % self.config.checkpoint_steps == 0 and (
+            self._in_epoch < len(self._plan)
+        ):
+            self._save()
+
+    def after_epoch(self, epoch: int) -> bool:
+        """Measure on the validation part, remember the best weights, save; True to stop."""
+        # One batch that is not a number spoils the mean, which is what must be seen.
+        loss = float(torch.stack(self._losses).mean()) if self._losses else 0.0
+        self._losses.clear()
+        entry = {"epoch": float(epoch + 1), "loss": loss}
+        if not np.isfinite(loss):
+            self._done = True
+        elif self.measure is not None:
+            score = self.measure()
+            entry["score"] = score
+            best = self.result.best_score
+            if best is None or score > best:
+                self.result.best_score, self.result.best_epoch = score, epoch
+                self._worse = 0
+                self.work.mkdir(parents=True, exist_ok=True)
+                save_tensors(trained_tensors(self.model), self.work / "best.safetensors")
+            else:
+                self._worse += 1
+                patience = self.config.early_stopping_patience
+                self._done = patience > 0 and self._worse >= patience
+        self.result.history.append(entry)
+        self._epoch, self._in_epoch, self._plan = epoch + 1, 0, []
+        self._done = self._done or self._epoch >= self.config.epochs
+        self._save()
+        return self._done
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _draw(self) -> list[list[int]]:
+        """Take all new inputs and a balanced draw of old ones, in batches."""
+        chosen = list(range(self.new))
+        if self.replayed and self.keys:
+            by_key: dict[str, list[int]] = {}
+            for position in self._generator.permutation(len(self.keys)):
+                by_key.setdefault(self.keys[position], []).append(self.new + int(position))
+            rounds = _round_robin([by_key[key] for key in sorted(by_key)], self._generator)
+            chosen.extend(next(rounds) for _ in range(self.replayed))
+        return plan_epoch(
+            self.data.lengths,
+            chosen,
+            batch_size=self.config.batch_size,
+            generator=self._generator,
+        )
+
+    def _count_steps(self) -> int:
+        inputs = self.new + (self.replayed if self.keys else 0)
+        pool = self.config.batch_size * 16
+        full, rest = divmod(inputs, pool)
+        batches = full * 16 + -(-rest // self.config.batch_size)
+        return batches * self.config.epochs
+
+    def _save(self) -> None:
+        save_state(
+            self.work,
+            step=self.result.steps,
+            fingerprint=self.fingerprint,
+            model=self.model,
+            optimizer=self.optimizer,
+            facts={
+                "epoch": self._epoch,
+                "in_epoch": self._in_epoch,
+                "plan_generator": self._plan_state if self._plan else None,
+                "generator": self._generator.bit_generator.state,
+                "worse": self._worse,
+                "done": self._done,
+                "best_epoch": self.result.best_epoch,
+                "best_score": self.result.best_score,
+                "history": self.result.history,
+                "losses": [float(loss) for loss in self._losses],
+                "samples": self.result.samples,
+                "seconds": self._seconds_before + time.monotonic() - self._started,
+            },
+        )
+
+    def _take_up(self) -> None:
+        state = self._resumed
+        if state is None:
+            return
+        facts = state.facts
+        state.restore(self.model, self.optimizer)
+        self.result.steps = self.result.resumed_at = int(facts["step"])
+        self.result.samples = int(facts["samples"])
+        self.result.best_epoch = int(facts["best_epoch"])
+        self.result.best_score = facts["best_score"]
+        self.result.history = list(facts["history"])
+        self._losses = [torch.tensor(loss) for loss in facts["losses"]]
+        self._worse, self._done = int(facts["worse"]), bool(facts["done"])
+        self._seconds_before = float(facts["seconds"])
+        self._epoch, self._in_epoch = int(facts["epoch"]), int(facts["in_epoch"])
+        if facts["plan_generator"] is not None:
+            # The plan of the epoch that was cut off is drawn again from where it began.
+            self._generator.bit_generator.state = facts["plan_generator"]
+            self._plan_state = self._generator.bit_generator.state
+            self._plan = self._draw()
+        self._generator.bit_generator.state = facts["generator"]
+
+    def _finish(self) -> None:
+        """Put the best weights back, always: the last ones are only the last."""
+        best = self.work / "best.safetensors"
+        if self.result.best_score is not None and best.is_file():
+            put_back(self.model, load_tensors(best))
+        self.result.seconds = self._seconds_before + time.monotonic() - self._started
+        self.model.eval()
+
+    def clean(self) -> None:
+        """Throw the saved states away."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def _round_robin(groups: list[list[int]], generator: np.random.Generator) -> Iterator[int]:
+    """Take from each group in turn, the groups in random order; begin again when all are used."""
+    while True:
+        for depth in range(max(len(group) for group in groups)):
+            for position in generator.permutation(len(groups)):
+                if depth < len(groups[position]):
+                    yield groups[position][depth]

@@ -1,0 +1,1 @@
+"""Penalties that any strategy can be combined with, one a file."""

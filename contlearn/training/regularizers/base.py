@@ -1,0 +1,69 @@
+"""What a regulariser is given, and what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from contlearn.modeling.text_model import TextModel
+
+__all__ = ["Regularizer", "RegularizerOptions", "RegularizerStart"]
+
+
+class RegularizerOptions(BaseModel):
+    """Options of a regulariser; a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegularizerStart:
+    """Where a regulariser begins.
+
+    Args:
+        model: What is trained; already grown, its method already in place.
+        load_champion: Reads the champion's model, or gives None in a first experience.
+        state: What the regulariser saved with the champion, or None.
+        experiences_before: How many experiences the champion has learnt.
+        changes_names: Whether the training method puts other parameters into the encoder.
+    """
+
+    model: TextModel
+    load_champion: Callable[[], TextModel | None]
+    state: Path | None
+    experiences_before: int
+    changes_names: bool
+
+
+class Regularizer(Protocol):
+    """A penalty, as an avalanche plugin with state of its own on disk.
+
+    Example:
+        class Mine:
+            name = "mine"
+            summary = "pulls weights to zero"
+
+            class Options(RegularizerOptions):
+                strength: float = 0.1
+
+            def __init__(self, options): ...
+            def begin(self, start): return an_avalanche_plugin
+            def save(self, folder, model): ...
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    Options: ClassVar[type[RegularizerOptions]]
+
+    def begin(self, start: RegularizerStart) -> Any:
+        """Make the avalanche plugin for this training, or None to take no part in it."""
+        ...
+
+    def save(self, folder: Path, model: TextModel) -> None:
+        """Write what the next update needs; `model` is the challenger, finished and merged."""
+        ...

@@ -1,0 +1,133 @@
+"""A model's features and logits on encoded records, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from contlearn.interfaces import Task
+from contlearn.modeling.text_model import TextModel
+from contlearn.training.encoded import EncodedSet
+from contlearn.types import LabelSpace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+__all__ = ["features_of", "fit_temperature", "log_softmax", "logits_of", "metric_of", "right_share"]
+
+_BATCH: Final = 32
+
+
+@torch.no_grad()
+def _rows(model: TextModel, data: EncodedSet, function: Callable[..., torch.Tensor]) -> Floats:
+    """Run a function over all inputs, longest apart from shortest; rows in the set's order."""
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    order = torch.argsort(data.lengths, stable=True).tolist()
+    pieces: dict[int, torch.Tensor] = {}
+    for start in range(0, len(order), _BATCH):
+        part = order[start : start + _BATCH]
+        rows = function(data.batch(part)[0].to(device)).cpu()
+        sizes = [int(data.offsets[i + 1] - data.offsets[i]) for i in part]
+        pieces.update(zip(part, rows.split(sizes), strict=True))
+    model.train(training)
+    if not pieces:
+        return np.zeros((0, 0))
+    return torch.cat([pieces[i] for i in range(len(order))]).numpy().astype(np.float64)
+
+
+def features_of(model: TextModel, data: EncodedSet) -> Floats:
+    """Give what the head would score. Shape: (rows, D)."""
+    found = _rows(model, data, model.get_features)
+    return found if found.size else np.zeros((0, model.width))
+
+
+def logits_of(model: TextModel, data: EncodedSet) -> Floats:
+    """Score inputs. Shape: (rows, C)."""
+    found = _rows(model, data, model)
+    return found if found.size else np.zeros((0, len(model.labels)))
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Give log-probabilities. Shape: (n, C)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
+
+
+def right_share(logits: Floats, targets: Ints, *, temperature: float = 1.0) -> Floats:
+    """Give the probability of the right label, row by row: accuracy without its steps."""
+    if not len(logits):
+        return np.zeros(0)
+    result: Floats = np.exp(log_softmax(logits / temperature)[np.arange(len(targets)), targets])
+    return result
+
+
+def fit_temperature(logits: Floats, targets: Ints, *, centre: float = 1.0) -> float:
+    """Find the temperature under which the right labels are most probable.
+
+    Args:
+        centre: What to lean towards, as much as one row says at most; with no rows, the answer.
+    Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
+    """
+    if not len(logits):
+        return centre
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(targets))
+    middle = float(np.log(centre))
+
+    def loss(log_temperature: float) -> float:
+        scores = log_softmax(logits / np.exp(log_temperature))[rows, targets]
+        return float(-scores.mean() + (log_temperature - middle) ** 2 / len(rows))
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(1000.0)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def metric_of(
+    task: Task,
+    data: EncodedSet,
+    logits: Floats,
+    space: LabelSpace,
+    *,
+    records: Sequence[int] | None = None,
+) -> float:
+    """Decode logits as a server would and give the task's primary metric.
+
+    Args:
+        records: Positions of the records that count; all if left out.
+    """
+    chosen = range(len(data.records)) if records is None else records
+    if not len(chosen):
+        return 0.0
+    windows: dict[int, list[int]] = {}
+    for window, owner in enumerate(data.owners.tolist()):
+        windows.setdefault(owner, []).append(window)
+    head = task.heads(space)[0].name
+    answers, targets = [], []
+    for position in chosen:
+        record = data.records[position]
+        parts = [
+            logits[int(data.offsets[w]) : int(data.offsets[w + 1])]
+            for w in windows.get(position, [])
+        ]
+        outputs = [{head: part[0] if data.is_flat else part} for part in parts]
+        if outputs:
+            prediction = task.decode(
+                outputs, data.encodings[position], record.inputs, space, 1.0
+            )
+            answers.append(task.answer(prediction))
+            targets.append(record.target)
+    if not answers:
+        return 0.0
+    labels = LabelSpace(tuple(dict.fromkeys(space.names)))
+    sums = task.statistics(answers, targets, labels).sum(axis=0)
+    return float(task.summarise(sums, labels)[task.primary_metric])

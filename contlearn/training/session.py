@@ -1,0 +1,307 @@
+"""The workbench of a strategy: one model, the records at hand, and what can be done with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from contlearn.config import ModelConfig, TrainingConfig
+from contlearn.errors import TrainingError
+from contlearn.interfaces import Progress, Task
+from contlearn.modeling.checkpoint import Checkpoint, load_checkpoint
+from contlearn.modeling.text_model import TextModel
+from contlearn.training.encoded import EncodedSet, encode_records
+from contlearn.training.fine_tuning import FineTuning, FineTuningResult
+from contlearn.training.methods import check_method
+from contlearn.training.optim import freeze
+from contlearn.training.regularizers.base import RegularizerStart
+from contlearn.training.scoring import logits_of, metric_of, right_share
+from contlearn.training.state import DurableState, encoder_hash
+from contlearn.types import LabelledRecord, LabelSpace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from contlearn.training.statistics import FeatureStatistics
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["FitSession", "Learnt", "Part"]
+
+# Below so many new records nothing is set aside: the few there are must be learnt.
+_LEAST_FOR_VALIDATION: Final = 20
+
+
+@dataclass(slots=True)
+class Part:
+    """Encoded records and which of them training may not see, by position."""
+
+    data: EncodedSet
+    train: list[int]
+    validation: list[int]
+
+    def training_set(self) -> EncodedSet:
+        """Give what may be trained on."""
+        return self.data.subset(self.train)
+
+    def validation_set(self) -> EncodedSet:
+        """Give what early stopping and choices are measured on."""
+        return self.data.subset(self.validation)
+
+
+@dataclass(slots=True)
+class Learnt:
+    """What a strategy leaves besides the model in the session.
+
+    Args:
+        temperature: Divide logits by it for calibrated probabilities.
+        statistics: Feature statistics under the model as it is now, if it has any.
+        encoder_changed: Whether the encoder differs from the champion's.
+        notes: Facts for the version's report: plain values.
+    """
+
+    temperature: float = 1.0
+    statistics: FeatureStatistics | None = None
+    encoder_changed: bool = True
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class FitSession:
+    """Everything one update may use. Held-out records are not here, so nothing can see them.
+
+    `checkpoint.model` is the champion with room for the new labels, or a fresh model; a strategy
+    turns it into the challenger.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        model: ModelConfig,
+        training: TrainingConfig,
+        replay_ratio: float,
+        checkpoint: Checkpoint,
+        new_model: Callable[[], Checkpoint],
+        champion: Path | None,
+        state: DurableState,
+        new: Sequence[LabelledRecord],
+        old: Sequence[LabelledRecord],
+        history: Sequence[LabelledRecord],
+        regularizers: Sequence[Any],
+        work: Path,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.task = task
+        self.config = training
+        self.model_config = model
+        self.replay_ratio = replay_ratio
+        self.checkpoint = checkpoint
+        self.new_model = new_model
+        self.champion = champion
+        self.state = state
+        self.regularizers = tuple(regularizers)
+        self.work = work
+        self.seed = seed
+        self.progress = progress
+        self.steps = 0
+        self.trained_share = 0.0
+        self.history_records = tuple(history)
+        self._generator = np.random.default_rng([seed, state.experiences])
+        self.new = self._part(new, training.validation_ratio)
+        # Exemplars set aside are lost to replay only, never to the statistics.
+        self.old = self._part(old, min(2 * training.validation_ratio, 0.5))
+        if not self.new.validation:
+            self.old = Part(self.old.data, list(range(len(self.old.data.records))), [])
+
+    @property
+    def model(self) -> TextModel:
+        """The model that becomes the challenger."""
+        return self.checkpoint.model
+
+    @property
+    def space(self) -> LabelSpace:
+        """The outputs, the new ones included."""
+        return self.model.labels
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether a head can be computed from feature statistics: one row of features a record."""
+        return self.model.per == "sequence"
+
+    def encode(self, records: Sequence[LabelledRecord]) -> EncodedSet:
+        """Tokenise records and look their targets up."""
+        return encode_records(
+            records,
+            self.checkpoint,
+            task=self.task,
+            space=self.space,
+            max_tokens=self.model_config.max_tokens,
+        )
+
+    def parts(self) -> tuple[Part, ...]:
+        """Give the new records and, if there are any, the exemplars."""
+        return (self.new, self.old) if len(self.old.data) else (self.new,)
+
+    def validation_score(self, model: TextModel | None = None) -> float:
+        """Measure a model on what was set aside: new and old count the same.
+
+        The task's primary metric; the probability of the right label breaks ties.
+        """
+        model = model or self.model
+        scores = []
+        for part in self.parts():
+            if part.validation:
+                data = part.validation_set()
+                logits = logits_of(model, data)
+                metric = metric_of(self.task, data, logits, self.space)
+                scores.append(metric + 0.01 * float(right_share(logits, data.flat.numpy()).mean()))
+        return float(np.mean(scores)) if scores else 0.0
+
+    def fine_tune(
+        self,
+        *,
+        data: EncodedSet | None = None,
+        replayed: EncodedSet | None = None,
+        name: str = "fine-tuning",
+    ) -> FineTuningResult:
+        """Train the model on new records and a draw of old ones, with all that is configured.
+
+        Args:
+            data: What is shown in every epoch; the new records' training part if left out.
+            replayed: What a balanced draw is taken from in every epoch.
+            name: Of the folder that holds the state of this training.
+        Raises:
+            TrainingError: When there is nothing to train on, or the loss is no longer a number.
+        """
+        data = self.new.training_set() if data is None else data
+        if not len(data):
+            raise TrainingError(
+                "There is nothing to train on: no record gives an input with a target.",
+                where="the new records",
+                hint="Check them with `contlearn data check`, or raise model.max_tokens.",
+            )
+        count, keys = len(data), []
+        draw = 0
+        if replayed is not None and len(replayed):
+            draw = round(self.replay_ratio * count)
+            owners = replayed.owners.tolist()
+            keys = [self.task.balance_key(replayed.records[i].target) for i in owners]
+            data = data.joined(replayed)
+        method = check_method(self.config.method, self.config.method_options)
+        model = self.model
+        freeze(
+            model.encoder,
+            embeddings=self.config.freeze_embeddings,
+            layers=self.config.freeze_layers,
+        )
+        method.begin(model)
+        model.train()
+        has_validation = any(part.validation for part in self.parts())
+        training = FineTuning(
+            model,
+            data,
+            new=count,
+            keys=keys,
+            replayed=draw,
+            config=self.config,
+            measure=(lambda: self.validation_score(model)) if has_validation else None,
+            work=self.work / name,
+            fingerprint=self._fingerprint(data, name),
+            seed=self.seed + 7919 * self.state.experiences,
+            progress=self.progress,
+        )
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        everything = sum(p.numel() for p in model.parameters())
+        result = training.run(
+            plugins=[p for p in self._plugins(method.changes_names) if p is not None],
+            experiences_before=self.state.experiences,
+        )
+        method.end(model)
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        if result.history and not np.isfinite(result.history[-1]["loss"]):
+            raise TrainingError(
+                f"The loss is no longer a number after step {result.steps}.",
+                where=f"epoch {len(result.history)}",
+                hint="Lower training.learning_rate, or the strength of the regularisers.",
+            )
+        self.steps += result.steps
+        self.trained_share = max(self.trained_share, trained / max(everything, 1))
+        return result
+
+    def load_champion(self) -> TextModel | None:
+        """Read the champion's model once more, as a teacher."""
+        if self.champion is None:
+            return None
+        device = next(self.model.parameters()).device
+        return load_checkpoint(self.champion / "checkpoint").model.to(device)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _plugins(self, changes_names: bool) -> list[Any]:
+        found = []
+        for regularizer in self.regularizers:
+            folder = self.state.folder
+            kept = folder / "regularizers" / regularizer.name if folder else None
+            found.append(
+                regularizer.begin(
+                    RegularizerStart(
+                        model=self.model,
+                        load_champion=self.load_champion,
+                        state=kept if kept is not None and kept.is_dir() else None,
+                        experiences_before=self.state.experiences,
+                        changes_names=changes_names,
+                    )
+                )
+            )
+        return found
+
+    def _part(self, records: Sequence[LabelledRecord], ratio: float) -> Part:
+        """Encode records and set some aside, whole groups together, never a label's last ones."""
+        data = self.encode(records)
+        everything = list(range(len(records)))
+        wanted = round(ratio * len(records))
+        if not wanted or len(records) < _LEAST_FOR_VALIDATION:
+            return Part(data, everything, [])
+        left: dict[str, int] = {}
+        keys = [self.task.balance_key(record.target) for record in records]
+        groups: dict[str, list[int]] = {}
+        for position, record in enumerate(records):
+            groups.setdefault(record.group or record.record_id, []).append(position)
+            left[keys[position]] = left.get(keys[position], 0) + 1
+        aside: list[int] = []
+        names = sorted(groups)
+        for place in self._generator.permutation(len(names)):
+            members = groups[names[place]]
+            if len(aside) >= wanted:
+                break
+            if all(left[keys[i]] > 2 for i in members):
+                aside.extend(members)
+                for i in members:
+                    left[keys[i]] -= 1
+        hidden = set(aside)
+        return Part(data, [i for i in everything if i not in hidden], sorted(aside))
+
+    def _fingerprint(self, data: EncodedSet, name: str) -> str:
+        """Identify a training by everything that it depends on."""
+        digest = hashlib.sha256()
+        facts = {
+            "name": name,
+            "records": [record.record_id for record in data.records],
+            "training": self.config.model_dump(mode="json"),
+            "model": self.model_config.model_dump(mode="json"),
+            "replay_ratio": self.replay_ratio,
+            "labels": list(self.space.names),
+            "seed": self.seed,
+            "encoder": encoder_hash(self.model.encoder),
+        }
+        digest.update(json.dumps(facts, sort_keys=True, default=str).encode("utf-8"))
+        digest.update(self.model.head.weight.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()

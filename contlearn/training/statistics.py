@@ -1,0 +1,222 @@
+"""What a frozen encoder has seen, in O(D² + C·D) numbers: enough for a linear head, no texts.
+
+Linear discriminant analysis needs only the Gram matrix of the features, the sum of the features
+of each class and the counts. They add up, so a head computed from them is the head that all records
+together would give: nothing is forgotten, whatever the order. Records can be taken out again
+exactly, and when the encoder changes, the statistics are carried over by the linear map that fits
+the records at hand best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from contlearn.errors import RegistryError
+from contlearn.types import LabelSpace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["FeatureStatistics", "LinearHead"]
+
+_LEAST_SHRINKAGE: Final = 0.02
+_MAP_RIDGE: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class LinearHead:
+    """Scores are features @ weight.T + bias. Shape: weight (C, D), bias (C,)."""
+
+    weight: Floats
+    bias: Floats
+
+    def scores(self, features: Floats) -> Floats:
+        """Score features. Shape: (n, D) to (n, C)."""
+        result: Floats = features @ self.weight.T + self.bias
+        return result
+
+    def scaled(self, temperature: float) -> LinearHead:
+        """Divide the scores by a temperature; the order of labels stays."""
+        return LinearHead(self.weight / temperature, self.bias / temperature)
+
+
+@dataclass(slots=True)
+class FeatureStatistics:
+    """Streaming sums over features, in float64.
+
+    Args:
+        gram: Sum of the outer products of all features.
+        sums: Sum of the features of each label, in the order of a label space.
+        counts: How many records (with weights) each label has.
+    Shape: gram (D, D), sums (C, D), counts (C,).
+    Source: Hayes and Kanan, "Lifelong Machine Learning with Deep Streaming Linear Discriminant
+    Analysis", 2020; here with the exact covariance within classes and closed-form shrinkage.
+    Example:
+        >>> statistics = FeatureStatistics.empty(1)
+        >>> statistics.add(np.array([[0.0], [2.0], [9.0], [11.0]]), [0, 0, 1, 1], labels=2)
+        >>> head = statistics.head()
+        >>> (head.scores(np.array([[1.5], [8.0]])).argmax(axis=1)).tolist()
+        [0, 1]
+    """
+
+    gram: Floats
+    sums: Floats
+    counts: Floats = field(default_factory=lambda: np.zeros(0))
+
+    @classmethod
+    def empty(cls, width: int) -> FeatureStatistics:
+        """Begin with nothing seen."""
+        return cls(np.zeros((width, width)), np.zeros((0, width)), np.zeros(0))
+
+    @property
+    def width(self) -> int:
+        """The size of a feature vector."""
+        return int(self.gram.shape[0])
+
+    @property
+    def total(self) -> float:
+        """How many records were added."""
+        return float(self.counts.sum())
+
+    def copy(self) -> FeatureStatistics:
+        """Give statistics that can be changed alone."""
+        return FeatureStatistics(self.gram.copy(), self.sums.copy(), self.counts.copy())
+
+    def grow(self, labels: int) -> None:
+        """Make room for labels that came later."""
+        missing = labels - len(self.counts)
+        if missing > 0:
+            self.sums = np.concatenate([self.sums, np.zeros((missing, self.width))])
+            self.counts = np.concatenate([self.counts, np.zeros(missing)])
+
+    def add(
+        self, features: Floats, targets: Sequence[int], *, labels: int, sign: float = 1.0
+    ) -> None:
+        """Add records. Shape: features (n, D); targets are positions below `labels`."""
+        self.grow(labels)
+        features = np.asarray(features, dtype=np.float64)
+        self.gram += sign * (features.T @ features)
+        np.add.at(self.sums, np.asarray(targets, dtype=np.int64), sign * features)
+        np.add.at(self.counts, np.asarray(targets, dtype=np.int64), sign)
+
+    def remove(self, features: Floats, targets: Sequence[int]) -> None:
+        """Take records out that were added before, exactly."""
+        self.add(features, targets, labels=len(self.counts), sign=-1.0)
+
+    def covariance(self) -> Floats:
+        """Give the covariance within classes. Shape: (D, D)."""
+        known = self.counts > 0.5
+        counts, sums = self.counts[known], self.sums[known]
+        between = (sums / counts[:, None]).T @ sums
+        within: Floats = (self.gram - between) / max(self.total - len(counts), 1.0)
+        return (within + within.T) / 2
+
+    def head(self, *, prior: float = 0.0) -> LinearHead:
+        """Compute the linear discriminant head; labels without records get a score out of reach.
+
+        Args:
+            prior: How much of the logarithm of the labels' shares enters the bias.
+        Source: shrinkage after Chen, Wiesel, Eldar and Hero, "Shrinkage Algorithms for MMSE
+        Covariance Estimation" (OAS), 2010.
+        """
+        known = self.counts > 0.5
+        counts = self.counts[known]
+        means = self.sums[known] / counts[:, None]
+        within = self.covariance()
+        size = self.width
+        share = max(_oas(within, max(self.total - len(counts), 1.0)), _LEAST_SHRINKAGE)
+        scale = max(float(np.trace(within)) / size, 1e-12)
+        shrunk = (1 - share) * within + share * scale * np.eye(size)
+        directions = np.linalg.solve(shrunk, means.T).T
+        weight = np.zeros((len(known), size))
+        weight[known] = directions
+        bias = np.zeros(len(known))
+        bias[known] = -0.5 * (directions * means).sum(axis=1)
+        if prior and counts.sum() > 0:
+            bias[known] += prior * np.log(counts / counts.sum())
+        if not known.all():
+            # Below every known label wherever features have been seen.
+            reach = float(np.abs(bias[known]).max(initial=1.0))
+            bias[~known] = bias[known].min(initial=0.0) - 2 * reach
+        return LinearHead(weight, bias)
+
+    def carried(self, before: Floats, after: Floats) -> FeatureStatistics:
+        """Estimate the statistics under a changed encoder from records seen by both.
+
+        The linear map that takes the old features of the records at hand to their new ones, drawn
+        towards the identity, moves sums and Gram matrix; what it leaves unexplained is added to
+        the covariance.
+
+        Shape: before and after (n, D), the same records in the same order.
+        """
+        size = self.width
+        if len(before) == 0 or self.total <= 0:
+            return self.copy()
+        gram = before.T @ before
+        ridge = _MAP_RIDGE * max(float(np.trace(gram)) / size, 1e-12) * np.eye(size)
+        moved = np.linalg.solve(gram + ridge, before.T @ after + ridge)  # (D, D)
+        rest = after - before @ moved
+        return FeatureStatistics(
+            moved.T @ self.gram @ moved + self.total * (rest.T @ rest) / len(rest),
+            self.sums @ moved,
+            self.counts.copy(),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the sums as safetensors."""
+        from safetensors.numpy import save_file
+
+        save_file(
+            {
+                "gram": np.ascontiguousarray(self.gram),
+                "sums": np.ascontiguousarray(self.sums),
+                "counts": np.ascontiguousarray(self.counts),
+            },
+            path,
+        )
+
+    @classmethod
+    def load(cls, path: Path, labels: LabelSpace) -> FeatureStatistics:
+        """Read what `save` wrote; labels that came later are empty.
+
+        Raises:
+            RegistryError: When the file is damaged or knows more labels than there are.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            arrays: dict[str, Any] = load_file(path)
+            found = cls(arrays["gram"], arrays["sums"], arrays["counts"])
+        except (OSError, KeyError, SafetensorError) as error:
+            raise RegistryError(
+                f"The feature statistics cannot be read: {error}",
+                where=str(path),
+                hint="`contlearn verify` says which files are damaged; roll back.",
+            ) from error
+        if len(found.counts) > len(labels):
+            raise RegistryError(
+                f"The feature statistics know {len(found.counts)} labels, the model "
+                f"{len(labels)}.",
+                where=str(path),
+                hint="`contlearn verify` says which files are damaged; roll back.",
+            )
+        found.grow(len(labels))
+        return found
+
+
+def _oas(covariance: Floats, rows: float) -> float:
+    """Give the oracle-approximating share of the identity, 0 to 1."""
+    size = len(covariance)
+    trace = float(np.trace(covariance))
+    squares = float((covariance**2).sum())
+    top = (1 - 2 / size) * squares + trace**2
+    bottom = (rows + 1 - 2 / size) * (squares - trace**2 / size)
+    return 1.0 if bottom <= 0 else min(1.0, top / bottom)

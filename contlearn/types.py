@@ -1,0 +1,380 @@
+"""The values that pass between packages: frozen, plain, and free of heavy imports."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray: TypeAlias = NDArray[np.floating[Any]]
+    IntArray: TypeAlias = NDArray[np.integer[Any]]
+
+__all__ = [
+    "ClassPrediction",
+    "CycleOutcome",
+    "CycleState",
+    "Encoding",
+    "Entity",
+    "EntityPrediction",
+    "EvaluationReport",
+    "Event",
+    "Exemplar",
+    "Experience",
+    "ExportReport",
+    "HeldOutSet",
+    "Inputs",
+    "LabelScore",
+    "LabelSpace",
+    "LabelledRecord",
+    "ModelVersion",
+    "PairedScores",
+    "Prediction",
+    "PromotionDecision",
+    "RecordState",
+    "RejectedRecord",
+    "RuleOutcome",
+    "SetScores",
+    "Split",
+    "Target",
+    "TrainingResult",
+]
+
+Split: TypeAlias = Literal["train", "held_out"]
+RecordState: TypeAlias = Literal["pending", "learnt", "refused", "held", "forgotten"]
+CycleState: TypeAlias = Literal[
+    "planned",
+    "training",
+    "exporting",
+    "evaluating",
+    "deciding",
+    "awaiting-approval",
+    "promoting",
+    "promoted",
+    "refused",
+    "not-promoted",
+    "failed",
+]
+CycleOutcome: TypeAlias = Literal[
+    "promoted", "refused", "awaiting-approval", "not-promoted", "nothing-to-do", "failed"
+]
+
+# The named fields of one record: {"text": "…"}, or {"tokens": ("…", …)} for tagging.
+Inputs: TypeAlias = Mapping[str, "str | tuple[str, ...]"]
+# A class name, or one tag per word.
+Target: TypeAlias = "str | tuple[str, ...]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledRecord:
+    """One labelled example, as it came in and as it is kept.
+
+    `record_id` is the hash of the normalised inputs and the target; `split` is fixed once, when
+    the record is first seen, and never changes.
+    """
+
+    record_id: str
+    inputs: Inputs
+    target: Target
+    split: Split
+    source: str
+    received_at: datetime
+    group: str | None = None
+    weight: float = 1.0
+    annotator: str | None = None
+    timestamp: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedRecord:
+    """A row that cannot be used: where it stood, why, and what to do. `row` is what was read."""
+
+    source: str
+    line_number: int
+    reason: str
+    message: str
+    hint: str
+    row: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpace:
+    """Ordered label names of a model's outputs; only ever appended to.
+
+    Example:
+        >>> LabelSpace(("no", "yes")).extended(["maybe", "yes"]).names
+        ('no', 'yes', 'maybe')
+    """
+
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"A label stands twice in {self.names!r}.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def index(self) -> dict[str, int]:
+        """Give the output position of every label name."""
+        return {name: position for position, name in enumerate(self.names)}
+
+    def extended(self, names: Iterable[str]) -> LabelSpace:
+        """Append the names that are not there yet, in the order given."""
+        known = dict.fromkeys(self.names)
+        known.update(dict.fromkeys(names))
+        return LabelSpace(tuple(known))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """The training records of one update. `index` counts promoted experiences on the lineage."""
+
+    index: int
+    records: tuple[LabelledRecord, ...]
+    label_space: LabelSpace
+    content_hash: str
+
+    @staticmethod
+    def hash_of(record_ids: Iterable[str]) -> str:
+        """Hash a set of record ids, whatever their order."""
+        digest = hashlib.sha256()
+        for record_id in sorted(record_ids):
+            digest.update(record_id.encode("ascii") + b"\n")
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exemplar:
+    """One item of a replay buffer: a record by its id, its balance key, and its size."""
+
+    record_id: str
+    key: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """One tokenised input: what the graph reads, and how its pieces map back to words.
+
+    `word_starts[w]` is the position of the first piece of word w; words cut off by the token
+    limit have none. A single-sequence task leaves it empty.
+    """
+
+    input_ids: tuple[int, ...]
+    word_starts: tuple[int, ...] = ()
+    truncated: bool = False
+    unknown_pieces: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassPrediction:
+    """The most probable class and the calibrated probability of every class."""
+
+    label: str
+    confidence: float
+    scores: Mapping[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Give the fields of the prediction as JSON."""
+        return {"label": self.label, "confidence": self.confidence, "scores": dict(self.scores)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    """A typed span; `start` and `end` count characters, the end exclusive."""
+
+    start: int
+    end: int
+    type: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntityPrediction:
+    """The entities found in one text, and the valid BIO tags they came from."""
+
+    entities: tuple[Entity, ...]
+    tags: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Give the fields of the prediction as JSON."""
+        return {
+            "entities": [
+                {"start": e.start, "end": e.end, "type": e.type, "text": e.text, "score": e.score}
+                for e in self.entities
+            ]
+        }
+
+
+Prediction: TypeAlias = "ClassPrediction | EntityPrediction"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutSet:
+    """The held-out records of one experience. `is_new` marks the set of the experience on trial."""
+
+    experience: str
+    index: int
+    records: tuple[LabelledRecord, ...]
+    is_new: bool = False
+
+    @property
+    def content_hash(self) -> str:
+        """Identify the set by the records in it."""
+        return Experience.hash_of(record.record_id for record in self.records)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelScore:
+    """Precision, recall and F1 of one label, with the number of times it was expected."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetScores:
+    """How one version does on one held-out set.
+
+    `statistics` are the task's additive counts per row, (rows, S): every metric is a function of
+    their sum, so that a bootstrap only reweighs rows.
+    """
+
+    experience: str
+    index: int
+    rows: int
+    metrics: Mapping[str, float]
+    statistics: FloatArray
+    predictions: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedScores:
+    """Champion and challenger on the same rows of one held-out set; champion is None at first."""
+
+    experience: str
+    index: int
+    is_new: bool
+    challenger: SetScores
+    champion: SetScores | None
+    majority: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationReport:
+    """Scores of one version over all held-out sets.
+
+    `accuracy_matrix[t][k]` is the primary measure on held-out set k after experience t; what was
+    not measured is null. `average_accuracy` is the mean of the last row.
+    """
+
+    version: int | None
+    metrics: Mapping[str, float | None]
+    accuracy_matrix: Sequence[Sequence[float | None]]
+    per_label: tuple[LabelScore, ...]
+    confusion: Mapping[str, object] | None
+    sets: tuple[Mapping[str, object], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleOutcome:
+    """What one gate rule measured and required. `passed` is None when the rule does not apply."""
+
+    rule: str
+    passed: bool | None
+    measured: float | None
+    required: float | None
+    message: str
+
+    def to_json(self) -> dict[str, object]:
+        """Give the outcome as the `reasons[]` entry that `update --json` prints."""
+        return {
+            "rule": self.rule,
+            "passed": self.passed,
+            "measured": self.measured,
+            "required": self.required,
+            "message": self.message,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionDecision:
+    """The verdict of the gate: every rule's outcome, also those after the first refusal."""
+
+    champion: int | None
+    challenger: int | None
+    promoted: bool
+    outcomes: tuple[RuleOutcome, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """What a fit leaves behind: a checkpoint folder, a state folder, and how they came about."""
+
+    checkpoint: Path
+    state: Path
+    label_space: LabelSpace
+    strategy: str
+    options: Mapping[str, object]
+    steps: int
+    seconds: float
+    seed: int
+    temperature: float = 1.0
+    trained_share: float = 1.0
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """What the export made and how it compares with the model it was made from."""
+
+    folder: Path
+    precision: str
+    max_abs_difference: float
+    label_agreement: float
+    rows_checked: int
+    fused: Mapping[str, int]
+    size_bytes: int
+    processor: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """An immutable version folder of the registry and what its manifest says."""
+
+    version: int
+    parent: int | None
+    path: Path
+    created_at: datetime
+    label_space: LabelSpace
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened, for observers: plugins, logs, notifications.
+
+    `kind` is one of the names in `contlearn.plugins.hookspecs`; `fields` are plain values and
+    never hold a record's text.
+    """
+
+    kind: str
+    at: datetime
+    workspace: str
+    fields: Mapping[str, object] = field(default_factory=dict)

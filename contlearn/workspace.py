@@ -1,0 +1,381 @@
+"""The layout of a workspace on disk, and the file operations that survive a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from contlearn.config import CONFIG_FILE, Config
+from contlearn.errors import StorageError, WorkspaceError, WorkspaceLocked
+
+__all__ = [
+    "FileOperations",
+    "SystemClock",
+    "Workspace",
+    "file_lock",
+    "make_read_only",
+    "plain",
+    "publish_folder",
+    "read_json",
+    "storage_border",
+    "write_bytes_atomic",
+    "write_json_atomic",
+]
+
+
+class SystemClock:
+    """The time of this machine."""
+
+    def now(self) -> datetime:
+        """Give the present moment in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Give seconds that never run backwards."""
+        import time
+
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        import time
+
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where everything of one model lies. Making one touches nothing."""
+
+    root: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration."""
+        return self.root / CONFIG_FILE
+
+    @property
+    def inbox(self) -> Path:
+        """Where people and programs drop files."""
+        return self.root / "inbox"
+
+    @property
+    def state(self) -> Path:
+        """Everything contlearn keeps for itself."""
+        return self.root / "state"
+
+    @property
+    def records(self) -> Path:
+        """One Parquet segment for each accepted file."""
+        return self.state / "records"
+
+    @property
+    def archive(self) -> Path:
+        """Every claimed file, by content hash."""
+        return self.state / "archive"
+
+    @property
+    def claimed(self) -> Path:
+        """Files taken from the inbox that are not archived yet."""
+        return self.state / "claimed"
+
+    @property
+    def quarantine(self) -> Path:
+        """One JSONL file of refused rows for each file that had some."""
+        return self.state / "quarantine"
+
+    @property
+    def predictions(self) -> Path:
+        """The prediction log of the server."""
+        return self.state / "predictions"
+
+    @property
+    def cycles(self) -> Path:
+        """The work folder and log of each cycle."""
+        return self.state / "cycles"
+
+    @property
+    def evaluations(self) -> Path:
+        """Remembered predictions of versions on unchanged held-out sets."""
+        return self.state / "evaluations"
+
+    @property
+    def versions(self) -> Path:
+        """The registry."""
+        return self.root / "versions"
+
+    def serving(self, config: Config) -> Path:
+        """The serving directory of the model: `<serving.path>/<model.name>`."""
+        return (self.root / config.serving.path / config.model.name).absolute()
+
+    def catalog_url(self, config: Config) -> str:
+        """The catalog's SQLAlchemy URL, relative SQLite paths taken from the workspace."""
+        url = config.storage.catalog
+        match = re.fullmatch(r"(sqlite(?:\+\w+)?):///(?!/)(.+)", url)
+        if match is None:
+            return url
+        return f"{match[1]}:///{(self.root / match[2]).absolute()}"
+
+    def require(self) -> Workspace:
+        """Check that this is a workspace.
+
+        Raises:
+            WorkspaceError: When contlearn.toml is not there.
+        """
+        if not self.config_file.is_file():
+            raise WorkspaceError(
+                f"There is no {CONFIG_FILE} in {self.root.absolute()}.",
+                where=str(self.config_file),
+                hint="Run `contlearn init DIR`, or name a workspace with --workspace DIR.",
+            )
+        return self
+
+    def make_folders(self) -> None:
+        """Create the folders that are missing."""
+        with storage_border("create the folders of the workspace", self.root):
+            for folder in (
+                self.inbox,
+                self.records,
+                self.archive,
+                self.claimed,
+                self.quarantine,
+                self.predictions,
+                self.cycles,
+                self.evaluations,
+                self.versions,
+            ):
+                folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def storage_border(action: str, path: Path | str) -> Iterator[None]:
+    """Turn the operating system's errors into one that says what to do, with the cause kept."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC or error.errno == errno.EDQUOT:
+            raise StorageError(
+                f"The disk is full: could not {action}.",
+                where=str(error.filename or path),
+                hint="Free some space and run the same command again; nothing was lost.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(
+                f"No permission to {action}: {error.strerror}.",
+                where=str(error.filename or path),
+                hint="Give this user the right to write there, then run the same command again.",
+            ) from error
+        if error.errno == errno.EIO:
+            raise StorageError(
+                f"The disk reported an error: could not {action}.",
+                where=str(error.filename or path),
+                hint="Check the disk, then run the same command again.",
+            ) from error
+        raise
+
+
+class FileOperations:
+    """The operations that change files, one method each, so that a test can fail any of them."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a new file and flush it to the disk."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Append in one write and flush it to the disk."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy a file's bytes (never a link) and flush them to the disk."""
+        with source.open("rb") as reader, target.open("wb") as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+            writer.flush()
+            os.fsync(writer.fileno())
+
+    def fsync_file(self, path: Path) -> None:
+        """Flush a file that somebody else wrote."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def fsync_folder(self, folder: Path) -> None:
+        """Flush a folder's entries to the disk."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename, replacing a file; a folder that is not empty is never replaced."""
+        os.rename(source, target)
+
+    def symlink(self, target: str, link: Path) -> None:
+        """Make a link to a folder."""
+        os.symlink(target, link)
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder and its parents."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def set_mode(self, path: Path, mode: int) -> None:
+        """Set permissions."""
+        path.chmod(mode)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file or a link; one that is gone already is fine."""
+        path.unlink(missing_ok=True)
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a folder and what is in it, read-only parts included."""
+        if not path.exists():
+            return
+        for folder, _, _ in os.walk(path):
+            Path(folder).chmod(0o755)
+        shutil.rmtree(path)
+
+
+_FILES = FileOperations()
+
+
+def write_bytes_atomic(path: Path, data: bytes, *, files: FileOperations = _FILES) -> None:
+    """Replace a file's content so that a reader sees the old bytes or the new ones, whole."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with storage_border(f"write {path.name}", path):
+        try:
+            files.write(temporary, data)
+            files.rename(temporary, path)
+            files.fsync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_json_atomic(
+    path: Path, value: Mapping[str, Any] | list[Any], *, files: FileOperations = _FILES
+) -> None:
+    """Write JSON atomically, keys in the order given."""
+    data = json.dumps(value, ensure_ascii=False, indent=1, default=plain).encode() + b"\n"
+    write_bytes_atomic(path, data, files=files)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that contlearn wrote.
+
+    Raises:
+        StorageError: When the file is missing or is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StorageError(f"{path.name} is missing.", where=str(path)) from error
+    except ValueError as error:
+        raise StorageError(
+            f"{path.name} is damaged: {error}.",
+            where=str(path),
+            hint="Restore it from a backup, or remove it if it can be made again.",
+        ) from error
+    if not isinstance(value, dict):
+        raise StorageError(f"{path.name} does not hold a JSON object.", where=str(path))
+    return value
+
+
+def publish_folder(staged: Path, target: Path, *, files: FileOperations = _FILES) -> None:
+    """Make a staged folder of the same file system real: flush everything, rename, flush.
+
+    The content becomes read-only after the rename, because a folder that moves must be writable.
+    """
+    with storage_border(f"publish {target.name}", target):
+        folders = [staged]
+        for path in sorted(staged.rglob("*")):
+            if path.is_dir():
+                folders.append(path)
+            else:
+                files.fsync_file(path)
+        for folder in reversed(folders):
+            files.fsync_folder(folder)
+        files.rename(staged, target)
+        files.fsync_folder(target.parent)
+        make_read_only(target, files=files)
+
+
+def make_read_only(folder: Path, *, files: FileOperations = _FILES) -> None:
+    """Take away the right to write in a folder and below it."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if not path.is_symlink():
+            files.set_mode(path, 0o555 if path.is_dir() else 0o444)
+    files.set_mode(folder, 0o555)
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, *, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold an advisory lock on a file while the block runs; a killed holder lets go by itself.
+
+    Raises:
+        WorkspaceLocked: When another process holds it for longer than `wait_seconds`.
+    """
+    import time
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise WorkspaceLocked(
+                        f"Another process is {what}.",
+                        where=str(path),
+                        hint="Wait until it is done (`contlearn status` shows it), then try again.",
+                    ) from None
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def plain(value: object) -> object:
+    """Turn a value of ours into a JSON value; the `default` of json.dumps."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | set | frozenset):
+        return list(value)
+    tolist = getattr(value, "tolist", None)
+    if callable(tolist):
+        return tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not a JSON value")

@@ -1,0 +1,197 @@
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from contlearn.catalog import Catalog
+from contlearn.catalog.cycles import change_cycle, create_cycle, get_cycle, unfinished_cycle
+from contlearn.catalog.leases import hold_lease, holder_of, is_alive
+from contlearn.catalog.records import (
+    count_records,
+    experience_records,
+    plan_records,
+    release_records,
+    settle_learnt,
+    settle_refused,
+    take_back,
+)
+from contlearn.catalog.schema import files, meta, records
+from contlearn.errors import StorageError, WorkspaceLocked
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    with Catalog(f"sqlite:///{tmp_path}/c.sqlite") as made:
+        yield made
+
+
+def add(catalog, number, *, split="train", state="pending"):
+    with catalog.write() as c:
+        c.execute(
+            files.insert().values(
+                content_hash=f"{number}-{split}-{state}", name="f", received_at="t", verdict="ok"
+            )
+        )
+        c.execute(
+            records.insert(),
+            [
+                {
+                    "record_id": f"{split[0]}{state[0]}{i:03}",
+                    "text_key": f"{i}",
+                    "split_key": f"{i}",
+                    "file_id": 1,
+                    "segment": "s",
+                    "row": i,
+                    "split": split,
+                    "state": state,
+                    "key": "a",
+                    "received_at": NOW.isoformat(),
+                }
+                for i in range(number)
+            ],
+        )
+
+
+def plan(catalog, **values):
+    with catalog.write() as c:
+        cycle = create_cycle(
+            c, trigger="manual", run_key=values.get("run_key"), strategy="replay",
+            champion=None, experience=0, promote=True, now=NOW,
+        )
+        return cycle, (plan_records(c, cycle) if cycle else None)
+
+
+def counts(catalog):
+    with catalog.read() as c:
+        return count_records(c)
+
+
+def test_planned_cycle_has_every_open_record(catalog):
+    add(catalog, 5)
+    add(catalog, 2, split="held_out")
+    add(catalog, 3, state="held")
+    cycle, planned = plan(catalog)
+    assert planned == (5, 2)
+    with catalog.read() as c:
+        assert len(experience_records(c, cycle, "train")) == 5
+
+
+def test_refused_records_are_tried_once_more_and_then_held(catalog):
+    add(catalog, 4)
+    for held in (0, 4):
+        cycle, _ = plan(catalog)
+        with catalog.write() as c:
+            assert settle_refused(c, cycle, "worse") == held
+            change_cycle(c, cycle, state="refused")
+    now = counts(catalog)
+    assert (now.pending, now.held, now.never_tried) == (0, 4, 0)
+    with catalog.write() as c:
+        assert release_records(c) == 4
+    assert counts(catalog).never_tried == 4
+
+
+def test_refused_records_do_not_count_as_never_tried(catalog):
+    add(catalog, 4)
+    cycle, _ = plan(catalog)
+    with catalog.write() as c:
+        settle_refused(c, cycle, "worse")
+    assert (counts(catalog).pending, counts(catalog).never_tried) == (4, 0)
+
+
+@pytest.mark.parametrize(("hold", "state"), [(True, "held"), (False, "pending")])
+def test_what_was_learnt_can_be_taken_back(catalog, hold, state):
+    add(catalog, 3)
+    cycle, _ = plan(catalog)
+    with catalog.write() as c:
+        settle_learnt(c, cycle)
+    assert counts(catalog).learnt == 3
+    with catalog.write() as c:
+        assert take_back(c, [cycle], hold=hold, reason="bad") == 3
+    now = counts(catalog)
+    assert getattr(now, state) == 3
+    assert now.learnt == 0
+
+
+def test_one_cause_starts_one_cycle(catalog):
+    add(catalog, 1)
+    assert plan(catalog, run_key="cron-1")[0] is not None
+    assert plan(catalog, run_key="cron-1")[0] is None
+
+
+def test_unfinished_cycle_is_found_until_it_ends(catalog):
+    add(catalog, 1)
+    cycle, _ = plan(catalog)
+    with catalog.read() as c:
+        assert unfinished_cycle(c).cycle_id == cycle
+    with catalog.write() as c:
+        change_cycle(c, cycle, state="failed", error="x")
+    with catalog.read() as c:
+        assert unfinished_cycle(c) is None
+        assert get_cycle(c, cycle).error == "x"
+
+
+def test_transaction_that_fails_leaves_nothing(catalog):
+    def half():
+        with catalog.write() as c:
+            c.execute(meta.insert().values(key="a", value="b"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    with catalog.read() as c:
+        assert c.execute(sa.select(meta).where(meta.c.key == "a")).first() is None
+
+
+def test_catalog_of_a_newer_contlearn_is_refused(catalog, tmp_path):
+    with catalog.write() as c:
+        c.execute(meta.update().where(meta.c.key == "schema_version").values(value="99"))
+    with pytest.raises(StorageError, match="schema version 99"):
+        Catalog(f"sqlite:///{tmp_path}/c.sqlite")
+
+
+def test_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "c.sqlite").write_text("this is not a database, it only looks like a file")
+    with pytest.raises(StorageError, match="cannot be opened"):
+        Catalog(f"sqlite:///{tmp_path}/c.sqlite")
+
+
+def test_lease_is_held_by_one(catalog):
+    with hold_lease(catalog, "update", purpose="updating") as first:
+        with pytest.raises(WorkspaceLocked, match="is updating"), hold_lease(
+            catalog, "update", purpose="updating"
+        ):
+            pass
+        assert holder_of(catalog, "update").purpose == "updating"
+    assert holder_of(catalog, "update") is None
+    with hold_lease(catalog, "update", purpose="updating") as second:
+        assert second > first
+
+
+def test_lease_of_a_killed_process_is_taken_over_at_once(catalog, tmp_path):
+    code = (
+        "import sys; from contlearn.catalog import Catalog; from contlearn.catalog.leases import hold_lease\n"
+        f"with hold_lease(Catalog('sqlite:///{tmp_path}/c.sqlite'), 'update', purpose='x', seconds=3600):\n"
+        "    print('in', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout.readline() == b"in\n"
+    with pytest.raises(WorkspaceLocked), hold_lease(catalog, "update", purpose="updating"):
+        pass
+    other.kill()
+    other.wait()
+    other.stdin.close()
+    other.stdout.close()
+    with hold_lease(catalog, "update", purpose="updating"):
+        pass
+
+
+def test_owner_on_another_machine_counts_as_alive():
+    assert is_alive("elsewhere:boot:1:2")
+    assert not is_alive(f"{os.uname().nodename}:boot:1:2")

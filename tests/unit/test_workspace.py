@@ -1,0 +1,125 @@
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from contlearn.config import Config
+from contlearn.errors import StorageError, WorkspaceError, WorkspaceLocked
+from contlearn.workspace import (
+    FileOperations,
+    Workspace,
+    file_lock,
+    publish_folder,
+    read_json,
+    write_bytes_atomic,
+    write_json_atomic,
+)
+
+
+class FailingFiles(FileOperations):
+    """Fails one operation with an error number."""
+
+    def __init__(self, operation, number):
+        self.operation, self.number = operation, number
+
+    def _fail(self, name):
+        if name == self.operation:
+            raise OSError(self.number, os.strerror(self.number), "the file")
+
+    def write(self, path, data):
+        super().write(path, data[:3])
+        self._fail("write")
+        super().write(path, data)
+
+    def rename(self, source, target):
+        self._fail("rename")
+        super().rename(source, target)
+
+
+@pytest.mark.parametrize("operation", ["write", "rename"])
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(errno.ENOSPC, "disk is full"), (errno.EACCES, "No permission"), (errno.EIO, "disk reported")],
+)
+def test_atomic_write_that_fails_leaves_the_old_file(tmp_path, operation, number, says):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"old")
+    with pytest.raises(StorageError, match=says):
+        write_bytes_atomic(path, b"newer", files=FailingFiles(operation, number))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_json_round_trip(tmp_path):
+    write_json_atomic(tmp_path / "x.json", {"ü": [1, (2, 3)]})
+    assert read_json(tmp_path / "x.json") == {"ü": [1, [2, 3]]}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff"])
+def test_damaged_json_is_named(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(StorageError, match="x.json"):
+        read_json(tmp_path / "x.json")
+
+
+def test_published_folder_is_whole_and_read_only(tmp_path):
+    staged = tmp_path / "staged"
+    (staged / "deep").mkdir(parents=True)
+    (staged / "deep" / "a").write_text("1")
+    publish_folder(staged, tmp_path / "7")
+    assert (tmp_path / "7" / "deep" / "a").read_text() == "1"
+    assert not staged.exists()
+    assert (tmp_path / "7" / "deep" / "a").stat().st_mode & 0o777 == 0o444
+    assert (tmp_path / "7").stat().st_mode & 0o777 == 0o555
+
+
+def test_publishing_never_replaces_a_folder(tmp_path):
+    for name in ("staged", "7"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text(name)
+    with pytest.raises(OSError, match="not empty"):
+        publish_folder(tmp_path / "staged", tmp_path / "7")
+    assert (tmp_path / "7" / "a").read_text() == "7"
+
+
+def test_lock_is_refused_while_another_process_has_it(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from contlearn.workspace import file_lock\n"
+        f"with file_lock(Path({str(tmp_path / 'l')!r}), what='x'): print('in', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert other.stdout.readline() == b"in\n"
+        with pytest.raises(WorkspaceLocked, match="Another process is promoting"), file_lock(
+            tmp_path / "l", what="promoting"
+        ):
+            pass
+    finally:
+        other.kill()
+        other.wait()
+        other.stdin.close()
+        other.stdout.close()
+    with file_lock(tmp_path / "l", what="promoting", wait_seconds=1.0):
+        pass
+
+
+def test_folder_without_configuration_is_no_workspace(tmp_path):
+    with pytest.raises(WorkspaceError, match="contlearn init"):
+        Workspace(tmp_path).require()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("sqlite:///state/c.sqlite", "sqlite:///{root}/state/c.sqlite"),
+        ("sqlite:////var/c.sqlite", "sqlite:////var/c.sqlite"),
+        ("postgresql+psycopg://h/db", "postgresql+psycopg://h/db"),
+    ],
+)
+def test_relative_catalog_is_in_the_workspace(tmp_path, url, expected):
+    config = Config.model_validate({"storage": {"catalog": url}})
+    assert Workspace(tmp_path).catalog_url(config) == expected.format(root=tmp_path)
