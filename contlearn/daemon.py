@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -40,10 +41,12 @@ class Daemon:
         context: The opened workspace.
         stop: Set to end; a running child is given `daemon.grace_seconds` to end, and its cycle is
             taken up again at the next start.
+        plugins_dir: A folder of loose plugin files that children must load too.
     """
 
     context: Context
     stop: threading.Event = field(default_factory=threading.Event)
+    plugins_dir: Path | None = None
 
     def __post_init__(self) -> None:
         self.log = structlog.get_logger("contlearn.daemon").bind(
@@ -53,6 +56,11 @@ class Daemon:
         self.failures = 0
         self.retry_at: float = 0.0
         self.scan_error: str | None = None
+        self._beat: float | None = None
+
+    def heartbeat(self) -> float | None:
+        """Give when the last look at the workspace began, in seconds since the epoch."""
+        return self._beat
 
     def run(self) -> None:
         """Work until `stop` is set.
@@ -121,7 +129,7 @@ class Daemon:
         context = self.context
         self.log.info("update due", trigger=trigger.name, reason=trigger.reason)
         try:
-            result = UpdateCycle(context, stop=self.stop).run_once(
+            result = UpdateCycle(context, stop=self.stop, plugins_dir=self.plugins_dir).run_once(
                 trigger=trigger.name, run_key=trigger.run_key or None
             )
         except ChildStopped:
@@ -163,11 +171,13 @@ class Daemon:
 
     def _write_state(self, *, running: bool) -> None:
         context = self.context
-        scheduled = next_scheduled(context.config.update, context.clock.now())
+        now = context.clock.now()
+        self._beat = now.timestamp()
+        scheduled = next_scheduled(context.config.update, now)
         state: dict[str, Any] = {
             "pid": os.getpid(),
             "started_at": self.started_at.isoformat(),
-            "heartbeat_at": context.clock.now().isoformat(),
+            "heartbeat_at": now.isoformat(),
             "next_scheduled": scheduled.isoformat() if scheduled else None,
             "failures": self.failures,
             "inbox_error": self.scan_error,

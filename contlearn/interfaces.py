@@ -46,11 +46,16 @@ __all__ = [
     "Strategy",
     "Task",
     "Tokenizer",
+    "no_progress",
 ]
 
 GraphKind: TypeAlias = Literal["sequence-classification", "token-classification", "seq2seq"]
 # progress(stage, done, total, message): called often, must return at once.
 Progress: TypeAlias = Callable[[str, int, int, str], None]
+
+
+def no_progress(_stage: str, _done: int, _total: int, _message: str) -> None:
+    """Show nothing; the default wherever a progress callback is taken."""
 
 
 class RowProblem(Exception):
@@ -304,9 +309,7 @@ class RecordParser(Protocol):
     summary: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
 
-    def rows(
-        self, path: Path, limits: Any, needed: Sequence[str] = ()
-    ) -> Iterator[ParsedRow]:
+    def rows(self, path: Path, limits: Any, needed: Sequence[str] = ()) -> Iterator[ParsedRow]:
         """Yield the rows in order.
 
         Args:

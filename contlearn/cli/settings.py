@@ -53,16 +53,14 @@ class Settings:
         import sys
 
         if self.quiet or not sys.stderr.isatty():
-            yield _silent
+            from contlearn.interfaces import no_progress
+
+            yield no_progress
             return
         from contlearn.cli.output import progress_bars
 
         with progress_bars() as progress:
             yield progress
-
-
-def _silent(stage: str, done: int, total: int, message: str) -> None:
-    """Show nothing."""
 
 
 def print_result(

@@ -35,7 +35,7 @@ COMPRESSIONS: Final = {
 _CHUNK: Final = 1 << 18
 _SAMPLE: Final = 1 << 16
 # How much of a row that is too long is kept for the quarantine.
-HEAD_BYTES: Final = 500
+HEAD_BYTES: Final = 2_000
 # The largest dictionary an .xz file may ask for.
 _XZ_MEMORY: Final = 192 << 20
 _MAGIC: Final = {

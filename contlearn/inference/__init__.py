@@ -1,1 +1,1 @@
-
+"""The exported model, answered with onnxruntime and tokenizers alone: never torch."""

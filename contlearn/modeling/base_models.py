@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -73,7 +75,7 @@ def resolve_base(name: str) -> str:
     return name
 
 
-def load_encoder(base: str, *, attention: str = "sdpa") -> Any:
+def load_encoder(source: str, *, attention: str = "sdpa") -> Any:
     """Load a transformers encoder without its own pooler, in fp32.
 
     Raises:
@@ -83,63 +85,74 @@ def load_encoder(base: str, *, attention: str = "sdpa") -> Any:
     from transformers import AutoConfig, AutoModel
     from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-    source = resolve_base(base)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
             raise ConfigError(
-                f"The base model {base!r} ({config.model_type}) is no encoder.",
+                f"The base model {source!r} ({config.model_type}) is no encoder.",
                 where=_WHERE,
                 hint="Choose a BERT-like model.",
             )
         extra: dict[str, Any] = {}
-        implementation = MODEL_MAPPING.get(type(config), None)
+        implementation: Any = MODEL_MAPPING.get(type(config), None)
         if implementation is not None and (
-            "add_pooling_layer" in inspect.signature(implementation.__init__).parameters
+            "add_pooling_layer" in inspect.signature(implementation).parameters
         ):
             extra["add_pooling_layer"] = False
-        return AutoModel.from_pretrained(
-            source,
-            config=config,
-            trust_remote_code=False,
-            use_safetensors=True,
-            torch_dtype=torch.float32,
-            attn_implementation=attention,
-            **extra,
-        )
+        with _quiet():
+            return AutoModel.from_pretrained(
+                source,
+                config=config,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                attn_implementation=attention,
+                **extra,
+            )
     except (OSError, ValueError) as error:
-        raise _not_there(base, error) from error
+        raise _not_there(source, error) from error
 
 
-def load_tokenizer(base: str, *, words: bool = False) -> Any:
+def load_tokenizer(source: str, *, words: bool = False) -> Any:
     """Load the fast tokenizer of a base model, with truncation and padding off.
 
     Args:
-        base: As in `resolve_base`, or a checkpoint's tokenizer folder.
+        source: What `resolve_base` gave, or a checkpoint's tokenizer folder.
         words: The inputs are words; tokenizers that mark blanks need to know.
     Raises:
         ConfigError: When it is not there, or has no fast version.
     """
     from transformers import AutoTokenizer
 
-    source = resolve_base(base)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, use_fast=True)
+        load: Any = AutoTokenizer.from_pretrained  # transformers leaves it untyped
+        tokenizer = load(source, trust_remote_code=False, use_fast=True)
         if words and getattr(tokenizer, "add_prefix_space", None) is False:
-            tokenizer = AutoTokenizer.from_pretrained(
-                source, trust_remote_code=False, use_fast=True, add_prefix_space=True
-            )
+            tokenizer = load(source, trust_remote_code=False, use_fast=True, add_prefix_space=True)
     except (OSError, ValueError) as error:
-        raise _not_there(base, error) from error
+        raise _not_there(source, error) from error
     if not tokenizer.is_fast:
         raise ConfigError(
-            f"The base model {base!r} has no fast tokenizer (tokenizer.json).",
+            f"The base model {source!r} has no fast tokenizer (tokenizer.json).",
             where=_WHERE,
             hint="Choose a model with one; the server reads nothing else.",
         )
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from telling that a pretrained model's own head is not used."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _not_there(base: str, error: Exception) -> ConfigError:

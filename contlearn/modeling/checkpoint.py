@@ -2,7 +2,7 @@
 
 ```
 checkpoint/
-  checkpoint.json     format version, labels in order, per, pooling, dropout, where the encoder began
+  checkpoint.json     format version, labels in order, per, pooling, dropout, base
   head.safetensors    weight (C, D), bias (C,)
   encoder/            config.json, model.safetensors
   tokenizer/          tokenizer.json and its companions
@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 
 from contlearn.errors import RegistryError, TrainingError
-from contlearn.modeling.base_models import load_encoder, load_tokenizer
+from contlearn.modeling.base_models import load_encoder, load_tokenizer, resolve_base
 from contlearn.modeling.text_model import PER, Per, Pooling, TextModel
 from contlearn.types import LabelSpace
 from contlearn.workspace import read_json, storage_border, write_json_atomic
@@ -53,17 +53,18 @@ def new_checkpoint(
 ) -> Checkpoint:
     """Begin from a pretrained encoder with a fresh head.
 
-    Args:
-        base: A folder, a hub id, or a packaged model.
-        per: The unit that the head scores: "sequence" or "word".
+    `base` is a folder, a hub id, or a packaged model; `per` the unit that the head scores,
+    "sequence" or "word".
+
     Raises:
         ConfigError: When the base model is not there.
         TrainingError: When the head's unit is not known here.
     """
     unit = _per(per)
-    encoder = load_encoder(base)
+    source = resolve_base(base)
+    encoder = load_encoder(source)
     model = TextModel(encoder, labels=labels, per=unit, pooling=pooling, dropout=dropout)
-    return Checkpoint(model, load_tokenizer(base, words=unit == "word"), base)
+    return Checkpoint(model, load_tokenizer(source, words=unit == "word"), base)
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:

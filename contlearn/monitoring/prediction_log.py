@@ -12,11 +12,13 @@ import logging
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
+
+import orjson
 
 from contlearn.interfaces import Clock
 
@@ -52,7 +54,7 @@ class LoggedPrediction:
     characters: int
     tokens: int | None = None
     unknown_ratio: float | None = None
-    projection: tuple[float, ...] | None = None
+    projection: Sequence[float] | None = None
     text: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -72,7 +74,7 @@ class LoggedPrediction:
         if self.unknown_ratio is not None:
             line["unknown_ratio"] = round(self.unknown_ratio, 6)
         if self.projection is not None:
-            line["projection"] = [round(value, 5) for value in self.projection]
+            line["projection"] = [round(float(value), 5) for value in self.projection]
         if self.text is not None:
             line["text"] = self.text
         return line
@@ -162,8 +164,7 @@ class PredictionLog:
 
     def _write(self, batch: list[LoggedPrediction]) -> None:
         data = b"".join(
-            json.dumps(item.to_json(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-            for item in batch
+            orjson.dumps(item.to_json(), option=orjson.OPT_APPEND_NEWLINE) for item in batch
         )
         if self._segment is None or self._segment_size + len(data) > self.segment_bytes:
             self._open()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contlearn.errors import RecordError, RegistryError, UsageError
-from contlearn.interfaces import Progress, RowProblem
+from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.pipeline.context import Context
 from contlearn.types import Inputs, ModelVersion
 from contlearn.workspace import read_json
@@ -114,7 +114,7 @@ def evaluate_version(
     version: int | None = None,
     *,
     on: Path | None = None,
-    progress: Progress = lambda stage, done, total, message: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Score a version on every held-out set of its lineage, or on the rows of a file.
 
@@ -158,7 +158,5 @@ def evaluate_version(
         progress=progress,
     )
     stored = None if on is not None else read_json(chosen.path / "report.json")
-    report = build_report(
-        scores, sets, context.task, version=chosen.version, earlier=stored
-    )
+    report = build_report(scores, sets, context.task, version=chosen.version, earlier=stored)
     return report_to_json(report)

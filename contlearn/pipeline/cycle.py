@@ -35,7 +35,7 @@ from contlearn.catalog.records import (
     settle_refused,
 )
 from contlearn.errors import ContlearnError, RegistryError, TrainingError, UsageError
-from contlearn.interfaces import Progress
+from contlearn.interfaces import Progress, no_progress
 from contlearn.pipeline.changes import mend, promote_version
 from contlearn.pipeline.children import ChildStopped, error_from_json, run_child
 from contlearn.pipeline.context import Context
@@ -48,10 +48,6 @@ __all__ = ["CYCLE_LEASE", "UpdateCycle", "UpdateResult", "scan_in_child"]
 CYCLE_LEASE: Final = "update"
 # A cycle whose parent was lost this often is given up: something in it takes the machine down.
 MAX_PARENTS: Final = 5
-
-
-def _silent(stage: str, done: int, total: int, message: str) -> None:
-    """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +100,7 @@ class UpdateCycle:
     """
 
     context: Context
-    progress: Progress = _silent
+    progress: Progress = no_progress
     stop: threading.Event | None = None
     plugins_dir: Path | None = None
 
@@ -481,7 +477,7 @@ def _lineage(context: Context, champion: int | None) -> tuple[str, ...]:
 def scan_in_child(
     context: Context,
     *,
-    progress: Progress = _silent,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Take in what rests in the inbox, in a child, so that this process stays small.

@@ -1,9 +1,9 @@
-"""What every replay buffer here shares: bounds in records and bytes, its own generator, its state."""
+"""What every replay buffer here shares: bounds, a generator of its own, its state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from contlearn.errors import RegistryError
 from contlearn.types import Exemplar
@@ -29,7 +29,7 @@ class BoundedBuffer:
         seed: Of the buffer's own generator, until `load_state` brings another state.
     """
 
-    name = ""
+    name: ClassVar[str] = ""
 
     def __init__(
         self,

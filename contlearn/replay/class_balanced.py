@@ -1,4 +1,4 @@
-"""The same number of records for every label, each label's chosen uniformly from all it ever had."""
+"""As many records of every label, chosen uniformly from all it ever had."""
 
 from __future__ import annotations
 

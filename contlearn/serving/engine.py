@@ -206,35 +206,24 @@ class Engine:
             for piece in batch
             if not piece.request.abandoned and begun < piece.request.deadline
         ]
-        answers: list[Answer] = []
-        error: Exception | None = None
-        if live:
-            try:
-                answers = live[0].request.version.answer(
-                    [item for piece in live for item in piece.inputs]
-                )
-            except Exception as caught:
-                error = caught
+        results = _run(live)
         done = time.monotonic()
         loop = self._loop
         if loop is None or loop.is_closed():
             return
         try:
-            loop.call_soon_threadsafe(self._deliver, batch, live, answers, error, begun, done)
+            loop.call_soon_threadsafe(self._deliver, batch, results, begun, done)
         except RuntimeError:  # the loop closed in between: nobody waits any more
             return
 
     def _deliver(
         self,
         batch: list[_Piece],
-        live: list[_Piece],
-        answers: list[Answer],
-        error: Exception | None,
+        results: dict[int, list[Answer] | Exception],
         begun: float,
         done: float,
     ) -> None:
-        metrics, position, texts = self.metrics, 0, len(answers)
-        alive = set(map(id, live))
+        metrics, texts = self.metrics, 0
         for piece in batch:
             request, count = piece.request, len(piece.inputs)
             self._waiting -= count
@@ -242,14 +231,15 @@ class Engine:
             if request.left == 0:
                 request.version.give_back()
             metrics.queue_seconds.observe(begun - piece.queued_at)
-            if id(piece) not in alive:
-                _fail(request, too_late(request.deadline - piece.queued_at))
-            elif error is not None:
-                _fail(request, error)
+            result = results.get(id(piece))
+            if result is None:
+                _fail(request, too_late(self.limits.deadline_seconds))
+            elif isinstance(result, Exception):
+                _fail(request, result)
             else:
-                for place in piece.places:
-                    request.answers[place] = answers[position]
-                    position += 1
+                texts += count
+                for place, answer in zip(piece.places, result, strict=True):
+                    request.answers[place] = answer
                 if request.left == 0 and not request.future.done():
                     request.future.set_result(None)
         if texts:
@@ -258,6 +248,28 @@ class Engine:
             metrics.compute_seconds.observe(done - begun)
             metrics.batch_rows.observe(texts)
         metrics.queue_depth.set(self._waiting)
+
+
+def _run(pieces: list[_Piece]) -> dict[int, list[Answer] | Exception]:
+    """Answer pieces together; when that fails, one by one, so that only the guilty one fails."""
+    if not pieces:
+        return {}
+    version = pieces[0].request.version
+    try:
+        answers = version.answer([item for piece in pieces for item in piece.inputs])
+    except Exception as error:
+        if len(pieces) == 1:
+            return {id(pieces[0]): error}
+        results: dict[int, list[Answer] | Exception] = {}
+        for piece in pieces:
+            results |= _run([piece])
+        return results
+    found: dict[int, list[Answer] | Exception] = {}
+    start = 0
+    for piece in pieces:
+        found[id(piece)] = answers[start : start + len(piece.inputs)]
+        start += len(piece.inputs)
+    return found
 
 
 def _fail(request: _Request, error: Exception) -> None:

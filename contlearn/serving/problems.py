@@ -17,6 +17,7 @@ class RequestProblem(Exception):
         hint: What the client can do.
         reason: The value of the label `reason` of contlearn_infer_rejected_total.
         retry_after_seconds: For the header Retry-After.
+        allow: For the header Allow, with 405.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class RequestProblem(Exception):
         hint: str | None = None,
         reason: str = "invalid",
         retry_after_seconds: float | None = None,
+        allow: str | None = None,
     ) -> None:
         super().__init__(what)
         self.status = status
@@ -36,6 +38,7 @@ class RequestProblem(Exception):
         self.hint = hint
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
+        self.allow = allow
 
     def body(self, request_id: str) -> dict[str, str | None]:
         """Give the fields of the answer."""
@@ -48,9 +51,12 @@ class RequestProblem(Exception):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Give the headers the answer needs beyond the usual ones."""
-        if self.retry_after_seconds is None:
-            return []
-        return [(b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_seconds)))]
+        headers = []
+        if self.retry_after_seconds is not None:
+            headers.append((b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_seconds))))
+        if self.allow is not None:
+            headers.append((b"allow", self.allow.encode("ascii")))
+        return headers
 
 
 def not_ready(where: str, *, draining: bool = False) -> RequestProblem:

@@ -6,33 +6,33 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from contlearn.errors import ServingError
 from contlearn.interfaces import Predictor
-from contlearn.types import ClassPrediction, EntityPrediction, Inputs, Prediction
+from contlearn.types import ClassPrediction, Inputs, Prediction
 
-__all__ = ["Answer", "Load", "LoadedVersion", "labels_of", "confidence_of"]
+if TYPE_CHECKING:
+    from contlearn.types import FloatArray
 
-
-class Facts(Protocol):
-    """What a predictor may tell about an input beside its prediction."""
-
-    tokens: int
-    unknown_pieces: int
-    truncated: bool
-    projection: Sequence[float] | None
+__all__ = ["Answer", "Load", "LoadedVersion", "confidence_of", "label_names", "labels_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One prediction and what is logged about its input; None where the predictor cannot say."""
+    """One prediction and what stands behind it; None where the predictor cannot say."""
 
     prediction: Prediction
+    logits: FloatArray | None = None
+    projection: Sequence[float] | None = None
     tokens: int | None = None
-    unknown_ratio: float | None = None
     truncated: bool = False
-    projection: tuple[float, ...] | None = None
+    unknown_pieces: int = 0
+
+    @property
+    def unknown_ratio(self) -> float | None:
+        """Give the share of pieces that the vocabulary does not hold."""
+        return None if self.tokens is None else self.unknown_pieces / max(1, self.tokens)
 
 
 # Loads a version folder, verified: `OnnxPredictor.load` with the server's plugins and threads.
@@ -100,17 +100,18 @@ class LoadedVersion:
         """
         detailed = getattr(self.predictor, "predict_detailed", None)
         if detailed is None:
-            answers = [Answer(item) for item in self.predictor.predict(inputs)]
+            answers = [Answer(prediction=item) for item in self.predictor.predict(inputs)]
         else:
             answers = [
                 Answer(
-                    prediction=prediction,
-                    tokens=facts.tokens,
-                    unknown_ratio=facts.unknown_pieces / max(1, facts.tokens),
-                    truncated=facts.truncated,
-                    projection=None if facts.projection is None else tuple(facts.projection),
+                    prediction=item.prediction,
+                    logits=item.logits,
+                    projection=item.projection if len(item.projection) else None,
+                    tokens=item.tokens,
+                    truncated=item.truncated,
+                    unknown_pieces=item.unknown_pieces,
                 )
-                for prediction, facts in detailed(inputs)
+                for item in detailed(inputs)
             ]
         if len(answers) != len(inputs):
             raise ServingError(
@@ -121,19 +122,22 @@ class LoadedVersion:
         return answers
 
 
+def label_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Give the labels as users know them: classes as they are, tags as their entity types."""
+    if "O" in names and all(name == "O" or name[:2] in ("B-", "I-") for name in names):
+        return tuple(dict.fromkeys(name[2:] for name in names if name != "O"))
+    return tuple(names)
+
+
 def labels_of(prediction: Prediction) -> tuple[str, ...]:
     """Give the class, or the entity types found, each once."""
     if isinstance(prediction, ClassPrediction):
         return (prediction.label,)
-    if isinstance(prediction, EntityPrediction):
-        return tuple(dict.fromkeys(entity.type for entity in prediction.entities))
-    return ()
+    return tuple(dict.fromkeys(entity.type for entity in prediction.entities))
 
 
 def confidence_of(prediction: Prediction) -> float | None:
     """Give the confidence of the class, or of the least certain entity; None without any."""
     if isinstance(prediction, ClassPrediction):
         return prediction.confidence
-    if isinstance(prediction, EntityPrediction) and prediction.entities:
-        return min(entity.score for entity in prediction.entities)
-    return None
+    return min((entity.score for entity in prediction.entities), default=None)

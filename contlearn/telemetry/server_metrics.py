@@ -96,11 +96,9 @@ class ServerMetrics:
             if label not in self._labels and label != "other":
                 self._labels[label] = self._predictions.labels(self.model, label)
 
-    def answered(self, label: str, confidence: float | None) -> None:
+    def answered(self, label: str) -> None:
         """Count one prediction."""
         self._labels.get(label, self._other).inc()
-        if confidence is not None:
-            self.confidence.observe(confidence)
 
 
 def _gauge(registry: CollectorRegistry, name: str) -> Gauge:

@@ -1,1 +1,1 @@
-
+"""Fitting a challenger. Importing this package loads no torch."""

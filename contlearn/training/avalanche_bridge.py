@@ -118,9 +118,7 @@ def _collate(items: Sequence[Sequence[Any]]) -> list[Tensor]:
     inputs = torch.stack(
         [nn.functional.pad(item[0], (0, longest - item[0].shape[-1])) for item in items]
     )
-    targets = torch.cat(
-        [torch.atleast_1d(torch.as_tensor(item[1], dtype=torch.long)) for item in items]
-    )
+    targets = torch.cat([torch.as_tensor(item[1], dtype=torch.long).reshape(-1) for item in items])
     return [inputs, targets, torch.tensor([int(item[-1]) for item in items])]
 
 
@@ -165,7 +163,7 @@ class _Silence(EvaluationPlugin):  # type: ignore[misc]  # avalanche is untyped
             warnings.simplefilter("ignore")
             super().__init__(collect_all=False)
 
-    def _update_metrics_and_loggers(self, strategy: Any, callback: str) -> list[Any]:  # noqa: ARG002  # avalanche's signature
+    def _update_metrics_and_loggers(self, strategy: Any, callback: str) -> list[Any]:
         return []
 
 
@@ -222,7 +220,7 @@ class TextMixin:
             known.update(id(p) for p in group["params"])
         grown = [p for identity, p in alive.items() if identity not in known]
         self.optimizer.param_groups[-1]["params"].extend(grown)
-        self.optimized_param_id = {n: p for n, p in self.model.named_parameters()}
+        self.optimized_param_id = dict(self.model.named_parameters())
 
     def model_adaptation(self, model: Any = None) -> Any:
         """Never grow a head while evaluating: a stream with unseen labels would widen it."""
@@ -244,7 +242,7 @@ class TextMixin:
             scores: Tensor = model(inputs)
             return scores
         return torch.cat(
-            [checkpointed(model, part, use_reentrant=False) for part in inputs.split(size)]
+            [checkpointed(model, part, use_reentrant=False) for part in torch.split(inputs, size)]
         )
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
@@ -403,8 +401,12 @@ def lwf_plugin(teacher: TextModel, *, alpha: float, temperature: float) -> Any:
     plugin.lwf.prev_model = teacher
     plugin.lwf.prev_classes_by_task[0] = set(range(len(teacher.labels)))
     # The teacher of the next update is read from the next champion: no copy is kept here.
-    plugin.after_training_exp = lambda strategy, **_: None
+    plugin.after_training_exp = _nothing
     return plugin
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Do nothing."""
 
 
 def ewc_plugin(

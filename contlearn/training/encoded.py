@@ -157,7 +157,5 @@ def plan_epoch(
     for start in range(0, len(order), step):
         part = order[start : start + step]
         part = part[np.argsort(sizes[part], kind="stable")]
-        batches.extend(
-            part[i : i + batch_size].tolist() for i in range(0, len(part), batch_size)
-        )
+        batches.extend(part[i : i + batch_size].tolist() for i in range(0, len(part), batch_size))
     return [batches[i] for i in generator.permutation(len(batches))]

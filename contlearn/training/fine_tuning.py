@@ -34,7 +34,7 @@ __all__ = ["FineTuning", "FineTuningResult", "seed_everything"]
 def seed_everything(seed: int) -> None:
     """Seed the global generators that torch and plugins draw from."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  # plugins may use numpy's global generator
+    np.random.seed(seed % 2**32)  # plugins may use numpy's global generator
     torch.manual_seed(seed)
 
 
@@ -157,7 +157,7 @@ class FineTuning:
         """Plan an epoch, or take the rest of the one that was cut off."""
         if epoch != self._epoch or not self._plan:
             self._epoch, self._in_epoch = epoch, 0
-            self._plan_state = self._generator.bit_generator.state
+            self._plan_state = dict(self._generator.bit_generator.state)
             self._plan = self._draw()
         return self._plan[self._in_epoch :]
 
@@ -178,7 +178,7 @@ class FineTuning:
         self.result.samples += len(self._plan[self._in_epoch])
         self.result.steps += 1
         self._in_epoch += 1
-        self._losses.append(loss.detach())
+        self._losses.append(loss.detach().reshape(()))
         self.progress("training", self.result.steps, self._steps, f"epoch {self._epoch + 1}")
         if self.result.steps % self.config.checkpoint_steps == 0 and (
             self._in_epoch < len(self._plan)
@@ -278,7 +278,7 @@ class FineTuning:
         if facts["plan_generator"] is not None:
             # The plan of the epoch that was cut off is drawn again from where it began.
             self._generator.bit_generator.state = facts["plan_generator"]
-            self._plan_state = self._generator.bit_generator.state
+            self._plan_state = dict(self._generator.bit_generator.state)
             self._plan = self._draw()
         self._generator.bit_generator.state = facts["generator"]
 

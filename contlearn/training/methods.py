@@ -81,7 +81,7 @@ class Lora:
         """Rank and strength of the updates, and the layers that get one."""
 
         rank: int = Field(16, ge=1)
-        alpha: float = Field(32.0, gt=0.0)
+        alpha: int = Field(32, ge=1)
         dropout: float = Field(0.0, ge=0.0, lt=1.0)
         target_modules: tuple[str, ...] = ()
         use_rslora: bool = False

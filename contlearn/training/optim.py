@@ -33,7 +33,7 @@ def check_rate(config: TrainingConfig) -> str | None:
         message = (
             f"training.learning_rate = {config.learning_rate:g} is high for full fine-tuning: "
             f"from {_HIGH_RATE:g} on, encoders forget what they were pretrained on. "
-            "Use 1e-5 to 5e-5, or training.method = \"lora\"."
+            'Use 1e-5 to 5e-5, or training.method = "lora".'
         )
         warnings.warn(message, LearningRateWarning, stacklevel=2)
         return message

@@ -61,9 +61,7 @@ class TrainingState:
         version, numbers, gauss = self.facts["python_random"]
         random.setstate((version, tuple(numbers), gauss))
         name, keys, position, has_gauss, cached = self.facts["numpy_random"]
-        np.random.set_state(  # noqa: NPY002  # plugins may use numpy's global generator
-            (name, np.asarray(keys, dtype=np.uint32), position, has_gauss, cached)
-        )
+        np.random.set_state((name, np.asarray(keys, dtype=np.uint32), position, has_gauss, cached))
 
 
 def latest_state(folder: Path, fingerprint: str) -> TrainingState | None:
@@ -95,7 +93,7 @@ def save_state(
 ) -> None:
     """Write a state under a temporary name, rename it, and remove older ones."""
     version, numbers, gauss = random.getstate()
-    keys = np.random.get_state(legacy=True)  # noqa: NPY002  # plugins may use it
+    keys: Any = np.random.get_state()  # plugins may use numpy's global generator
     generators = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         generators["cuda"] = torch.cuda.get_rng_state()

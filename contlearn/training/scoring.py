@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ def _rows(model: TextModel, data: EncodedSet, function: Callable[..., torch.Tens
     pieces: dict[int, torch.Tensor] = {}
     for start in range(0, len(order), _BATCH):
         part = order[start : start + _BATCH]
-        rows = function(data.batch(part)[0].to(device)).cpu()
+        rows: Any = function(data.batch(part)[0].to(device)).cpu()
         sizes = [int(data.offsets[i + 1] - data.offsets[i]) for i in part]
         pieces.update(zip(part, rows.split(sizes), strict=True))
     model.train(training)
@@ -73,8 +73,8 @@ def right_share(logits: Floats, targets: Ints, *, temperature: float = 1.0) -> F
 def fit_temperature(logits: Floats, targets: Ints, *, centre: float = 1.0) -> float:
     """Find the temperature under which the right labels are most probable.
 
-    Args:
-        centre: What to lean towards, as much as one row says at most; with no rows, the answer.
+    It leans towards `centre`, as much as one row says at most; without rows that is the answer.
+
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """
     if not len(logits):
@@ -102,8 +102,7 @@ def metric_of(
 ) -> float:
     """Decode logits as a server would and give the task's primary metric.
 
-    Args:
-        records: Positions of the records that count; all if left out.
+    `records` are the positions of the records that count; all if left out.
     """
     chosen = range(len(data.records)) if records is None else records
     if not len(chosen):
@@ -121,9 +120,7 @@ def metric_of(
         ]
         outputs = [{head: part[0] if data.is_flat else part} for part in parts]
         if outputs:
-            prediction = task.decode(
-                outputs, data.encodings[position], record.inputs, space, 1.0
-            )
+            prediction = task.decode(outputs, data.encodings[position], record.inputs, space, 1.0)
             answers.append(task.answer(prediction))
             targets.append(record.target)
     if not answers:

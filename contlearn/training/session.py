@@ -236,6 +236,18 @@ class FitSession:
         self.trained_share = max(self.trained_share, trained / max(everything, 1))
         return result
 
+    def begin_again(self) -> None:
+        """Take the base model with a fresh head, and all records ever learnt as new ones."""
+        device = next(self.model.parameters()).device
+        labels = self.space
+        self.checkpoint = self.new_model()
+        self.model.head.grow(labels)
+        self.model.to(device)
+        records = self.history_records + self.new.data.records
+        self.new = self._part(records, self.config.validation_ratio)
+        self.old = self._part((), 0.0)
+        self.state.statistics = None
+
     def load_champion(self) -> TextModel | None:
         """Read the champion's model once more, as a teacher."""
         if self.champion is None:

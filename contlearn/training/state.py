@@ -54,7 +54,8 @@ class DurableState:
         facts = read_json(folder / "state.json")
         if facts.get("format_version") != FORMAT_VERSION:
             raise RegistryError(
-                f"The state has format version {facts.get('format_version')}, not {FORMAT_VERSION}.",
+                f"The state has format version {facts.get('format_version')}, "
+                f"not {FORMAT_VERSION}.",
                 where=str(folder / "state.json"),
                 hint="Use the contlearn that wrote it, or begin again from the base model.",
             )

@@ -203,8 +203,7 @@ class FeatureStatistics:
             ) from error
         if len(found.counts) > len(labels):
             raise RegistryError(
-                f"The feature statistics know {len(found.counts)} labels, the model "
-                f"{len(labels)}.",
+                f"The feature statistics know {len(found.counts)} labels, the model {len(labels)}.",
                 where=str(path),
                 hint="`contlearn verify` says which files are damaged; roll back.",
             )

@@ -42,9 +42,7 @@ class Lwf:
             return None
         from contlearn.training.avalanche_bridge import lwf_plugin
 
-        return lwf_plugin(
-            teacher, alpha=self.options.alpha, temperature=self.options.temperature
-        )
+        return lwf_plugin(teacher, alpha=self.options.alpha, temperature=self.options.temperature)
 
     def save(self, folder: Path, model: TextModel) -> None:
         """Save nothing: the next teacher is the next champion."""

@@ -30,7 +30,9 @@ class Replay:
     """
 
     name: ClassVar[str] = "replay"
-    summary: ClassVar[str] = "replay and a balanced head; the encoder changes only if that is better"
+    summary: ClassVar[str] = (
+        "replay and a balanced head; the encoder changes only if that is better"
+    )
     reads_history: ClassVar[bool] = False
 
     class Options(StrategyOptions):
@@ -67,7 +69,7 @@ class Replay:
         rest = statistics_without_exemplars(session, before)
         frozen = self._frozen(rest, before)
         weights = before.weights()
-        candidates, notes = [frozen], {}
+        candidates, notes = [frozen], dict[str, Any]()
         wanted = self.options.fine_tune
         start = {n: p.detach().clone() for n, p in session.model.encoder.named_parameters()}
         if wanted == "always" or (wanted == "auto" and len(weights)):
@@ -118,7 +120,5 @@ class Replay:
         scores = trained.scores(features)
         own_temperature = fit_temperature(scores, targets)
         own_shares = right_share(scores, targets, temperature=own_temperature)
-        own = Candidate(
-            "tuned, own head", True, after, known, own_shares, own_temperature, trained
-        )
+        own = Candidate("tuned, own head", True, after, known, own_shares, own_temperature, trained)
         return [computed, own], describe(result)

@@ -1,0 +1,49 @@
+"""`contlearn export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from contlearn.cli.settings import (
+    Settings,
+    dry_run_option,
+    json_option,
+    pass_settings,
+    print_result,
+)
+
+
+@click.command(
+    "export", help="Copy VERSION into DIR as a folder that optimum and onnxruntime load."
+)
+@click.argument("version", type=click.IntRange(min=1))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--precision",
+    type=click.Choice(["as-is", "fp32", "int8"]),
+    default="as-is",
+    show_default=True,
+    help="Another precision is exported from the version's checkpoint, checked for parity.",
+)
+@dry_run_option
+@json_option
+@pass_settings
+def command(
+    settings: Settings, version: int, folder: Path, precision: str, dry_run: bool, as_json: bool
+) -> None:
+    """Write the folder."""
+    from contlearn.pipeline.exporting import export_version
+
+    with settings.open() as context, settings.progress() as progress:
+        value = export_version(
+            context, version, folder, precision=precision, dry_run=dry_run, progress=progress
+        )
+
+    def human() -> None:
+        click.echo(f"{'Would write' if dry_run else 'Wrote'} version {version} to {value['path']}:")
+        for name in value["files"]:
+            click.echo(f"  {name}")
+
+    print_result(value, as_json=as_json, human=human)

@@ -1,0 +1,79 @@
+"""`contlearn predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+
+
+@click.command("predict", help="Predict TEXTs, or the lines of a file, with the champion.")
+@click.argument("texts", nargs=-1)
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="One text or JSON object a line; - reads standard input.",
+)
+@click.option("--version", type=click.IntRange(min=1), help="Another version than the champion.")
+@json_option
+@pass_settings
+def command(
+    settings: Settings,
+    texts: tuple[str, ...],
+    path: Path | None,
+    version: int | None,
+    as_json: bool,
+) -> None:
+    """Answer in this process."""
+    from contlearn.pipeline.answers import predict_texts, read_lines
+
+    lines = list(texts)
+    if path is not None:
+        stdin = click.get_text_stream("stdin")
+        lines += (
+            [s for s in stdin.read().split("\n") if s.strip()]
+            if str(path) == "-"
+            else read_lines(path)
+        )
+    with settings.open() as context:
+        value = predict_texts(context, lines, version=version)
+    print_result(value, as_json=as_json, human=lambda: _show(lines, value))
+
+
+def _show(lines: list[str], value: dict[str, Any]) -> None:
+    from contlearn.cli.output import number, percent, table
+
+    if value["predictions"] and "entities" in value["predictions"][0]:
+        table(
+            ["text", "entity", "type", "from", "to", "score"],
+            [
+                (
+                    line if first else "",
+                    entity["text"] if entity else "–",
+                    entity["type"] if entity else "",
+                    entity["start"] if entity else "",
+                    entity["end"] if entity else "",
+                    number(entity["score"], 2) if entity else "",
+                )
+                for line, prediction in zip(lines, value["predictions"], strict=True)
+                for first, entity in _with_first(prediction["entities"] or [None])
+            ],
+            right=(3, 4, 5),
+        )
+    else:
+        table(
+            ["text", "label", "confidence"],
+            [
+                (line, prediction["label"], percent(prediction["confidence"]))
+                for line, prediction in zip(lines, value["predictions"], strict=True)
+            ],
+            right=(2,),
+        )
+
+
+def _with_first(items: list[Any]) -> list[tuple[bool, Any]]:
+    return [(position == 0, item) for position, item in enumerate(items)]

@@ -1,0 +1,67 @@
+"""`contlearn show`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+
+
+@click.command("show", help="Show VERSION (or the champion): lineage, measures, decision, files.")
+@click.argument("version", required=False, type=click.IntRange(min=1))
+@json_option
+@pass_settings
+def command(settings: Settings, version: int | None, as_json: bool) -> None:
+    """Print what is written about a version."""
+    from contlearn.pipeline.history import describe_version
+
+    with settings.open() as context:
+        value = describe_version(context, version)
+    print_result(value, as_json=as_json, human=lambda: _show(value))
+
+
+def _show(value: dict[str, Any]) -> None:
+    from contlearn.cli.output import heading, print_reasons, table
+    from contlearn.cli.reports import metric_line
+
+    model, lineage, export = value["model"], value["lineage"], value["export"]
+    heading(f"Version {value['version']}" + ("  (champion)" if value["is_champion"] else ""))
+    table(
+        ["", ""],
+        [
+            ("made", f"{value['created_at']} by cycle {lineage['cycle']}"),
+            ("parent", lineage["parent"] or "none"),
+            ("measures", metric_line(value["metrics"])),
+            (
+                "learnt",
+                (
+                    f"{lineage['records']} new records, {len(lineage['experiences'])} experiences, "
+                    f"strategy {lineage['strategy']}"
+                ),
+            ),
+            (
+                "labels",
+                f"{len(model['labels'])}: {', '.join(model['labels'][:12])}"
+                + (" …" if len(model["labels"]) > 12 else ""),
+            ),
+            (
+                "model",
+                (
+                    f"{model['base']}, {model['precision']}, {export['size_bytes'] / 1e6:.1f} MB, "
+                    f"{sum(export['fused'].values())} fused nodes"
+                ),
+            ),
+            (
+                "parity",
+                (
+                    f"logits differ by at most {export['max_abs_difference']:.1e}, labels agree on "
+                    f"{100 * export['label_agreement']:.1f} % of {export['rows_checked']} texts"
+                ),
+            ),
+            ("forgotten", f"{value['forgotten_records']} of its records were forgotten since"),
+            ("folder", value["path"]),
+        ],
+    )
+    print_reasons(value["decision"]["outcomes"])

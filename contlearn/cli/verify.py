@@ -1,0 +1,30 @@
+"""`contlearn verify`."""
+
+from __future__ import annotations
+
+import click
+
+from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+
+
+@click.command("verify", help="Check that VERSION, or every version, is as it was written.")
+@click.argument("version", required=False, type=click.IntRange(min=1))
+@json_option
+@pass_settings
+def command(settings: Settings, version: int | None, as_json: bool) -> int:
+    """Compare every file with its SHA-256; exit 1 when one differs."""
+    from contlearn.pipeline.history import verify_versions
+
+    with settings.open() as context:
+        value = verify_versions(context, version)
+
+    def human() -> None:
+        for item in value["versions"]:
+            for problem in item["problems"]:
+                click.echo(f"version {item['version']}: {problem}")
+        bad = sum(bool(item["problems"]) for item in value["versions"])
+        checked = len(value["versions"])
+        click.echo(f"{checked} versions checked, " + (f"{bad} damaged." if bad else "all whole."))
+
+    print_result(value, as_json=as_json, human=human)
+    return 0 if value["ok"] else 1

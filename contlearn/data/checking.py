@@ -1,0 +1,278 @@
+"""One row in, one checked record out: the task's fields, the label set, weight, group and time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import NamedTuple
+
+from contlearn.config import Config
+from contlearn.data.streams import printable
+from contlearn.interfaces import RowProblem, Task
+from contlearn.tasks.rows import label_skeleton, near_label, normal_text, type_name
+from contlearn.types import Inputs, Target
+
+__all__ = ["Checked", "RowChecker", "group_hash", "record_digest", "target_digest", "text_digest"]
+
+TEXT_BYTES = 12
+TARGET_BYTES = 4
+# Beyond this many labels the near name is not looked for: each look costs time for every label.
+_MAX_NEAR = 2_000
+
+
+def text_digest(normal: str) -> bytes:
+    """Hash a normalised input: the first 12 bytes of a record's id."""
+    return blake2b(normal.encode("utf-8"), digest_size=TEXT_BYTES).digest()
+
+
+def target_digest(target: Target) -> bytes:
+    """Hash a target: the last 4 bytes of a record's id."""
+    value = target if isinstance(target, str) else "\x1f".join(target)
+    return blake2b(value.encode("utf-8"), digest_size=TARGET_BYTES).digest()
+
+
+def record_digest(normal: str, target: Target) -> str:
+    """Give the record id of a normalised input and its target.
+
+    Example:
+        >>> first, second = record_digest("hi", "greeting"), record_digest("hi", "parting")
+        >>> len(first), first[:24] == second[:24], first == second
+        (32, True, False)
+    """
+    return (text_digest(normal) + target_digest(target)).hex()
+
+
+def group_hash(group: str) -> str:
+    """Hash a group: a customer, a document, whatever must not stand on both sides."""
+    return blake2b(group.encode("utf-8"), digest_size=16).hexdigest()
+
+
+class Checked(NamedTuple):
+    """A row that can be used. `normal` is the form that duplicates and the split go by."""
+
+    inputs: Inputs
+    target: Target
+    normal: str
+    key: str
+    group: str | None
+    weight: float
+    annotator: str | None
+    timestamp: datetime | None
+    warnings: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Extra:
+    """The names of the optional fields; an empty name is a field that is not used."""
+
+    group: str
+    weight: str
+    annotator: str
+    timestamp: str
+
+    def __bool__(self) -> bool:
+        return bool(self.group or self.weight or self.annotator or self.timestamp)
+
+
+class RowChecker:
+    """Checks rows of one file against the task and the configuration.
+
+    Args:
+        task: What the rows are for.
+        config: The configuration.
+        known_labels: Labels that records of this workspace have already.
+    """
+
+    def __init__(self, task: Task, config: Config, known_labels: Iterable[str] = ()) -> None:
+        data = config.data
+        self._task, self._limits = task, data.limits
+        self._fields = data.field_names()
+        self._extra = _Extra(data.group, data.weight, data.annotator, data.timestamp)
+        self._aliases = dict(data.label_aliases)
+        self._closed = bool(data.labels) and not data.allow_new_labels
+        stated = task.space_from_labels(data.labels).names if data.labels else ()
+        self._stated = frozenset(task.labels_of(stated)) if self._is_tags() else frozenset(stated)
+        self._labels: dict[str, str] = {label: label for label in sorted(self._stated)}
+        if not self._closed:
+            self._labels.update((label, label) for label in known_labels)
+        self._looks = {label_skeleton(label): label for label in reversed(list(self._labels))}
+        self.new_labels: list[str] = []
+
+    def _is_tags(self) -> bool:
+        return self._task.graph == "token-classification"
+
+    def check(self, row: Mapping[str, object]) -> Checked:
+        """Check one row.
+
+        Raises:
+            RowProblem: With the reason code of the first thing that is wrong.
+        """
+        inputs, target = self._task.read_fields(row, self._fields)
+        warnings: tuple[tuple[str, str], ...] = ()
+        if isinstance(target, str):
+            if target not in self._labels:
+                target, warnings = self._unknown(target, "unknown-label")
+            key = target
+        else:
+            for label in self._task.labels_of(target):
+                if label not in self._labels:
+                    name, more = self._unknown(label, "bad-tag")
+                    warnings += more
+                    if name != label:
+                        target = tuple(
+                            tag[:2] + name if tag[2:] == label else tag for tag in target
+                        )
+            key = self._task.balance_key(target)
+        if len(inputs) == 1:
+            text = next(iter(inputs.values()))
+            if isinstance(text, str):
+                size, normal = len(text), normal_text(text)
+            else:
+                if len(text) > self._limits.words:
+                    raise self._too_long(f"{len(text):,} words", "words", self._limits.words)
+                size, normal = sum(map(len, text)), "\x1f".join(map(normal_text, text))
+        else:
+            size, normal = self._several(inputs)
+        if size > self._limits.text_characters:
+            raise self._too_long(
+                f"{size:,} characters", "text_characters", self._limits.text_characters
+            )
+        if not self._extra:
+            return Checked(inputs, target, normal, key, None, 1.0, None, None, warnings)
+        return Checked(inputs, target, normal, key, *self._optional(row), warnings)
+
+    def _several(self, inputs: Inputs) -> tuple[int, str]:
+        size, parts = 0, []
+        for name in sorted(inputs):
+            value = inputs[name]
+            words = (value,) if isinstance(value, str) else value
+            size += sum(map(len, words))
+            parts.append(name + "\x1f" + "\x1f".join(map(normal_text, words)))
+        return size, "\x1e".join(parts)
+
+    def _too_long(self, what: str, key: str, limit: int) -> RowProblem:
+        return RowProblem(
+            "too-long",
+            f"The text has {what}; the limit is {limit:,}.",
+            f"Shorten it, or raise data.limits.{key} in contlearn.toml.",
+        )
+
+    def _unknown(self, label: str, reason: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """Handle a label that is not known yet: by its alias, as new, or not at all."""
+        alias = self._aliases.get(label)
+        if alias is not None:
+            if self._closed and alias not in self._labels:
+                raise RowProblem(
+                    reason,
+                    f"The label {label!r} is an alias of {alias!r}, which is not in data.labels.",
+                    "Correct data.label_aliases in contlearn.toml.",
+                )
+            if alias not in self._labels:
+                self._admit(alias)
+            return alias, (("alias", f"{label!r} is kept as {alias!r} (data.label_aliases)."),)
+        shown = repr(printable(label, 80))
+        if self._closed:
+            near = near_label(label, list(self._labels)) if len(self._labels) <= _MAX_NEAR else None
+            raise RowProblem(
+                reason,
+                f"The label {shown} is not in data.labels."
+                + (f" The nearest is {near!r}." if near else ""),
+                (f"Write {near!r} if that was meant; " if near else "")
+                + "add the label to data.labels, or set data.allow_new_labels = true.",
+            )
+        same = self._looks.get(label_skeleton(label))
+        if same is not None:
+            raise RowProblem(
+                reason,
+                f"The label {shown} looks like {same!r}, but is not the same.",
+                f"Write {same!r}, map it under [data.label_aliases], or, if both are meant, "
+                "name both in data.labels and set data.allow_new_labels = true.",
+            )
+        if len(self._labels) >= self._limits.labels:
+            raise RowProblem(
+                reason,
+                f"The label {shown} would be the {len(self._labels) + 1}th.",
+                "Check the column of labels, or raise data.limits.labels in contlearn.toml.",
+            )
+        near = near_label(label, list(self._labels)) if len(self._labels) <= _MAX_NEAR else None
+        self._admit(label)
+        if near is None:
+            return label, ()
+        return label, (("near-label", f"The new label {shown} is close to {near!r}."),)
+
+    def _admit(self, label: str) -> None:
+        self._labels[label] = label
+        self._looks.setdefault(label_skeleton(label), label)
+        self.new_labels.append(label)
+
+    def _optional(
+        self, row: Mapping[str, object]
+    ) -> tuple[str | None, float, str | None, datetime | None]:
+        extra = self._extra
+        group = _short_text(row.get(extra.group), extra.group) if extra.group else None
+        annotator = (
+            _short_text(row.get(extra.annotator), extra.annotator) if extra.annotator else None
+        )
+        weight = _weight(row.get(extra.weight), extra.weight) if extra.weight else 1.0
+        timestamp = _time(row.get(extra.timestamp), extra.timestamp) if extra.timestamp else None
+        return group, weight, annotator, timestamp
+
+
+def _short_text(value: object, name: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise RowProblem(
+            "wrong-type",
+            f"The field {name!r} is a {type_name(value)}, not text.",
+            "Write it as text or as a whole number.",
+        )
+    return str(value)[:1000]
+
+
+def _weight(value: object, name: str) -> float:
+    if value is None or value == "":
+        return 1.0
+    try:
+        number = float(value) if isinstance(value, int | float | str) else None
+    except (ValueError, OverflowError):
+        number = None
+    if number is None or isinstance(value, bool):
+        raise RowProblem(
+            "wrong-type",
+            f"The weight in {name!r} is a {type_name(value)}, not a number.",
+            "Write a number of 0 or more.",
+        )
+    if not math.isfinite(number):
+        raise RowProblem(
+            "non-finite", f"The weight in {name!r} is {number}.", "Write a finite number."
+        )
+    if number < 0:
+        raise RowProblem(
+            "wrong-type",
+            f"The weight in {name!r} is negative ({number}).",
+            "Write a number of 0 or more.",
+        )
+    return number
+
+
+def _time(value: object, name: str) -> datetime | None:
+    if value is None or value == "":
+        return None
+    try:
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value.strip())
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            moment = datetime.fromtimestamp(value, UTC)
+        else:
+            raise ValueError
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise RowProblem(
+            "bad-time",
+            f"The field {name!r} holds {printable(str(value), 40)!r}, which is no date and time.",
+            "Write it like 2025-03-01T14:30:00Z; without a zone it is taken as UTC.",
+        ) from None

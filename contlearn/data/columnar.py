@@ -1,0 +1,173 @@
+"""Parquet and Arrow files, read batch by batch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from contlearn.config import LimitsConfig
+from contlearn.data.streams import refuse_file
+from contlearn.errors import RecordError
+from contlearn.interfaces import ParsedRow, RowProblem
+
+__all__ = ["ArrowRows", "ParquetRows"]
+
+_BATCH_ROWS: Final = 2048
+
+
+class ParquetRows:
+    """Rows of a Parquet file; columns that are not needed are not read."""
+
+    name: ClassVar[str] = "parquet"
+    summary: ClassVar[str] = "Apache Parquet"
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
+
+    def rows(
+        self, path: Path, limits: LimitsConfig, needed: Sequence[str] = ()
+    ) -> Iterator[ParsedRow]:
+        """Yield the rows, numbered from 1."""
+        import pyarrow.parquet as parquet
+
+        with _border(path, "Parquet"), path.open("rb") as source:
+            file = parquet.ParquetFile(source)
+            metadata = file.metadata
+            _check_names(file.schema_arrow.names, needed)
+            unpacked = sum(
+                metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)
+            )
+            _check_size(unpacked, metadata.num_rows, limits)
+            yield from _batches(file.iter_batches(batch_size=_BATCH_ROWS), limits)
+
+
+class ArrowRows:
+    """Rows of an Arrow IPC file, a Feather file or an Arrow stream."""
+
+    name: ClassVar[str] = "arrow"
+    summary: ClassVar[str] = "Apache Arrow (IPC file or stream) and Feather"
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
+
+    def rows(
+        self, path: Path, limits: LimitsConfig, needed: Sequence[str] = ()
+    ) -> Iterator[ParsedRow]:
+        """Yield the rows, numbered from 1."""
+        import pyarrow
+
+        with _border(path, "Arrow"), path.open("rb") as source:
+            is_file = source.read(6) == b"ARROW1"
+            source.seek(0)
+            opener = pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream
+            reader = opener(source)
+            _check_names(reader.schema.names, needed)
+            batches: Iterable[Any] = (
+                (reader.get_batch(i) for i in range(reader.num_record_batches))
+                if is_file
+                else reader
+            )
+            yield from _batches(batches, limits)
+
+
+@contextlib.contextmanager
+def _border(path: Path, kind: str) -> Iterator[None]:
+    """Translate what pyarrow says of a damaged file."""
+    import pyarrow
+
+    if path.stat().st_size == 0:
+        raise refuse_file("empty-file", "The file is empty.", "Put rows into it.")
+    try:
+        yield
+    except RecordError:
+        raise
+    except MemoryError as error:
+        raise refuse_file(
+            "binary", f"The {kind} file asks for more memory than there is.", "Write it again."
+        ) from error
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise refuse_file(
+            "binary",
+            f"The file cannot be read as {kind}: {text}.",
+            "Write the file again; nothing of it was used.",
+        ) from error
+
+
+def _check_names(names: Sequence[str], needed: Sequence[str]) -> None:
+    missing = [name for name in needed if name not in names]
+    if missing:
+        there = ", ".join(repr(str(name)[:40]) for name in list(names)[:8]) or "no columns"
+        raise refuse_file(
+            "no-header",
+            f"There is no column {missing[0]!r}; the file has {there}.",
+            "Name the columns so, or set the names of the fields under [data].",
+        )
+    if len(set(names)) != len(names):
+        raise refuse_file(
+            "duplicate-key", "Two columns have one name.", "Give each column a name of its own."
+        )
+
+
+def _check_size(size: int, rows: int, limits: LimitsConfig) -> None:
+    if size > limits.unpacked_bytes or rows > limits.rows:
+        raise refuse_file(
+            "too-long",
+            f"The file holds {rows:,} rows and unpacks to {size:,} bytes.",
+            "Split it, or raise data.limits.rows and data.limits.unpacked_bytes.",
+        )
+
+
+def _batches(batches: Iterable[Any], limits: LimitsConfig) -> Iterator[ParsedRow]:
+    number, given = 0, 0
+    for batch in batches:
+        given += batch.nbytes
+        _check_size(given, number, limits)
+        names = batch.schema.names
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            columns = [_values(column) for column in batch.slice(start, _BATCH_ROWS).columns]
+            for cells in zip(*columns, strict=True):
+                number += 1
+                yield _row(number, dict(zip(names, cells, strict=True)), limits)
+
+
+def _values(column: Any) -> list[object]:
+    try:
+        return list(column.to_pylist())
+    except (UnicodeDecodeError, ValueError, OverflowError):
+        # One value is bad; find out which.
+        values: list[object] = []
+        for item in column:
+            try:
+                values.append(item.as_py())
+            except (UnicodeDecodeError, ValueError, OverflowError) as error:
+                values.append(error)
+        return values
+
+
+def _row(number: int, row: Mapping[str, object], limits: LimitsConfig) -> ParsedRow:
+    size = 0
+    plain: dict[str, object] = {}
+    for name, value in row.items():
+        if isinstance(value, UnicodeDecodeError):
+            problem = RowProblem(
+                "bad-encoding", f"The column {name!r} is not UTF-8.", "Write it as UTF-8."
+            )
+            return ParsedRow(number, problem=problem)
+        if isinstance(value, Exception):
+            problem = RowProblem("wrong-type", f"The column {name!r}: {value}.", "Correct it.")
+            return ParsedRow(number, problem=problem)
+        if isinstance(value, str | bytes):
+            size += len(value)
+        elif isinstance(value, list):
+            size += sum(len(item) for item in value if isinstance(item, str))
+        plain[name] = value.isoformat() if isinstance(value, datetime | date) else value
+    if size > limits.line_bytes:
+        problem = RowProblem(
+            "too-long",
+            f"The row is longer than {limits.line_bytes:,} bytes.",
+            "Shorten it, or raise data.limits.line_bytes in contlearn.toml.",
+        )
+        return ParsedRow(number, problem=problem)
+    return ParsedRow(number, plain)

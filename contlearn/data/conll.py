@@ -1,0 +1,122 @@
+"""CoNLL columns: a word and its tag a line, an empty line between sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, Final
+
+from contlearn.config import LimitsConfig
+from contlearn.data.streams import HEAD_BYTES, iter_lines, open_text
+from contlearn.interfaces import ParsedRow, RowProblem
+
+__all__ = ["ConllColumns", "from_bioes"]
+
+_DOCUMENT: Final = "-DOCSTART-"
+
+
+def from_bioes(tag: str) -> str:
+    """Write a BIOES (or BILOU) tag as BIO; other tags stay as they are.
+
+    Example:
+        >>> [from_bioes(t) for t in ("S-person", "B-place", "I-place", "E-place", "O")]
+        ['B-person', 'B-place', 'I-place', 'I-place', 'O']
+    """
+    if tag[1:2] == "-":
+        if tag[0] in "SU":
+            return "B" + tag[1:]
+        if tag[0] in "EL":
+            return "I" + tag[1:]
+    return tag
+
+
+class ConllColumns:
+    """Words in the first column, tags in the last; blanks or tabs between them."""
+
+    name: ClassVar[str] = "conll"
+    summary: ClassVar[str] = "CoNLL columns: word first, BIO or BIOES tag last"
+    suffixes: ClassVar[tuple[str, ...]] = (".conll", ".bio", ".iob", ".iob2", ".bioes")
+
+    def rows(
+        self, path: Path, limits: LimitsConfig, needed: Sequence[str] = ("tokens", "tags")
+    ) -> Iterator[ParsedRow]:
+        """Yield a row a sentence, numbered by the line it begins on."""
+        # The task reads the words first and the tags second, whatever their configured names.
+        words_name, tags_name = needed if len(needed) == 2 else ("tokens", "tags")
+        read, file = open_text(path, limits)
+        sentence = _Sentence(words_name, tags_name, limits)
+        with file:
+            for number, data, too_long in iter_lines(read, limits.line_bytes):
+                # Bytes that are not UTF-8 become lone surrogates, which no word may hold.
+                line = data.decode("utf-8", errors="surrogateescape").rstrip("\r")
+                if not line.strip():
+                    yield from sentence.close()
+                elif line.split(None, 1)[0] == _DOCUMENT:
+                    yield from sentence.close()
+                else:
+                    sentence.take(number, line, too_long=too_long)
+            yield from sentence.close()
+
+
+class _Sentence:
+    """The sentence that is being read; bounded like a line."""
+
+    def __init__(self, words_name: str, tags_name: str, limits: LimitsConfig) -> None:
+        self._names = (words_name, tags_name)
+        self._limits = limits
+        self._count = 0
+        self._converted = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._words: list[str] = []
+        self._tags: list[str] = []
+        self._begin = self._bytes = 0
+        self._raw: list[str] = []
+        self._problem: RowProblem | None = None
+
+    def take(self, number: int, line: str, *, too_long: bool) -> None:
+        """Add a line."""
+        self._begin = self._begin or number
+        self._bytes += len(line)
+        if sum(map(len, self._raw)) < HEAD_BYTES:
+            self._raw.append(line)
+        if too_long or self._bytes > self._limits.line_bytes:
+            self._words.clear()
+            self._tags.clear()
+            self._problem = self._problem or RowProblem(
+                "too-long",
+                f"Sentence {self._count + 1} is longer than {self._limits.line_bytes:,} bytes.",
+                "Put an empty line after each sentence.",
+            )
+            return
+        cells = line.split("\t") if "\t" in line else line.split()
+        cells = [cell.strip() for cell in cells]
+        if len(cells) < 2 or not cells[0] or not cells[-1]:
+            self._problem = self._problem or RowProblem(
+                "bad-columns",
+                f"Line {number} (sentence {self._count + 1}) lacks a word or a tag.",
+                "Write at least two columns: the word first, its tag last.",
+            )
+            return
+        self._words.append(cells[0])
+        self._tags.append(cells[-1])
+
+    def close(self) -> Iterator[ParsedRow]:
+        """Give the sentence, if there is one, and begin the next."""
+        if not self._begin:
+            return
+        self._count += 1
+        raw = "\n".join(self._raw)[:HEAD_BYTES]
+        raw = raw.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if self._problem is not None:
+            yield ParsedRow(self._begin, problem=self._problem, raw=raw)
+        else:
+            tags = [from_bioes(tag) for tag in self._tags]
+            warnings: tuple[tuple[str, str], ...] = ()
+            if tags != self._tags and not self._converted:
+                self._converted = True
+                warnings = (("bioes", "The tags are BIOES; they are kept as BIO."),)
+            row = {self._names[0]: self._words, self._names[1]: tags}
+            yield ParsedRow(self._begin, row, warnings=warnings, raw=raw)
+        self._reset()

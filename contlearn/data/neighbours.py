@@ -1,0 +1,211 @@
+"""Near-duplicates: texts that are almost the same, by MinHash, within a file and against the reserve.
+
+The signatures come from datasketch; bands of them are compared by sorting, so that a million rows
+need 128 bytes each and no index in memory.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from contlearn.workspace import FileOperations, write_bytes_atomic
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["NearIndex", "Reserve", "shingles"]
+
+PERMUTATIONS: Final = 64
+BANDS: Final = 8
+_ROWS: Final = PERMUTATIONS // BANDS
+_SHINGLE: Final = 4
+# A text longer than this is judged by its beginning.
+_MAX_CHARACTERS: Final = 4_000
+_NO_WORD: Final = re.compile(r"[\W_]+")
+
+
+def shingles(normal: str) -> list[bytes]:
+    """Cut a text into overlapping pieces of four characters, without case and punctuation.
+
+    Example:
+        >>> shingles("Hi, you!") == shingles("hi you")
+        True
+    """
+    plain = _NO_WORD.sub(" ", normal[:_MAX_CHARACTERS].casefold()).strip()
+    if not plain:
+        return [normal.encode("utf-8")]
+    data = f" {plain} ".encode("utf-32-le")
+    # Four bytes a character, so that no piece cuts through one.
+    width = 4 * _SHINGLE
+    return [data[i : i + width] for i in range(0, max(1, len(data) - width + 4), 4)]
+
+
+class NearIndex:
+    """Signatures of one file's rows.
+
+    Source: Broder, "On the resemblance and containment of documents", 1997; banding after Leskovec,
+    Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3; the eight bits kept of each value
+    after Li and König, "b-Bit Minwise Hashing", 2010.
+    """
+
+    def __init__(self, similarity: float) -> None:
+        from datasketch import MinHash
+
+        self._similarity = similarity
+        self._hash: Any = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=zlib.crc32)
+        self._values: list[NDArray[np.uint32]] = []
+        self._bands: list[NDArray[np.uint64]] = []
+        self._bits: list[NDArray[np.uint8]] = []
+
+    def add(self, normal: str) -> None:
+        """Add the next row's text."""
+        self._hash.clear()
+        self._hash.update_batch(shingles(normal))
+        self._values.append(self._hash.hashvalues.copy())
+        if len(self._values) >= 4096:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Keep band hashes and eight bits a value; the signatures themselves go."""
+        if not self._values:
+            return
+        values = np.stack(self._values)
+        self._values.clear()
+        self._bits.append(values.astype(np.uint8))
+        self._bands.append(band_hashes(values))
+
+    def arrays(self) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+        """Give band hashes (n, BANDS) and bits (n, PERMUTATIONS) of all rows."""
+        self._fold()
+        if not self._bands:
+            return (
+                np.zeros((0, BANDS), dtype=np.uint64),
+                np.zeros((0, PERMUTATIONS), dtype=np.uint8),
+            )
+        if len(self._bands) > 1:
+            self._bands = [np.concatenate(self._bands)]
+            self._bits = [np.concatenate(self._bits)]
+        return self._bands[0], self._bits[0]
+
+    def pairs(
+        self, rows: NDArray[np.int64], reserve: Reserve | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Find near-duplicates among some of the rows, and those near to the reserve.
+
+        Args:
+            rows: The rows that count, ascending.
+            reserve: Signatures of held-out records.
+        Returns:
+            Pairs of rows (an earlier one, a later one), and the rows near to a held-out record.
+        """
+        bands, bits = self.arrays()
+        kept = None if reserve is None or len(reserve) == 0 else reserve
+        firsts, seconds, near = [], [], []
+        for band in range(BANDS):
+            own = bands[rows, band]
+            order = np.argsort(own, kind="stable")
+            same = own[order][1:] == own[order][:-1]
+            if same.any():
+                # Each member of a bucket is compared with the bucket's first row.
+                starts = np.concatenate(([True], ~same))
+                leader = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
+                a, b = rows[leader[~starts]], rows[order[~starts]]
+                agree = self._agree(bits, a, bits, b)
+                firsts.append(a[agree])
+                seconds.append(b[agree])
+            if kept is not None:
+                theirs, places = kept.band(band)
+                at = np.minimum(np.searchsorted(theirs, own), len(theirs) - 1)
+                hit = np.flatnonzero(theirs[at] == own)
+                mine = rows[hit]
+                near.append(mine[self._agree(bits, mine, kept.bits, places[at[hit]])])
+        none = np.zeros(0, dtype=np.int64)
+        if firsts:
+            pairs = np.unique(np.stack([np.concatenate(firsts), np.concatenate(seconds)]), axis=1)
+            first, second = pairs[0], pairs[1]
+        else:
+            first = second = none
+        return first, second, np.unique(np.concatenate(near)) if near else none
+
+    def _agree(
+        self,
+        bits: NDArray[np.uint8],
+        rows: NDArray[np.int64],
+        other_bits: NDArray[np.uint8],
+        others: NDArray[np.int64],
+    ) -> NDArray[np.bool_]:
+        """Say which pairs are as similar as asked, by the share of equal signature values."""
+        result = np.zeros(len(rows), dtype=np.bool_)
+        for start in range(0, len(rows), 16384):
+            part = slice(start, start + 16384)
+            equal = (bits[rows[part]] == other_bits[others[part]]).mean(axis=1)
+            # One value in 256 agrees by chance.
+            result[part] = (equal - 1 / 256) / (1 - 1 / 256) >= self._similarity
+        return result
+
+
+def band_hashes(values: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """Hash each band of each signature. Shape: values (n, PERMUTATIONS); the answer (n, BANDS)."""
+    parts = values.reshape(len(values), BANDS, _ROWS).astype(np.uint64)
+    mixed = np.zeros(parts.shape[:2], dtype=np.uint64)
+    for column in range(_ROWS):
+        mixed = (mixed ^ parts[:, :, column]) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
+
+
+class Reserve:
+    """Signatures of the newest held-out records, bounded in number, in one file.
+
+    The file may know records that a killed run never finished; being near to them only moves a row
+    to the side it would have had next to them.
+    """
+
+    def __init__(self, path: Path, capacity: int) -> None:
+        self._path, self._capacity = path, capacity
+        self.bands: NDArray[np.uint64] = np.zeros((0, BANDS), dtype=np.uint64)
+        self.bits: NDArray[np.uint8] = np.zeros((0, PERMUTATIONS), dtype=np.uint8)
+        self._sorted: dict[int, tuple[NDArray[np.uint64], NDArray[np.int64]]] = {}
+
+    def __len__(self) -> int:
+        return len(self.bands)
+
+    def load(self) -> Reserve:
+        """Read the file; a missing or damaged one is an empty reserve."""
+        width = BANDS * 8 + PERMUTATIONS
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return self
+        if len(data) % width == 0:
+            table = np.frombuffer(data, dtype=np.uint8).reshape(-1, width)
+            self.bands = np.ascontiguousarray(table[:, : BANDS * 8]).view(np.uint64)
+            self.bits = np.ascontiguousarray(table[:, BANDS * 8 :])
+        return self
+
+    def band(self, band: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Give one band's hashes, sorted, and which record each belongs to."""
+        if band not in self._sorted:
+            order = np.argsort(self.bands[:, band], kind="stable")
+            self._sorted[band] = (self.bands[order, band], order)
+        return self._sorted[band]
+
+    def add(
+        self, bands: NDArray[np.uint64], bits: NDArray[np.uint8], files: FileOperations
+    ) -> None:
+        """Add held-out records, let the oldest go, and write the file."""
+        if not len(bands) or not self._capacity:
+            return
+        self.bands = np.concatenate([self.bands, bands])[-self._capacity :]
+        self.bits = np.concatenate([self.bits, bits])[-self._capacity :]
+        self._sorted.clear()
+        buffer = io.BytesIO()
+        table = np.concatenate([self.bands.view(np.uint8), self.bits], axis=1)
+        buffer.write(table.tobytes())
+        write_bytes_atomic(self._path, buffer.getvalue(), files=files)

@@ -1,0 +1,353 @@
+"""Answers from an exported version: tokenizers in front, onnxruntime behind."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from contlearn.errors import ServingError
+from contlearn.inference.manifest import (
+    FALLBACK_FILE,
+    MANIFEST,
+    MODEL_FILE,
+    check_files,
+    find_manifest,
+    link_problem,
+    read_manifest,
+    served_files,
+)
+from contlearn.inference.processor import available_cores, processor_features
+from contlearn.interfaces import Task
+from contlearn.types import Encoding, Inputs, LabelSpace, Prediction
+
+if TYPE_CHECKING:
+    from contlearn.plugins.manager import PluginManager
+    from contlearn.types import FloatArray
+
+__all__ = ["Answer", "OnnxPredictor"]
+
+# Operators that only a quantised graph has.
+_QUANTISED: Final = (b"MatMulInteger", b"DynamicQuantize", b"QLinear", b"QAttention")
+# Rows of one fp32 run. Measured on two cores with the 6-layer encoder: more than 8 rows gain
+# nothing, and padding costs as much as it is long, so a run mixes lengths by a tenth at most.
+_ROWS_PER_RUN: Final = 8
+_PADDING_SHARE: Final = 0.1
+# Tokenising goes by parts, so that a long list never stands in memory twice.
+_ROWS_PER_PART: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One prediction with what stands behind it.
+
+    `logits` is (C,) for a text and (words, C) for tags; `projection` is the fixed random
+    projection of the pooled embedding, for drift.
+    """
+
+    prediction: Prediction
+    logits: FloatArray
+    projection: FloatArray
+    tokens: int
+    truncated: bool
+    unknown_pieces: int
+
+
+class OnnxPredictor:
+    """Answers texts with an exported model.
+
+    A quantised graph runs one row at a time: its activations are scaled over everything in a run,
+    so a text's answer would otherwise depend on the texts beside it. Rows of other graphs run
+    together when they are of nearly equal length. Runs are spread over threads, one core each.
+
+    Args:
+        folder: Holds model.onnx and tokenizer.json.
+        task: What the model answers.
+        label_space: The outputs, in order.
+        max_tokens: Longer inputs are cut.
+        temperature: Calibrates confidences.
+        threads: Cores to use; 0 takes those that are there.
+        model_file: Another file of the folder to run.
+    Raises:
+        ServingError: When a file is missing, linked, or not a model of this task.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        task: Task,
+        label_space: LabelSpace,
+        max_tokens: int,
+        temperature: float = 1.0,
+        threads: int = 0,
+        model_file: str = MODEL_FILE,
+    ) -> None:
+        self.folder = folder
+        self.task = task
+        self.label_space = label_space
+        self.max_tokens = max_tokens
+        self.temperature = temperature
+        self.threads = threads or available_cores()
+        self.version: int | None = None
+        self.notes: tuple[str, ...] = ()
+        self.tokenizer = _load_tokenizer(folder)
+        path = folder / model_file
+        self._session = _open_session(path)
+        self.precision = "int8" if _is_quantised(path) else "fp32"
+        self.graph_inputs = tuple(item.name for item in self._session.get_inputs())
+        self.graph_outputs = {
+            item.name: [size if isinstance(size, int) else None for size in item.shape]
+            for item in self._session.get_outputs()
+        }
+        unknown = set(self.graph_inputs) - {"input_ids", "attention_mask", "token_type_ids"}
+        if unknown or "logits" not in self.graph_outputs:
+            raise ServingError(
+                f"{model_file} takes {', '.join(self.graph_inputs)} and gives "
+                f"{', '.join(self.graph_outputs)}: it is not a text model of contlearn.",
+                where=str(path),
+                hint="Export the version again with `contlearn export`.",
+            )
+        width = self.graph_outputs["logits"][-1]
+        if width is not None and width != len(label_space):
+            raise ServingError(
+                f"{model_file} gives {width} scores, but there are {len(label_space)} labels.",
+                where=str(path),
+                hint="Model and manifest belong to different versions; run `contlearn verify`.",
+            )
+        self._outputs = [n for n in ("logits", "projection") if n in self.graph_outputs]
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="predict")
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        manager: PluginManager,
+        threads: int = 0,
+        verify: bool = True,
+        features: Sequence[str] | None = None,
+    ) -> OnnxPredictor:
+        """Load a serving copy, or versions/<n>/onnx, by what its manifest says.
+
+        On a processor with other features than the manifest's, an int8 model must give its golden
+        answers here too; otherwise the fp32 twin is taken, where the version has one.
+
+        Args:
+            folder: Holds the model.
+            manager: Knows the task.
+            threads: Cores to use; 0 takes those that are there.
+            verify: Check the SHA-256 of every file first.
+            features: What the processor can do; asked of this machine if left out.
+        Raises:
+            ServingError: When a file is missing, changed, truncated or linked (by its name), or
+                the model answers wrongly on this processor.
+            RegistryError: When there is no manifest, or another contlearn wrote it.
+        """
+        manifest_path = find_manifest(folder)
+        problem = link_problem(manifest_path)
+        if problem is not None:
+            raise _damaged(folder, [f"{MANIFEST} {problem}"])
+        manifest = read_manifest(manifest_path)
+        problems = check_files(folder, served_files(manifest), digests=verify)
+        if problems:
+            raise _damaged(folder, problems)
+        model: Mapping[str, Any] = manifest["model"]
+        task = manager.get("task", str(model["task"]), where=str(manifest_path))()
+
+        def open_file(name: str) -> OnnxPredictor:
+            opened = cls(
+                folder,
+                task=task,
+                label_space=LabelSpace(tuple(model["labels"])),
+                max_tokens=int(model["max_tokens"]),
+                temperature=float(model.get("temperature", 1.0)),
+                threads=threads,
+                model_file=name,
+            )
+            opened.version = int(manifest["version"])
+            return opened
+
+        predictor = open_file(MODEL_FILE)
+        if predictor.precision == "fp32":
+            return predictor
+        here = tuple(sorted(processor_features() if features is None else features))
+        if here == tuple(sorted(model.get("processor", ()))):
+            return predictor
+        from contlearn.inference.golden import check_golden
+
+        wrong = check_golden(predictor, manifest.get("golden"))
+        if not wrong:
+            predictor.notes = ("int8 was checked again on this processor and holds",)
+            return predictor
+        predictor.close()
+        if not (folder / FALLBACK_FILE).is_file():
+            raise ServingError(
+                f"The int8 model answers wrongly on this processor: {wrong[0]}.",
+                where=str(folder / MODEL_FILE),
+                hint='Set export.precision = "fp32" and update, or serve on a processor with '
+                f"{', '.join(model.get('processor', ())) or 'other features'}.",
+            )
+        fallback = open_file(FALLBACK_FILE)
+        fallback.notes = (f"fp32 instead of int8, which is wrong on this processor: {wrong[0]}",)
+        return fallback
+
+    def predict(self, inputs: Sequence[Inputs]) -> list[Prediction]:
+        """Predict one answer per input, in order."""
+        return [answer.prediction for answer in self.predict_detailed(inputs)]
+
+    def predict_detailed(self, inputs: Sequence[Inputs]) -> list[Answer]:
+        """Predict one answer per input, with logits, projection and counts."""
+        answers: list[Answer] = []
+        for start in range(0, len(inputs), _ROWS_PER_PART):
+            answers.extend(self._answer_part(inputs[start : start + _ROWS_PER_PART]))
+        return answers
+
+    def close(self) -> None:
+        """Let go of threads and memory."""
+        self._pool.shutdown(wait=True)
+        self._session = None
+
+    def _answer_part(self, inputs: Sequence[Inputs]) -> list[Answer]:
+        windows = self.task.encode(self.tokenizer, inputs, self.max_tokens)
+        flat = [encoding for encodings in windows for encoding in encodings]
+        outputs: list[dict[str, FloatArray]] = [{}] * len(flat)
+        runs = list(self._runs(flat))
+        batches = [[flat[i] for i in run] for run in runs]
+        results: Iterable[list[dict[str, FloatArray]]]
+        if len(runs) == 1 or self.threads == 1:
+            results = map(self._run, batches)
+        else:
+            results = self._pool.map(self._run, batches)
+        for run, rows in zip(runs, results, strict=True):
+            for position, row in zip(run, rows, strict=True):
+                outputs[position] = row
+        answers, at = [], 0
+        for item, encodings in zip(inputs, windows, strict=True):
+            mine = outputs[at : at + len(encodings)]
+            at += len(encodings)
+            answers.append(self._answer(item, encodings, mine))
+        return answers
+
+    def _answer(
+        self, inputs: Inputs, encodings: tuple[Encoding, ...], outputs: list[dict[str, FloatArray]]
+    ) -> Answer:
+        import numpy as np
+
+        prediction = self.task.decode(
+            outputs, encodings, inputs, self.label_space, self.temperature
+        )
+        logits = [row["logits"] for row in outputs]
+        projections = [row["projection"] for row in outputs if "projection" in row]
+        return Answer(
+            prediction=prediction,
+            logits=logits[0] if len(logits) == 1 else np.concatenate(logits),
+            projection=np.mean(projections, axis=0) if projections else np.zeros(0, np.float32),
+            tokens=sum(len(encoding.input_ids) for encoding in encodings),
+            truncated=any(encoding.truncated for encoding in encodings),
+            unknown_pieces=sum(encoding.unknown_pieces for encoding in encodings),
+        )
+
+    def _runs(self, encodings: Sequence[Encoding]) -> Iterator[list[int]]:
+        """Put rows of nearly equal length together; longest first, so that threads end together."""
+        order = sorted(range(len(encodings)), key=lambda i: -len(encodings[i].input_ids))
+        if self.precision == "int8":
+            yield from ([i] for i in order)
+            return
+        run: list[int] = []
+        for i in order:
+            longest = len(encodings[run[0]].input_ids) if run else 0
+            shorter = longest - len(encodings[i].input_ids)
+            if run and (len(run) == _ROWS_PER_RUN or shorter > _PADDING_SHARE * longest):
+                yield run
+                run = []
+            run.append(i)
+        if run:
+            yield run
+
+    def _run(self, encodings: Sequence[Encoding]) -> list[dict[str, FloatArray]]:
+        """Run the graph once. Shape: ids (B, L); logits (B, C) or (B, L, C)."""
+        import numpy as np
+
+        length = max(len(encoding.input_ids) for encoding in encodings)
+        ids = np.zeros((len(encodings), length), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, encoding in enumerate(encodings):
+            ids[row, : len(encoding.input_ids)] = encoding.input_ids
+            mask[row, : len(encoding.input_ids)] = 1
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        values = self._session.run(self._outputs, {name: feed[name] for name in self.graph_inputs})
+        named = dict(zip(self._outputs, values, strict=True))
+        rows = []
+        for row, encoding in enumerate(encodings):
+            one = {name: value[row] for name, value in named.items()}
+            if one["logits"].ndim == 2:
+                one["logits"] = one["logits"][list(encoding.word_starts)]
+            rows.append(one)
+        return rows
+
+
+def _damaged(folder: Path, problems: Sequence[str]) -> ServingError:
+    return ServingError(
+        f"The model is not as it was written: {'; '.join(problems)}.",
+        where=str(folder),
+        hint="Roll back to another version, or promote this one again if `contlearn verify` "
+        "finds it whole in the registry.",
+    )
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    _require_plain(path)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    # tokenizers raises bare Exception for a file it cannot read.
+    except Exception as error:
+        raise ServingError(
+            f"tokenizer.json cannot be read: {error}",
+            where=str(path),
+            hint="`contlearn verify` says which files are damaged.",
+        ) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _open_session(path: Path) -> Any:
+    _require_plain(path)
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    # Runs are spread over our own threads; a spinning pool beside them would only steal cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # onnxruntime's errors share no base class but Exception.
+    except Exception as error:
+        raise ServingError(
+            f"{path.name} cannot be loaded: {str(error).splitlines()[0]}",
+            where=str(path),
+            hint="`contlearn verify` says which files are damaged.",
+        ) from error
+
+
+def _require_plain(path: Path) -> None:
+    try:
+        problem = link_problem(path)
+    except FileNotFoundError:
+        problem = "is missing"
+    if problem is not None:
+        raise _damaged(path.parent, [f"{path.name} {problem}"])
+
+
+def _is_quantised(path: Path) -> bool:
+    with path.open("rb") as reader, mmap.mmap(reader.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return any(data.find(name) >= 0 for name in _QUANTISED)

@@ -1,0 +1,139 @@
+"""From a workspace to the daemon's metrics: one small snapshot at each scrape."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from contlearn.catalog.schema import files, records
+from contlearn.errors import UsageError
+from contlearn.monitoring.label_drift import LabelDriftWatch
+from contlearn.monitoring.prediction_log import predicted_labels
+from contlearn.monitoring.shares import ShareDrift
+from contlearn.pipeline.context import Context
+from contlearn.pipeline.status import read_status
+from contlearn.pipeline.triggers import next_scheduled
+from contlearn.telemetry.metrics import (
+    DaemonCollector,
+    DaemonSnapshot,
+    DriftReading,
+    make_registry,
+)
+
+__all__ = ["Measuring", "start_metrics_server"]
+
+
+class Measuring:
+    """Makes snapshots of one workspace; opens it for itself, because a scrape has its own thread.
+
+    Args:
+        context: The opened workspace; its configuration is used, not its connection.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        config = context.config.monitoring
+        self._watch = LabelDriftWatch(window=config.drift_window, limit=config.drift_threshold)
+
+    def snapshots(self) -> Iterator[DaemonSnapshot]:
+        """Give the one snapshot of the workspace."""
+        context = self._context
+        status = read_status(context)
+        with context.catalog.read() as connection:
+            verdicts = connection.execute(
+                sa.select(files.c.verdict, sa.func.count()).group_by(files.c.verdict)
+            ).all()
+            newest = connection.execute(
+                sa.select(records.c.received_at).order_by(records.c.seq.desc()).limit(1)
+            ).scalar()
+        scheduled = next_scheduled(context.config.update, context.clock.now())
+        yield DaemonSnapshot.from_status(
+            status,
+            accuracies=_last_row(context, status),
+            drift=tuple(self._drift(status)),
+            files={str(row[0]): int(row[1]) for row in verdicts},
+            last_record_at=datetime.fromisoformat(newest).timestamp() if newest else None,
+            next_run_at=scheduled.timestamp() if scheduled else None,
+            promotions=_promotions(context),
+            disk_free_bytes={"workspace": shutil.disk_usage(context.workspace.root).free},
+        )
+
+    def _drift(self, status: dict[str, Any]) -> Iterator[DriftReading]:
+        context, config = self._context, self._context.config
+        champion = status["champion"]["version"] if status["champion"] else None
+        with context.catalog.read() as connection:
+            arrived = self._watch.arrived(connection, champion)
+            counts = predicted_labels(context.workspace.predictions, config.monitoring.drift_window)
+            predicted = self._watch.predicted(connection, champion, counts)
+        if arrived is not None:
+            yield _reading("label", arrived)
+        if predicted is not None:
+            yield _reading("prediction", predicted)
+
+
+def _reading(target: str, drift: ShareDrift) -> DriftReading:
+    return DriftReading(
+        detector="psi",
+        target=target,
+        score=drift.score,
+        threshold=drift.threshold,
+        detected=drift.detected,
+        window_records=drift.window_records,
+    )
+
+
+def _last_row(context: Context, status: dict[str, Any]) -> tuple[float | None, ...]:
+    """Give the champion's measure on each held-out set, from its stored report."""
+    if status["champion"] is None:
+        return ()
+    path = context.registry.get(status["champion"]["version"]).path / "report.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+        return tuple(json.loads(path.read_bytes())["accuracy_matrix"][-1])
+    return ()
+
+
+def _promotions(context: Context) -> dict[str, int]:
+    counts = {"promote": 0, "rollback": 0}
+    for event in context.registry.events():
+        if event["event"] == "commit":
+            kind = str(event.get("kind", "promote"))
+            counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+@contextlib.contextmanager
+def start_metrics_server(
+    context: Context, heartbeat: Callable[[], float | None] = lambda: None
+) -> Iterator[str]:
+    """Answer scrapes of the workspace's metrics while the block runs, in threads of their own.
+
+    Yields:
+        The address, with the port that was taken.
+    Raises:
+        UsageError: When the port is taken by another program.
+    """
+    from prometheus_client import start_http_server
+
+    registry = make_registry()
+    registry.register(DaemonCollector(Measuring(context).snapshots, heartbeat=heartbeat))
+    host, port = context.config.monitoring.host, context.config.monitoring.port
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise UsageError(
+            f"The metrics cannot be offered at {host}:{port}: {error.strerror}.",
+            where="monitoring.port in contlearn.toml",
+            hint="Choose another port with --port, or 0 for a free one.",
+        ) from error
+    try:
+        yield f"http://{host}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,176 @@
+"""The journal of the registry: append-only, each line with the hash of the one before.
+
+A line is one JSON object: `number`, `at`, `event`, the event's own fields, and `prev`, the SHA-256
+of the line before it (64 zeros at the beginning). Whoever changes or removes a line breaks the
+chain, and `Journal.verify` says where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from contlearn.errors import RegistryError
+from contlearn.interfaces import Clock
+from contlearn.workspace import FileOperations, storage_border, write_bytes_atomic
+
+__all__ = ["Journal"]
+
+_START: Final = "0" * 64
+
+
+class Journal:
+    """versions/events.jsonl. Only a writer that holds the registry's lock appends or repairs.
+
+    Args:
+        path: The file; made by the first record.
+        files: How files are changed.
+        clock: Gives the time of a record.
+    """
+
+    def __init__(self, path: Path, *, files: FileOperations, clock: Clock) -> None:
+        self.path = path
+        self._files = files
+        self._clock = clock
+
+    def append(self, event: str, **fields: object) -> dict[str, Any]:
+        """Write one record and flush it to the disk before returning.
+
+        Raises:
+            StorageError: When it could not be written; a torn line is repaired by `repair`.
+        """
+        # A torn line may stand at the end if the last writer's append failed half way.
+        self.repair()
+        number, previous = self._end()
+        record = {
+            "number": number + 1,
+            "at": self._clock.now().isoformat(),
+            "event": event,
+            **fields,
+            "prev": previous,
+        }
+        line = _line(record)
+        with storage_border("write the journal", self.path):
+            new = not self.path.exists()
+            self._files.append(self.path, line)
+            if new:
+                self._files.fsync_folder(self.path.parent)
+        return record
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Give every whole record, oldest first; a torn last line is left out.
+
+        Raises:
+            RegistryError: When a line in the middle is not JSON.
+        """
+        lines = self._whole().splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise RegistryError(
+                    "A line of the journal is not JSON.",
+                    where=f"{self.path}, line {number}",
+                    hint="Restore versions/events.jsonl from a backup.",
+                ) from error
+
+    def find_last(self, event: str, **fields: object) -> dict[str, Any] | None:
+        """Give the newest record of an event with these fields, without parsing the rest.
+
+        The search goes backwards through bytes, so that it stays quick in a long history.
+        """
+        data = self._whole()
+        marks = [f'"event": {json.dumps(event)}'.encode()]
+        marks += [f'"{key}": {json.dumps(value)}'.encode() for key, value in fields.items()]
+        end = len(data)
+        needle = marks[-1]
+        while (found := data.rfind(needle, 0, end)) >= 0:
+            start = data.rfind(b"\n", 0, found) + 1
+            line = data[start : data.find(b"\n", found)]
+            if all(mark in line for mark in marks):
+                record: dict[str, Any] = json.loads(line)
+                if record["event"] == event and all(record.get(k) == v for k, v in fields.items()):
+                    return record
+            end = start
+        return None
+
+    def verify(self) -> list[str]:
+        """Follow the chain of hashes.
+
+        Returns:
+            One sentence a problem, naming the line; nothing when the journal is whole.
+        """
+        problems = []
+        data = self._read()
+        previous = _START
+        lines = data.split(b"\n")
+        if lines[-1]:
+            problems.append(f"events.jsonl line {len(lines)} is torn")
+        for number, line in enumerate(lines[:-1], start=1):
+            try:
+                record = json.loads(line)
+                said = record["prev"]
+            except (ValueError, KeyError, TypeError):
+                problems.append(f"events.jsonl line {number} is damaged")
+                previous = ""
+                continue
+            if previous and said != previous:
+                problems.append(f"events.jsonl line {number - 1 or 1} was changed or removed")
+            previous = hashlib.sha256(line).hexdigest()
+        return problems
+
+    def repair(self) -> str | None:
+        """Cut a torn last line off; what was torn is kept beside the journal.
+
+        Returns:
+            What was done, or None.
+        """
+        data = self._read()
+        whole = data[: _whole_length(data)]
+        if len(whole) == len(data):
+            return None
+        torn = self.path.with_name(f"events.torn-{hashlib.sha256(data).hexdigest()[:12]}")
+        write_bytes_atomic(torn, data[len(whole) :], files=self._files)
+        write_bytes_atomic(self.path, whole, files=self._files)
+        return "a torn last line was cut off the journal"
+
+    def _end(self) -> tuple[int, str]:
+        """Give number and hash of the last record, reading the end of the file only."""
+        try:
+            with self.path.open("rb") as reader:
+                size = reader.seek(0, 2)
+                step = 1 << 16
+                tail = b""
+                while size > 0 and tail.count(b"\n") < 2:
+                    start = max(0, size - step)
+                    reader.seek(start)
+                    tail = reader.read(size - start) + tail
+                    size = start
+        except FileNotFoundError:
+            return 0, _START
+        lines = tail.splitlines()
+        if not lines:
+            return 0, _START
+        return int(json.loads(lines[-1])["number"]), hashlib.sha256(lines[-1]).hexdigest()
+
+    def _read(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _whole(self) -> bytes:
+        data = self._read()
+        return data[: _whole_length(data)]
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n"
+
+
+def _whole_length(data: bytes) -> int:
+    """Give the length up to and with the last newline; after a whole append it is all of it."""
+    return data.rfind(b"\n") + 1

@@ -1,0 +1,195 @@
+"""Folders that appear complete or not at all, and one pointer, in a folder of this machine."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from contlearn.errors import RegistryError, StorageError
+from contlearn.workspace import (
+    FileOperations,
+    publish_folder,
+    storage_border,
+    write_bytes_atomic,
+)
+
+__all__ = ["POINTER", "LocalArtifactStore"]
+
+POINTER: Final = "current.json"
+# Work in progress and leavings; readers look at numeric names only.
+_STAGED: Final = ".staged-"
+_TRASH: Final = ".trash-"
+_DAMAGED: Final = ".damaged-"
+
+
+class LocalArtifactStore:
+    """An `ArtifactStore` in a local folder.
+
+    Args:
+        root: The folder; made when first written to.
+        files: How files are changed.
+    """
+
+    def __init__(self, root: Path, *, files: FileOperations) -> None:
+        self.root = root
+        self._files = files
+
+    def staging(self, name: str) -> Path:
+        """Name a folder of the same file system, for building `name` in."""
+        return self.root / f"{_STAGED}{name}-{uuid.uuid4().hex[:8]}"
+
+    def publish(self, staged: Path, name: str) -> Path:
+        """Flush a staged folder, rename it into place, and make it read-only.
+
+        Raises:
+            RegistryError: When `name` is there already.
+            StorageError: When the disk is full or may not be written.
+        """
+        target = self.root / name
+        with storage_border(f"make {self.root}", self.root):
+            self._files.make_folder(self.root)
+        if staged.stat().st_dev != self.root.stat().st_dev:
+            staged = self._bring(staged, name)
+        try:
+            publish_folder(staged, target, files=self._files)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise RegistryError(
+                    f"{name} is there already.",
+                    where=str(target),
+                    hint="Versions are never overwritten; run the command again.",
+                ) from error
+            raise
+        return target
+
+    def folder(self, name: str) -> Path | None:
+        """Give the path of a published folder, or None."""
+        path = self.root / name
+        return path if path.is_dir() and not path.is_symlink() else None
+
+    def names(self) -> tuple[str, ...]:
+        """List the published folders, by number. Reads one directory, whatever is in it."""
+        try:
+            found = os.listdir(self.root)  # noqa: PTH208  # names only, 10 000 of them: no Path each
+        except FileNotFoundError:
+            return ()
+        numbers = sorted(int(name) for name in found if name.isdigit() and name[0] != "0")
+        return tuple(map(str, numbers))
+
+    def remove(self, name: str) -> None:
+        """Take a folder away: one rename hides it, then it is emptied."""
+        path = self.root / name
+        if not path.exists():
+            return
+        trash = self.root / f"{_TRASH}{name}-{uuid.uuid4().hex[:8]}"
+        with storage_border(f"remove {name}", path):
+            # A folder that changes its parent's entry must be writable for its owner.
+            self._files.set_mode(path, 0o755)
+            self._files.rename(path, trash)
+            self._files.fsync_folder(self.root)
+            self._files.remove_tree(trash)
+
+    def set_aside(self, name: str) -> Path:
+        """Rename a damaged folder out of the way; it is kept for whoever wants to look."""
+        path = self.root / name
+        aside = self.root / f"{_DAMAGED}{name}-{uuid.uuid4().hex[:8]}"
+        with storage_border(f"set {name} aside", path):
+            self._files.set_mode(path, 0o755)
+            self._files.rename(path, aside)
+            self._files.fsync_folder(self.root)
+        return aside
+
+    def clean(self) -> list[str]:
+        """Remove what a killed writer left: staged folders, trash, temporary files.
+
+        Returns:
+            The names removed.
+        """
+        try:
+            entries = sorted(os.scandir(self.root), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return []
+        removed = []
+        with storage_border("clean up", self.root):
+            for entry in entries:
+                path = Path(entry.path)
+                if entry.name.startswith((_STAGED, _TRASH)) and entry.is_dir(follow_symlinks=False):
+                    self._files.remove_tree(path)
+                elif entry.name.startswith(".") and entry.name.endswith(".tmp"):
+                    self._files.unlink(path)
+                else:
+                    continue
+                removed.append(entry.name)
+        return removed
+
+    def read_pointer(self) -> dict[str, Any] | None:
+        """Read the champion pointer; None before the first promotion.
+
+        Raises:
+            StorageError: When it is damaged.
+        """
+        path = self.root / POINTER
+        try:
+            value = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StorageError(
+                f"{POINTER} is damaged: {error}.",
+                where=str(path),
+                hint="The next `contlearn update`, `promote` or `rollback` writes it again from "
+                "the journal.",
+            ) from error
+        if (
+            not isinstance(value, dict)
+            or not isinstance(value.get("version"), int)
+            or not isinstance(value.get("epoch"), int)
+        ):
+            raise StorageError(
+                f"{POINTER} does not name a version.",
+                where=str(path),
+                hint="The next `contlearn update`, `promote` or `rollback` writes it again from "
+                "the journal.",
+            )
+        return value
+
+    def compare_and_set_pointer(
+        self, expected: Mapping[str, Any] | None, new: Mapping[str, Any] | None
+    ) -> None:
+        """Replace the pointer if it still is `expected`. The caller holds the registry's lock.
+
+        Raises:
+            RegistryError: When another writer was faster.
+            StorageError: When the disk is full or may not be written.
+        """
+        found = self.read_pointer()
+        if found != (None if expected is None else dict(expected)):
+            raise RegistryError(
+                f"Another process promoted version {found['version'] if found else None} meanwhile.",
+                where=str(self.root / POINTER),
+                hint="Look at `contlearn status`, then decide again.",
+            )
+        path = self.root / POINTER
+        if new is None:
+            with storage_border("remove the pointer", path):
+                self._files.unlink(path)
+                self._files.fsync_folder(self.root)
+            return
+        write_bytes_atomic(path, json.dumps(dict(new)).encode() + b"\n", files=self._files)
+
+    def _bring(self, staged: Path, name: str) -> Path:
+        """Copy a staged folder from another file system."""
+        target = self.staging(name)
+        with storage_border(f"copy {name}", target):
+            for path in [staged, *sorted(staged.rglob("*"))]:
+                place = target / path.relative_to(staged)
+                if path.is_dir():
+                    self._files.make_folder(place)
+                else:
+                    self._files.copy(path, place)
+        return target

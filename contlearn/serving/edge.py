@@ -1,0 +1,126 @@
+"""The outermost layer: request ids, one shape of error, counting, and draining."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contlearn.errors import ContlearnError
+from contlearn.serving.problems import RequestProblem
+from contlearn.serving.service import Service
+from contlearn.serving.wire import header, send_json
+
+__all__ = ["Edge", "route_is"]
+
+_log = logging.getLogger("contlearn.serving")
+_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_ROUTE: Final = "contlearn.route"
+
+
+def route_is(scope: Scope, template: str) -> None:
+    """Say which route a request took, for the metrics: a template, never the path itself."""
+    scope[_ROUTE] = template
+
+
+class Edge:
+    """Wraps the application.
+
+    Every answer carries `x-request-id`. A problem becomes JSON with its three parts; anything else
+    that is raised is a bug: it is logged with its traceback, and the client learns only the
+    request id. While the server drains, connections are closed after their answer.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app = app
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        given = header(scope, b"x-request-id")
+        request_id = given if given and _ID.fullmatch(given) else os.urandom(12).hex()
+        scope["contlearn.request_id"] = request_id
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = message["headers"] = list(message.get("headers", ()))
+                headers.append((b"x-request-id", request_id.encode("ascii")))
+                if self.service.draining:
+                    headers.append((b"connection", b"close"))
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_marked)
+        except RequestProblem as problem:
+            rejected = self.service.metrics.rejected.get(problem.reason)
+            if rejected is not None:
+                rejected.inc()
+            status = await self._explain(problem, request_id, status, send_marked)
+        except HTTPException as error:
+            status = await self._explain(_plain(error, scope), request_id, status, send_marked)
+        except ContlearnError as error:
+            _log.error("request failed", extra={"request_id": request_id, **_three(error)})
+            problem = RequestProblem(500, error.what, where=error.where, hint=error.hint)
+            status = await self._explain(problem, request_id, status, send_marked)
+        except Exception:
+            _log.exception("request failed", extra={"request_id": request_id})
+            problem = RequestProblem(
+                500,
+                "The server failed on this request.",
+                where="server",
+                hint="Its log says why, under this request id.",
+            )
+            status = await self._explain(problem, request_id, status, send_marked)
+        finally:
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self.service.metrics.request(
+                scope.get(_ROUTE, "other"), method, status, time.perf_counter() - begun
+            )
+
+    async def _explain(
+        self, problem: RequestProblem, request_id: str, status: int, send: Any
+    ) -> int:
+        if status:  # the answer has begun: its connection is closed instead
+            raise problem
+        headers = problem.headers()
+        if problem.status in (408, 413):
+            headers.append((b"connection", b"close"))  # what is left of the body is not read
+        await send_json(send, problem.body(request_id), status=problem.status, headers=headers)
+        return problem.status
+
+
+def _three(error: ContlearnError) -> dict[str, str | None]:
+    return {"what": error.what, "where": error.where, "hint": error.hint}
+
+
+def _plain(error: HTTPException, scope: Scope) -> RequestProblem:
+    if error.status_code == 404:
+        return RequestProblem(
+            404,
+            "There is no such path.",
+            where="path",
+            hint="GET /openapi.json lists what there is.",
+        )
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow") or (error.headers or {}).get("allow")
+        return RequestProblem(
+            405,
+            f"{scope['method'][:20]} is not taken here.",
+            where="method",
+            hint=f"Use {allowed}." if allowed else None,
+            allow=allowed,
+        )
+    return RequestProblem(error.status_code, str(error.detail))

@@ -1,0 +1,237 @@
+"""What every route shares: the follower, the engine, reading inputs, logging answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from contlearn.interfaces import RowProblem
+from contlearn.monitoring.prediction_log import LoggedPrediction
+from contlearn.serving.champion import ChampionFollower
+from contlearn.serving.engine import Engine
+from contlearn.serving.problems import RequestProblem, not_ready
+from contlearn.serving.settings import ServerSettings
+from contlearn.serving.version import (
+    Answer,
+    LoadedVersion,
+    confidence_of,
+    label_names,
+    labels_of,
+)
+from contlearn.telemetry.server_metrics import ServerMetrics
+from contlearn.types import Inputs
+
+__all__ = ["Service"]
+
+
+@dataclass
+class Service:
+    """One model being served. Routes ask it; it knows nothing of HTTP messages.
+
+    Args:
+        settings: The server's.
+        registry: Where its metrics appear.
+    """
+
+    settings: ServerSettings
+    registry: CollectorRegistry
+    metrics: ServerMetrics = field(init=False)
+    follower: ChampionFollower = field(init=False)
+    engine: Engine = field(init=False)
+    draining: bool = field(default=False, init=False)
+    requests: int = field(default=0, init=False)
+    started_at: float = field(default_factory=time.monotonic, init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.metrics = ServerMetrics(self.registry, settings.name)
+        self.follower = ChampionFollower(
+            settings.folder,
+            settings.load,
+            self.metrics,
+            settings.clock,
+            poll_seconds=settings.poll_seconds,
+            drain_seconds=settings.drain_seconds,
+        )
+        self.engine = Engine(settings.engine, self.metrics)
+        if settings.log is not None:
+            settings.log.written = self.metrics.log_written
+            settings.log.dropped = self.metrics.log_dropped
+
+    def start(self) -> None:
+        """Start workers, follower and log; called on the event loop."""
+        self.engine.start()
+        self.follower.start()
+        if self.settings.log is not None:
+            self.settings.log.start()
+
+    def stop(self) -> None:
+        """Stop them again, after the last answer."""
+        self.follower.stop()
+        self.engine.stop()
+        if self.settings.log is not None:
+            self.settings.log.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether a version can answer."""
+        return self.follower.current is not None and not self.draining and self.follower.alive
+
+    def version(self, number: int | None = None) -> LoadedVersion:
+        """Give the version that answers now.
+
+        Raises:
+            RequestProblem: When there is none, or another number is asked for.
+        """
+        current = self.follower.current
+        if current is None:
+            problem = self.follower.problem
+            if problem is not None:
+                raise RequestProblem(
+                    503,
+                    problem.what,
+                    where=problem.where,
+                    hint=problem.hint,
+                    reason="not_ready",
+                    retry_after_seconds=5,
+                )
+            raise not_ready(f"model {self.settings.name!r}")
+        if number is not None and number != current.number:
+            raise RequestProblem(
+                404,
+                f"Version {number} of {self.settings.name!r} is not served; "
+                f"version {current.number} is.",
+                where="path",
+                hint="Leave /versions/… out to ask whatever version is served.",
+            )
+        return current
+
+    def read_inputs(self, rows: Sequence[object], *, name: str) -> tuple[list[Inputs], list[int]]:
+        """Check the inputs of one request, all of them, and give them with their lengths.
+
+        Args:
+            rows: Texts, or objects with the task's fields.
+            name: The request's field, for messages.
+        Raises:
+            RequestProblem: At the first that cannot be used.
+        """
+        settings, limits = self.settings, self.settings.limits
+        if len(rows) > limits.texts:
+            raise RequestProblem(
+                413,
+                f"There are {len(rows)} texts; at most {limits.texts} are taken at once.",
+                where=name,
+                hint="Send them in several requests, or raise serving.max_texts.",
+                reason="too_large",
+            )
+        inputs, lengths = [], []
+        for place, row in enumerate(rows):
+            if not isinstance(row, str | dict):
+                raise RequestProblem(
+                    400,
+                    f"Item {place} is neither a text nor an object.",
+                    where=f"{name}[{place}]",
+                    hint=f"Send {name} as a list of texts.",
+                )
+            try:
+                item = settings.task.read_inputs(row, settings.fields)
+            except RowProblem as problem:
+                raise RequestProblem(
+                    400, problem.message, where=f"{name}[{place}]", hint=problem.hint or None
+                ) from problem
+            length = len(settings.task.text_of(item))
+            if length > limits.text_characters or any(
+                not isinstance(value, str) and len(value) > limits.words for value in item.values()
+            ):
+                raise RequestProblem(
+                    413,
+                    f"The text has {length} characters; at most {limits.text_characters} "
+                    f"(and {limits.words} words in a list) are taken.",
+                    where=f"{name}[{place}]",
+                    hint="Shorten it; the model reads only its first part anyway.",
+                    reason="too_large",
+                )
+            inputs.append(item)
+            lengths.append(length)
+        return inputs, lengths
+
+    async def answer(
+        self,
+        version: LoadedVersion,
+        inputs: Sequence[Inputs],
+        lengths: Sequence[int],
+        *,
+        request_id: str,
+        deadline_seconds: float | None = None,
+        gone: Callable[[], asyncio.Future[Any]] | None = None,
+    ) -> list[Answer]:
+        """Answer, count and log."""
+        self.requests += 1
+        self.metrics.in_flight.inc()
+        try:
+            answers = await self.engine.answer(
+                version, inputs, lengths=lengths, deadline_seconds=deadline_seconds, gone=gone
+            )
+        finally:
+            self.metrics.in_flight.dec()
+        self._note(version, inputs, lengths, answers, request_id)
+        return answers
+
+    def _note(
+        self,
+        version: LoadedVersion,
+        inputs: Sequence[Inputs],
+        lengths: Sequence[int],
+        answers: Sequence[Answer],
+        request_id: str,
+    ) -> None:
+        metrics, log = self.metrics, self.settings.log
+        now = time.time()
+        for index, answer in enumerate(answers):
+            labels = labels_of(answer.prediction)
+            confidence = confidence_of(answer.prediction)
+            for label in labels:
+                metrics.answered(label)
+            if confidence is not None:
+                metrics.confidence.observe(confidence)
+            if answer.truncated:
+                metrics.truncated.inc()
+            if log is not None:
+                text = self.settings.task.text_of(inputs[index]) if self.settings.log_text else None
+                log.add(
+                    LoggedPrediction(
+                        time=now,
+                        request_id=request_id,
+                        index=index,
+                        version=version.number,
+                        labels=labels,
+                        confidence=confidence,
+                        characters=lengths[index],
+                        tokens=answer.tokens,
+                        unknown_ratio=answer.unknown_ratio,
+                        projection=answer.projection,
+                        text=text,
+                    )
+                )
+
+    def facts(self) -> Mapping[str, Any]:
+        """Give what the page and the readiness answer show."""
+        current, problem = self.follower.current, self.follower.problem
+        return {
+            "model": self.settings.name,
+            "task": self.settings.task.name,
+            "ready": self.is_ready,
+            "draining": self.draining,
+            "version": None if current is None else current.number,
+            "labels": [] if current is None else list(label_names(current.predictor.label_space.names)),
+            "loaded_at": None if current is None else current.loaded_at,
+            "problem": None if problem is None else problem.to_json(),
+            "waiting_texts": self.engine.waiting,
+            "requests": self.requests,
+            "uptime_seconds": round(time.monotonic() - self.started_at, 1),
+        }

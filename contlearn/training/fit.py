@@ -1,0 +1,230 @@
+"""Fit a challenger: the one function that an update, a benchmark and a notebook call."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
+from contlearn.interfaces import Progress, ReplayBuffer, Task
+from contlearn.plugins.manager import PluginManager
+from contlearn.training.methods import check_method
+from contlearn.training.state import DurableState, encoder_hash, record_bytes
+from contlearn.types import Exemplar, Experience, LabelledRecord, LabelSpace, TrainingResult
+
+if TYPE_CHECKING:
+    from contlearn.modeling.checkpoint import Checkpoint
+    from contlearn.training.session import FitSession, Learnt
+
+__all__ = ["FitRequest", "fit_challenger"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitRequest:
+    """All that a fit depends on.
+
+    Args:
+        champion: The version folder to go on from; None begins from the base model.
+        experience: The new records; its label space begins with the champion's.
+        read_records: Gives the records with these ids; those that were forgotten are left out.
+        history: All records learnt before, for strategies that read them.
+        work: A folder for checkpoints; a fit that was killed goes on from there.
+        output: Where `checkpoint/` and `state/` are written.
+    """
+
+    task: Task
+    manager: PluginManager
+    model: ModelConfig
+    training: TrainingConfig
+    replay: ReplayConfig
+    champion: Path | None
+    experience: Experience
+    read_records: Callable[[Sequence[str]], Sequence[LabelledRecord]]
+    history: Sequence[LabelledRecord] = ()
+    work: Path
+    output: Path
+
+
+def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> TrainingResult:
+    """Learn an experience and write the challenger's checkpoint and state.
+
+    The start is only read. A second call with the same request and work folder after a kill gives
+    the same challenger, bit by bit.
+
+    Raises:
+        ConfigError: When the base model is not there, or a method cannot be used like this.
+        PluginError: When a strategy, a regulariser or an option is not known.
+        TrainingError: When nothing can be learnt from the records.
+        RegistryError: When the champion's files are damaged.
+        StorageError: When the disk is full.
+    """
+    started = time.monotonic()
+    training, manager = request.training, request.manager
+    report: Progress = progress or (lambda _stage, _done, _total, _message: None)
+    strategy_class, options = manager.options(
+        "strategy", training.strategy, training.strategy_options, where="training.strategy"
+    )
+    regularizers = [
+        kind(chosen)
+        for kind, chosen in (
+            manager.options(
+                "regularizer",
+                item.name,
+                item.model_dump(exclude={"name"}),
+                where=f"training.regularizers[{number}]",
+            )
+            for number, item in enumerate(training.regularizers)
+        )
+    ]
+    check_method(training.method, training.method_options)
+    report("loading", 0, 0, "loading the model")
+    champion, space = request.champion, request.experience.label_space
+    state = DurableState.load(None if champion is None else champion / "state", space)
+    buffer = make_buffer(request, state)
+    session = _make_session(request, state, buffer, regularizers, report)
+    warning = _rate_warning(training)
+    learnt: Learnt = strategy_class(options).learn(session)
+    buffer.add(
+        Exemplar(
+            record_id=record.record_id,
+            key=request.task.balance_key(record.target),
+            size_bytes=record_bytes(record),
+        )
+        for record in request.experience.records
+    )
+    report("saving", 0, 0, "saving the challenger")
+    notes = {**learnt.notes, "parameters": sum(p.numel() for p in session.model.parameters())}
+    if warning:
+        notes["warnings"] = [warning]
+    _write(request, session, learnt, state, buffer)
+    return TrainingResult(
+        checkpoint=request.output / "checkpoint",
+        state=request.output / "state",
+        label_space=session.space,
+        strategy=training.strategy,
+        options=options.model_dump(mode="json"),
+        steps=session.steps,
+        seconds=time.monotonic() - started,
+        seed=training.seed,
+        temperature=learnt.temperature,
+        trained_share=session.trained_share,
+        notes=notes,
+    )
+
+
+def make_buffer(request: FitRequest, state: DurableState) -> ReplayBuffer:
+    """Make the configured buffer and put the champion's state into it."""
+    replay = request.replay
+    kind = request.manager.get("buffer", replay.policy, where="replay.policy")
+    buffer: ReplayBuffer = kind(
+        capacity_records=replay.capacity_records,
+        capacity_bytes=replay.capacity_bytes,
+        records_per_label=replay.records_per_label,
+        seed=request.training.seed,
+    )
+    if state.buffer is not None:
+        buffer.load_state(state.buffer)
+    return buffer
+
+
+def _make_session(
+    request: FitRequest,
+    state: DurableState,
+    buffer: ReplayBuffer,
+    regularizers: Sequence[Any],
+    progress: Progress,
+) -> FitSession:
+    import torch
+
+    from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint
+    from contlearn.training.fine_tuning import seed_everything
+    from contlearn.training.session import FitSession
+
+    training, model = request.training, request.model
+    seed_everything(training.seed)
+    head = request.task.heads(LabelSpace())[0]
+
+    def fresh() -> Checkpoint:
+        return new_checkpoint(
+            model.base,
+            labels=LabelSpace(),
+            per=head.per,
+            pooling=model.pooling,
+            dropout=model.dropout,
+        )
+
+    champion = request.champion
+    checkpoint = fresh() if champion is None else load_checkpoint(champion / "checkpoint")
+    checkpoint.model.head.grow(request.experience.label_space)
+    checkpoint.model.dropout.p = model.dropout
+    checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    kept = [item.record_id for item in buffer.items()]
+    found = {record.record_id: record for record in request.read_records(kept)} if kept else {}
+    # What was forgotten or became held-out since is no exemplar any more.
+    usable = {i for i, record in found.items() if record.split == "train"}
+    buffer.remove(set(kept) - usable)
+    new_ids = {record.record_id for record in request.experience.records}
+    return FitSession(
+        task=request.task,
+        model=model,
+        training=training,
+        replay_ratio=request.replay.ratio,
+        checkpoint=checkpoint,
+        new_model=fresh,
+        champion=champion,
+        state=state,
+        new=request.experience.records,
+        old=[found[i] for i in kept if i in usable and i not in new_ids],
+        history=[record for record in request.history if record.record_id not in new_ids],
+        regularizers=regularizers,
+        work=request.work,
+        seed=training.seed,
+        progress=progress,
+    )
+
+
+def _rate_warning(training: TrainingConfig) -> str | None:
+    from contlearn.training.optim import check_rate
+
+    return check_rate(training)
+
+
+def _write(
+    request: FitRequest,
+    session: FitSession,
+    learnt: Learnt,
+    before: DurableState,
+    buffer: ReplayBuffer,
+) -> None:
+    """Write checkpoint and state; what a killed run left there goes first."""
+    from contlearn.modeling.checkpoint import save_checkpoint
+
+    for name in ("checkpoint", "state"):
+        shutil.rmtree(request.output / name, ignore_errors=True)
+    session.model.eval()
+    save_checkpoint(session.checkpoint, request.output / "checkpoint")
+    state = request.output / "state"
+    DurableState(
+        experiences=before.experiences + 1,
+        records_seen=before.records_seen + len(request.experience.records),
+        encoder_sha256=encoder_hash(session.model.encoder),
+        buffer=buffer.state(),
+        statistics=learnt.statistics,
+        facts={
+            "strategy": request.training.strategy,
+            "base": request.model.base,
+            "experience": request.experience.index,
+        },
+    ).save(state)
+    for regularizer in session.regularizers:
+        target = state / "regularizers" / regularizer.name
+        kept = before.folder / "regularizers" / regularizer.name if before.folder else None
+        if learnt.encoder_changed:
+            regularizer.save(target, session.model)
+        elif kept is not None and kept.is_dir():
+            # The encoder is the champion's: so is what mattered in it.
+            shutil.copytree(kept, target)
