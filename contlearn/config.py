@@ -203,6 +203,7 @@ class GateConfig(Section):
     short_evidence: Literal["point", "refuse"] = "point"
     approval: Literal["automatic", "manual"] = "automatic"
     rules: tuple[str, ...] = ("no-regression", "no-harm", "gain", "floor")
+    rule_options: Mapping[str, Mapping[str, Any]] = {}
     min_gain: float = Field(0.0, ge=0.0, lt=1.0)
 
 

@@ -251,7 +251,8 @@ class SetScores:
     """How one version does on one held-out set.
 
     `statistics` are the task's additive counts per row, (rows, S): every metric is a function of
-    their sum, so that a bootstrap only reweighs rows.
+    their sum, so that a bootstrap only reweighs rows. `predictions` and `confidences` follow the
+    rows; a task without one confidence a row leaves the latter empty.
     """
 
     experience: str
@@ -260,11 +261,16 @@ class SetScores:
     metrics: Mapping[str, float]
     statistics: FloatArray
     predictions: tuple[object, ...] = ()
+    confidences: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedScores:
-    """Champion and challenger on the same rows of one held-out set; champion is None at first."""
+    """Champion and challenger on the same rows of one held-out set; champion is None at first.
+
+    `targets` follow the rows. `baseline` is the best answer that does not look at the inputs:
+    always the commonest label; `majority` is its primary metric.
+    """
 
     experience: str
     index: int
@@ -272,6 +278,8 @@ class PairedScores:
     challenger: SetScores
     champion: SetScores | None
     majority: float | None = None
+    baseline: SetScores | None = None
+    targets: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,3 +48,12 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real data: set CONTLEARN_DATA to its folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A tiny BERT with random weights that knows the words of `tests.texts`."""
+    from contlearn.testing import write_tiny_model
+    from tests.texts import WORDS
+
+    return write_tiny_model(tmp_path_factory.mktemp("base") / "tiny", words=WORDS)

@@ -32,7 +32,7 @@ meta = Table(
 )
 
 # A file that was taken in, or refused whole. One row for each content: the same bytes twice is
-# one file. `state` is claimed until its segment, quarantine and records are in place.
+# one file. The row, its records and its labels appear in one transaction.
 files = Table(
     "files",
     metadata,
@@ -40,6 +40,8 @@ files = Table(
     Column("content_hash", String(64), nullable=False),
     Column("name", Text, nullable=False),
     Column("held_out", Boolean, nullable=False, default=False),
+    # What the outcome depends on besides the content: with other settings it is read again.
+    Column("settings", String(16), nullable=False),
     Column("received_at", String(32), nullable=False),
     Column("verdict", String(10), nullable=False),  # ok, partial, reject
     Column("reason", String(40)),
@@ -51,7 +53,7 @@ files = Table(
     Column("rejected", Integer, nullable=False, default=0),
     Column("segment", Text),
     Column("quarantine", Text),
-    Index("files_by_content", "content_hash", "held_out", unique=True),
+    Index("files_by_content", "content_hash", "held_out", "settings", unique=True),
 )
 
 # A record: where its text is, which side of the split it is on, and what became of it.

@@ -60,12 +60,13 @@ def _show(value: dict[str, Any]) -> None:
             (
                 str(event["at"])[:19].replace("T", " "),
                 event["event"],
-                event.get("version") or event.get("to") or "–",
-                event.get("from") or "–",
+                event.get("version") or "–",
+                event.get("previous") or "–",
                 event.get("actor") or "",
                 event.get("reason") or "",
             )
             for event in value["events"]
+            if event["event"] != "intent"
         ],
         right=(2, 3),
     )

@@ -32,13 +32,10 @@ def command(
     from contlearn.pipeline.answers import predict_texts, read_lines
 
     lines = list(texts)
-    if path is not None:
-        stdin = click.get_text_stream("stdin")
-        lines += (
-            [s for s in stdin.read().split("\n") if s.strip()]
-            if str(path) == "-"
-            else read_lines(path)
-        )
+    if path is not None and str(path) == "-":
+        lines += [line for line in click.get_text_stream("stdin").read().split("\n") if line.strip()]
+    elif path is not None:
+        lines += read_lines(path)
     with settings.open() as context:
         value = predict_texts(context, lines, version=version)
     print_result(value, as_json=as_json, human=lambda: _show(lines, value))

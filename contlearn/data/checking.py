@@ -12,7 +12,13 @@ from typing import NamedTuple
 from contlearn.config import Config
 from contlearn.data.streams import printable
 from contlearn.interfaces import RowProblem, Task
-from contlearn.tasks.rows import label_skeleton, near_label, normal_text, type_name
+from contlearn.tasks.rows import (
+    control_characters,
+    label_skeleton,
+    near_label,
+    normal_text,
+    type_name,
+)
 from contlearn.types import Inputs, Target
 
 __all__ = ["Checked", "RowChecker", "group_hash", "record_digest", "target_digest", "text_digest"]
@@ -99,6 +105,7 @@ class RowChecker:
         if not self._closed:
             self._labels.update((label, label) for label in known_labels)
         self._looks = {label_skeleton(label): label for label in reversed(list(self._labels))}
+        self._met: set[str] = set()
         self.new_labels: list[str] = []
 
     def _is_tags(self) -> bool:
@@ -125,11 +132,14 @@ class RowChecker:
                         target = tuple(
                             tag[:2] + name if tag[2:] == label else tag for tag in target
                         )
+            self._met.update(self._task.labels_of(target))
             key = self._task.balance_key(target)
         if len(inputs) == 1:
             text = next(iter(inputs.values()))
             if isinstance(text, str):
                 size, normal = len(text), normal_text(text)
+                if not normal.isprintable() and (found := control_characters(text)):
+                    warnings += (_control_warning(found),)
             else:
                 if len(text) > self._limits.words:
                     raise self._too_long(f"{len(text):,} words", "words", self._limits.words)
@@ -208,6 +218,10 @@ class RowChecker:
         self._looks.setdefault(label_skeleton(label), label)
         self.new_labels.append(label)
 
+    def met_labels(self) -> list[str]:
+        """Give the entity types of the rows that were checked."""
+        return sorted(self._met)
+
     def _optional(
         self, row: Mapping[str, object]
     ) -> tuple[str | None, float, str | None, datetime | None]:
@@ -219,6 +233,11 @@ class RowChecker:
         weight = _weight(row.get(extra.weight), extra.weight) if extra.weight else 1.0
         timestamp = _time(row.get(extra.timestamp), extra.timestamp) if extra.timestamp else None
         return group, weight, annotator, timestamp
+
+
+def _control_warning(found: str) -> tuple[str, str]:
+    codes = ", ".join(f"U+{ord(c):04X}" for c in dict.fromkeys(found))
+    return "control-char", f"The text holds control characters ({codes}); it is kept as it is."
 
 
 def _short_text(value: object, name: str) -> str | None:

@@ -43,10 +43,9 @@ class ConllColumns:
         """Yield a row a sentence, numbered by the line it begins on."""
         # The task reads the words first and the tags second, whatever their configured names.
         words_name, tags_name = needed if len(needed) == 2 else ("tokens", "tags")
-        read, file = open_text(path, limits)
-        sentence = _Sentence(words_name, tags_name, limits)
-        with file:
-            for number, data, too_long in iter_lines(read, limits.line_bytes):
+        with open_text(path, limits) as text:
+            sentence = _Sentence(words_name, tags_name, limits, text.notices)
+            for number, data, too_long in iter_lines(text.read, limits.line_bytes):
                 # Bytes that are not UTF-8 become lone surrogates, which no word may hold.
                 line = data.decode("utf-8", errors="surrogateescape").rstrip("\r")
                 if not line.strip():
@@ -61,9 +60,15 @@ class ConllColumns:
 class _Sentence:
     """The sentence that is being read; bounded like a line."""
 
-    def __init__(self, words_name: str, tags_name: str, limits: LimitsConfig) -> None:
+    def __init__(
+        self,
+        words_name: str,
+        tags_name: str,
+        limits: LimitsConfig,
+        notices: tuple[tuple[str, str], ...],
+    ) -> None:
         self._names = (words_name, tags_name)
-        self._limits = limits
+        self._limits, self._notices = limits, notices
         self._count = 0
         self._converted = False
         self._reset()
@@ -113,10 +118,10 @@ class _Sentence:
             yield ParsedRow(self._begin, problem=self._problem, raw=raw)
         else:
             tags = [from_bioes(tag) for tag in self._tags]
-            warnings: tuple[tuple[str, str], ...] = ()
+            warnings, self._notices = self._notices, ()
             if tags != self._tags and not self._converted:
                 self._converted = True
-                warnings = (("bioes", "The tags are BIOES; they are kept as BIO."),)
+                warnings += (("bioes", "The tags are BIOES; they are kept as BIO."),)
             row = {self._names[0]: self._words, self._names[1]: tags}
             yield ParsedRow(self._begin, row, warnings=warnings, raw=raw)
         self._reset()

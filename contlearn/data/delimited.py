@@ -78,10 +78,9 @@ class CsvRows:
         self, path: Path, limits: LimitsConfig, needed: Sequence[str] = ()
     ) -> Iterator[ParsedRow]:
         """Yield a row a record, numbered by the line it begins on."""
-        read, file = open_text(path, limits)
         csv.field_size_limit(limits.line_bytes)
-        with file:
-            lines = _Lines(read, limits)
+        with open_text(path, limits) as text:
+            lines = _Lines(text.read, limits)
             try:
                 first = lines.first_line()
             except _RecordTooLong:
@@ -93,7 +92,11 @@ class CsvRows:
             if first is None:
                 raise refuse_file("empty-file", "The file has no rows.", "Put rows into it.")
             delimiter = _find_delimiter(first, needed, self.usual)
-            yield from _records(lines, delimiter, self.usual, needed)
+            notices = text.notices
+            if delimiter != self.usual:
+                sign = _DELIMITERS[delimiter]
+                notices += (("delimiter", f"The cells are parted by a {sign}."),)
+            yield from _records(lines, delimiter, needed, notices)
 
 
 class TsvRows(CsvRows):
@@ -137,7 +140,7 @@ def _no_header(what: str) -> RecordError:
 
 
 def _records(
-    lines: _Lines, delimiter: str, usual: str, needed: Sequence[str]
+    lines: _Lines, delimiter: str, needed: Sequence[str], notices: tuple[tuple[str, str], ...]
 ) -> Iterator[ParsedRow]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
@@ -153,9 +156,6 @@ def _records(
             f"The header names the column {twice[0]!r} twice.",
             "Give each column a name of its own.",
         )
-    notice: tuple[tuple[str, str], ...] = ()
-    if delimiter != usual:
-        notice = (("delimiter", f"The cells are parted by a {_DELIMITERS[delimiter]}."),)
     record = 0
     while True:
         lines.begin_record()
@@ -166,17 +166,23 @@ def _records(
         except StopIteration:
             return
         except _RecordTooLong:
-            cells, problem = [], RowProblem(
-                "too-long",
-                f"Record {record + 1}, which begins on line {number}, is too long.",
-                "Close the quotes, or raise data.limits.line_bytes in contlearn.toml.",
+            cells, problem = (
+                [],
+                RowProblem(
+                    "too-long",
+                    f"Record {record + 1}, which begins on line {number}, is too long.",
+                    "Close the quotes, or raise data.limits.line_bytes in contlearn.toml.",
+                ),
             )
         except csv.Error as error:
             text = str(error)
-            cells, problem = [], RowProblem(
-                "too-long" if "field limit" in text else "bad-columns",
-                f"Record {record + 1}, which begins on line {number}, cannot be read: {text}.",
-                'Close each quote; write a quote inside a cell twice: "".',
+            cells, problem = (
+                [],
+                RowProblem(
+                    "too-long" if "field limit" in text else "bad-columns",
+                    f"Record {record + 1}, which begins on line {number}, cannot be read: {text}.",
+                    'Close each quote; write a quote inside a cell twice: "".',
+                ),
             )
         if not cells and problem is None:
             continue
@@ -191,10 +197,8 @@ def _records(
         if problem is not None:
             yield ParsedRow(number, problem=problem, raw=_shown(lines.head))
         else:
-            yield ParsedRow(
-                number, dict(zip(header, cells, strict=True)), warnings=notice, raw=""
-            )
-            notice = ()
+            yield ParsedRow(number, dict(zip(header, cells, strict=True)), warnings=notices)
+            notices = ()
 
 
 def _shown(text: str) -> str:

@@ -70,9 +70,7 @@ def _check_size(path: Path, limits: LimitsConfig) -> None:
         except (zipfile.BadZipFile, ValueError, OSError) as error:
             raise _damaged(error) from error
     if size > min(_MAX_UNPACKED, limits.unpacked_bytes):
-        raise refuse_file(
-            "too-long", f"The sheet unpacks to {size:,} bytes.", "Save it as CSV."
-        )
+        raise refuse_file("too-long", f"The sheet unpacks to {size:,} bytes.", "Save it as CSV.")
 
 
 def _rows(lines: list[list[object]], needed: Sequence[str]) -> Iterator[ParsedRow]:
@@ -98,8 +96,10 @@ def _rows(lines: list[list[object]], needed: Sequence[str]) -> Iterator[ParsedRo
                 yield ParsedRow(number, problem=problem)
                 break
             row[name] = (
-                cell.isoformat() if isinstance(cell, datetime | date | time)
-                else str(cell) if isinstance(cell, timedelta)
+                cell.isoformat()
+                if isinstance(cell, datetime | date | time)
+                else str(cell)
+                if isinstance(cell, timedelta)
                 else cell
             )
         else:

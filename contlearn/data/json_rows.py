@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, NoReturn
+from typing import ClassVar, Final, NoReturn
 
 import orjson
 
@@ -197,14 +197,13 @@ class JsonLines:
         self, path: Path, limits: LimitsConfig, needed: Sequence[str] = ()
     ) -> Iterator[ParsedRow]:
         """Yield a row a line, numbered by line."""
-        read, file = open_text(path, limits)
-        with file:
-            first = read(_CHUNK)
-            again = itertools.chain([first], iter(lambda: read(_CHUNK), b""))
+        with open_text(path, limits) as text:
+            first = text.read(_CHUNK)
+            again = itertools.chain([first], iter(lambda: text.read(_CHUNK), b""))
             if _ARRAY_OF_OBJECTS.match(first):
-                yield from _array_rows(again, limits)
+                yield from _array_rows(again, limits, text.notices)
             else:
-                yield from _line_rows(lambda _: next(again, b""), limits)
+                yield from _line_rows(lambda _: next(again, b""), limits, text.notices)
 
 
 class JsonArray(JsonLines):
@@ -215,7 +214,12 @@ class JsonArray(JsonLines):
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
 
 
-def _line_rows(read: Callable[[int], bytes], limits: LimitsConfig) -> Iterator[ParsedRow]:
+Notices = tuple[tuple[str, str], ...]
+
+
+def _line_rows(
+    read: Callable[[int], bytes], limits: LimitsConfig, notices: Notices
+) -> Iterator[ParsedRow]:
     lines = iter_lines(read, limits.line_bytes)
     waiting: list[tuple[int, bytes, bool]] = []
     for item in lines:
@@ -232,7 +236,8 @@ def _line_rows(read: Callable[[int], bytes], limits: LimitsConfig) -> Iterator[P
             if line.strip():
                 yield ParsedRow(number, problem=problem, raw=_shown(line))
         else:
-            yield ParsedRow(number, row)
+            yield ParsedRow(number, row, None, "", notices) if notices else ParsedRow(number, row)
+            notices = ()
 
 
 def _refuse_spread_objects(
@@ -265,8 +270,7 @@ def _refuse_spread_objects(
         return taken
     raise refuse_file(
         "not-json",
-        f"Objects are spread over several lines (the first over lines {number} to "
-        f"{taken[-1][0]}).",
+        f"Objects are spread over several lines (the first over lines {number} to {taken[-1][0]}).",
         "Write one object a line, for example: jq -c . OLD > NEW",
     )
 
@@ -284,13 +288,14 @@ def _shown(line: bytes) -> str:
     return line[:HEAD_BYTES].decode("utf-8", errors="backslashreplace").rstrip("\r")
 
 
-def _array_rows(chunks: Iterator[bytes], limits: LimitsConfig) -> Iterator[ParsedRow]:
-    notice = (("json-array", "The file is one JSON array; rows are numbered by their place."),)
+def _array_rows(
+    chunks: Iterator[bytes], limits: LimitsConfig, notices: Notices
+) -> Iterator[ParsedRow]:
+    notices += (("json-array", "The file is one JSON array; rows are numbered by their place."),)
     for number, element, too_long in _array_elements(chunks, limits.line_bytes):
         if too_long:
             yield _too_long(number, element, limits)
             continue
-        warnings: Any = notice if number == 1 else ()
         try:
             row = parse_object(element, limits)
         except RowProblem as problem:
@@ -298,7 +303,8 @@ def _array_rows(chunks: Iterator[bytes], limits: LimitsConfig) -> Iterator[Parse
                 raise _broken_array(f"Element {number}: {problem.message}") from None
             yield ParsedRow(number, problem=problem, raw=_shown(element))
         else:
-            yield ParsedRow(number, row, warnings=warnings)
+            yield ParsedRow(number, row, warnings=notices)
+            notices = ()
 
 
 def _broken_array(what: str) -> Exception:
@@ -344,8 +350,9 @@ def _array_elements(chunks: Iterator[bytes], limit: int) -> Iterator[tuple[int, 
                     number += 1
                     yield number, head or element, too_long or len(element) > limit
                 elif number or not ended:
-                    raise _broken_array(f"There is no element before the comma or bracket after "
-                                        f"element {number}.")
+                    raise _broken_array(
+                        f"There is no element before the comma or bracket after element {number}."
+                    )
                 too_long, head = False, b""
         if ended and buffer[start:].strip():
             raise _broken_array("Something follows its end.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
@@ -25,9 +25,18 @@ GROUP_ROWS: Final = 8192
 _PREFIX: Final = "input."
 _COMPRESSION: Final = "zstd"
 
-SegmentRow = tuple[
-    str, Inputs | None, Target | None, str | None, float, str | None, datetime | None, int
-]
+
+class SegmentRow(NamedTuple):
+    """A row as it is kept; without inputs and target once it was forgotten."""
+
+    record_id: str
+    inputs: Inputs | None
+    target: Target | None
+    group: str | None
+    weight: float
+    annotator: str | None
+    timestamp: datetime | None
+    line_number: int
 
 
 class SegmentWriter:
@@ -201,7 +210,7 @@ def _rows_of(table: Any) -> Iterator[SegmentRow]:
             for name, value in orjson.loads(columns["more"][i]).items():
                 inputs[name] = value if isinstance(value, str) else tuple(value)
         target = columns["target"][i]
-        yield (
+        yield SegmentRow(
             columns["record_id"][i],
             inputs or None,
             tuple(target) if isinstance(target, list) else target,

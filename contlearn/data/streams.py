@@ -17,6 +17,7 @@ from contlearn.errors import RecordError
 
 __all__ = [
     "COMPRESSIONS",
+    "TextFile",
     "bad_bytes_hint",
     "iter_lines",
     "open_text",
@@ -225,11 +226,27 @@ class _Transcoder:
                 ) from error
 
 
-def open_text(path: Path, limits: LimitsConfig) -> tuple[Callable[[int], bytes], BinaryIO]:
-    """Open a file as UTF-8 bytes without a mark, whatever its compression and Unicode encoding.
+class TextFile:
+    """An open file as UTF-8 bytes without a mark; `notices` are (code, message) pairs."""
 
-    Returns:
-        A function that reads at most so many bytes, and the open file to close.
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        file: BinaryIO,
+        notices: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.read, self._file, self.notices = read, file, notices
+
+    def __enter__(self) -> TextFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def open_text(path: Path, limits: LimitsConfig) -> TextFile:
+    """Open a file as text, whatever its compression and its Unicode encoding.
+
     Raises:
         RecordError: empty-file, bad-gzip, bad-encoding, binary or too-long.
     """
@@ -243,9 +260,12 @@ def open_text(path: Path, limits: LimitsConfig) -> tuple[Callable[[int], bytes],
         for mark, encoding in _MARKS:
             if sample.startswith(mark):
                 read = _Rest(sample[len(mark) :], stream).read
-                return read if encoding == "utf-8" else _Transcoder(read, encoding).read, file
+                if encoding == "utf-8":
+                    return TextFile(read, file)
+                notice = f"The file is {encoding.upper()}; its rows are kept as UTF-8."
+                return TextFile(_Transcoder(read, encoding).read, file, (("encoding", notice),))
         _refuse_no_text(sample, path.name)
-        return _Rest(sample, stream).read, file
+        return TextFile(_Rest(sample, stream).read, file)
     except BaseException:
         file.close()
         raise
@@ -345,4 +365,3 @@ def iter_lines(read: Callable[[int], bytes], limit: int) -> Iterator[tuple[int, 
                     rest = chunk[end + 1 :]
                     break
             yield number, head, True
-

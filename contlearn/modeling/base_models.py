@@ -147,12 +147,13 @@ def _quiet() -> Iterator[None]:
     """Keep transformers from telling that a pretrained model's own head is not used."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    control: Any = logging  # partly untyped
+    before = control.get_verbosity()
+    control.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        control.set_verbosity(before)
 
 
 def _not_there(base: str, error: Exception) -> ConfigError:

@@ -136,8 +136,9 @@ def run_child(
 
 def error_from_json(value: Mapping[str, Any]) -> ContlearnError:
     """Make the error again that a child wrote down."""
-    kind = getattr(errors, str(value.get("kind")), ContlearnError)
-    return kind(  # type: ignore[no-any-return]  # a class of the tree above, by name
+    name = str(value.get("kind"))
+    kind: type[ContlearnError] = getattr(errors, name) if name in errors.__all__ else ContlearnError
+    return kind(
         str(value.get("error", "unknown")),
         where=value.get("where"),
         hint=value.get("hint"),

@@ -40,6 +40,7 @@ from contlearn.pipeline.changes import mend, promote_version
 from contlearn.pipeline.children import ChildStopped, error_from_json, run_child
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
+from contlearn.registry.retention import apply_retention
 from contlearn.types import CycleOutcome
 from contlearn.workspace import read_json, storage_border
 
@@ -48,6 +49,8 @@ __all__ = ["CYCLE_LEASE", "UpdateCycle", "UpdateResult", "scan_in_child"]
 CYCLE_LEASE: Final = "update"
 # A cycle whose parent was lost this often is given up: something in it takes the machine down.
 MAX_PARENTS: Final = 5
+# Triggers behind which a person stands and waits.
+BY_HAND: Final = ("manual", "demo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +155,11 @@ class UpdateCycle:
                 return self._dry_run(name, interrupted)
             if interrupted is not None:
                 return self._drive(interrupted, resumed=True)
-            scan_in_child(context, progress=self.progress, stop=self.stop)
+            report = scan_in_child(context, progress=self.progress, stop=self.stop)
+            if report.get("waiting") and trigger in BY_HAND:
+                # Somebody dropped a file a moment ago and now asks: give it its time to rest.
+                context.clock.sleep(context.config.data.rest_seconds + 0.1)
+                scan_in_child(context, progress=self.progress, stop=self.stop)
             cycle = self._plan(trigger, run_key, name, promote=promote)
             if cycle is None:
                 return UpdateResult(
@@ -254,7 +261,7 @@ class UpdateCycle:
         context.emit(
             "cycle-ended", cycle=cycle.cycle_id, outcome=result.outcome, version=result.version
         )
-        self._clean(folder, result.outcome)
+        self._clean(folder)
         return UpdateResult(
             cycle=cycle.cycle_id,
             outcome=result.outcome,
@@ -454,8 +461,14 @@ class UpdateCycle:
             message=message or (row.error or ""),
         )
 
-    def _clean(self, folder: CycleFolder, outcome: str) -> None:
-        """Drop checkpoints that nobody will read again; the log and the numbers stay."""
+    def _clean(self, folder: CycleFolder) -> None:
+        """Drop checkpoints and versions that nobody will read again; logs and numbers stay."""
+        with self.context.catalog.read() as connection:
+            waiting = waiting_cycle(connection)
+        protected = [waiting.version] if waiting is not None and waiting.version else []
+        # A version that cannot be deleted now is deleted by the next cycle.
+        with contextlib.suppress(ContlearnError):
+            apply_retention(self.context.registry, actor=self.context.actor, protected=protected)
         for path in (folder.work, folder.version):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path)

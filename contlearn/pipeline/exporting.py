@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contlearn.config import ExportConfig
-from contlearn.errors import UsageError
+from contlearn.errors import RegistryError, UsageError
 from contlearn.interfaces import Progress, no_progress
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
@@ -57,7 +57,13 @@ def export_version(
     if dry_run:
         files = sorted(path.name for path in source.iterdir())
         return {"path": str(target), "files": files, "parity": parity, "dry_run": True}
-    context.registry.require_whole(version)
+    problems = context.registry.verify(version)
+    if problems:
+        raise RegistryError(
+            f"Version {version} is damaged: {'; '.join(problems)}.",
+            where=str(chosen.path),
+            hint="Export another version, or restore the folder from a backup.",
+        )
     with storage_border("write the exported folder", target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():

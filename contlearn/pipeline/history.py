@@ -13,7 +13,7 @@ from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
 from contlearn.workspace import read_json
 
-__all__ = ["describe_version", "live_at", "read_history", "verify_versions"]
+__all__ = ["describe_version", "read_history", "verify_versions"]
 
 
 def read_history(
@@ -30,17 +30,8 @@ def read_history(
     value: dict[str, Any] = {"cycles": cycles, "events": list(reversed(events))[:limit]}
     if at is not None:
         value["at"] = at.isoformat()
-        value["live"] = live_at(events, at)
+        value["live"] = context.registry.champion_at(at)
     return value
-
-
-def live_at(events: list[dict[str, Any]], at: datetime) -> int | None:
-    """Say which version was live at a moment: the target of the last change before it."""
-    live: int | None = None
-    for event in events:
-        if event["event"] == "commit" and datetime.fromisoformat(event["at"]) <= at:
-            live = event["to"]
-    return live
 
 
 def describe_version(context: Context, version: int | None) -> dict[str, Any]:

@@ -101,9 +101,8 @@ def _last_row(context: Context, status: dict[str, Any]) -> tuple[float | None, .
 def _promotions(context: Context) -> dict[str, int]:
     counts = {"promote": 0, "rollback": 0}
     for event in context.registry.events():
-        if event["event"] == "commit":
-            kind = str(event.get("kind", "promote"))
-            counts[kind] = counts.get(kind, 0) + 1
+        if event["event"] in counts:
+            counts[event["event"]] += 1
     return counts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,18 +26,21 @@ class Trigger:
 
 
 def next_scheduled(update: UpdateConfig, after: datetime) -> datetime | None:
-    """Give the first moment of the schedule after `after`; None without a schedule.
+    """Give the first moment of the schedule after `after`, in UTC; None without a schedule.
 
-    The time zone's daylight saving is APScheduler's: an hour that does not exist is skipped to the
-    next one that does, one that comes twice fires once.
+    As in Vixie's cron, a fixed hour that daylight saving skips is served when the clock has jumped,
+    and one that comes twice is served the first time; schedules of every hour follow real time.
     """
     if not update.schedule:
         return None
     from apscheduler.triggers.cron import CronTrigger
 
     trigger = CronTrigger.from_crontab(update.schedule, timezone=update.timezone)
+    has_fixed_hour = "*" not in update.schedule.split()[1]
     moment: datetime | None = trigger.get_next_fire_time(None, after + timedelta(seconds=1))
-    return moment
+    while moment is not None and has_fixed_hour and moment.fold:
+        moment = trigger.get_next_fire_time(None, moment.astimezone(UTC) + timedelta(seconds=1))
+    return None if moment is None else moment.astimezone(UTC)
 
 
 def due_trigger(

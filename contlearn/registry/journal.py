@@ -43,7 +43,8 @@ class Journal:
             StorageError: When it could not be written; a torn line is repaired by `repair`.
         """
         # A torn line may stand at the end if the last writer's append failed half way.
-        self.repair()
+        if not self._ends_whole():
+            self.repair()
         number, previous = self._end()
         record = {
             "number": number + 1,
@@ -136,6 +137,16 @@ class Journal:
         write_bytes_atomic(torn, data[len(whole) :], files=self._files)
         write_bytes_atomic(self.path, whole, files=self._files)
         return "a torn last line was cut off the journal"
+
+    def _ends_whole(self) -> bool:
+        try:
+            with self.path.open("rb") as reader:
+                if reader.seek(0, 2) == 0:
+                    return True
+                reader.seek(-1, 2)
+                return reader.read(1) == b"\n"
+        except FileNotFoundError:
+            return True
 
     def _end(self) -> tuple[int, str]:
         """Give number and hash of the last record, reading the end of the file only."""

@@ -25,6 +25,8 @@ POINTER: Final = "current.json"
 _STAGED: Final = ".staged-"
 _TRASH: Final = ".trash-"
 _DAMAGED: Final = ".damaged-"
+# Damaged folders kept for whoever wants to look.
+_DAMAGED_KEPT: Final = 3
 
 
 class LocalArtifactStore:
@@ -115,10 +117,14 @@ class LocalArtifactStore:
         except FileNotFoundError:
             return []
         removed = []
+        damaged = [entry for entry in entries if entry.name.startswith(_DAMAGED)]
+        damaged.sort(key=lambda entry: entry.stat(follow_symlinks=False).st_ctime_ns)
+        old = {entry.name for entry in damaged[:-_DAMAGED_KEPT]}
         with storage_border("clean up", self.root):
             for entry in entries:
                 path = Path(entry.path)
-                if entry.name.startswith((_STAGED, _TRASH)) and entry.is_dir(follow_symlinks=False):
+                unwanted = entry.name.startswith((_STAGED, _TRASH)) or entry.name in old
+                if unwanted and entry.is_dir(follow_symlinks=False):
                     self._files.remove_tree(path)
                 elif entry.name.startswith(".") and entry.name.endswith(".tmp"):
                     self._files.unlink(path)
@@ -169,8 +175,9 @@ class LocalArtifactStore:
         """
         found = self.read_pointer()
         if found != (None if expected is None else dict(expected)):
+            now = found["version"] if found else None
             raise RegistryError(
-                f"Another process promoted version {found['version'] if found else None} meanwhile.",
+                f"Another process promoted version {now} meanwhile.",
                 where=str(self.root / POINTER),
                 hint="Look at `contlearn status`, then decide again.",
             )

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import Clock
+from contlearn.registry.leases import hold_version
 from contlearn.serving.version import Load, LoadedVersion, label_names
 from contlearn.telemetry.server_metrics import ServerMetrics
 
@@ -75,6 +76,7 @@ class ChampionFollower:
         retry_seconds: How long until a version that failed is tried again.
         lowers_priority: Load beside a busy model at low priority, so that answers stay quick.
         on_swap: Told of every version that begins to answer.
+        leases: Where to note which version is in use, so that retention leaves it alone.
     """
 
     folder: Path
@@ -86,9 +88,11 @@ class ChampionFollower:
     retry_seconds: float = 30.0
     lowers_priority: bool = True
     on_swap: Callable[[LoadedVersion], None] = lambda _: None
+    leases: Path | None = None
     current: LoadedVersion | None = field(default=None, init=False)
     problem: ContlearnError | None = field(default=None, init=False)
     swaps: int = field(default=0, init=False)
+    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _stamp: tuple[int, ...] | None = field(default=None, init=False)
     _failed: tuple[Pointer, float] | None = field(default=None, init=False)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
@@ -104,6 +108,7 @@ class ChampionFollower:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(5.0)
+        self._held.close()
 
     @property
     def alive(self) -> bool:
@@ -156,14 +161,17 @@ class ChampionFollower:
     def _take_up(self, pointer: Pointer) -> bool:
         begun = time.monotonic()
         old = self.current
+        before = self._held
         if old is not None and old.number == pointer.version:
             # Promoted again: versions never change, so what is loaded is what is meant.
             old.epoch = pointer.epoch
             self.problem, self._failed = None, None
             return False
+        lease = self._hold(pointer.version)
         try:
             version = self._load(pointer)
         except Exception as error:
+            lease.close()
             problem = (
                 error
                 if isinstance(error, ContlearnError)
@@ -175,6 +183,7 @@ class ChampionFollower:
             )
             self._report(problem, pointer)
             return False
+        self._held = lease
         self.current = version  # the swap: one reference, seen whole or not at all
         self.swaps += 1
         self.problem, self._failed = None, None
@@ -189,9 +198,20 @@ class ChampionFollower:
         self.on_swap(version)
         if old is not None and not old.retire(self.drain_seconds):
             _log.warning("old version still in use", extra={"version": old.number})
+        before.close()
         del old, version
         _release_memory()
         return True
+
+    def _hold(self, number: int) -> contextlib.ExitStack:
+        stack = contextlib.ExitStack()
+        if self.leases is not None:
+            try:
+                stack.enter_context(hold_version(self.leases, number))
+            except (ContlearnError, OSError) as error:
+                # A server without the right to write there can serve all the same.
+                _log.warning("no lease", extra={"version": number, "error": str(error)})
+        return stack
 
     def _load(self, pointer: Pointer) -> LoadedVersion:
         """Load in a thread of its own, because a thread's priority can be lowered only."""

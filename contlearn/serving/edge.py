@@ -12,21 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contlearn.errors import ContlearnError
+from contlearn.serving.call import REQUEST_ID, ROUTE
 from contlearn.serving.problems import RequestProblem
 from contlearn.serving.service import Service
 from contlearn.serving.wire import header, send_json
 
-__all__ = ["Edge", "route_is"]
+__all__ = ["Edge"]
 
 _log = logging.getLogger("contlearn.serving")
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_ROUTE: Final = "contlearn.route"
-
-
-def route_is(scope: Scope, template: str) -> None:
-    """Say which route a request took, for the metrics: a template, never the path itself."""
-    scope[_ROUTE] = template
 
 
 class Edge:
@@ -49,7 +44,7 @@ class Edge:
         begun = time.perf_counter()
         given = header(scope, b"x-request-id")
         request_id = given if given and _ID.fullmatch(given) else os.urandom(12).hex()
-        scope["contlearn.request_id"] = request_id
+        scope[REQUEST_ID] = request_id
         status = 0
 
         async def send_marked(message: Message) -> None:
@@ -73,21 +68,21 @@ class Edge:
             status = await self._explain(_plain(error, scope), request_id, status, send_marked)
         except ContlearnError as error:
             _log.error("request failed", extra={"request_id": request_id, **_three(error)})
-            problem = RequestProblem(500, error.what, where=error.where, hint=error.hint)
-            status = await self._explain(problem, request_id, status, send_marked)
+            failure = RequestProblem(500, error.what, where=error.where, hint=error.hint)
+            status = await self._explain(failure, request_id, status, send_marked)
         except Exception:
             _log.exception("request failed", extra={"request_id": request_id})
-            problem = RequestProblem(
+            failure = RequestProblem(
                 500,
                 "The server failed on this request.",
                 where="server",
                 hint="Its log says why, under this request id.",
             )
-            status = await self._explain(problem, request_id, status, send_marked)
+            status = await self._explain(failure, request_id, status, send_marked)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self.service.metrics.request(
-                scope.get(_ROUTE, "other"), method, status, time.perf_counter() - begun
+                scope.get(ROUTE, "other"), method, status, time.perf_counter() - begun
             )
 
     async def _explain(
@@ -115,7 +110,7 @@ def _plain(error: HTTPException, scope: Scope) -> RequestProblem:
             hint="GET /openapi.json lists what there is.",
         )
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow") or (error.headers or {}).get("allow")
+        allowed = ", ".join(sorted(((error.headers or {}).get("Allow") or "").split(", ")))
         return RequestProblem(
             405,
             f"{scope['method'][:20]} is not taken here.",

@@ -21,7 +21,7 @@ from contlearn.serving.version import Answer, LoadedVersion
 from contlearn.telemetry.server_metrics import ServerMetrics
 from contlearn.types import Inputs
 
-__all__ = ["Engine", "EngineLimits"]
+__all__ = ["Engine", "EngineLimits", "Totals"]
 
 _log = logging.getLogger("contlearn.serving")
 # After this long a request is watched for its deadline and for a client that went away; shorter
@@ -66,6 +66,18 @@ class _Piece:
     queued_at: float
 
 
+@dataclass(slots=True)
+class Totals:
+    """What the engine did since it started; `last` is seconds since the epoch."""
+
+    texts: int = 0
+    runs: int = 0
+    failed: int = 0
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    last: float = 0.0
+
+
 @dataclass
 class Engine:
     """Runs predictions in a pool of threads.
@@ -77,6 +89,7 @@ class Engine:
 
     limits: EngineLimits
     metrics: ServerMetrics
+    totals: Totals = field(default_factory=Totals, init=False)
     _pieces: queue.SimpleQueue[_Piece | None] = field(default_factory=queue.SimpleQueue, init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
@@ -223,7 +236,7 @@ class Engine:
         begun: float,
         done: float,
     ) -> None:
-        metrics, texts = self.metrics, 0
+        metrics, totals, texts = self.metrics, self.totals, 0
         for piece in batch:
             request, count = piece.request, len(piece.inputs)
             self._waiting -= count
@@ -231,11 +244,13 @@ class Engine:
             if request.left == 0:
                 request.version.give_back()
             metrics.queue_seconds.observe(begun - piece.queued_at)
+            totals.queue_seconds += (begun - piece.queued_at) * count
             result = results.get(id(piece))
             if result is None:
                 _fail(request, too_late(self.limits.deadline_seconds))
             elif isinstance(result, Exception):
                 _fail(request, result)
+                totals.failed += count
             else:
                 texts += count
                 for place, answer in zip(piece.places, result, strict=True):
@@ -247,6 +262,10 @@ class Engine:
             self._pace += (pace - self._pace) * (0.1 if self._pace else 1.0)
             metrics.compute_seconds.observe(done - begun)
             metrics.batch_rows.observe(texts)
+            totals.texts += texts
+            totals.runs += 1
+            totals.compute_seconds += done - begun
+            totals.last = time.time()
         metrics.queue_depth.set(self._waiting)
 
 

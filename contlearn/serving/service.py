@@ -57,6 +57,7 @@ class Service:
             settings.clock,
             poll_seconds=settings.poll_seconds,
             drain_seconds=settings.drain_seconds,
+            leases=settings.leases,
         )
         self.engine = Engine(settings.engine, self.metrics)
         if settings.log is not None:
@@ -228,7 +229,9 @@ class Service:
             "ready": self.is_ready,
             "draining": self.draining,
             "version": None if current is None else current.number,
-            "labels": [] if current is None else list(label_names(current.predictor.label_space.names)),
+            "labels": []
+            if current is None
+            else list(label_names(current.predictor.label_space.names)),
             "loaded_at": None if current is None else current.loaded_at,
             "problem": None if problem is None else problem.to_json(),
             "waiting_texts": self.engine.waiting,

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from contlearn.config import Config
+from contlearn.inference.processor import available_cores
 from contlearn.interfaces import Clock, FieldNames, Task
 from contlearn.monitoring.prediction_log import PredictionLog
 from contlearn.serving.engine import EngineLimits
 from contlearn.serving.version import Load
-from contlearn.workspace import SystemClock
+from contlearn.workspace import SystemClock, Workspace
 
-__all__ = ["RequestLimits", "ServerSettings"]
+if TYPE_CHECKING:
+    from contlearn.interfaces import Predictor
+    from contlearn.plugins.manager import PluginManager
+
+__all__ = ["RequestLimits", "ServerSettings", "settings_from_config"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +49,7 @@ class ServerSettings:
         drain_seconds: How long a stopping server waits for its requests.
         log: The prediction log; None logs nothing.
         log_text: Log the texts themselves.
+        leases: Where it notes which version it uses, so that retention leaves it alone.
         inbox: Where labels sent to /feedback land; None takes no feedback.
         feedback_token: What a client must show to send labels; without one there is no such route.
     """
@@ -58,6 +66,75 @@ class ServerSettings:
     drain_seconds: float = 30.0
     log: PredictionLog | None = None
     log_text: bool = False
+    leases: Path | None = None
     inbox: Path | None = None
     feedback_token: str | None = None
 
+
+def settings_from_config(
+    workspace: Workspace, config: Config, manager: PluginManager
+) -> ServerSettings:
+    """Make a server's settings from the configuration of a workspace.
+
+    Raises:
+        PluginError: When there is no such task.
+    """
+    serving, monitoring, bounds = config.serving, config.monitoring, config.data.limits
+
+    def load(folder: Path) -> Predictor:
+        return load_checked(folder, manager)
+
+    clock = SystemClock()
+    return ServerSettings(
+        name=config.model.name,
+        folder=workspace.serving(config),
+        task=manager.get("task", config.model.task, where="model.task")(),
+        load=load,
+        fields=config.data.field_names(),
+        limits=RequestLimits(
+            body_bytes=serving.max_body_bytes,
+            texts=serving.max_texts,
+            text_characters=bounds.text_characters,
+            words=bounds.words,
+        ),
+        engine=EngineLimits(
+            workers=serving.threads or available_cores(),
+            max_queue_texts=max(2_000, 2 * serving.max_texts),
+        ),
+        clock=clock,
+        poll_seconds=serving.poll_seconds,
+        drain_seconds=config.daemon.grace_seconds,
+        log=PredictionLog(workspace.predictions, clock, max_bytes=monitoring.log_bytes)
+        if monitoring.log_predictions
+        else None,
+        log_text=monitoring.log_text,
+        leases=workspace.state / "leases",
+    )
+
+
+def load_checked(folder: Path, manager: PluginManager) -> Predictor:
+    """Load a version folder, and answer its golden inputs before anybody else's.
+
+    One thread for each call: the server's workers are the threads.
+
+    Raises:
+        ServingError: When the files are not as written, or the answers are not.
+    """
+    from contlearn.errors import ServingError
+    from contlearn.inference.golden import check_golden
+    from contlearn.inference.manifest import find_manifest, read_manifest
+    from contlearn.inference.predictor import OnnxPredictor
+
+    predictor = OnnxPredictor.load(folder, manager=manager, threads=1, verify=True)
+    golden = read_manifest(find_manifest(folder)).get("golden")
+    # The fp32 twin of an int8 model cannot repeat its digits; that it answers is enough.
+    if golden is not None and golden.get("precision") == predictor.precision:
+        problems = check_golden(predictor, golden)
+        if problems:
+            predictor.close()
+            raise ServingError(
+                f"The model does not answer as it did when it was proven: {problems[0]}.",
+                where=str(folder),
+                hint="Roll back to another version; `contlearn verify` looks at the files.",
+            )
+    return predictor

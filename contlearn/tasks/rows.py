@@ -13,6 +13,7 @@ from contlearn.interfaces import RowProblem
 __all__ = [
     "clean_label",
     "clean_text",
+    "control_characters",
     "label_skeleton",
     "near_label",
     "need_field",
@@ -95,11 +96,11 @@ def clean_text(value: object, name: str) -> str:
             f"The field {name!r} is a {type_name(value)}, not text.",
             "Write it as a JSON string.",
         )
-    if not value.isprintable() and (found := _CONTROL.search(value)) is not None:
+    if "\0" in value:
         raise RowProblem(
             "control-char",
-            f"The field {name!r} holds the control character U+{ord(found[0]):04X}.",
-            "Remove it; terminal colour codes and NUL bytes are not part of a text.",
+            f"The field {name!r} holds a NUL character.",
+            "Remove it; NUL bytes are not part of a text.",
         )
     if not value.isascii():
         try:
@@ -111,6 +112,16 @@ def clean_text(value: object, name: str) -> str:
             "empty-text", f"The field {name!r} is empty.", "Leave rows without text out."
         )
     return value
+
+
+def control_characters(text: str) -> str:
+    """Give the control characters of a text, other than line ends and tabs.
+
+    Example:
+        >>> control_characters("back\\bspace")
+        '\\x08'
+    """
+    return "" if text.isprintable() else "".join(_CONTROL.findall(text))
 
 
 def normal_text(text: str) -> str:

@@ -42,9 +42,8 @@ class TextClassification:
 
     def read_fields(self, row: Mapping[str, object], fields: FieldNames) -> tuple[Inputs, Target]:
         """Take the text and its class out of a row."""
-        inputs = self.read_inputs(row, fields)
         label = clean_label(need_field(row, fields.label), fields.label)
-        return inputs, label
+        return self.read_inputs(row, fields), label
 
     def read_inputs(self, row: Mapping[str, object] | str, fields: FieldNames) -> Inputs:
         """Take the text out of a row, or take a bare text."""

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from contlearn.testing.checks import check_all, check_class
 from contlearn.testing.clock import FakeClock
+from contlearn.testing.models import write_tiny_model
 
-__all__ = ["FakeClock", "check_all", "check_class"]
+__all__ = ["FakeClock", "check_all", "check_class", "write_tiny_model"]

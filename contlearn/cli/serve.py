@@ -1,0 +1,33 @@
+"""`contlearn serve`."""
+
+from __future__ import annotations
+
+import click
+
+from contlearn.cli.settings import Settings, pass_settings
+
+
+@click.command("serve", help="Answer predictions over HTTP, following the champion.")
+@click.option("--host", help="The address; serving.host if left out.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="The port; serving.port if left out, 0 takes a free one.",
+)
+@pass_settings
+def command(settings: Settings, host: str | None, port: int | None) -> None:
+    """Run until SIGTERM or Ctrl-C."""
+    from contlearn.errors import ServingError
+    from contlearn.telemetry.logs import configure_logs
+
+    try:
+        from contlearn.serving.app import run
+    except ImportError as error:
+        raise ServingError(
+            f"The server needs a package that is not installed: {error.name}.",
+            where="contlearn serve",
+            hint='Install it with: pip install "contlearn[serve]"',
+        ) from error
+    configure_logs("DEBUG" if settings.verbose else "WARNING" if settings.quiet else "INFO")
+    with settings.open() as context:
+        run(context.workspace, context.config, context.manager, host=host, port=port)

@@ -1,0 +1,68 @@
+"""The archive: a copy of every file that was taken in, by the hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Final
+
+from contlearn.workspace import FileOperations, Workspace, storage_border
+
+__all__ = ["archive_copy", "content_hash", "suffixes_of"]
+
+_CHUNK: Final = 1 << 20
+
+
+def suffixes_of(name: str) -> str:
+    """Give the endings of a name that tell its format, in lower case.
+
+    Example:
+        >>> suffixes_of("March 2025.JSONL.gz"), suffixes_of("notes")
+        ('.jsonl.gz', '')
+    """
+    found = re.search(r"((?:\.[A-Za-z][A-Za-z0-9]{0,7}){1,2})$", name)
+    return found[1].lower() if found else ""
+
+
+def content_hash(path: Path) -> str:
+    """Hash a file."""
+    digest = hashlib.sha256()
+    with storage_border(f"read {path.name}", path), path.open("rb") as file:
+        while data := file.read(_CHUNK):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def archive_copy(workspace: Workspace, source: Path, files: FileOperations) -> tuple[str, Path]:
+    """Copy a file into the archive, under its content's hash and its name's endings.
+
+    What is parsed afterwards is the copy: nobody can change it meanwhile.
+
+    Returns:
+        The hash and the copy.
+    """
+    temporary = workspace.archive / f".{uuid.uuid4().hex}.tmp"
+    digest = hashlib.sha256()
+    with storage_border(f"archive {source.name}", workspace.archive):
+        try:
+            with source.open("rb") as reader, temporary.open("wb") as writer:
+                while data := reader.read(_CHUNK):
+                    digest.update(data)
+                    writer.write(data)
+                writer.flush()
+                os.fsync(writer.fileno())
+            name = digest.hexdigest()
+            folder = workspace.archive / name[:2]
+            target = folder / f"{name}{suffixes_of(source.name)}"
+            if not target.exists():
+                files.make_folder(folder)
+                files.set_mode(temporary, 0o444)
+                files.rename(temporary, target)
+                files.fsync_folder(folder)
+                files.fsync_folder(workspace.archive)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return name, target

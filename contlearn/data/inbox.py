@@ -1,0 +1,156 @@
+"""The inbox: which files have come to rest, and taking them out of it by one rename.
+
+A claim is a folder of its own below state/claimed with one file in it, so that two files of one name
+never meet and a killed run leaves nothing that the next one cannot take up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import stat
+import sys
+import uuid
+from pathlib import Path
+from typing import Final
+
+from contlearn.config import Config
+from contlearn.interfaces import Clock
+from contlearn.workspace import FileOperations, Workspace, storage_border
+
+__all__ = ["claim_rested", "is_open_for_writing", "list_claims", "release_claim", "visible"]
+
+READY: Final = ".ready"
+_IGNORED: Final = (".part", ".tmp", READY)
+# A scan waits this long at most for a file that was just written.
+_MAX_WAIT_SECONDS: Final = 5.0
+
+
+def visible(folder: Path) -> list[Path]:
+    """Give the entries that are meant for us, by name."""
+    with storage_border("read the inbox", folder), contextlib.suppress(FileNotFoundError):
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if not path.name.startswith(".") and not path.name.endswith(_IGNORED)
+        )
+    return []
+
+
+def is_open_for_writing(path: Path) -> bool:
+    """Say whether some process holds a file open for writing, as far as the system tells.
+
+    Source: Linux fcntl(2): a read lease is refused with EAGAIN while the file is open for writing.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Who opens the file for writing while we hold the lease sends a signal: one that is ignored.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Give what changes when a file is written: its kind, size and time; a folder's newest."""
+    try:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            return found.st_mode, found.st_size, found.st_mtime_ns
+        size, newest = 0, found.st_mtime_ns
+        for folder, _, names in os.walk(path):
+            for name in names:
+                inner = Path(folder, name).lstat()
+                size, newest = size + inner.st_size, max(newest, inner.st_mtime_ns)
+    except FileNotFoundError:
+        return None
+    return found.st_mode, size, newest
+
+
+def claim_rested(workspace: Workspace, config: Config, clock: Clock, files: FileOperations) -> int:
+    """Claim every file of the inbox that has come to rest, or that has NAME.ready beside it.
+
+    Returns:
+        How many are still being written.
+    """
+    rest = config.data.rest_seconds
+    waiting: list[tuple[Path, tuple[int, int, int]]] = []
+    for path in visible(workspace.inbox):
+        state = _state(path)
+        if state is None:
+            continue
+        marker = path.with_name(path.name + READY)
+        age = clock.now().timestamp() - state[2] / 1e9
+        if marker.exists() or (age >= rest and not is_open_for_writing(path)):
+            _claim(workspace, path, files, marker=marker)
+        else:
+            waiting.append((path, state))
+    if not waiting:
+        return 0
+    # Two looks, so that a clock that differs from the file's does not matter.
+    clock.sleep(min(rest, _MAX_WAIT_SECONDS))
+    left = 0
+    for path, state in waiting:
+        if rest <= _MAX_WAIT_SECONDS and _state(path) == state and not is_open_for_writing(path):
+            _claim(workspace, path, files, marker=path.with_name(path.name + READY))
+        elif path.exists():
+            left += 1
+    return left
+
+
+def _claim(workspace: Workspace, path: Path, files: FileOperations, *, marker: Path) -> None:
+    """Move one entry out of the inbox; another process may be faster."""
+    folder = workspace.claimed / uuid.uuid4().hex[:12]
+    with storage_border(f"claim {path.name}", path):
+        files.make_folder(folder)
+        with contextlib.suppress(FileNotFoundError):
+            # The marker first: one left behind would let a later file be taken too early.
+            if marker.exists():
+                files.rename(marker, folder / READY)
+            files.rename(path, folder / path.name)
+        files.fsync_folder(folder)
+        files.fsync_folder(workspace.inbox)
+
+
+def list_claims(workspace: Workspace) -> list[Path]:
+    """Give the claimed files, those of killed runs included; empty claims are removed."""
+    claims = []
+    with storage_border("read the claimed files", workspace.claimed):
+        for folder in sorted(workspace.claimed.iterdir()):
+            if not folder.is_dir():
+                continue
+            inside = [path for path in folder.iterdir() if path.name != READY]
+            if inside:
+                claims.extend(inside)
+            else:
+                (folder / READY).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+    return sorted(claims, key=lambda path: (path.name, path.parent.name))
+
+
+def release_claim(workspace: Workspace, claim: Path, files: FileOperations) -> None:
+    """Take a claim away whose content is in the archive; what is no file is kept as it is."""
+    with storage_border(f"archive {claim.name}", claim):
+        if stat.S_ISREG(claim.lstat().st_mode):
+            files.unlink(claim)
+        else:
+            folder = workspace.archive / "refused"
+            files.make_folder(folder)
+            files.rename(claim, folder / f"{claim.parent.name}-{claim.name[:200]}")
+            files.fsync_folder(folder)
+        files.unlink(claim.parent / READY)
+        with contextlib.suppress(OSError):
+            claim.parent.rmdir()

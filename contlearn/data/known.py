@@ -1,0 +1,111 @@
+"""What the catalog knows already of the texts and groups of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from contlearn.catalog.records import chunks
+from contlearn.catalog.schema import labels, records
+
+__all__ = ["KnownRecord", "known_groups", "known_labels", "known_records"]
+
+TEXT_DIGITS: Final = 24
+# A table of this session alone: joining with it is one pass over an index, in the index's order.
+_wanted = sa.Table(
+    "wanted_texts",
+    sa.MetaData(),
+    sa.Column("prefix", sa.String(TEXT_DIGITS), primary_key=True),
+    prefixes=["TEMPORARY"],
+)
+# Up to this many texts are asked for one by one: cheaper than a table.
+_FEW: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRecord:
+    """A record of the catalog that has the text of a row."""
+
+    record_id: str
+    held_out: bool
+    forgotten: bool
+    key: str
+
+    @property
+    def text(self) -> str:
+        """The part of the id that stands for the text."""
+        return self.record_id[:TEXT_DIGITS]
+
+    @property
+    def target(self) -> int:
+        """The part of the id that stands for the target."""
+        return int(self.record_id[TEXT_DIGITS:], 16)
+
+
+def known_records(connection: Connection, prefixes: Sequence[str]) -> list[KnownRecord]:
+    """Give all records whose id begins with one of these: the ascending ids of texts."""
+    if not prefixes or connection.execute(sa.select(records.c.seq).limit(1)).first() is None:
+        return []
+    columns = (records.c.record_id, records.c.split, records.c.state, records.c.key)
+    found: list[KnownRecord] = []
+    if len(prefixes) <= _FEW:
+        # "g" follows the last hex digit, so the range holds exactly the ids with this beginning.
+        query = sa.select(*columns).where(
+            records.c.record_id >= sa.bindparam("low"), records.c.record_id < sa.bindparam("high")
+        )
+        for prefix in prefixes:
+            rows = connection.execute(query, {"low": prefix, "high": prefix + "g"})
+            found.extend(_known(row) for row in rows)
+        return found
+    _wanted.create(connection)
+    try:
+        for some in chunks(prefixes, 50_000):
+            connection.execute(_wanted.insert(), [{"prefix": prefix} for prefix in some])
+        joined = sa.select(*columns).select_from(
+            _wanted.join(
+                records,
+                sa.and_(
+                    records.c.record_id >= _wanted.c.prefix,
+                    records.c.record_id < _wanted.c.prefix + "g",
+                ),
+            )
+        )
+        found.extend(_known(row) for row in connection.execute(joined))
+    finally:
+        _wanted.drop(connection)
+    return found
+
+
+def _known(row: sa.Row[tuple[str, str, str, str]]) -> KnownRecord:
+    record_id, split, state, key = row
+    return KnownRecord(record_id, split == "held_out", state == "forgotten", key)
+
+
+def known_groups(connection: Connection, group_keys: Sequence[str]) -> Mapping[str, bool]:
+    """Say for each known group whether it is held out."""
+    sides: dict[str, bool] = {}
+    for some in chunks(list(group_keys)):
+        query = (
+            sa.select(records.c.group_key, sa.func.min(records.c.split))
+            .where(records.c.group_key.in_(some), records.c.group_key.is_not(None))
+            .group_by(records.c.group_key)
+        )
+        sides.update((key, split == "held_out") for key, split in connection.execute(query))
+    return sides
+
+
+def known_labels(connection: Connection) -> list[str]:
+    """Give every label a record ever had."""
+    return list(connection.execute(sa.select(labels.c.name).order_by(labels.c.name)).scalars())
+
+
+def add_labels(connection: Connection, names: Iterable[str], file_id: int) -> None:
+    """Remember labels that are new."""
+    there = set(known_labels(connection))
+    new = [{"name": name, "file_id": file_id} for name in dict.fromkeys(names) if name not in there]
+    if new:
+        connection.execute(labels.insert(), new)

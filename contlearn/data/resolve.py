@@ -1,0 +1,287 @@
+"""What becomes of each row of a file: accepted, duplicate or conflict, and on which side.
+
+Everything is decided from digests: 16 bytes a row, sorted once, whatever the texts' length.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from contlearn.data.known import KnownRecord
+from contlearn.data.split import held_out_by_hash, union_groups
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Rows = NDArray[np.int64]
+    Mask = NDArray[np.bool_]
+
+__all__ = ["ACCEPT", "CONFLICT", "DIGEST", "DUPLICATE", "Resolution", "assign_sides", "resolve"]
+
+ACCEPT: Final = 0
+DUPLICATE: Final = 1
+CONFLICT: Final = 2
+# A row's record id: twelve bytes for the text, four for the target. Big-endian, so that the order
+# of the numbers is the order of the ids.
+DIGEST: Final = np.dtype([("high", ">u8"), ("low", ">u4"), ("target", ">u4")])
+Policy = Literal["quarantine", "newest", "all"]
+
+
+@dataclass
+class Resolution:
+    """The decision about each row. `other` names the row that one is in conflict with, or -1."""
+
+    action: NDArray[np.uint8]
+    other: NDArray[np.int64]
+    messages: dict[int, str] = field(default_factory=dict)
+    known_side: dict[int, bool] = field(default_factory=dict)  # accepted rows of a known text
+    superseded: list[str] = field(default_factory=list)
+    same_text: list[tuple[int, int]] = field(default_factory=list)  # accepted rows of one text
+
+    def accepted(self) -> Rows:
+        """Give the rows that are taken in."""
+        return np.flatnonzero(self.action == ACCEPT).astype(np.int64)
+
+    def refuse(self, row: int, message: str) -> None:
+        """Turn a row into a conflict."""
+        self.action[row] = CONFLICT
+        self.messages[row] = message
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """Rows in the order of their ids, cut into texts and records."""
+
+    order: Rows
+    text_starts: Rows  # where each text begins in `order`; one more at the end
+    record_starts: Rows
+    text_of_record: Rows
+
+    @staticmethod
+    def of(digests: NDArray[np.void]) -> _Sorted:
+        high = digests["high"].astype(np.uint64)
+        rest = (digests["low"].astype(np.uint64) << np.uint64(32)) | digests["target"]
+        order = np.lexsort((rest, high)).astype(np.int64)
+        high, rest = high[order], rest[order]
+        text = rest >> np.uint64(32)
+        size = len(order)
+        new_text = np.ones(size, dtype=np.bool_)
+        new_text[1:] = (high[1:] != high[:-1]) | (text[1:] != text[:-1])
+        new_record = new_text.copy()
+        new_record[1:] |= rest[1:] != rest[:-1]
+        text_number = np.cumsum(new_text) - 1
+        end = np.array([size], dtype=np.int64)
+        return _Sorted(
+            order,
+            np.concatenate([np.flatnonzero(new_text), end]),
+            np.concatenate([np.flatnonzero(new_record), end]),
+            text_number[new_record].astype(np.int64),
+        )
+
+
+def texts_of(digests: NDArray[np.void]) -> list[str]:
+    """Give the distinct texts of a file as the beginnings of their record ids, ascending."""
+    high, low = digests["high"].astype(np.uint64), digests["low"].astype(np.uint64)
+    order = np.lexsort((low, high))
+    high, low = high[order], low[order]
+    new = np.ones(len(order), dtype=np.bool_)
+    new[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    pairs = zip(high[new].tolist(), low[new].tolist(), strict=True)
+    return [f"{first:016x}{second:08x}" for first, second in pairs]
+
+
+def resolve(
+    digests: NDArray[np.void],
+    known: Sequence[KnownRecord],
+    *,
+    policy: Policy,
+    held_out: bool,
+) -> Resolution:
+    """Find duplicates and conflicts, in the file and against the catalog.
+
+    Args:
+        digests: One `DIGEST` a row, in the order of the file.
+        known: The catalog's records of these texts.
+        policy: What to do with one text under two targets.
+        held_out: The file is to be measured on: no text of it may be known for training.
+    Shape: digests (n,).
+    """
+    size = len(digests)
+    result = Resolution(np.full(size, ACCEPT, dtype=np.uint8), np.full(size, -1, dtype=np.int64))
+    if not size:
+        return result
+    rows = _Sorted.of(digests)
+    # A stable sort: the first row of each record is the earliest in the file.
+    is_first = np.zeros(size, dtype=np.bool_)
+    is_first[rows.order[rows.record_starts[:-1]]] = True
+    result.action[~is_first] = DUPLICATE
+    targets = np.bincount(rows.text_of_record, minlength=len(rows.text_starts) - 1)
+    for text in np.flatnonzero(targets > 1).tolist():
+        _resolve_text(rows, text, policy, result)
+    if known:
+        _resolve_known(digests, rows, targets, known, policy, result, held_out=held_out)
+    return result
+
+
+def _records_of(rows: _Sorted, text: int) -> list[Rows]:
+    """Give the rows of each record of a text."""
+    first = int(np.searchsorted(rows.text_of_record, text))
+    last = int(np.searchsorted(rows.text_of_record, text, side="right"))
+    return [
+        rows.order[rows.record_starts[i] : rows.record_starts[i + 1]] for i in range(first, last)
+    ]
+
+
+def _resolve_text(rows: _Sorted, text: int, policy: Policy, result: Resolution) -> None:
+    """Decide on a text that stands in the file under several targets."""
+    groups = _records_of(rows, text)
+    firsts = [int(group[0]) for group in groups]
+    if policy == "all":
+        result.same_text.extend((firsts[0], other) for other in firsts[1:])
+        return
+    newest = max(range(len(groups)), key=lambda i: int(groups[i][-1]))
+    for i, group in enumerate(groups):
+        if policy == "newest" and i == newest:
+            continue
+        result.action[group] = CONFLICT
+        result.other[group] = firsts[newest] if i != newest else firsts[newest - 1]
+
+
+def _resolve_known(
+    digests: NDArray[np.void],
+    rows: _Sorted,
+    targets: Rows,
+    known: Sequence[KnownRecord],
+    policy: Policy,
+    result: Resolution,
+    *,
+    held_out: bool,
+) -> None:
+    by_text: dict[str, list[KnownRecord]] = defaultdict(list)
+    for record in known:
+        by_text[record.text].append(record)
+    heads = digests[rows.order[rows.text_starts[:-1]]]
+    high, low = heads["high"].astype(np.uint64), heads["low"].astype(np.uint64)
+    wanted = np.array([int(prefix[:16], 16) for prefix in by_text], dtype=np.uint64)
+    places = np.searchsorted(high, wanted).tolist()
+    for (prefix, records), text in zip(by_text.items(), places, strict=True):
+        # Two texts with the same first eight bytes stand beside each other.
+        while int(low[text]) != int(prefix[16:], 16):
+            text += 1
+        span = rows.order[rows.text_starts[text] : rows.text_starts[text + 1]]
+        if any(record.forgotten for record in records):
+            result.action[span] = DUPLICATE
+            continue
+        side = records[0].held_out
+        if held_out and not side:
+            for row in span.tolist():
+                result.refuse(row, "The same text is a training record already.")
+            continue
+        by_target = {record.target: record for record in records}
+        groups = [span] if targets[text] == 1 else _records_of(rows, text)
+        newest = max(groups, key=lambda group: int(group[-1]))
+        wins = int(digests["target"][newest[0]]) not in by_target
+        for group in groups:
+            if int(digests["target"][group[0]]) in by_target:
+                result.action[group] = DUPLICATE
+            elif policy == "quarantine" or (policy == "newest" and group is not newest):
+                for row in group.tolist():
+                    result.refuse(
+                        row,
+                        f"The same text was taken in before with {records[0].key!r} (record "
+                        f"{records[0].record_id}).",
+                    )
+            else:
+                result.known_side[int(group[0])] = side
+        if policy == "newest" and wins:
+            result.superseded.extend(record.record_id for record in records)
+
+
+def assign_sides(
+    digests: NDArray[np.void],
+    result: Resolution,
+    groups: NDArray[np.int64],
+    group_names: Sequence[str],
+    known_groups: Mapping[str, bool],
+    near: tuple[Rows, Rows, Rows],
+    *,
+    seed: int,
+    held_out_ratio: float,
+    held_out: bool,
+) -> Mask:
+    """Fix the side of each accepted row; a row whose text and group disagree becomes a conflict.
+
+    Args:
+        digests: One `DIGEST` a row.
+        result: The decisions so far; may gain conflicts.
+        groups: For each row the number of its group, or -1.
+        group_names: The hashed groups.
+        known_groups: Groups of the catalog, and whether they are held out.
+        near: Near-duplicate pairs of accepted rows, and rows near to a held-out record.
+        seed: Of the split.
+        held_out_ratio: The share that is held out.
+        held_out: All rows are to be held out.
+    Shape: digests (n,), groups (n,), the answer (n,), true for held-out rows.
+    """
+    size = len(digests)
+    # -1 open, 0 train, 1 held out
+    own = np.full(size, -1, dtype=np.int8)
+    for row, side in result.known_side.items():
+        own[row] = side
+    by_group = np.full(max(1, len(group_names)), -1, dtype=np.int8)
+    for number, name in enumerate(group_names):
+        if name in known_groups:
+            by_group[number] = known_groups[name]
+    has_group = groups >= 0
+    theirs = np.where(has_group, by_group[np.maximum(groups, 0)], -1).astype(np.int8)
+    accepted = result.action == ACCEPT
+    if held_out:
+        for row in np.flatnonzero(accepted & (theirs == 0)).tolist():
+            result.refuse(row, "Its group stands among the training records already.")
+        return np.ones(size, dtype=np.bool_)
+    keys = digests["high"].astype(np.uint64)
+    if len(group_names):
+        hashes = np.array([int(name[:16], 16) for name in group_names], dtype=np.uint64)
+        keys = np.where(has_group, hashes[np.maximum(groups, 0)], keys)
+    by_hash = held_out_by_hash(keys, seed=seed, held_out_ratio=held_out_ratio)
+    first, second, near_reserve = near
+    alone = not (len(first) or len(near_reserve) or len(group_names) or result.same_text)
+    if alone:
+        return np.where(own >= 0, own == 1, by_hash).astype(np.bool_)
+    fixed = np.where(theirs >= 0, theirs, own)
+    wants = fixed.copy()
+    wants[near_reserve] = np.where(wants[near_reserve] >= 0, wants[near_reserve], 1)
+    pairs = [(first, second)]
+    if result.same_text:
+        pairs.append(tuple(np.array(result.same_text, dtype=np.int64).T))  # type: ignore[arg-type]
+    if len(group_names):
+        members = np.flatnonzero(has_group & accepted)
+        # The first member of each group, looked up for every member.
+        leaders = np.full(len(group_names), -1, dtype=np.int64)
+        leaders[groups[members][::-1]] = members[::-1]
+        pairs.append((leaders[groups[members]], members))
+    family = union_groups(size, pairs)
+    family_side = np.full(size, -1, dtype=np.int8)
+    np.maximum.at(family_side, family[accepted], wants[accepted])
+    side = family_side[family]
+    side = np.where(side >= 0, side, by_hash[family]).astype(np.int8)
+    if len(group_names):
+        # A group is one: its known side, else a member's known side, else its family's.
+        decided = by_group.copy()
+        members = np.flatnonzero(has_group & accepted)
+        for column in (own, side):
+            for row in members[(decided[groups[members]] < 0) & (column[members] >= 0)].tolist():
+                if decided[groups[row]] < 0:
+                    decided[groups[row]] = column[row]
+        torn = has_group & accepted & (own >= 0) & (own != decided[np.maximum(groups, 0)])
+        for row in np.flatnonzero(torn).tolist():
+            result.refuse(row, "Its text and its group stand on different sides already.")
+        side = np.where(has_group, decided[np.maximum(groups, 0)], np.where(own >= 0, own, side))
+    else:
+        side = np.where(own >= 0, own, side)
+    return (side == 1).astype(np.bool_)

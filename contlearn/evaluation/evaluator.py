@@ -1,0 +1,195 @@
+"""Scores of a version on held-out sets, and the report that is stored with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from contlearn.errors import EvaluationError
+from contlearn.evaluation.answers import Answers, answer_set, score_answers
+from contlearn.interfaces import Predictor, Progress, Task
+from contlearn.types import EvaluationReport, HeldOutSet, LabelSpace, SetScores, Target
+
+if TYPE_CHECKING:
+    from contlearn.types import FloatArray
+
+__all__ = ["build_report", "majority_answers", "report_to_json", "score_sets"]
+
+FORMAT_VERSION: Final = 1
+OVER_EXPERIENCES: Final = ("average_accuracy", "forgetting", "backward_transfer")
+
+
+def score_sets(
+    predictor: Predictor,
+    sets: Sequence[HeldOutSet],
+    task: Task,
+    labels: LabelSpace,
+    *,
+    memory: Path | None = None,
+    version_key: str | None = None,
+    progress: Progress | None = None,
+) -> list[SetScores]:
+    """Score a version, as it is served, on every held-out set.
+
+    Args:
+        predictor: The version.
+        sets: What to score on.
+        task: Its measures.
+        labels: The outputs; labels that occur in the sets only are added behind.
+        memory: `state/evaluations`; answers on an unchanged set are reused from there.
+        version_key: Names the version in the memory.
+        progress: Told after each set.
+    Raises:
+        StorageError: When answers could not be remembered.
+    """
+    asked = [
+        (answer_set(predictor, held_out, task, memory=memory, version_key=version_key), held_out)
+        for held_out in _told(sets, progress)
+    ]
+    covering = task.extend_labels(labels, [r.target for s in sets for r in s.records])
+    covering = task.extend_labels(covering, [t for answers, _ in asked for t in answers.targets])
+    return [
+        score_answers(
+            answers,
+            [record.target for record in held_out.records],
+            task,
+            covering,
+            experience=held_out.experience,
+            index=held_out.index,
+        )
+        for answers, held_out in asked
+    ]
+
+
+def majority_answers(targets: Sequence[Target]) -> Answers:
+    """Answer without looking at the inputs: always the commonest class, or tag.
+
+    Example:
+        >>> majority_answers(["yes", "no", "yes"]).targets
+        ('yes', 'yes', 'yes')
+    """
+    counts: Counter[str] = Counter()
+    for target in targets:
+        counts.update([target] if isinstance(target, str) else target)
+    # Ties go to the first name, so that the same rows give the same answer.
+    commonest = min(counts, key=lambda name: (-counts[name], name), default="")
+    return Answers(
+        tuple(
+            commonest if isinstance(target, str) else (commonest,) * len(target)
+            for target in targets
+        )
+    )
+
+
+def build_report(
+    scores: Sequence[SetScores],
+    sets: Sequence[HeldOutSet],
+    task: Task,
+    *,
+    version: int | None = None,
+    earlier: Mapping[str, Any] | None = None,
+    row: int | None = None,
+) -> EvaluationReport:
+    """Put scores together: metrics over all rows, the accuracy matrix, labels, confusion.
+
+    Args:
+        scores: One for each set, in the same order.
+        sets: The rows that were scored.
+        task: Its measures; its primary metric fills the matrix.
+        version: The version's number, when it has one.
+        earlier: The stored report of the version's parent, or its own: rows before its own.
+        row: How many experiences came before; by default the last row of `earlier`.
+    Raises:
+        EvaluationError: When there is not one score for each set.
+    """
+    if len(scores) != len(sets):
+        raise EvaluationError(
+            f"There are {len(scores)} scores for {len(sets)} held-out sets.",
+            where="build_report",
+            hint="Score the same sets that are reported.",
+        )
+    before = [list(r) for r in (earlier or {}).get("accuracy_matrix", ())]
+    if row is None:
+        row = len(before) - 1 if before else max((s.index for s in scores), default=0)
+    targets = [r.target for s in sets for r in s.records]
+    answers: list[Target] = [a for s in scores for a in s.predictions]  # type: ignore[misc]  # answers of the task
+    labels = task.extend_labels(task.extend_labels(LabelSpace(()), targets), answers)
+    sums = task.statistics(answers, targets, labels).sum(axis=0) if targets else None
+    last: list[float | None] = [None] * (row + 1)
+    for score in scores:
+        if score.index <= row and score.rows:
+            last[score.index] = score.metrics[task.primary_metric]
+    matrix = [*before[:row], last]
+    metrics: dict[str, float | None] = dict.fromkeys(task.metrics)
+    if sums is not None:
+        summary = task.summarise(sums, labels)
+        metrics = {name: float(summary[name]) for name in task.metrics}
+    metrics.update(_over_experiences(matrix))
+    return EvaluationReport(
+        version=version,
+        metrics=metrics,
+        accuracy_matrix=matrix,
+        per_label=task.per_label(sums, labels) if sums is not None else (),
+        confusion=task.confusion(answers, targets) if targets else None,
+        sets=tuple(
+            {
+                "experience": score.experience,
+                "index": score.index,
+                "is_new": held_out.is_new,
+                "rows": score.rows,
+                "metrics": dict(score.metrics),
+                "content_hash": held_out.content_hash,
+            }
+            for score, held_out in zip(scores, sets, strict=True)
+        ),
+    )
+
+
+def report_to_json(report: EvaluationReport) -> dict[str, Any]:
+    """Give the report as the fields that `evaluate --json` prints and report.json holds."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "version": report.version,
+        "metrics": dict(report.metrics),
+        "accuracy_matrix": [list(row) for row in report.accuracy_matrix],
+        "per_label": [
+            {
+                "label": score.label,
+                "precision": score.precision,
+                "recall": score.recall,
+                "f1": score.f1,
+                "support": score.support,
+            }
+            for score in report.per_label
+        ],
+        "confusion": None if report.confusion is None else dict(report.confusion),
+        "sets": [dict(item) for item in report.sets],
+    }
+
+
+def _over_experiences(matrix: Sequence[Sequence[float | None]]) -> dict[str, float | None]:
+    """Give the measures over experiences; null where they are not defined."""
+    from contlearn.evaluation import metrics
+
+    accuracy: FloatArray = metrics.as_matrix(matrix)
+    values: dict[str, float | None] = {}
+    for name in OVER_EXPERIENCES:
+        try:
+            values[name] = getattr(metrics, name)(accuracy)
+        except EvaluationError:
+            values[name] = None
+    return values
+
+
+def _told(sets: Sequence[HeldOutSet], progress: Progress | None) -> Iterator[HeldOutSet]:
+    """Go through the sets, telling before each how many rows are done."""
+    total, done = sum(len(held_out.records) for held_out in sets), 0
+    for held_out in sets:
+        if progress is not None:
+            progress("scoring", done, total, "")
+        yield held_out
+        done += len(held_out.records)
+    if progress is not None:
+        progress("scoring", done, total, "")

@@ -1,0 +1,177 @@
+"""What the rules share: pooling of sets, chance levels, and how many rows would be needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Final
+
+from contlearn.errors import EvaluationError
+from contlearn.evaluation.bootstrap import PairedDifference, paired_difference
+from contlearn.interfaces import GateEvidence
+from contlearn.types import PairedScores, Target
+
+if TYPE_CHECKING:
+    from contlearn.types import FloatArray, IntArray
+
+__all__ = [
+    "association_chance",
+    "compare",
+    "metric_of",
+    "new_sets",
+    "old_sets",
+    "percent",
+    "rows_needed",
+    "rows_of",
+    "short_evidence_warning",
+]
+
+POWER: Final = 0.8
+# Share of rows on which two versions disagree, if fewer were seen.
+_LEAST_DISAGREEMENT: Final = 0.05
+_SHUFFLES: Final = 2000
+
+
+def old_sets(evidence: GateEvidence) -> tuple[PairedScores, ...]:
+    """Give the sets of earlier experiences that both versions answered."""
+    return tuple(s for s in evidence.sets if not s.is_new and s.champion is not None and rows_of(s))
+
+
+def new_sets(evidence: GateEvidence) -> tuple[PairedScores, ...]:
+    """Give the sets of the experience on trial."""
+    return tuple(s for s in evidence.sets if s.is_new and rows_of(s))
+
+
+def rows_of(pair: PairedScores) -> int:
+    """Give the number of rows of a set."""
+    return pair.challenger.rows
+
+
+def metric_of(
+    evidence: GateEvidence, name: str | None = None
+) -> Callable[[FloatArray], FloatArray]:
+    """Give the function from sums of counts to a metric, `gate.metric` if none is named.
+
+    Raises:
+        EvaluationError: When the task has no such metric.
+    """
+    wanted = name or evidence.metric
+
+    def metric(sums: FloatArray) -> FloatArray:
+        values = evidence.task.summarise(sums, evidence.labels)
+        if wanted not in values:
+            raise EvaluationError(
+                f"The task {evidence.task.name!r} has no metric {wanted!r}.",
+                where="gate.metric in contlearn.toml",
+                hint=f"Choose one of: {', '.join(evidence.task.metrics)}.",
+            )
+        return values[wanted]
+
+    return metric
+
+
+def compare(
+    evidence: GateEvidence, pairs: Sequence[PairedScores], *, resamples: int | None = None
+) -> PairedDifference:
+    """Bootstrap challenger less champion over all rows of some sets together."""
+    import numpy as np
+
+    champions = [pair.champion.statistics for pair in pairs if pair.champion is not None]
+    return paired_difference(
+        np.concatenate(champions),
+        np.concatenate([pair.challenger.statistics for pair in pairs]),
+        metric_of(evidence),
+        resamples=resamples or evidence.config.resamples,
+        seed=evidence.seed,
+    )
+
+
+def association_chance(
+    answers: Sequence[Target], targets: Sequence[Target], *, seed: int
+) -> tuple[float, int] | None:
+    """Say how probable so many right answers are, were answers and targets unrelated.
+
+    The answers are dealt out to the rows anew; how often as many are right is the p-value. It does
+    not depend on how common a label is: always answering the commonest label is chance.
+    Tags are compared word by word, first within the words that both take for part of an entity
+    (is it the right type?), and over all words where there is one type only.
+
+    Returns:
+        The p-value and the number of units compared, or None where every target is the same, so
+        that chance cannot be told from knowledge.
+    Source: Fisher, "The Design of Experiments", 1935 (the randomisation test).
+    """
+    import numpy as np
+
+    given, expected = _units(answers, targets)
+    names = {name: i for i, name in enumerate(sorted({*given, *expected}))}
+    if len(set(expected)) < 2:
+        return None
+    a: IntArray = np.array([names[name] for name in given])
+    t: IntArray = np.array([names[name] for name in expected])
+    right = int((a == t).sum())
+    generator = np.random.default_rng(seed)
+    as_many = sum(int((generator.permutation(a) == t).sum()) >= right for _ in range(_SHUFFLES))
+    return (as_many + 1) / (_SHUFFLES + 1), len(given)
+
+
+def rows_needed(difference: float, disagreement: float, confidence: float) -> int:
+    """Give the rows with which a true loss of 0 is told from `difference` in 4 cases of 5.
+
+    Example:
+        >>> rows_needed(0.03, 0.05, 0.95)
+        344
+    """
+    normal = NormalDist()
+    total = normal.inv_cdf(confidence) + normal.inv_cdf(POWER)
+    return math.ceil(total**2 * max(disagreement, _LEAST_DISAGREEMENT) / difference**2)
+
+
+def short_evidence_warning(evidence: GateEvidence) -> str | None:
+    """Say when there are fewer old held-out rows than asked for, and how many more would do."""
+    pairs = old_sets(evidence)
+    rows, least = sum(map(rows_of, pairs)), evidence.config.min_evidence_rows
+    if not pairs or rows >= least:
+        return None
+    margin, confidence = evidence.config.margin, evidence.config.confidence
+    needed = max(rows_needed(margin, disagreement(pairs), confidence), least)
+    return (
+        f"Only {rows} held-out rows of earlier experiences: fewer than gate.min_evidence_rows = "
+        f"{least}. {needed - rows} more would show a loss of {percent(margin)} in 4 cases of 5."
+    )
+
+
+def disagreement(pairs: Sequence[PairedScores]) -> float:
+    """Give the share of rows on which champion and challenger answer differently."""
+    rows = sum(map(rows_of, pairs))
+    different = sum(
+        sum(a != b for a, b in zip(p.challenger.predictions, p.champion.predictions, strict=False))
+        for p in pairs
+        if p.champion is not None
+    )
+    return different / rows if rows else 0.0
+
+
+def percent(value: float, *, sign: bool = False) -> str:
+    """Write a share as people read it.
+
+    Example:
+        >>> percent(0.034), percent(0.034, sign=True), percent(-0.002, sign=True)
+        ('3.4 %', '+3.4 %', '-0.2 %')
+    """
+    return f"{100 * value:+.1f} %" if sign else f"{100 * value:.1f} %"
+
+
+def _units(answers: Sequence[Target], targets: Sequence[Target]) -> tuple[list[str], list[str]]:
+    given: list[str] = []
+    expected: list[str] = []
+    for answer, target in zip(answers, targets, strict=True):
+        given.extend([answer] if isinstance(answer, str) else answer)
+        expected.extend([target] if isinstance(target, str) else target)
+    if all(isinstance(target, str) for target in targets):
+        return given, expected
+    typed = [(a[2:], t[2:]) for a, t in zip(given, expected, strict=True) if a != "O" and t != "O"]
+    if len({t for _, t in typed}) > 1:
+        return [a for a, _ in typed], [t for _, t in typed]
+    return given, expected

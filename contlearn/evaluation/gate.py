@@ -1,0 +1,98 @@
+"""The gate: every rule judges, every outcome is kept, one refusal refuses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from contlearn.errors import ConfigError, EvaluationError
+from contlearn.evaluation.evidence import new_sets, short_evidence_warning
+from contlearn.interfaces import GateEvidence
+from contlearn.types import PromotionDecision, RuleOutcome
+
+if TYPE_CHECKING:
+    from contlearn.plugins.manager import PluginManager
+
+__all__ = ["decide", "decision_to_json"]
+
+
+def decide(
+    evidence: GateEvidence,
+    manager: PluginManager,
+    *,
+    champion: int | None = None,
+    challenger: int | None = None,
+) -> PromotionDecision:
+    """Let every configured rule judge.
+
+    The challenger is promoted when no rule refuses and at least one was able to judge.
+
+    Args:
+        evidence: Paired scores and the configuration in force.
+        manager: Knows the rules.
+        champion: Its number, for the record.
+        challenger: Its number, where it has one already.
+    Raises:
+        ConfigError: When no rule is configured: an empty gate would let everything pass.
+        PluginError: When a rule or one of its options is not known.
+        EvaluationError: When a rule did not answer, or the metric is not known.
+    """
+    names = tuple(evidence.config.rules)
+    if not names:
+        raise ConfigError(
+            "gate.rules is empty: every challenger would be promoted unseen.",
+            where="gate.rules in contlearn.toml",
+            hint="Leave the key out for the default rules.",
+        )
+    unused = sorted(set(evidence.config.rule_options) - set(names))
+    if unused:
+        raise ConfigError(
+            f"gate.rule_options has options for {', '.join(unused)}, which gate.rules does not "
+            "name.",
+            where="gate.rule_options in contlearn.toml",
+            hint="Name the rule in gate.rules, or take its options out.",
+        )
+    # All rules are made before the first judges: a wrong option is found at once.
+    rules = []
+    for name in names:
+        implementation, options = manager.options(
+            "gate rule",
+            name,
+            evidence.config.rule_options.get(name, {}),
+            where=f"gate.rule_options.{name}",
+        )
+        rules.append((name, implementation(options)))
+    outcomes: list[RuleOutcome] = []
+    for name, rule in rules:
+        judged = tuple(rule.judge(evidence))
+        if not judged:
+            raise EvaluationError(
+                f"The gate rule {name!r} gave no outcome.",
+                where=f"gate rule {name}",
+                hint="A rule that does not apply says so with passed = None.",
+            )
+        outcomes.extend(judged)
+    passed = [outcome.passed for outcome in outcomes]
+    warnings = [warning for warning in (short_evidence_warning(evidence),) if warning]
+    if not new_sets(evidence):
+        warnings.append("The new records have no held-out row; nothing is known about them.")
+    if True not in passed and False not in passed:
+        warnings.append("No rule was able to judge, so nothing speaks for the challenger.")
+    return PromotionDecision(
+        champion=champion,
+        challenger=challenger,
+        promoted=False not in passed and True in passed,
+        outcomes=tuple(outcomes),
+        warnings=tuple(warnings),
+    )
+
+
+def decision_to_json(decision: PromotionDecision) -> dict[str, Any]:
+    """Give the decision as decision.json holds it."""
+    return {
+        "format_version": 1,
+        "champion": decision.champion,
+        "challenger": decision.challenger,
+        "promoted": decision.promoted,
+        "outcomes": [outcome.to_json() for outcome in decision.outcomes],
+        "warnings": list(decision.warnings),
+    }

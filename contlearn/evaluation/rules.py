@@ -1,0 +1,330 @@
+"""The four default rules of the gate. Each says what it measured, what it required, and why.
+
+A rule answers `passed = None` where it does not apply; too little evidence is an answer, never a
+crash. Champion rules do not apply to the first version, whose floor is the commonest label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from contlearn.evaluation.evidence import (
+    association_chance,
+    compare,
+    metric_of,
+    new_sets,
+    old_sets,
+    percent,
+    rows_of,
+    short_evidence_warning,
+)
+from contlearn.interfaces import GateEvidence
+from contlearn.types import PairedScores, RuleOutcome
+
+__all__ = ["Floor", "Gain", "NoHarm", "NoOptions", "NoRegression"]
+
+# Bounds are compared with what is required to this precision, so that rounding decides nothing.
+_TINY = 1e-9
+
+
+class NoOptions(BaseModel):
+    """A rule without options of its own; it goes by the keys of [gate]."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoRegression:
+    """Not worse on what was known: non-inferiority on all old held-out rows together.
+
+    The lower bound of challenger less champion, by paired bootstrap with `gate.confidence`, must
+    be above `-gate.margin`. Below `gate.min_evidence_rows` the observed difference decides
+    (`gate.short_evidence = "point"`) or the challenger is refused ("refuse").
+    """
+
+    name: ClassVar[str] = "no-regression"
+    summary: ClassVar[str] = "not worse than the margin on all old held-out rows together"
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, options: BaseModel | None = None) -> None:
+        self.options = options
+
+    def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
+        """Compare on the rows of all earlier experiences."""
+        pairs = old_sets(evidence)
+        margin, confidence = evidence.config.margin, evidence.config.confidence
+        if not pairs:
+            return (_not_applicable(self.name, _why_no_old(evidence)),)
+        result = compare(evidence, pairs)
+        seen = (
+            f"{evidence.metric} on {result.rows} old held-out rows: {percent(result.challenger)}, "
+            f"champion {percent(result.champion)}"
+        )
+        warning = short_evidence_warning(evidence)
+        if warning is not None and evidence.config.short_evidence == "refuse":
+            return (
+                RuleOutcome(
+                    rule=self.name,
+                    passed=False,
+                    measured=float(result.rows),
+                    required=float(evidence.config.min_evidence_rows),
+                    message=f"{seen}; too few rows to decide. {warning}",
+                ),
+            )
+        measured = result.observed if warning is not None else result.lower_bound(confidence)
+        passed = measured > -margin - _TINY if warning else measured > -margin + _TINY
+        how = (
+            f"the difference is {percent(result.observed, sign=True)}"
+            if warning
+            else f"the difference is {percent(result.observed, sign=True)}, with "
+            f"{percent(confidence)} confidence above {percent(measured, sign=True)}"
+        )
+        return (
+            RuleOutcome(
+                rule=self.name,
+                passed=passed,
+                measured=measured,
+                required=-margin,
+                message=f"{seen}; {how}; it must be above {percent(-margin, sign=True)}.",
+            ),
+        )
+
+
+class NoHarm:
+    """No single earlier experience is harmed, even if the whole is well.
+
+    Harm is a loss beyond `gate.margin` that chance does not explain: the bootstrap's p-values of
+    all old sets are corrected together by Holm's method, so that many sets do not make a refusal
+    by accident. Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+    """
+
+    name: ClassVar[str] = "no-harm"
+    summary: ClassVar[str] = "no earlier experience significantly harmed (Holm-corrected)"
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, options: BaseModel | None = None) -> None:
+        self.options = options
+
+    def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
+        """Test each earlier experience; name those that are harmed."""
+        pairs = old_sets(evidence)
+        if not pairs:
+            return (_not_applicable(self.name, _why_no_old(evidence)),)
+        alpha, margin = 1.0 - evidence.config.confidence, evidence.config.margin
+        # p-values must be able to get below the strictest threshold, alpha / number of sets.
+        resamples = min(20_000, max(evidence.config.resamples, math.ceil(4 * len(pairs) / alpha)))
+        results = [compare(evidence, [pair], resamples=resamples) for pair in pairs]
+        corrected = holm([result.chance_of_harm() for result in results])
+        harmed = [
+            (pair, result, p)
+            for pair, result, p in zip(pairs, results, corrected, strict=True)
+            if p < alpha and result.observed < -margin
+        ]
+        worst = min(results, key=lambda result: result.observed)
+        if not harmed:
+            return (
+                RuleOutcome(
+                    rule=self.name,
+                    passed=True,
+                    measured=worst.observed,
+                    required=-margin,
+                    message=f"None of {len(pairs)} earlier experiences is harmed; the largest "
+                    f"change is {percent(worst.observed, sign=True)} on {worst.rows} rows.",
+                ),
+            )
+        return tuple(
+            RuleOutcome(
+                rule=self.name,
+                passed=False,
+                measured=result.observed,
+                required=-margin,
+                message=f"Experience {pair.index + 1} is harmed: {evidence.metric} on its "
+                f"{result.rows} held-out rows went from {percent(result.champion)} to "
+                f"{percent(result.challenger)} (corrected p = {p:.4f}).",
+            )
+            for pair, result, p in harmed
+        )
+
+
+class Gain:
+    """Earns its place on what is new.
+
+    Two things must hold on the new held-out rows:
+    1. The answers are related to the labels at all: so many right answers must be improbable
+       (one-sided level 1 - `gate.confidence`) if answers were dealt out to rows at random. A batch
+       with shuffled labels fails here, whatever the champion does on it; guessing that follows
+       label frequencies fails too. With n rows the level is 2/n where that is larger (at most
+       0.5), because a handful of rows cannot reach a strict level; not with
+       `gate.short_evidence = "refuse"`.
+    2. The challenger is not worse than the champion there: no loss beyond `gate.margin` that
+       chance does not explain. With `gate.min_gain` set, the gain must be observed and significant.
+
+    A significant gain is not asked for by default: where the champion is good already there is
+    little to gain, and few rows would never show it.
+    """
+
+    name: ClassVar[str] = "gain"
+    summary: ClassVar[str] = "knows what is new, and not worse than the champion there"
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, options: BaseModel | None = None) -> None:
+        self.options = options
+
+    def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
+        """Judge on the held-out rows of the experience on trial."""
+        pairs = new_sets(evidence)
+        if all(pair.champion is None for pair in evidence.sets):
+            return (_not_applicable(self.name, "There is no champion to compare with."),)
+        if not pairs:
+            refuse = evidence.config.short_evidence == "refuse"
+            return (
+                RuleOutcome(
+                    rule=self.name,
+                    passed=False if refuse else None,
+                    measured=0.0,
+                    required=None,
+                    message="The new records have no held-out row to judge on.",
+                ),
+            )
+        config = evidence.config
+        alpha = 1.0 - config.confidence
+        result = compare(evidence, pairs)
+        seen = (
+            f"{evidence.metric} on {result.rows} new held-out rows: {percent(result.challenger)}, "
+            f"champion {percent(result.champion)}"
+        )
+        problems = []
+        chance = chance_problem(evidence, pairs, champion=result.champion)
+        if chance is not None:
+            problems.append(chance)
+        if config.min_gain > 0.0:
+            required = config.min_gain
+            if result.observed < required - _TINY:
+                problems.append(f"the gain must be {percent(required)} (gate.min_gain)")
+            elif result.lower_bound(config.confidence) <= _TINY:
+                problems.append("the gain may be chance")
+        else:
+            required = -config.margin
+            if result.observed < required - _TINY and result.chance_of_harm() < alpha:
+                problems.append(
+                    f"that is a loss beyond {percent(config.margin)} which chance does not explain"
+                )
+        return (
+            RuleOutcome(
+                rule=self.name,
+                passed=not problems,
+                measured=result.observed,
+                required=required,
+                message=f"{seen}"
+                + ("; " + "; ".join(problems) if problems else ": it knows what is new")
+                + ".",
+            ),
+        )
+
+
+class Floor:
+    """The first version must beat the answer that needs no model: always the commonest label.
+
+    Its metric must be above that of the commonest label, and its answers related to the labels
+    (as in `gain`). With a champion there is a better yardstick, and the rule does not apply.
+    """
+
+    name: ClassVar[str] = "floor"
+    summary: ClassVar[str] = "the first version beats always answering the commonest label"
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, options: BaseModel | None = None) -> None:
+        self.options = options
+
+    def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
+        """Compare with the commonest label on all held-out rows."""
+        import numpy as np
+
+        if any(pair.champion is not None for pair in evidence.sets):
+            return (_not_applicable(self.name, "The champion is the yardstick now."),)
+        pairs = [pair for pair in evidence.sets if rows_of(pair) and pair.baseline is not None]
+        if not pairs:
+            return (
+                RuleOutcome(
+                    rule=self.name,
+                    passed=False,
+                    measured=0.0,
+                    required=1.0,
+                    message="There is no held-out row to judge the first version on. Bring more "
+                    "records, or rows of your own with `contlearn ingest --held-out`.",
+                ),
+            )
+        metric = metric_of(evidence)
+        rows = sum(map(rows_of, pairs))
+        value = float(metric(np.concatenate([p.challenger.statistics for p in pairs]).sum(axis=0)))
+        floor = float(
+            metric(np.concatenate([p.baseline.statistics for p in pairs if p.baseline]).sum(axis=0))
+        )
+        problem = chance_problem(evidence, pairs, champion=0.0)
+        passed = value > floor + _TINY and problem is None
+        return (
+            RuleOutcome(
+                rule=self.name,
+                passed=passed,
+                measured=value,
+                required=floor,
+                message=f"{evidence.metric} on {rows} held-out rows is {percent(value)}; always "
+                f"answering the commonest label gives {percent(floor)}"
+                + (f"; {problem}." if problem else "."),
+            ),
+        )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number: step-down, valid whatever their dependence.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    corrected = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected
+
+
+def chance_problem(
+    evidence: GateEvidence, pairs: Sequence[PairedScores], *, champion: float
+) -> str | None:
+    """Say why the challenger's answers look like guesses; None when they do not."""
+    answers = [answer for pair in pairs for answer in pair.challenger.predictions]
+    targets = [target for pair in pairs for target in pair.targets]
+    chance = association_chance(answers, targets, seed=evidence.seed)  # type: ignore[arg-type]  # answers of the task
+    if chance is None:
+        # One label only: shuffling it changes nothing, so being right is what can be asked.
+        right = sum(a == t for a, t in zip(answers, targets, strict=True)) / max(len(targets), 1)
+        if right >= 0.5 or right > champion:
+            return None
+        return f"only {percent(right)} of the answers are right, and all rows have one label"
+    p, units = chance
+    level = 1.0 - evidence.config.confidence
+    if evidence.config.short_evidence == "point":
+        level = min(0.5, max(level, 2.0 / units))
+    if p <= level:
+        return None
+    return (
+        "the answers are no better than guesses: dealt out to the rows at random, as many would be "
+        f"right in {percent(p)} of the cases, and at most {percent(level)} are allowed"
+    )
+
+
+def _not_applicable(rule: str, why: str) -> RuleOutcome:
+    return RuleOutcome(
+        rule=rule, passed=None, measured=None, required=None, message=f"Not applicable: {why}"
+    )
+
+
+def _why_no_old(evidence: GateEvidence) -> str:
+    if all(pair.champion is None for pair in evidence.sets):
+        return "There is no champion to compare with."
+    return "Earlier experiences have no held-out rows."

@@ -1,0 +1,205 @@
+"""The evaluating stage of a cycle: challenger and champion on the same rows, written down.
+
+`scores.json` holds targets and answers of both, by record id, so that the gate can judge again
+after a kill, so that the next cycle need not ask this version on unchanged sets, and so that two
+versions can be compared row by row. It holds label names, never texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from contlearn.errors import EvaluationError, StorageError
+from contlearn.evaluation.answers import (
+    Answers,
+    answer_set,
+    in_order,
+    pack_targets,
+    score_answers,
+    unpack_targets,
+)
+from contlearn.evaluation.calibration import reliability
+from contlearn.evaluation.evaluator import build_report, majority_answers, report_to_json
+from contlearn.interfaces import Predictor, Progress, Task
+from contlearn.types import HeldOutSet, LabelSpace, PairedScores
+from contlearn.workspace import read_json, write_json_atomic
+
+__all__ = ["REPORT", "SCORES", "evaluate_cycle", "load_paired_scores"]
+
+SCORES: Final = "scores.json"
+REPORT: Final = "report.json"
+FORMAT_VERSION: Final = 1
+
+
+def evaluate_cycle(
+    *,
+    task: Task,
+    sets: Sequence[HeldOutSet],
+    challenger: Predictor,
+    champion: Predictor | None,
+    champion_version: int | None,
+    champion_report: Path | None,
+    memory: Path,
+    output: Path,
+    progress: Progress,
+) -> dict[str, float | None]:
+    """Score challenger and champion on every held-out set; write report.json and scores.json.
+
+    Args:
+        task: Its measures.
+        sets: Every held-out set of the lineage, the new one marked.
+        challenger: As it will be served.
+        champion: As it is served; None before the first promotion.
+        champion_version: Its number, which names its answers in the memory.
+        champion_report: Its report.json, with the earlier rows of the accuracy matrix.
+        memory: `state/evaluations`.
+        output: The version folder being built.
+        progress: Told after each set.
+    Returns:
+        The challenger's metrics.
+    Raises:
+        StorageError: When the disk is full or a stored report is damaged.
+    """
+    total = sum(len(held_out.records) for held_out in sets)
+    known = _known_answers(champion_report)
+    done = 0
+    mine: list[Answers] = []
+    theirs: list[Answers | None] = []
+    progress("evaluating", 0, total, "")
+    for held_out in sets:
+        mine.append(answer_set(challenger, held_out, task))
+        answers = None
+        if champion is not None:
+            answers = _recall_champion(known, held_out)
+            if answers is None:
+                answers = answer_set(
+                    champion,
+                    held_out,
+                    task,
+                    memory=memory,
+                    version_key=f"version-{champion_version}",
+                )
+        theirs.append(answers)
+        done += len(held_out.records)
+        progress("evaluating", done, total, f"{done} of {total} held-out rows")
+    names = challenger.label_space.names
+    if champion is not None:
+        names = LabelSpace(champion.label_space.names).extended(names).names
+    labels = task.extend_labels(
+        LabelSpace(names), [record.target for held_out in sets for record in held_out.records]
+    )
+    write_json_atomic(output / SCORES, _scores_to_json(labels, sets, mine, theirs))
+    paired, labels = load_paired_scores(output, task)
+    earlier = read_json(champion_report) if champion_report is not None else None
+    report = build_report(
+        [pair.challenger for pair in paired],
+        sets,
+        task,
+        earlier=earlier,
+        row=len(earlier["accuracy_matrix"]) if earlier else max((s.index for s in sets), default=0),
+    )
+    value = report_to_json(report)
+    value["experiences"] = [*(earlier or {}).get("experiences", ())]
+    new = next((held_out.experience for held_out in sets if held_out.is_new), None)
+    value["experiences"].append(new)
+    value["reliability"] = reliability(paired)
+    for item, pair in zip(value["sets"], paired, strict=True):
+        item["champion"] = None if pair.champion is None else dict(pair.champion.metrics)
+        item["majority"] = pair.majority
+    write_json_atomic(output / REPORT, value)
+    return dict(report.metrics)
+
+
+def load_paired_scores(folder: Path, task: Task) -> tuple[tuple[PairedScores, ...], LabelSpace]:
+    """Read what `evaluate_cycle` wrote, as the gate wants it.
+
+    Returns:
+        One pair for each held-out set, and the labels their statistics are counted over.
+    Raises:
+        EvaluationError: When the file is of another format or damaged.
+        StorageError: When it is missing.
+    """
+    value = read_json(folder / SCORES)
+    if value.get("format_version") != FORMAT_VERSION:
+        raise EvaluationError(
+            f"{SCORES} has format version {value.get('format_version')}, not {FORMAT_VERSION}.",
+            where=str(folder / SCORES),
+            hint="Run the update again.",
+        )
+    try:
+        labels = LabelSpace(tuple(value["labels"]))
+        return tuple(_pair(item, task, labels) for item in value["sets"]), labels
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise EvaluationError(
+            f"{SCORES} is damaged: {error!r}.",
+            where=str(folder / SCORES),
+            hint="Run the update again.",
+        ) from error
+
+
+def _pair(item: Mapping[str, Any], task: Task, labels: LabelSpace) -> PairedScores:
+    targets = unpack_targets(item["targets"])
+    place = {"experience": item["experience"], "index": item["index"]}
+    challenger = Answers.from_json(item["challenger"])
+    champion = None if item["champion"] is None else Answers.from_json(item["champion"])
+    baseline = score_answers(majority_answers(targets), targets, task, labels, **place)
+    return PairedScores(
+        **place,
+        is_new=item["is_new"],
+        challenger=score_answers(challenger, targets, task, labels, **place),
+        champion=None
+        if champion is None
+        else score_answers(champion, targets, task, labels, **place),
+        majority=baseline.metrics[task.primary_metric],
+        baseline=baseline,
+        targets=targets,
+    )
+
+
+def _scores_to_json(
+    labels: LabelSpace,
+    sets: Sequence[HeldOutSet],
+    mine: Sequence[Answers],
+    theirs: Sequence[Answers | None],
+) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "labels": list(labels.names),
+        "sets": [
+            {
+                "experience": held_out.experience,
+                "index": held_out.index,
+                "is_new": held_out.is_new,
+                "content_hash": held_out.content_hash,
+                "record_ids": [record.record_id for record in held_out.records],
+                "targets": pack_targets([record.target for record in held_out.records]),
+                "challenger": challenger.to_json(),
+                "champion": None if champion is None else champion.to_json(),
+            }
+            for held_out, challenger, champion in zip(sets, mine, theirs, strict=True)
+        ],
+    }
+
+
+def _known_answers(champion_report: Path | None) -> dict[str, Mapping[str, Any]]:
+    """Give the champion's own answers from when it was the challenger, by content hash."""
+    if champion_report is None:
+        return {}
+    try:
+        value = read_json(champion_report.with_name(SCORES))
+    except StorageError:
+        return {}
+    if value.get("format_version") != FORMAT_VERSION:
+        return {}
+    return {str(item["content_hash"]): item for item in value["sets"]}
+
+
+def _recall_champion(
+    known: Mapping[str, Mapping[str, Any]], held_out: HeldOutSet
+) -> Answers | None:
+    item = known.get(held_out.content_hash)
+    if item is None:
+        return None
+    return in_order(Answers.from_json(item["challenger"]), item["record_ids"], held_out)

@@ -1,0 +1,81 @@
+"""What is derived from current.json: the folder link for people, config.pbtxt for Triton."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from contlearn.workspace import FileOperations, storage_border, write_bytes_atomic
+
+__all__ = ["CONFIG", "LINK", "derive_pointers", "render_config"]
+
+LINK: Final = "current"
+CONFIG: Final = "config.pbtxt"
+
+
+def derive_pointers(root: Path, manifest: Mapping[str, Any], *, files: FileOperations) -> bool:
+    """Write `config.pbtxt` and the link `current` for a version, where they differ.
+
+    Args:
+        root: The serving directory of the model; its name is the model's.
+        manifest: Of the version served.
+        files: How files are changed.
+    Returns:
+        Whether anything had to be written.
+    """
+    number = str(manifest["version"])
+    changed = False
+    text = render_config(root.name, manifest).encode()
+    with storage_border("write the serving directory", root):
+        config = root / CONFIG
+        if not config.is_file() or config.read_bytes() != text:
+            write_bytes_atomic(config, text, files=files)
+            changed = True
+        link = root / LINK
+        if not link.is_symlink() or os.readlink(link) != number:  # noqa: PTH115  # the text itself
+            # Made beside and renamed over: unlinking first would leave a moment without it.
+            fresh = root / f".{LINK}.{uuid.uuid4().hex[:8]}.tmp"
+            files.symlink(number, fresh)
+            files.rename(fresh, link)
+            files.fsync_folder(root)
+            changed = True
+    return changed
+
+
+def render_config(name: str, manifest: Mapping[str, Any]) -> str:
+    """Write Triton's description of an encoder that serves exactly one version.
+
+    Without the specific policy Triton serves the highest number, and a rollback would be ignored.
+    Source: triton-inference-server/server, docs/user_guide/model_configuration.md.
+    """
+    graph = (manifest.get("golden") or {}).get("graph") or {}
+    labels = len(manifest["model"]["labels"])
+    inputs = graph.get("inputs") or ["input_ids", "attention_mask"]
+    outputs: Mapping[str, Any] = graph.get("outputs") or {"logits": [None, labels]}
+    lines = [
+        f"name: {json.dumps(name)}",
+        'backend: "onnxruntime"',
+        "max_batch_size: 32",
+        "input [",
+        ",\n".join(
+            f'  {{ name: "{item}", data_type: TYPE_INT64, dims: [ -1 ] }}' for item in inputs
+        ),
+        "]",
+        "output [",
+        ",\n".join(
+            f'  {{ name: "{item}", data_type: TYPE_FP32, dims: [ {_dims(shape)} ] }}'
+            for item, shape in outputs.items()
+        ),
+        "]",
+        f"version_policy {{ specific {{ versions: [ {manifest['version']} ] }} }}",
+        "dynamic_batching { max_queue_delay_microseconds: 2000 }",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _dims(shape: list[Any]) -> str:
+    return ", ".join(str(size) if isinstance(size, int) else "-1" for size in shape[1:])

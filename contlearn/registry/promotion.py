@@ -1,0 +1,364 @@
+"""Promotion and rollback: the same code, only the target differs.
+
+In order, each step safe to be killed in: lock, mend, verify, intent in the journal, copy into the
+serving directory, load in a child and compare the golden answers, rename `current.json` (the
+commit), derive `current` and `config.pbtxt`, commit in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from contlearn.errors import RegistryError, StorageError
+from contlearn.inference.manifest import (
+    MANIFEST,
+    ONNX_FOLDER,
+    check_files,
+    digest_file,
+    read_manifest,
+    served_files,
+)
+from contlearn.registry.pointers import derive_pointers
+from contlearn.registry.retention import finish_deletions
+from contlearn.registry.store import POINTER
+from contlearn.registry.versions import CHANGES, Registry
+from contlearn.types import ModelVersion
+from contlearn.workspace import storage_border
+
+__all__ = ["promote", "recover", "rollback", "verify_serving"]
+
+
+def promote(
+    registry: Registry,
+    version: int,
+    *,
+    actor: str,
+    reason: str,
+    force: bool = False,
+    dry_run: bool = False,
+) -> ModelVersion:
+    """Make a version champion.
+
+    Args:
+        registry: Where it is.
+        version: Its number; promoting the champion again changes nothing.
+        actor: Who does it; kept in the journal.
+        reason: Why; kept in the journal.
+        force: Promote a version that the gate refused.
+        dry_run: Check everything, change nothing.
+    Returns:
+        The version.
+    Raises:
+        RegistryError: When it is missing, damaged (each file by name), refused by the gate, gives
+            wrong golden answers, or another process promoted meanwhile.
+        WorkspaceLocked: When another process is promoting.
+        StorageError: When the disk is full or may not be written; the champion stays as it is.
+    """
+    seen = _pointer_or_none(registry)
+    with registry.lock("promoting a version", wait_seconds=0.0):
+        before = _begin(registry, seen, dry_run=dry_run)
+        target = registry.get(version)
+        _require_whole(registry, version)
+        why = None if force else registry.is_refused(version)
+        if why is not None:
+            raise RegistryError(
+                f"Version {version} was refused: {why}",
+                where=str(target.path / "decision.json"),
+                hint="Add --force with a --reason to promote it all the same.",
+            )
+        if not dry_run and (before is None or before["version"] != version):
+            _change(
+                registry, target, before, actor=actor, reason=reason, force=force, kind="promote"
+            )
+    return target
+
+
+def rollback(
+    registry: Registry,
+    *,
+    to: int | None = None,
+    actor: str,
+    reason: str,
+    dry_run: bool = False,
+) -> ModelVersion:
+    """Go back to the former champion, or to one named; a second one goes further back.
+
+    Raises:
+        RegistryError: When there is nothing to go back to, or `to` was never served; else as
+            `promote`.
+    """
+    seen = _pointer_or_none(registry)
+    with registry.lock("promoting a version", wait_seconds=0.0):
+        before = _begin(registry, seen, dry_run=dry_run)
+        target = registry.get(_way_back(registry, to))
+        _require_whole(registry, target.version)
+        if not dry_run:
+            _change(
+                registry, target, before, actor=actor, reason=reason, force=False, kind="rollback"
+            )
+    return target
+
+
+def recover(registry: Registry) -> list[str]:
+    """Finish or undo what a killed writer left half done. Doing it twice changes nothing more.
+
+    Returns:
+        What was done, in words; nothing when all was well.
+    Raises:
+        WorkspaceLocked: When another process is at work.
+        StorageError: When the disk is full or may not be written.
+    """
+    with registry.lock("promoting a version"):
+        return _mend(registry)
+
+
+def verify_serving(registry: Registry) -> list[str]:
+    """Check what is served: the pointer, its manifest, every file.
+
+    Returns:
+        One sentence a problem; nothing when all is well, or nothing was ever promoted.
+    """
+    try:
+        pointer = registry.serving.read_pointer()
+    except StorageError as error:
+        return [error.what]
+    if pointer is None:
+        return []
+    return _copy_problems(registry, int(pointer["version"]), pointer.get("sha256"))
+
+
+def _begin(
+    registry: Registry, seen: Mapping[str, Any] | None, *, dry_run: bool
+) -> dict[str, Any] | None:
+    """Mend what was left half done, and see that nobody was faster since `seen` was read."""
+    found = _pointer_or_none(registry)
+    if (found["epoch"] if found else 0) != (seen["epoch"] if seen else 0):
+        raise RegistryError(
+            f"Another process promoted version {found['version'] if found else None} meanwhile.",
+            where=str(registry.serving.root),
+            hint="Look at `contlearn status`, then decide again.",
+        )
+    if not dry_run:
+        _mend(registry)
+    return _pointer_or_none(registry)
+
+
+def _way_back(registry: Registry, to: int | None) -> int:
+    """Find the version that a rollback goes to."""
+    path = registry.former_champions()
+    journal = str(registry.workspace.versions / "events.jsonl")
+    if to is None:
+        if len(path) < 2:
+            raise RegistryError(
+                "There is no former champion to go back to.",
+                where=journal,
+                hint="`contlearn history` shows what was promoted when.",
+            )
+        return path[-2]
+    if to == registry.champion():
+        raise RegistryError(
+            f"Version {to} is the champion already.",
+            where=journal,
+            hint="`contlearn history` shows what was promoted when.",
+        )
+    registry.get(to)
+    if all(registry.journal.find_last(kind, version=to) is None for kind in CHANGES):
+        raise RegistryError(
+            f"Version {to} was never served, so there is no way back to it.",
+            where=journal,
+            hint=f"`contlearn promote {to}` makes it champion if the gate let it pass.",
+        )
+    return to
+
+
+def _change(
+    registry: Registry,
+    target: ModelVersion,
+    before: Mapping[str, Any] | None,
+    *,
+    actor: str,
+    reason: str,
+    force: bool,
+    kind: str,
+) -> None:
+    number = target.version
+    last = _last_change(registry)
+    epoch = max(int(record["epoch"]) if record else 0 for record in (before, last)) + 1
+    previous = int(before["version"]) if before else None
+    facts = {
+        "epoch": epoch,
+        "version": number,
+        "previous": previous,
+        "actor": actor,
+        "reason": reason,
+        "force": force,
+    }
+    registry.journal.append("intent", kind=kind, **facts)
+    _bring(registry, number)
+    problems = registry.preflight(registry.serving.root / str(number))
+    if problems:
+        why = "; ".join(problems)
+        registry.journal.append("abandon", **facts, why=why)
+        raise RegistryError(
+            f"Version {number} cannot be served: {why}.",
+            where=str(registry.serving.root / str(number)),
+            hint="The champion is unchanged. Try `python -m contlearn.inference check` on the "
+            "folder, or update again.",
+        )
+    pointer = {
+        "version": number,
+        "epoch": epoch,
+        "sha256": digest_file(target.path / MANIFEST),
+        "at": registry.clock.now().isoformat(),
+    }
+    registry.serving.compare_and_set_pointer(before, pointer)
+    # From here on the promotion has happened; a kill is mended forwards.
+    derive_pointers(registry.serving.root, target.manifest, files=registry.files)
+    registry.journal.append(kind, **facts)
+
+
+def _bring(registry: Registry, number: int) -> None:
+    """Have a whole copy of the version in the serving directory: files, never links."""
+    serving, files = registry.serving, registry.files
+    if serving.folder(str(number)) is not None:
+        if not _copy_problems(registry, number, None):
+            return
+        serving.set_aside(str(number))
+    source = registry.workspace.versions / str(number)
+    staged = serving.staging(str(number))
+    manifest = read_manifest(source / MANIFEST)
+    with storage_border(f"copy version {number} to the serving directory", staged):
+        files.make_folder(staged)
+        for name in served_files(manifest):
+            if "/" in name:
+                files.make_folder((staged / name).parent)
+            files.copy(source / ONNX_FOLDER / name, staged / name)
+        files.copy(source / MANIFEST, staged / MANIFEST)
+    problems = check_files(staged, served_files(manifest))
+    if problems:
+        raise RegistryError(
+            f"Copying version {number} went wrong: {'; '.join(problems)}.",
+            where=str(staged),
+            hint="Check the disk, then try again; the champion is unchanged.",
+        )
+    serving.publish(staged, str(number))
+
+
+def _copy_problems(registry: Registry, number: int, digest: str | None) -> list[str]:
+    folder = registry.serving.root / str(number)
+    source = registry.workspace.versions / str(number) / MANIFEST
+    try:
+        found = digest_file(folder / MANIFEST)
+        expected = digest or digest_file(source)
+        if found != expected:
+            return [f"{MANIFEST} was changed: its SHA-256 is not the one promoted"]
+        return check_files(folder, served_files(read_manifest(folder / MANIFEST)))
+    except OSError as error:
+        return [f"{MANIFEST} cannot be read: {error.strerror}"]
+    except (RegistryError, StorageError) as error:
+        return [error.what]
+
+
+def _require_whole(registry: Registry, number: int) -> None:
+    problems = registry.verify(number)
+    if problems:
+        raise RegistryError(
+            f"Version {number} is damaged: {'; '.join(problems)}.",
+            where=str(registry.workspace.versions / str(number)),
+            hint="It is not promoted. Choose another version (`contlearn history`), or restore "
+            "the folder from a backup.",
+        )
+
+
+def _pointer_or_none(registry: Registry) -> dict[str, Any] | None:
+    try:
+        return registry.serving.read_pointer()
+    except StorageError:
+        return None
+
+
+def _mend(registry: Registry) -> list[str]:
+    """Recover under the lock: journal, pointer, open intent, copies, leavings."""
+    actions = registry.adopt()
+    actions += finish_deletions(registry)
+    last = _last_change(registry)
+    intent = registry.journal.find_last("intent")
+    pointer = _pointer_or_none(registry)
+    if intent is not None and not _is_closed(registry, intent):
+        facts = {k: intent[k] for k in ("epoch", "version", "previous", "actor", "reason", "force")}
+        if pointer is not None and all(pointer[key] == intent[key] for key in ("epoch", "version")):
+            version = registry.get(int(intent["version"]))
+            derive_pointers(registry.serving.root, version.manifest, files=registry.files)
+            registry.journal.append(str(intent["kind"]), **facts)
+            actions.append(f"the promotion of version {intent['version']} was finished")
+        else:
+            registry.journal.append("abandon", **facts, why="interrupted before the commit")
+            actions.append(f"the promotion of version {intent['version']} was undone")
+        last = _last_change(registry)
+    if pointer is None and last is not None:
+        actions.append(_rewrite_pointer(registry, last))
+        pointer = _pointer_or_none(registry)
+    if pointer is not None:
+        actions += _mend_copy(registry, pointer, deep=bool(actions))
+    for store, name in ((registry.store, "versions"), (registry.serving, "serving")):
+        actions += [f"{name}/{left} was cleaned up" for left in store.clean()]
+    return actions
+
+
+def _rewrite_pointer(registry: Registry, last: Mapping[str, Any]) -> str:
+    """Write a lost current.json again, from the newest promotion in the journal."""
+    number = int(last["version"])
+    try:
+        _bring(registry, number)
+        digest = digest_file(registry.workspace.versions / str(number) / MANIFEST)
+    except (RegistryError, StorageError, OSError) as error:
+        # A pointer that cannot be read must not stand in the way of the next promotion.
+        registry.files.unlink(registry.serving.root / POINTER)
+        return f"current.json is lost, and version {number} cannot be served again: {error}"
+    registry.files.unlink(registry.serving.root / POINTER)
+    registry.serving.compare_and_set_pointer(
+        None, {"version": number, "epoch": last["epoch"], "sha256": digest, "at": last["at"]}
+    )
+    return "current.json was written again from the journal"
+
+
+def _mend_copy(registry: Registry, pointer: Mapping[str, Any], *, deep: bool) -> list[str]:
+    """See that the champion's copy is there, and that the derived pointers agree with it.
+
+    Sizes are compared always, contents after an interruption; a server checks contents itself.
+    """
+    number = int(pointer["version"])
+    folder = registry.serving.root / str(number)
+    actions = []
+    try:
+        manifest = read_manifest(folder / MANIFEST)
+        problems = check_files(folder, served_files(manifest), digests=deep)
+        if digest_file(folder / MANIFEST) != pointer.get("sha256"):
+            problems.append(f"{MANIFEST} was changed")
+    except (OSError, RegistryError, StorageError):
+        problems = [f"{MANIFEST} cannot be read"]
+    if problems and registry.store.folder(str(number)) and not registry.verify(number):
+        if folder.exists():
+            registry.serving.set_aside(str(number))
+        _bring(registry, number)
+        manifest = read_manifest(folder / MANIFEST)
+        actions.append(f"the served copy of version {number} was made again: {problems[0]}")
+        problems = []
+    if not problems and derive_pointers(registry.serving.root, manifest, files=registry.files):
+        actions.append(f"current and config.pbtxt point to version {number} again")
+    return actions
+
+
+def _last_change(registry: Registry) -> dict[str, Any] | None:
+    found = [registry.journal.find_last(event) for event in CHANGES]
+    return max((r for r in found if r is not None), key=lambda r: int(r["number"]), default=None)
+
+
+def _is_closed(registry: Registry, intent: Mapping[str, Any]) -> bool:
+    """Say whether an intent was committed or abandoned. Only the newest intent can be open."""
+    for event in (*CHANGES, "abandon"):
+        record = registry.journal.find_last(event)
+        if record is not None and int(record["number"]) > int(intent["number"]):
+            return True
+    return False

@@ -1,0 +1,349 @@
+"""Version folders: numbered once, complete or absent, never changed.
+
+```
+versions/<n>/    manifest.json, onnx/, checkpoint/, state/, report.json, decision.json, …
+versions/events.jsonl   the journal
+versions/.lock          held by the one process that registers, promotes, rolls back or deletes
+```
+The serving directory belongs to `promotion`; here it is only read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from contlearn import __version__
+from contlearn.config import Config
+from contlearn.errors import RegistryError, StorageError
+from contlearn.inference.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    check_files,
+    describe_files,
+    digest_file,
+    read_manifest,
+)
+from contlearn.interfaces import Clock
+from contlearn.registry.journal import Journal
+from contlearn.registry.leases import leased_versions
+from contlearn.registry.preflight import check_in_child
+from contlearn.registry.store import LocalArtifactStore
+from contlearn.types import LabelSpace, ModelVersion
+from contlearn.workspace import (
+    FileOperations,
+    SystemClock,
+    Workspace,
+    file_lock,
+    make_read_only,
+    read_json,
+    write_json_atomic,
+)
+
+__all__ = ["CHANGES", "Preflight", "Registry"]
+
+# Loads a serving folder and compares its golden answers; gives problems, none when it is well.
+Preflight: TypeAlias = Callable[[Path], "list[str]"]
+# The journal's events that changed the champion.
+CHANGES: Final = ("promote", "rollback")
+_LOCK_SECONDS: Final = 60.0
+
+
+class Registry:
+    """All versions of one workspace.
+
+    Args:
+        workspace: Where `versions/` is.
+        config: Says where the serving directory is, and how much is kept.
+        files: How files are changed.
+        clock: The time of journal records.
+        preflight: Tries a version before it is served.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        config: Config,
+        *,
+        files: FileOperations | None = None,
+        clock: Clock | None = None,
+        preflight: Preflight = check_in_child,
+    ) -> None:
+        self.workspace = workspace
+        self.config = config
+        self.files = files or FileOperations()
+        self.clock: Clock = clock or SystemClock()
+        self.preflight = preflight
+        self.store = LocalArtifactStore(workspace.versions, files=self.files)
+        self.serving = LocalArtifactStore(workspace.serving(config), files=self.files)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """What happened to versions, in order."""
+        path = self.workspace.versions / "events.jsonl"
+        return Journal(path, files=self.files, clock=self.clock)
+
+    @contextlib.contextmanager
+    def lock(self, what: str, *, wait_seconds: float = _LOCK_SECONDS) -> Iterator[None]:
+        """Be the only writer while the block runs.
+
+        Raises:
+            WorkspaceLocked: When another process is at work for longer than `wait_seconds`.
+        """
+        with file_lock(self.workspace.versions / ".lock", what=what, wait_seconds=wait_seconds):
+            yield
+
+    def register(
+        self, staged: Path, *, cycle_id: str, parent: int | None, facts: Mapping[str, Any]
+    ) -> ModelVersion:
+        """Give a finished challenger its number and make it a version.
+
+        The staged folder moves into the registry. A second call for the same cycle, after a kill
+        or not, gives the version that is there.
+
+        Args:
+            staged: Holds onnx/, checkpoint/, state/ and the papers.
+            cycle_id: The cycle that made it.
+            parent: The version it was trained from.
+            facts: Parts of the manifest: `model`, `golden`, `lineage`, `metrics`, ….
+        Raises:
+            RegistryError: When a file is missing or is a link.
+            StorageError: When the disk is full or may not be written.
+        """
+        with self.lock("registering a version"):
+            self.adopt()
+            there = self.find_by_cycle(cycle_id)
+            if there is not None:
+                return there
+            if "model" not in facts or not (staged / "onnx" / "model.onnx").exists():
+                raise RegistryError(
+                    "The challenger is not complete: it has no "
+                    + ("model facts." if "model" not in facts else "onnx/model.onnx."),
+                    where=str(staged),
+                    hint="Run the update again.",
+                )
+            number = self._next_number()
+            write_json_atomic(
+                staged / MANIFEST,
+                {
+                    "format_version": FORMAT_VERSION,
+                    "version": number,
+                    "cycle": cycle_id,
+                    "parent": parent,
+                    "created_at": self.clock.now().isoformat(),
+                    "contlearn": __version__,
+                    **facts,
+                    "files": describe_files(staged),
+                },
+                files=self.files,
+            )
+            folder = self.store.publish(staged, str(number))
+            self._journal_version(folder, number)
+            return self.get(number)
+
+    def get(self, number: int) -> ModelVersion:
+        """Read a version's manifest.
+
+        Raises:
+            RegistryError: When there is no such version, or its manifest is damaged.
+        """
+        folder = self.store.folder(str(number))
+        if folder is None:
+            raise self._unknown(number)
+        try:
+            manifest = read_manifest(folder / MANIFEST)
+            return ModelVersion(
+                version=int(manifest["version"]),
+                parent=manifest.get("parent"),
+                path=folder,
+                created_at=datetime.fromisoformat(manifest["created_at"]),
+                label_space=LabelSpace(tuple(manifest["model"]["labels"])),
+                manifest=manifest,
+            )
+        except (StorageError, KeyError, TypeError, ValueError) as error:
+            raise RegistryError(
+                f"The manifest of version {number} is damaged: {error}",
+                where=str(folder / MANIFEST),
+                hint="`contlearn verify` says what is damaged; roll back to another version.",
+            ) from error
+
+    def numbers(self) -> tuple[int, ...]:
+        """List the versions that are there, ascending."""
+        return tuple(map(int, self.store.names()))
+
+    def find_by_cycle(self, cycle_id: str) -> ModelVersion | None:
+        """Give the version a cycle made, if it is still there."""
+        record = self.journal.find_last("register", cycle=cycle_id)
+        if record is None or self.store.folder(str(record["version"])) is None:
+            return None
+        return self.get(int(record["version"]))
+
+    def champion(self) -> int | None:
+        """Give the version that is served; None before the first promotion."""
+        pointer = self.serving.read_pointer()
+        return None if pointer is None else int(pointer["version"])
+
+    def promoted_at(self, number: int) -> str | None:
+        """Say when a version became champion last."""
+        pointer = self.serving.read_pointer()
+        if pointer is not None and pointer["version"] == number and "at" in pointer:
+            return str(pointer["at"])
+        found = [self.journal.find_last(event, version=number) for event in CHANGES]
+        return max((str(record["at"]) for record in found if record is not None), default=None)
+
+    def events(self) -> tuple[dict[str, Any], ...]:
+        """Give the journal, oldest first."""
+        return tuple(self.journal.records())
+
+    def champion_at(self, moment: datetime) -> int | None:
+        """Say what was served at a moment of the past."""
+        champion = None
+        for record in self.journal.records():
+            if record["event"] in CHANGES and datetime.fromisoformat(record["at"]) <= moment:
+                champion = int(record["version"])
+        return champion
+
+    def former_champions(self) -> tuple[int, ...]:
+        """Give the promotions that a rollback goes back along, the present champion last.
+
+        A promotion adds to them; a rollback takes off what it went back over.
+        """
+        path: list[int] = []
+        for record in self.journal.records():
+            if record["event"] not in CHANGES:
+                continue
+            number = int(record["version"])
+            if record["event"] == "rollback" and number in path:
+                while path[-1] != number:
+                    path.pop()
+            elif not path or path[-1] != number:
+                path.append(number)
+        return tuple(path)
+
+    def note(self, event: str, **fields: object) -> None:
+        """Write an approval, a hold or a release into the journal: who, when, why."""
+        if not re.fullmatch(r"[a-z-]+", event) or event in (*CHANGES, "register", "intent"):
+            raise RegistryError(f"{event!r} is not an event that can be noted.", where="journal")
+        with self.lock("writing the journal"):
+            self.journal.append(event, **fields)
+
+    def verify(self, number: int) -> list[str]:
+        """Compare a version's files with its manifest, and the manifest with the journal.
+
+        Returns:
+            One sentence a problem, naming the file; nothing when the version is as it was made.
+        Raises:
+            RegistryError: When there is no such version.
+        """
+        folder = self.store.folder(str(number))
+        if folder is None:
+            raise self._unknown(number)
+        try:
+            manifest = read_manifest(folder / MANIFEST)
+            files: Mapping[str, Mapping[str, Any]] = manifest["files"]
+            problems = check_files(folder, files)
+        except (RegistryError, StorageError) as error:
+            return [f"{MANIFEST}: {error.what}"]
+        except (KeyError, TypeError, AttributeError):
+            return [f"{MANIFEST} does not describe its files"]
+        if manifest["version"] != number:
+            problems.append(f"{MANIFEST} belongs to version {manifest['version']}")
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if name == MANIFEST or name in files or (path.is_dir() and not path.is_symlink()):
+                continue
+            problems.append(f"{name} was added")
+        record = self.journal.find_last("register", version=number)
+        try:
+            digest = digest_file(folder / MANIFEST)
+        except OSError:
+            problems.append(f"{MANIFEST} is a link")
+        else:
+            if record is None:
+                problems.append(f"{MANIFEST} is not in the journal")
+            elif record["manifest"] != digest:
+                problems.append(f"{MANIFEST} was changed: the journal has another SHA-256")
+        return problems
+
+    def is_refused(self, number: int) -> str | None:
+        """Say why the gate does not let a version pass; None when it passed."""
+        path = self.get(number).path / "decision.json"
+        if not path.exists():
+            return "it was never judged by the gate"
+        decision = read_json(path)
+        if decision.get("promoted") is True:
+            return None
+        failed = [
+            str(outcome.get("message") or outcome.get("rule"))
+            for outcome in decision.get("outcomes", ())
+            if outcome.get("passed") is False
+        ]
+        return "; ".join(failed) or "the gate did not let it pass"
+
+    def leased(self) -> set[int]:
+        """Give the versions that running servers hold."""
+        return leased_versions(self.workspace.state / "leases")
+
+    def adopt(self) -> list[str]:
+        """Bring journal and folders together again after a kill. The caller holds the lock.
+
+        Returns:
+            What was done, in words.
+        """
+        actions = []
+        repaired = self.journal.repair()
+        if repaired:
+            actions.append(repaired)
+        newest = self._newest_registered()
+        for number in self.numbers():
+            if number <= newest:
+                continue
+            folder = self.workspace.versions / str(number)
+            try:
+                manifest = read_manifest(folder / MANIFEST)
+                problems = check_files(folder, manifest["files"])
+            except (RegistryError, StorageError) as error:
+                problems = [error.what]
+            if problems:
+                self.store.set_aside(str(number))
+                actions.append(f"version {number} was set aside: {'; '.join(problems)}")
+                continue
+            make_read_only(folder, files=self.files)
+            self._journal_version(folder, number)
+            actions.append(f"version {number} was entered in the journal")
+        return actions
+
+    def _journal_version(self, folder: Path, number: int) -> None:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        self.journal.append(
+            "register",
+            version=number,
+            parent=manifest.get("parent"),
+            manifest=digest_file(folder / MANIFEST),
+            cycle=manifest.get("cycle"),
+        )
+
+    def _newest_registered(self) -> int:
+        record = self.journal.find_last("register")
+        return 0 if record is None else int(record["version"])
+
+    def _next_number(self) -> int:
+        return max([self._newest_registered(), *self.numbers()]) + 1
+
+    def _unknown(self, number: int) -> RegistryError:
+        numbers = self.numbers()
+        shown = ", ".join(map(str, numbers[-10:])) or "none"
+        gone = self.journal.find_last("delete", version=number)
+        return RegistryError(
+            f"There is no version {number}."
+            if gone is None
+            else f"Version {number} was deleted on {gone['at'][:10]}: {gone['reason']}.",
+            where=str(self.workspace.versions),
+            hint=f"Versions there are: {shown}" + (" (the newest ten)." if numbers[10:] else "."),
+        )

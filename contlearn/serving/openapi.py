@@ -1,0 +1,282 @@
+"""The OpenAPI document of the server: what its routes take and give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contlearn import __version__
+from contlearn.serving.settings import ServerSettings
+
+__all__ = ["openapi_document"]
+
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "required": ["error", "where", "hint", "request_id"],
+    "properties": {
+        "error": {"type": "string"},
+        "where": {"type": ["string", "null"]},
+        "hint": {"type": ["string", "null"]},
+        "request_id": {"type": ["string", "null"]},
+    },
+}
+_TENSOR: dict[str, Any] = {
+    "type": "object",
+    "required": ["name", "datatype", "shape", "data"],
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
+        "datatype": {"const": "BYTES"},
+        "shape": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 2,
+            "items": {"type": "integer", "minimum": 0},
+        },
+        "parameters": {"type": "object"},
+        "data": {"type": "array", "items": {"type": "string"}},
+    },
+}
+
+
+def openapi_document(settings: ServerSettings) -> dict[str, Any]:
+    """Write the document for one model."""
+    limits = settings.limits
+    model = "/v2/models/{model}"
+    paths: dict[str, Any] = {
+        "/predict": {"post": _predict(limits.texts)},
+        "/health/live": {"get": _get("Say whether the process runs", "Health")},
+        "/health/ready": {"get": _get("Say whether a version can answer", "Health")},
+        "/status": {"get": _get("Say what is served", "Status")},
+        "/metrics": {
+            "get": {
+                "summary": "Give metrics for Prometheus",
+                "operationId": "metrics",
+                "responses": {
+                    "200": {
+                        "description": "Metrics",
+                        "content": {
+                            "text/plain": {"schema": {"type": "string"}},
+                            "application/openmetrics-text": {"schema": {"type": "string"}},
+                        },
+                    }
+                },
+            }
+        },
+        "/v2": {"get": _get("Give the server's metadata", "ServerMetadata")},
+        "/v2/health/live": {"get": _get("Say whether the process runs", "Health")},
+        "/v2/health/ready": {"get": _get("Say whether a version can answer", "Health")},
+        "/v2/repository/index": {"post": _index()},
+        "/v2/models/stats": {"get": _get("Give statistics of all models", "Statistics")},
+    }
+    for prefix, parameters in (
+        (model, [_path_parameter("model")]),
+        (f"{model}/versions/{{version}}", [_path_parameter("model"), _path_parameter("version")]),
+    ):
+        for suffix, summary, schema in (
+            ("", "Give the model's metadata", "ModelMetadata"),
+            ("/ready", "Say whether the model can answer", "Health"),
+            ("/config", "Give the model's configuration", "ModelConfig"),
+            ("/stats", "Give the model's statistics", "Statistics"),
+        ):
+            paths[prefix + suffix] = {"parameters": parameters, "get": _get(summary, schema)}
+        paths[f"{prefix}/infer"] = {"parameters": parameters, "post": _infer()}
+    _name_operations(paths)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"contlearn: {settings.name}",
+            "version": __version__,
+            "description": f"Predictions of the task {settings.task.name}.",
+        },
+        "paths": paths,
+        "components": {"schemas": _schemas(settings)},
+    }
+
+
+def _name_operations(paths: dict[str, Any]) -> None:
+    for path, item in paths.items():
+        for method in ("get", "post"):
+            if method in item:
+                words = path.replace("{", "").replace("}", "").strip("/").split("/")
+                item[method]["operationId"] = "_".join([method, *words]) or method
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[^/]+$"},
+    }
+
+
+def _json(schema: dict[str, Any] | str, description: str) -> dict[str, Any]:
+    body = {"$ref": f"#/components/schemas/{schema}"} if isinstance(schema, str) else schema
+    return {"description": description, "content": {"application/json": {"schema": body}}}
+
+
+def _errors(*codes: int) -> dict[str, Any]:
+    return {str(code): _json("Error", "What happened, where, and what to do") for code in codes}
+
+
+def _get(summary: str, schema: str) -> dict[str, Any]:
+    answers = {"200": _json(schema, "The answer"), **_errors(404, 503)}
+    if schema == "Health":
+        answers["503"] = _json({"type": "object"}, "Not ready, or not alive")
+    return {"summary": summary, "responses": answers}
+
+
+def _predict(texts: int) -> dict[str, Any]:
+    listed = {"type": "array", "maxItems": texts}
+    return {
+        "summary": "Predict one answer for each text",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "texts": {**listed, "items": {"type": "string", "minLength": 1}},
+                            "inputs": {
+                                **listed,
+                                "items": {
+                                    "anyOf": [
+                                        {"type": "string", "minLength": 1},
+                                        {"type": "object"},
+                                    ]
+                                },
+                            },
+                            "top": {
+                                "type": ["integer", "null"],
+                                "minimum": 0,
+                                "description": "At most so many scores",
+                            },
+                            "deadline_seconds": {
+                                "type": ["number", "null"],
+                                "exclusiveMinimum": 0,
+                            },
+                        },
+                        "oneOf": [{"required": ["texts"]}, {"required": ["inputs"]}],
+                    },
+                    "example": {"texts": ["where is my parcel?"]},
+                }
+            },
+        },
+        "responses": {
+            "200": _json("Predictions", "One prediction for each text, in order"),
+            **_errors(400, 408, 413, 415, 503),
+        },
+    }
+
+
+def _infer() -> dict[str, Any]:
+    return {
+        "summary": "Infer by the Open Inference Protocol V2",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Infer"}}},
+        },
+        "responses": {
+            "200": {
+                "description": "Tensors",
+                "content": {
+                    "application/json": {"schema": {"type": "object", "required": ["outputs"]}},
+                    "application/octet-stream": {"schema": {"type": "string"}},
+                },
+            },
+            **_errors(400, 404, 408, 413, 415, 503),
+        },
+    }
+
+
+def _index() -> dict[str, Any]:
+    return {
+        "summary": "List the models",
+        "requestBody": {
+            "required": False,
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object", "properties": {"ready": {"type": "boolean"}}}
+                }
+            },
+        },
+        "responses": {
+            "200": _json({"type": "array", "items": {"type": "object"}}, "The models"),
+            **_errors(400, 408, 413, 415),
+        },
+    }
+
+
+def _schemas(settings: ServerSettings) -> dict[str, Any]:
+    entity = {
+        "type": "object",
+        "required": ["start", "end", "type", "text", "score"],
+        "properties": {
+            "start": {"type": "integer"},
+            "end": {"type": "integer"},
+            "type": {"type": "string"},
+            "text": {"type": "string"},
+            "score": {"type": "number"},
+        },
+    }
+    tagging = settings.task.graph == "token-classification"
+    prediction = (
+        {"entities": {"type": "array", "items": entity}}
+        if tagging
+        else {
+            "label": {"type": "string"},
+            "confidence": {"type": "number", "minimum": 0, "maximum": 1.000001},
+            "scores": {"type": "object", "additionalProperties": {"type": "number"}},
+        }
+    )
+    return {
+        "Error": _ERROR,
+        "Health": {"type": "object"},
+        "Status": {"type": "object", "required": ["model", "ready", "version"]},
+        "ServerMetadata": {"type": "object", "required": ["name", "version", "extensions"]},
+        "ModelMetadata": {
+            "type": "object",
+            "required": ["name", "versions", "platform", "inputs", "outputs"],
+        },
+        "ModelConfig": {"type": "object", "required": ["name", "input", "output"]},
+        "Statistics": {"type": "object", "required": ["model_stats"]},
+        "Infer": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {
+                "id": {"type": "string"},
+                "parameters": {"type": "object"},
+                "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": _TENSOR},
+                "outputs": {
+                    "type": "array",
+                    "maxItems": 16,
+                    "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {
+                            "name": {"type": "string"},
+                            "parameters": {"type": "object"},
+                        },
+                    },
+                },
+            },
+        },
+        "Predictions": {
+            "type": "object",
+            "required": ["predictions", "model", "version", "request_id"],
+            "properties": {
+                "predictions": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": list(prediction),
+                        "properties": prediction,
+                    },
+                },
+                "model": {"type": "string"},
+                "version": {"type": "integer"},
+                "request_id": {"type": "string"},
+            },
+        },
+    }

@@ -1,0 +1,153 @@
+"""The plain routes: predict, health, metrics, the page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from contlearn.serving.call import Call
+from contlearn.serving.problems import RequestProblem
+from contlearn.serving.version import Answer
+from contlearn.serving.wire import parse_json
+from contlearn.telemetry.metrics import encode_metrics
+from contlearn.types import ClassPrediction
+
+__all__ = ["Page", "live", "metrics", "predict", "ready", "status"]
+
+
+async def predict(call: Call) -> None:
+    """POST /predict."""
+    service = call.service
+    value = parse_json(await call.body())
+    unknown = value.keys() - {"texts", "inputs", "top", "deadline_seconds"}
+    if unknown:
+        raise RequestProblem(
+            400,
+            f"The field {sorted(unknown)[0][:100]!r} is not known.",
+            where="body",
+            hint="Known: texts, inputs, top, deadline_seconds.",
+        )
+    name = "texts" if "texts" in value else "inputs"
+    rows = value.get(name)
+    if not isinstance(rows, list) or ("texts" in value and "inputs" in value):
+        raise RequestProblem(
+            400,
+            "The body needs a list: either texts, or inputs.",
+            where="body",
+            hint='For example {"texts": ["where is my parcel?"]}.',
+        )
+    top = _whole_number(value, "top")
+    deadline = value.get("deadline_seconds")
+    if deadline is not None and (
+        not isinstance(deadline, int | float) or isinstance(deadline, bool) or not deadline > 0
+    ):
+        raise RequestProblem(
+            400, "deadline_seconds is not a positive number.", where="deadline_seconds"
+        )
+    inputs, lengths = service.read_inputs(rows, name=name)
+    version = service.version()
+    answers = await service.answer(
+        version,
+        inputs,
+        lengths,
+        request_id=call.request_id,
+        deadline_seconds=deadline,
+        gone=call.gone,
+    )
+    await call.json(
+        {
+            "predictions": [_to_json(answer, top) for answer in answers],
+            "model": service.settings.name,
+            "version": version.number,
+            "request_id": call.request_id,
+        },
+    )
+
+
+def _whole_number(value: Mapping[str, Any], name: str) -> int | None:
+    number = value.get(name)
+    if number is None:
+        return None
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise RequestProblem(400, f"{name} is not a count.", where=name)
+    return number
+
+
+def _to_json(answer: Answer, top: int | None) -> dict[str, object]:
+    prediction = answer.prediction
+    if not isinstance(prediction, ClassPrediction) or top is None:
+        return prediction.to_json()
+    best = sorted(prediction.scores.items(), key=lambda item: -item[1])[:top]
+    return {
+        "label": prediction.label,
+        "confidence": prediction.confidence,
+        "scores": dict(best),
+    }
+
+
+async def live(call: Call) -> None:
+    """GET /health/live: the process runs and follows the champion."""
+    alive = call.service.follower.alive
+    await call.json({"live": alive}, status=200 if alive else 503)
+
+
+async def ready(call: Call) -> None:
+    """GET /health/ready: a version can answer."""
+    facts = call.service.facts()
+    if facts["ready"]:
+        await call.json({"ready": True, "version": facts["version"], "problem": facts["problem"]})
+        return
+    problem = facts["problem"] or {
+        "error": "The server is stopping."
+        if facts["draining"]
+        else "No version has been promoted yet.",
+        "where": f"model {facts['model']!r}",
+        "hint": "Run `contlearn update`; the server takes the first version up by itself.",
+    }
+    body = {"ready": False, "version": None, **problem, "request_id": call.request_id}
+    await call.json(body, status=503, headers=[(b"retry-after", b"5")])
+
+
+async def metrics(call: Call) -> None:
+    """GET /metrics."""
+    service = call.service
+    service.metrics.ready.set(float(service.is_ready))
+    body, content_type = encode_metrics(service.registry, call.header(b"accept") or "")
+    await call.bytes(body, headers=[(b"content-type", content_type.encode("ascii"))])
+
+
+class Page:
+    """GET /: one page to try the model by hand, without anything from elsewhere."""
+
+    def __init__(self) -> None:
+        self.html = (files("contlearn.serving") / "page.html").read_bytes()
+        hashes = [
+            f"'sha256-{base64.b64encode(hashlib.sha256(part).digest()).decode()}'"
+            for part in re.findall(rb"<(?:script|style)>(.*?)</(?:script|style)>", self.html, re.S)
+        ]
+        allowed = " ".join(hashes)
+        self.policy = (
+            f"default-src 'none'; connect-src 'self'; img-src data:; script-src {allowed}; "
+            f"style-src {allowed}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+
+    async def __call__(self, call: Call) -> None:
+        """Answer with the page."""
+        await call.bytes(
+            self.html,
+            headers=[
+                (b"content-type", b"text/html; charset=utf-8"),
+                (b"content-security-policy", self.policy.encode("ascii")),
+                (b"x-content-type-options", b"nosniff"),
+                (b"referrer-policy", b"no-referrer"),
+            ],
+        )
+
+
+async def status(call: Call) -> None:
+    """GET /status: what the page shows."""
+    await call.json(call.service.facts())

@@ -1,0 +1,168 @@
+"""From a file in the inbox to a served champion, and back: the real program, a tiny model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.texts import classified, tagged, write_rows
+
+pytestmark = pytest.mark.slow
+
+
+def test_classification_from_inbox_to_rollback(program, tmp_path):
+    first, second = ["billing", "shipping", "returns"], ["account", "garden", "music"]
+    program.drop("first.jsonl", classified(first, 40))
+    one = program.json("update")
+    assert (one["outcome"], one["version"]) == ("promoted", 1), one["reasons"]
+    assert one["metrics"]["forgetting"] is None
+    assert {r["rule"] for r in one["reasons"]} >= {"floor", "no-regression", "gain"}
+
+    # New labels grow the head; what was known is still known.
+    program.drop("second.jsonl", classified(second, 40, seed=1))
+    two = program.json("update")
+    assert (two["outcome"], two["version"]) == ("promoted", 2), two["reasons"]
+    assert two["metrics"]["average_accuracy"] > 0.6
+    assert two["metrics"]["forgetting"] is not None
+    labels = json.loads((program.root / "versions/2/manifest.json").read_bytes())["model"]["labels"]
+    assert labels == sorted(first) + sorted(second)
+
+    # Nothing is learnt twice.
+    program.drop("again.jsonl", classified(second, 40, seed=1))
+    assert program.json("update")["outcome"] == "nothing-to-do"
+
+    status = program.json("status")
+    assert status["champion"]["version"] == 2
+    assert (status["experiences"], status["versions"], status["pending_records"]) == (2, 2, 0)
+
+    evaluation = program.json("evaluate")
+    assert evaluation["metrics"] == pytest.approx(two["metrics"])
+    matrix = evaluation["accuracy_matrix"]
+    assert len(matrix) == 2
+    assert len(evaluation["per_label"]) == 6
+    held_out = write_rows(tmp_path / "own.jsonl", classified(first, 10, seed=5))
+    assert set(program.json("evaluate", "--on", held_out)["metrics"]) >= {"accuracy", "macro_f1"}
+
+    answers = program.json("predict", "please help with my invoice refund", "rose and hedge")
+    assert answers["version"] == 2
+    assert all(abs(sum(p["scores"].values()) - 1) < 1e-6 for p in answers["predictions"])
+    assert program.json("predict", "--version", 1, "x")["version"] == 1
+
+    # A batch with shuffled labels is refused, tried once more, then held.
+    poisoned = classified([*first, *second], 20, seed=7)
+    rotated = [r["label"] for r in poisoned[7:] + poisoned[:7]]
+    program.drop("bad.jsonl", [{**r, "label": l} for r, l in zip(poisoned, rotated, strict=True)])
+    for _ in range(2):
+        refused = program.json("update", code=3)
+        assert refused["outcome"] == "refused"
+        assert any(r["passed"] is False for r in refused["reasons"])
+    status = program.json("status")
+    assert status["champion"]["version"] == 2
+    assert status["pending_records"] == 0
+    assert status["held_records"] > 0
+
+    # A refused version needs --force; rollback goes back, and further back is said to be impossible.
+    assert "refused" in program.json("promote", refused["version"], code=1)["error"]
+    back = program.json("rollback", "--hold-records", "--reason", "a test")
+    assert (back["champion"], back["previous"]) == (1, 2)
+    assert back["records_held"] > 0
+    assert program.json("predict", "x")["version"] == 1
+    assert "no former champion" in program.json("rollback", code=1)["error"]
+    forward = program.json("promote", 2)
+    assert forward["champion"] == 2
+    assert program.json("status")["learnt_records"] > back["records_held"]
+    assert program.json("verify")["ok"] is True
+    history = program.json("history")
+    assert [e["event"] for e in history["events"]].count("rollback") == 1
+    shown = program.json("show", 2)
+    assert shown["lineage"]["parent"] == 1
+
+
+def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(program, tmp_path):
+    program.drop("first.jsonl", classified(["billing", "shipping", "garden"], 40))
+    assert program.json("update")["outcome"] == "promoted"
+    texts = [row["text"] for row in classified(["billing", "shipping", "garden"], 8, seed=3)]
+    ours = [p["label"] for p in program.json("predict", *texts)["predictions"]]
+    folder = tmp_path / "out"
+    exported = program.json("export", 1, folder)
+    assert "model.onnx" in exported["files"]
+    assert len([n for n in exported["files"] if n.endswith(".onnx")]) == 1
+
+    import onnxruntime
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import AutoTokenizer
+
+    for place in (folder, program.root / "serving/tickets/current"):
+        model = ORTModelForSequenceClassification.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        session = onnxruntime.InferenceSession(str(place / "model.onnx"))
+        names = {i.name for i in session.get_inputs()}
+        for text, label in zip(texts, ours, strict=True):
+            encoded = tokenizer(text, return_tensors="pt")
+            assert model.config.id2label[int(model(**encoded).logits.argmax())] == label
+            feed = {k: v.numpy() for k, v in encoded.items() if k in names}
+            logits = session.run(["logits"], feed)[0]
+            assert model.config.id2label[int(np.argmax(logits))] == label
+
+
+def test_entities_from_inbox_to_prediction(program, tiny_model):
+    text = (program.root / "contlearn.toml").read_text()
+    program.configure(text.replace("text-classification", "token-classification").replace("epochs = 2", "epochs = 6"), tiny_model)
+    program.drop("cities.jsonl", tagged(["city"], 80))
+    one = program.json("update")
+    assert one["outcome"] == "promoted", one
+    assert set(one["metrics"]) >= {"precision", "recall", "f1", "average_accuracy", "forgetting"}
+    program.drop("artists.jsonl", tagged(["artist"], 80, seed=1))
+    two = program.json("update")
+    assert two["outcome"] == "promoted", two
+    sentence = "please fly to Rome today"
+    found = program.json("predict", sentence)["predictions"][0]["entities"]
+    assert all(sentence[e["start"] : e["end"]] == e["text"] for e in found)
+    labels = json.loads((program.root / "versions/2/manifest.json").read_bytes())["model"]["labels"]
+    assert labels == ["O", "B-city", "I-city", "B-artist", "I-artist"]
+
+
+def test_manual_approval_waits_and_is_given(program):
+    with (program.root / "contlearn.toml").open("a") as file:
+        file.write('approval = "manual"\n')
+    program.drop("first.jsonl", classified(["billing", "shipping"], 40))
+    waiting = program.json("update")
+    assert waiting["outcome"] == "awaiting-approval"
+    assert program.json("status")["champion"] is None
+    assert program.json("status")["awaiting_approval"] == 1
+    assert program.json("promote", 1, "--dry-run")["champion"] is None
+    assert program.json("promote", 1, "--reason", "looks good")["champion"] == 1
+    status = program.json("status")
+    assert (status["awaiting_approval"], status["pending_records"]) == (None, 0)
+
+
+def test_no_promote_registers_and_leaves_the_records_pending(program):
+    program.drop("first.jsonl", classified(["billing", "shipping"], 40))
+    assert program.json("update", "--no-promote")["outcome"] == "not-promoted"
+    status = program.json("status")
+    assert status["champion"] is None
+    assert status["pending_records"] > 0
+    assert status["versions"] == 1
+
+
+def test_tampered_version_is_refused_by_name(program):
+    program.drop("first.jsonl", classified(["billing", "shipping"], 40))
+    program.json("update")
+    program.drop("second.jsonl", classified(["garden"], 40, seed=2))
+    assert program.json("update")["outcome"] == "promoted"
+    for path in (program.root / "versions/1", program.root / "versions/1/onnx", program.root / "versions/1/onnx/model.onnx"):
+        path.chmod(0o755)
+    model = program.root / "versions/1/onnx/model.onnx"
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    assert "model.onnx" in json.dumps(program.json("verify", code=1))
+    for arguments in (("promote", 1, "--force"), ("rollback",), ("predict", "--version", 1, "x")):
+        error = program.json(*arguments, code=1)
+        assert "model.onnx" in error["error"], arguments
+        assert error["hint"]
+    assert program.json("status")["champion"]["version"] == 2
+    shutil.rmtree(program.root / "serving" / "tickets" / "1", ignore_errors=True)

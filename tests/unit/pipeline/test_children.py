@@ -1,0 +1,124 @@
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from contlearn.errors import ConfigError, ContlearnError
+from contlearn.pipeline.children import ChildStopped, error_from_json, run_child
+
+
+@pytest.fixture
+def child(tmp_path, monkeypatch):
+    """Write a module that a child runs."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def write(text):
+        (tmp_path / "child_module.py").write_text(text)
+        heard = []
+        return (
+            lambda **options: run_child(
+                "child_module", ["a"], log=tmp_path / "log.txt", on_message=heard.append, **options
+            ),
+            heard,
+        )
+
+    return write
+
+
+def test_messages_are_heard_and_noise_is_passed_over(child):
+    run, heard = child("import json\nprint('noise')\nprint('[1]')\nprint(json.dumps({'stage': 'x'}))")
+    end = run()
+    assert end.returncode == 0
+    assert heard == [{"stage": "x"}]
+
+
+def test_last_words_are_kept(child):
+    run, _ = child("import sys\nsys.exit('it broke')")
+    end = run()
+    assert end.returncode == 1
+    assert "it broke" in end.log_tail
+
+
+def test_signal_is_named(child):
+    run, _ = child("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert "SIGKILL" in run().explain()
+
+
+def test_stopped_child_gets_its_grace(child, tmp_path):
+    run, _ = child(
+        "import signal, sys, time, pathlib\n"
+        f"signal.signal(15, lambda *a: (pathlib.Path({str(tmp_path / 'bye')!r}).touch(), sys.exit(0)))\n"
+        "print('{\"stage\": \"up\"}', flush=True)\ntime.sleep(60)"
+    )
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    with pytest.raises(ChildStopped):
+        run(stop=stop, grace_seconds=10.0)
+    assert (tmp_path / "bye").exists()
+
+
+def test_child_that_ignores_the_request_is_killed(child):
+    run, _ = child("import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(60)")
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(ChildStopped):
+        run(stop=stop, grace_seconds=0.3)
+    assert time.monotonic() - began < 30
+
+
+def test_interrupt_ends_the_child(child):
+    run, heard = child("import os, time\nprint('{\"pid\": %d}' % os.getpid(), flush=True)\ntime.sleep(60)")
+
+    def interrupt():
+        while not heard:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    with pytest.raises(ProcessLookupError):
+        os.kill(heard[0]["pid"], 0)
+
+
+def test_error_of_the_child_is_the_same_in_the_parent():
+    value = {"kind": "ConfigError", **ConfigError("a", where="b", hint="c").to_json()}
+    again = error_from_json(json.loads(json.dumps(value)))
+    assert type(again) is ConfigError
+    assert str(again) == "a (b) c"
+
+
+def test_error_of_an_unknown_kind_is_still_an_error():
+    assert type(error_from_json({"kind": "os", "error": "x"})) is ContlearnError
+
+
+def test_child_dies_with_its_parent(tmp_path):
+    """The kernel ends the child when the parent is killed, in whatever state both are."""
+    import subprocess
+
+    code = (
+        "import subprocess, sys, os, time\n"
+        "os.environ['CONTLEARN_PARENT_PID'] = str(os.getpid())\n"
+        "c = subprocess.Popen([sys.executable, '-c', 'from contlearn.pipeline.children import "
+        "die_with_parent; die_with_parent(); print(1, flush=True); import time; time.sleep(60)'],"
+        " stdout=subprocess.PIPE)\n"
+        "c.stdout.readline(); print(c.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] == "Z":
+                    break
+        except FileNotFoundError:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
