@@ -56,4 +56,4 @@ def tiny_model(tmp_path_factory) -> Path:
     from contlearn.testing import write_tiny_model
     from tests.texts import WORDS
 
-    return write_tiny_model(tmp_path_factory.mktemp("base") / "tiny", words=WORDS)
+    return write_tiny_model(tmp_path_factory.mktemp("base") / "tiny", words=WORDS, hidden_size=64)

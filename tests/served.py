@@ -33,18 +33,28 @@ TAGS = ("O", "B-city", "I-city")
 
 def _tokenizer(folder: Path) -> list[str]:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    pieces += sorted({word for words in TOPICS.values() for word in words} | set(FILLER) | {"rome", "oslo", "fly", "to"})
-    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    pieces += sorted(
+        {word for words in TOPICS.values() for word in words}
+        | set(FILLER)
+        | {"rome", "oslo", "fly", "to"}
+    )
+    tokenizer = Tokenizer(
+        models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]")
+    )
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     return pieces
 
 
-def _graph(path: Path, pieces: list[str], labels, favoured: str | None, per_word: bool, weight_rows: int) -> None:
+def _graph(
+    path: Path, pieces: list[str], labels, favoured: str | None, per_word: bool, weight_rows: int
+) -> None:
     """Sum the word's scores over the text (or give each word its own), and add a bias."""
     table = np.zeros((len(pieces), len(labels)), dtype=np.float32)
     for row, label in enumerate(labels):
@@ -74,9 +84,14 @@ def _graph(path: Path, pieces: list[str], labels, favoured: str | None, per_word
         numpy_helper.from_array(np.ones((len(labels), 32), dtype=np.float32), "spread"),
     ]
     if weight_rows:  # ballast, for tests of memory
-        constants.append(numpy_helper.from_array(np.zeros((weight_rows, 1024), dtype=np.float32), "ballast"))
+        constants.append(
+            numpy_helper.from_array(np.zeros((weight_rows, 1024), dtype=np.float32), "ballast")
+        )
         nodes.append(helper.make_node("Gather", ["ballast", "input_ids"], ["unused"]))
-    ids = [helper.make_tensor_value_info(n, TensorProto.INT64, ["b", "l"]) for n in ("input_ids", "attention_mask")]
+    ids = [
+        helper.make_tensor_value_info(n, TensorProto.INT64, ["b", "l"])
+        for n in ("input_ids", "attention_mask")
+    ]
     shape = ["b", "l", len(labels)] if per_word else ["b", len(labels)]
     outputs = [
         helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape),
@@ -89,7 +104,12 @@ def _graph(path: Path, pieces: list[str], labels, favoured: str | None, per_word
 
 
 def write_version(
-    serving: Path, number: int, *, favoured: str | None = None, tagging: bool = False, weight_rows: int = 0
+    serving: Path,
+    number: int,
+    *,
+    favoured: str | None = None,
+    tagging: bool = False,
+    weight_rows: int = 0,
 ) -> Path:
     """Write a whole serving copy of a version, as a promotion would."""
     folder = serving / str(number)
@@ -119,7 +139,9 @@ def write_version(
 def point_to(serving: Path, number: int, epoch: int) -> None:
     """Promote: one rename of current.json."""
     digest = hashlib.sha256((serving / str(number) / "manifest.json").read_bytes()).hexdigest()
-    write_json_atomic(serving / "current.json", {"version": number, "epoch": epoch, "sha256": digest})
+    write_json_atomic(
+        serving / "current.json", {"version": number, "epoch": epoch, "sha256": digest}
+    )
 
 
 def copy_version(serving: Path, source: int, number: int) -> Path:
@@ -132,12 +154,15 @@ def copy_version(serving: Path, source: int, number: int) -> Path:
     return folder
 
 
-def make_workspace(root: Path, *, name: str = "tickets", task: str = "text-classification", extra: str = "") -> Workspace:
+def make_workspace(
+    root: Path, *, name: str = "tickets", task: str = "text-classification", extra: str = ""
+) -> Workspace:
     """Make a workspace that can be served."""
     workspace = Workspace(root)
     workspace.make_folders()
     workspace.config_file.write_text(
-        f'[model]\nname = "{name}"\ntask = "{task}"\n[serving]\npoll_seconds = 0.05\nport = 0\n{extra}', encoding="utf-8"
+        f'[model]\nname = "{name}"\ntask = "{task}"\n[serving]\npoll_seconds = 0.05\nport = 0\n{extra}',
+        encoding="utf-8",
     )
     (root / "serving" / name).mkdir(parents=True)
     return workspace

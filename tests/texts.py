@@ -28,7 +28,7 @@ def classified(labels, per_label, seed=0, start=0):
     rows = []
     for label in labels:
         for i in range(per_label):
-            words = generator.sample(FILLER, 4) + generator.sample(TOPICS[label], 2)
+            words = generator.sample(FILLER, 2) + generator.sample(TOPICS[label], 3)
             generator.shuffle(words)
             rows.append({"text": " ".join(words) + f" {seed}{start + i}", "label": label})
     generator.shuffle(rows)

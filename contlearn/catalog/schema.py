@@ -62,7 +62,7 @@ files = Table(
 records = Table(
     "records",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", Integer, primary_key=True),  # in the order of arrival, file by file
     Column("record_id", String(32), nullable=False),
     Column("group_key", String(32)),  # hash of the group, where the row named one
     Column("file_id", Integer, ForeignKey("files.file_id"), nullable=False),  # has the segment
@@ -77,7 +77,6 @@ records = Table(
     Column("cycle_id", String(40)),  # the cycle that has it, or had it last
     Index("records_by_id", "record_id", unique=True),
     Index("records_by_state", "state", "split", "attempts"),
-    Index("records_by_file", "file_id"),
 )
 # Partial, so that a row without a group or a cycle costs nothing here.
 Index(

@@ -1,7 +1,8 @@
 """`python -m contlearn.data WORKSPACE`: scan the inbox in a process of its own.
 
-Prints JSON lines: progress as {"stage", "done", "total", "message"}, then the report, or an error
-as {"kind", "error", "where", "hint"}. Exit code 0, or 1 if a file was refused whole, or the error's.
+Prints JSON lines: progress as {"stage", "done", "total", "message"}, then the report, or an
+error as {"kind", "error", "where", "hint"}. Exit code 0, or 1 if a file was refused whole, or the
+error's.
 """
 
 from __future__ import annotations

@@ -53,12 +53,12 @@ class ArrowRows:
         self, path: Path, limits: LimitsConfig, needed: Sequence[str] = ()
     ) -> Iterator[ParsedRow]:
         """Yield the rows, numbered from 1."""
-        import pyarrow
+        import pyarrow as pa
 
         with _border(path, "Arrow"), path.open("rb") as source:
             is_file = source.read(6) == b"ARROW1"
             source.seek(0)
-            opener = pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream
+            opener = pa.ipc.open_file if is_file else pa.ipc.open_stream
             reader = opener(source)
             _check_names(reader.schema.names, needed)
             batches: Iterable[Any] = (
@@ -72,7 +72,7 @@ class ArrowRows:
 @contextlib.contextmanager
 def _border(path: Path, kind: str) -> Iterator[None]:
     """Translate what pyarrow says of a damaged file."""
-    import pyarrow
+    import pyarrow as pa
 
     if path.stat().st_size == 0:
         raise refuse_file("empty-file", "The file is empty.", "Put rows into it.")
@@ -84,7 +84,7 @@ def _border(path: Path, kind: str) -> Iterator[None]:
         raise refuse_file(
             "binary", f"The {kind} file asks for more memory than there is.", "Write it again."
         ) from error
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

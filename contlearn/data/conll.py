@@ -48,9 +48,7 @@ class ConllColumns:
             for number, data, too_long in iter_lines(text.read, limits.line_bytes):
                 # Bytes that are not UTF-8 become lone surrogates, which no word may hold.
                 line = data.decode("utf-8", errors="surrogateescape").rstrip("\r")
-                if not line.strip():
-                    yield from sentence.close()
-                elif line.split(None, 1)[0] == _DOCUMENT:
+                if not line.strip() or line.split(None, 1)[0] == _DOCUMENT:
                     yield from sentence.close()
                 else:
                     sentence.take(number, line, too_long=too_long)

@@ -43,7 +43,7 @@ class ExcelRows:
             book = python_calamine.CalamineWorkbook.from_path(path)
             sheet = book.get_sheet_by_index(0)
             lines = sheet.to_python(skip_empty_area=False)
-        # calamine has many error classes, and a damaged file can end a Rust function (BaseException).
+        # A damaged file can also end a Rust function: PanicException is no Exception.
         except (python_calamine.CalamineError, OSError, ValueError, IndexError) as error:
             raise _damaged(error) from error
         except BaseException as error:
@@ -73,7 +73,7 @@ def _check_size(path: Path, limits: LimitsConfig) -> None:
         raise refuse_file("too-long", f"The sheet unpacks to {size:,} bytes.", "Save it as CSV.")
 
 
-def _rows(lines: list[list[object]], needed: Sequence[str]) -> Iterator[ParsedRow]:
+def _rows(lines: Sequence[Sequence[object]], needed: Sequence[str]) -> Iterator[ParsedRow]:
     header: list[str] | None = None
     for number, cells in enumerate(lines, start=1):
         if all(cell == "" for cell in cells):

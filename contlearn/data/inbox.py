@@ -1,7 +1,7 @@
 """The inbox: which files have come to rest, and taking them out of it by one rename.
 
-A claim is a folder of its own below state/claimed with one file in it, so that two files of one name
-never meet and a killed run leaves nothing that the next one cannot take up.
+A claim is a folder of its own below state/claimed with one file in it, so that two files of one
+name never meet and a killed run leaves nothing that the next one cannot take up.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def is_open_for_writing(path: Path) -> bool:
     except OSError:
         return False
     try:
-        # Who opens the file for writing while we hold the lease sends a signal: one that is ignored.
+        # Who opens the file for writing meanwhile has a signal sent to us: one that is ignored.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

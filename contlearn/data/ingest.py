@@ -29,7 +29,7 @@ from contlearn import __version__
 from contlearn.catalog import Catalog
 from contlearn.catalog.schema import files as file_table
 from contlearn.config import Config
-from contlearn.data.archive import archive_copy, content_hash, suffixes_of
+from contlearn.data.archive import archive_copy, content_hash
 from contlearn.data.inbox import (
     claim_rested,
     is_open_for_writing,
@@ -38,8 +38,9 @@ from contlearn.data.inbox import (
     visible,
 )
 from contlearn.data.intake import FileIntake, IntakePlace, insert_file
+from contlearn.data.reading import find_parser
 from contlearn.data.report import FileReport, IngestReport
-from contlearn.data.streams import COMPRESSIONS, refuse_file
+from contlearn.data.streams import refuse_file
 from contlearn.errors import ContlearnError, RecordError, UsageError
 from contlearn.interfaces import Clock, Progress, RecordParser
 from contlearn.plugins.manager import PluginManager
@@ -264,7 +265,7 @@ class _Intake:
                     "ingesting", done, total, f"{path.name}: {rows:,} rows"
                 ),
             )
-            self._run(intake, self._parser(path.name, format), source, report)
+            self._run(intake, find_parser(self._manager, path.name, format), source, report)
         except RecordError as error:
             _refuse_whole(report, error)
             if not self._place.dry_run and digest:
@@ -322,27 +323,6 @@ class _Intake:
             report.warnings.add("known-file", f"This content was taken in before, as {row.name!r}.")
             return True
         return False
-
-    def _parser(self, name: str, format: str | None) -> RecordParser:
-        """Find the parser by its name, or by the file's."""
-        table = self._manager.table("parser")
-        if format is not None:
-            parser: RecordParser = table[format].implementation()
-            return parser
-        endings = suffixes_of(name)
-        for packed in COMPRESSIONS:
-            endings = endings.removesuffix(packed)
-        suffix = endings[endings.rfind(".") :] if endings else ""
-        for item in table.values():
-            if suffix in item.implementation.suffixes:
-                parser = item.implementation()
-                return parser
-        known = sorted({s for item in table.values() for s in item.implementation.suffixes})
-        raise refuse_file(
-            "unknown-format",
-            f"The name {_shown(name)!r} does not tell the format.",
-            f"End it in one of {', '.join(known)}, or use --format.",
-        )
 
 
 def _settings(config: Config, manager: PluginManager) -> str:

@@ -107,8 +107,11 @@ class FileIntake:
         self._limits = place.config.data.limits
         self.stem = f"{content_hash[:20]}-{place.settings[:6]}" + ("-h" if held_out else "")
         self._digests = bytearray()
-        self._lines, self._sizes = array("q"), array("Q")
-        self._keys, self._groups = array("L"), array("q")
+        self._lines, self._sizes = array("q"), array("I")
+        # The number of a row's key and group; the latter -1 for none, and left out where no row
+        # can have one.
+        self._keys, self._groups = array("I"), array("i")
+        self._has_groups = bool(place.config.data.group)
         self._key_names: dict[str, int] = {}
         self._group_names: dict[str, int] = {}
         self._targets: dict[Any, bytes] = {}
@@ -217,17 +220,18 @@ class FileIntake:
             digests.append(text_digest(row.normal) + target)
             self._sizes.append(len(row.normal))
             self._keys.append(self._key_names.setdefault(row.key, len(self._key_names)))
-            if row.group is None:
-                self._groups.append(-1)
-            else:
-                self._groups.append(
-                    self._group_names.setdefault(group_hash(row.group), len(self._group_names))
-                )
+            if self._has_groups:
+                self._groups.append(self._group(row.group))
             if near is not None:
                 near.add(row.normal)
         self._lines.extend(lines)
         self._digests += b"".join(digests)
         writer.write([digest.hex() for digest in digests], batch, lines)
+
+    def _group(self, group: str | None) -> int:
+        if group is None:
+            return -1
+        return self._group_names.setdefault(group_hash(group), len(self._group_names))
 
     def _refuse(
         self,
@@ -253,11 +257,15 @@ class FileIntake:
 
     def _decide(self, report: FileReport) -> tuple[Resolution, NDArray[np.bool_]]:
         place, data = self._place, self._place.config.data
-        digests = np.frombuffer(bytes(self._digests), dtype=DIGEST)
-        groups = np.array(self._groups, dtype=np.int64)
+        digests = np.frombuffer(self._digests, dtype=DIGEST)
+        groups = (
+            np.array(self._groups, dtype=np.int64)
+            if self._has_groups
+            else np.full(len(digests), -1, dtype=np.int64)
+        )
         names = list(self._group_names)
         with place.catalog.read() as connection:
-            known = known_records(connection, texts_of(digests))
+            known = known_records(connection, *texts_of(digests))
             sides: Mapping[str, bool] = known_groups(connection, names)
         result = resolve(digests, known, policy=data.on_conflict, held_out=self._held_out)
         none = np.zeros(0, dtype=np.int64)
@@ -422,8 +430,13 @@ class FileIntake:
                 segment,
                 held_out=self._held_out,
             )
+            statement, positional = insert_statement(connection)
             for some in self._record_rows(result, held_out, file_id):
-                connection.execute(records.insert(), some)
+                # The driver's own executemany: a million rows would spend seconds in between.
+                values: Any = (
+                    some if positional else [dict(zip(_COLUMNS, row, strict=True)) for row in some]
+                )
+                connection.exec_driver_sql(statement, values)
             add_labels(connection, self._labels(checker, result), file_id)
             for ids in chunks(result.superseded):
                 connection.execute(
@@ -442,30 +455,61 @@ class FileIntake:
 
     def _record_rows(
         self, result: Resolution, held_out: NDArray[np.bool_], file_id: int
-    ) -> Iterator[list[dict[str, Any]]]:
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Give the records as tuples of `_COLUMNS`, in the order of their ids.
+
+        So the index over ids, the one that grows at random places, is gone through once.
+        """
         accepted = result.accepted()
         place_of = np.cumsum(result.action == ACCEPT) - 1
+        digests = np.frombuffer(self._digests, dtype=DIGEST)
+        accepted = accepted[np.lexsort((digests["low"][accepted], digests["high"][accepted]))]
         keys, groups = list(self._key_names), list(self._group_names)
         received = self._place.received_at.isoformat()
-        # In the order of the ids, so that the index grows page by page.
-        digests = np.frombuffer(bytes(self._digests), dtype=DIGEST)
         for start in range(0, len(accepted), _INSERT_ROWS):
-            rows = accepted[start : start + _INSERT_ROWS].tolist()
+            rows = accepted[start : start + _INSERT_ROWS]
+            ids = digests[rows].tobytes().hex()
             yield [
-                {
-                    "record_id": digests[row].tobytes().hex(),
-                    "group_key": None if self._groups[row] < 0 else groups[self._groups[row]],
-                    "file_id": file_id,
-                    "row": int(place_of[row]),
-                    "split": "held_out" if held_out[row] else "train",
-                    "state": "pending",
-                    "attempts": 0,
-                    "key": keys[self._keys[row]],
-                    "size_bytes": self._sizes[row],
-                    "received_at": received,
-                }
-                for row in rows
+                (
+                    ids[32 * i : 32 * i + 32],
+                    groups[self._groups[row]]
+                    if self._has_groups and self._groups[row] >= 0
+                    else None,
+                    file_id,
+                    place,
+                    "held_out" if side else "train",
+                    "pending",
+                    0,
+                    keys[self._keys[row]],
+                    self._sizes[row],
+                    received,
+                )
+                for i, (row, place, side) in enumerate(
+                    zip(
+                        rows.tolist(), place_of[rows].tolist(), held_out[rows].tolist(), strict=True
+                    )
+                )
             ]
+
+
+_COLUMNS: Final = (
+    "record_id",
+    "group_key",
+    "file_id",
+    "row",
+    "split",
+    "state",
+    "attempts",
+    "key",
+    "size_bytes",
+    "received_at",
+)
+
+
+def insert_statement(connection: sa.Connection) -> tuple[str, bool]:
+    """Give the insertion of a record in the database's own words, and if it takes tuples."""
+    compiled = records.insert().compile(dialect=connection.dialect, column_keys=list(_COLUMNS))
+    return str(compiled), bool(compiled.positional)
 
 
 _NOTHING: Final = RowProblem("missing-field", "The row is empty.", "Leave it out.")
@@ -507,7 +551,8 @@ def insert_file(
         "quarantine": None if report.quarantine is None else Path(report.quarantine).name,
     }
     result = connection.execute(file_table.insert().values(values))
-    return int(result.inserted_primary_key[0])
+    key = result.inserted_primary_key
+    return int(key[0]) if key is not None else 0
 
 
 def _other_task(shape: set[str], needed: Sequence[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,7 @@ _wanted = sa.Table(
 )
 # Up to this many texts are asked for one by one: cheaper than a table.
 _FEW: Final = 200
+_AT_ONCE: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,42 +48,49 @@ class KnownRecord:
         return int(self.record_id[TEXT_DIGITS:], 16)
 
 
-def known_records(connection: Connection, prefixes: Sequence[str]) -> list[KnownRecord]:
-    """Give all records whose id begins with one of these: the ascending ids of texts."""
-    if not prefixes or connection.execute(sa.select(records.c.seq).limit(1)).first() is None:
+def known_records(connection: Connection, texts: Iterable[str], number: int) -> list[KnownRecord]:
+    """Give all records whose id begins with one of these.
+
+    Args:
+        connection: To the catalog.
+        texts: The beginnings of ids that stand for texts, ascending; taken only as needed.
+        number: How many there are.
+    """
+    if not number or connection.execute(sa.select(records.c.seq).limit(1)).first() is None:
         return []
     columns = (records.c.record_id, records.c.split, records.c.state, records.c.key)
     found: list[KnownRecord] = []
-    if len(prefixes) <= _FEW:
+    if number <= _FEW:
         # "g" follows the last hex digit, so the range holds exactly the ids with this beginning.
         query = sa.select(*columns).where(
             records.c.record_id >= sa.bindparam("low"), records.c.record_id < sa.bindparam("high")
         )
-        for prefix in prefixes:
-            rows = connection.execute(query, {"low": prefix, "high": prefix + "g"})
-            found.extend(_known(row) for row in rows)
+        for text in texts:
+            rows = connection.execute(query, {"low": text, "high": text + "g"})
+            found.extend(_known(*row) for row in rows)
         return found
+    joined = sa.select(*columns).select_from(
+        _wanted.join(
+            records,
+            sa.and_(
+                records.c.record_id >= _wanted.c.prefix,
+                records.c.record_id < _wanted.c.prefix + "g",
+            ),
+        )
+    )
     _wanted.create(connection)
     try:
-        for some in chunks(prefixes, 50_000):
-            connection.execute(_wanted.insert(), [{"prefix": prefix} for prefix in some])
-        joined = sa.select(*columns).select_from(
-            _wanted.join(
-                records,
-                sa.and_(
-                    records.c.record_id >= _wanted.c.prefix,
-                    records.c.record_id < _wanted.c.prefix + "g",
-                ),
-            )
-        )
-        found.extend(_known(row) for row in connection.execute(joined))
+        texts = iter(texts)
+        while some := list(itertools.islice(texts, _AT_ONCE)):
+            connection.execute(_wanted.delete())
+            connection.execute(_wanted.insert(), [{"prefix": text} for text in some])
+            found.extend(_known(*row) for row in connection.execute(joined))
     finally:
         _wanted.drop(connection)
     return found
 
 
-def _known(row: sa.Row[tuple[str, str, str, str]]) -> KnownRecord:
-    record_id, split, state, key = row
+def _known(record_id: str, split: str, state: str, key: str) -> KnownRecord:
     return KnownRecord(record_id, split == "held_out", state == "forgotten", key)
 
 
@@ -94,7 +103,9 @@ def known_groups(connection: Connection, group_keys: Sequence[str]) -> Mapping[s
             .where(records.c.group_key.in_(some), records.c.group_key.is_not(None))
             .group_by(records.c.group_key)
         )
-        sides.update((key, split == "held_out") for key, split in connection.execute(query))
+        sides.update(
+            (key, split == "held_out") for key, split in connection.execute(query).tuples()
+        )
     return sides
 
 

@@ -1,7 +1,7 @@
-"""Near-duplicates: texts that are almost the same, by MinHash, within a file and against the reserve.
+"""Near-duplicates: texts that are almost the same, in a file and against the held-out reserve.
 
-The signatures come from datasketch; bands of them are compared by sorting, so that a million rows
-need 128 bytes each and no index in memory.
+The signatures come from datasketch; bands of them are compared by sorting, so that a row
+needs 96 bytes and no index in memory.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class NearIndex:
         self._similarity = similarity
         self._hash: Any = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=zlib.crc32)
         self._values: list[NDArray[np.uint32]] = []
-        self._bands: list[NDArray[np.uint64]] = []
-        self._bits: list[NDArray[np.uint8]] = []
+        # Grown in place: a list of arrays would have to be copied whole in the end.
+        self._bands, self._bits = bytearray(), bytearray()
 
     def add(self, normal: str) -> None:
         """Add the next row's text."""
@@ -77,21 +77,14 @@ class NearIndex:
             return
         values = np.stack(self._values)
         self._values.clear()
-        self._bits.append(values.astype(np.uint8))
-        self._bands.append(band_hashes(values))
+        self._bits += values.astype(np.uint8).tobytes()
+        self._bands += band_hashes(values).tobytes()
 
-    def arrays(self) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    def arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
         """Give band hashes (n, BANDS) and bits (n, PERMUTATIONS) of all rows."""
         self._fold()
-        if not self._bands:
-            return (
-                np.zeros((0, BANDS), dtype=np.uint64),
-                np.zeros((0, PERMUTATIONS), dtype=np.uint8),
-            )
-        if len(self._bands) > 1:
-            self._bands = [np.concatenate(self._bands)]
-            self._bits = [np.concatenate(self._bits)]
-        return self._bands[0], self._bits[0]
+        bands = np.frombuffer(self._bands, dtype=np.uint32).reshape(-1, BANDS)
+        return bands, np.frombuffer(self._bits, dtype=np.uint8).reshape(-1, PERMUTATIONS)
 
     def pairs(
         self, rows: NDArray[np.int64], reserve: Reserve | None = None
@@ -150,14 +143,14 @@ class NearIndex:
         return result
 
 
-def band_hashes(values: NDArray[np.uint32]) -> NDArray[np.uint64]:
+def band_hashes(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Hash each band of each signature. Shape: values (n, PERMUTATIONS); the answer (n, BANDS)."""
     parts = values.reshape(len(values), BANDS, _ROWS).astype(np.uint64)
     mixed = np.zeros(parts.shape[:2], dtype=np.uint64)
     for column in range(_ROWS):
         mixed = (mixed ^ parts[:, :, column]) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
-    return mixed
+    return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
 class Reserve:
@@ -169,27 +162,27 @@ class Reserve:
 
     def __init__(self, path: Path, capacity: int) -> None:
         self._path, self._capacity = path, capacity
-        self.bands: NDArray[np.uint64] = np.zeros((0, BANDS), dtype=np.uint64)
+        self.bands: NDArray[np.uint32] = np.zeros((0, BANDS), dtype=np.uint32)
         self.bits: NDArray[np.uint8] = np.zeros((0, PERMUTATIONS), dtype=np.uint8)
-        self._sorted: dict[int, tuple[NDArray[np.uint64], NDArray[np.int64]]] = {}
+        self._sorted: dict[int, tuple[NDArray[np.uint32], NDArray[np.int64]]] = {}
 
     def __len__(self) -> int:
         return len(self.bands)
 
     def load(self) -> Reserve:
         """Read the file; a missing or damaged one is an empty reserve."""
-        width = BANDS * 8 + PERMUTATIONS
+        width = BANDS * 4 + PERMUTATIONS
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return self
         if len(data) % width == 0:
             table = np.frombuffer(data, dtype=np.uint8).reshape(-1, width)
-            self.bands = np.ascontiguousarray(table[:, : BANDS * 8]).view(np.uint64)
-            self.bits = np.ascontiguousarray(table[:, BANDS * 8 :])
+            self.bands = np.ascontiguousarray(table[:, : BANDS * 4]).view(np.uint32)
+            self.bits = np.ascontiguousarray(table[:, BANDS * 4 :])
         return self
 
-    def band(self, band: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    def band(self, band: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """Give one band's hashes, sorted, and which record each belongs to."""
         if band not in self._sorted:
             order = np.argsort(self.bands[:, band], kind="stable")
@@ -197,7 +190,7 @@ class Reserve:
         return self._sorted[band]
 
     def add(
-        self, bands: NDArray[np.uint64], bits: NDArray[np.uint8], files: FileOperations
+        self, bands: NDArray[np.uint32], bits: NDArray[np.uint8], files: FileOperations
     ) -> None:
         """Add held-out records, let the oldest go, and write the file."""
         if not len(bands) or not self._capacity:

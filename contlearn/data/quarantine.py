@@ -26,7 +26,7 @@ def safe_name(name: str, *, limit: int = 80) -> str:
 
     Example:
         >>> safe_name("../März 2025 (1).jsonl")
-        '_März_2025_1_.jsonl'
+        '_._März_2025_1_.jsonl'
     """
     return re.sub(r"[^\w.-]+|^\.+", "_", name).strip(".")[-limit:] or "file"
 

@@ -6,7 +6,7 @@ Everything is decided from digests: 16 bytes a row, sorted once, whatever the te
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -84,15 +84,22 @@ class _Sorted:
         )
 
 
-def texts_of(digests: NDArray[np.void]) -> list[str]:
-    """Give the distinct texts of a file as the beginnings of their record ids, ascending."""
+def texts_of(digests: NDArray[np.void]) -> tuple[Iterator[str], int]:
+    """Give the distinct texts as the beginnings of their record ids, ascending, and how many."""
     high, low = digests["high"].astype(np.uint64), digests["low"].astype(np.uint64)
     order = np.lexsort((low, high))
     high, low = high[order], low[order]
     new = np.ones(len(order), dtype=np.bool_)
     new[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    pairs = zip(high[new].tolist(), low[new].tolist(), strict=True)
-    return [f"{first:016x}{second:08x}" for first, second in pairs]
+    high, low = high[new], low[new]
+
+    def names() -> Iterator[str]:
+        for start in range(0, len(high), 4096):
+            part = slice(start, start + 4096)
+            for first, second in zip(high[part].tolist(), low[part].tolist(), strict=True):
+                yield f"{first:016x}{second:08x}"
+
+    return names(), len(high)
 
 
 def resolve(
@@ -231,8 +238,8 @@ def assign_sides(
     size = len(digests)
     # -1 open, 0 train, 1 held out
     own = np.full(size, -1, dtype=np.int8)
-    for row, side in result.known_side.items():
-        own[row] = side
+    for row, is_held_out in result.known_side.items():
+        own[row] = is_held_out
     by_group = np.full(max(1, len(group_names)), -1, dtype=np.int8)
     for number, name in enumerate(group_names):
         if name in known_groups:
@@ -252,13 +259,14 @@ def assign_sides(
     first, second, near_reserve = near
     alone = not (len(first) or len(near_reserve) or len(group_names) or result.same_text)
     if alone:
-        return np.where(own >= 0, own == 1, by_hash).astype(np.bool_)
+        return np.where(own >= 0, own == 1, by_hash)
     fixed = np.where(theirs >= 0, theirs, own)
     wants = fixed.copy()
     wants[near_reserve] = np.where(wants[near_reserve] >= 0, wants[near_reserve], 1)
     pairs = [(first, second)]
     if result.same_text:
-        pairs.append(tuple(np.array(result.same_text, dtype=np.int64).T))  # type: ignore[arg-type]
+        same = np.array(result.same_text, dtype=np.int64)
+        pairs.append((same[:, 0], same[:, 1]))
     if len(group_names):
         members = np.flatnonzero(has_group & accepted)
         # The first member of each group, looked up for every member.
@@ -268,8 +276,8 @@ def assign_sides(
     family = union_groups(size, pairs)
     family_side = np.full(size, -1, dtype=np.int8)
     np.maximum.at(family_side, family[accepted], wants[accepted])
-    side = family_side[family]
-    side = np.where(side >= 0, side, by_hash[family]).astype(np.int8)
+    inherited = family_side[family]
+    side = np.where(inherited >= 0, inherited, by_hash[family]).astype(np.int8)
     if len(group_names):
         # A group is one: its known side, else a member's known side, else its family's.
         decided = by_group.copy()
@@ -281,7 +289,8 @@ def assign_sides(
         torn = has_group & accepted & (own >= 0) & (own != decided[np.maximum(groups, 0)])
         for row in np.flatnonzero(torn).tolist():
             result.refuse(row, "Its text and its group stand on different sides already.")
-        side = np.where(has_group, decided[np.maximum(groups, 0)], np.where(own >= 0, own, side))
+        alone_side = np.where(own >= 0, own, side)
+        by_side = np.where(has_group, decided[np.maximum(groups, 0)], alone_side)
     else:
-        side = np.where(own >= 0, own, side)
-    return (side == 1).astype(np.bool_)
+        by_side = np.where(own >= 0, own, side)
+    return np.equal(by_side, 1)

@@ -23,8 +23,9 @@ def held_out_by_hash(
     Shape: keys (n,), the first eight bytes of the key's hash; the answer (n,).
     Source: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014) mixes the seed in.
     Example:
-        >>> held_out_by_hash(np.arange(10_000, dtype=np.uint64), seed=1, held_out_ratio=0.1).mean()
-        0.1
+        >>> keys = np.arange(10_000, dtype=np.uint64)
+        >>> float(held_out_by_hash(keys, seed=1, held_out_ratio=0.1).mean())
+        0.10
     """
     offset = (seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64
     mixed = keys.astype(np.uint64) + np.uint64(offset)

@@ -71,14 +71,14 @@ def read_records(
 def _read_segment(
     workspace: Workspace, segment: str, wanted: Sequence[Any]
 ) -> dict[str, LabelledRecord]:
-    import pyarrow
+    import pyarrow as pa
 
     path = workspace.records / segment
     found: dict[str, LabelledRecord] = {}
     try:
         with storage_border(f"read {segment}", path):
             rows = list(read_rows(path, [place.row for place in wanted]))
-    except (pyarrow.ArrowException, FileNotFoundError) as error:
+    except (pa.ArrowException, FileNotFoundError) as error:
         raise StorageError(
             f"The segment {segment} is missing or damaged: {error}.",
             where=str(path),

@@ -82,11 +82,11 @@ def refuse_file(reason: str, what: str, hint: str) -> RecordError:
 
 
 def printable(text: str, limit: int = HEAD_BYTES) -> str:
-    """Show a text with its control characters escaped, cut to a length.
+    r"""Show a text with its control characters escaped, cut to a length.
 
     Example:
-        >>> printable("a\\x1b[2J")
-        'a\\\\x1b[2J'
+        >>> printable("a\x1b[2J")
+        'a\\x1b[2J'
     """
     cut = text[:limit]
     shown = "".join(
@@ -131,9 +131,9 @@ def _unpacker(file: BinaryIO, suffix: str) -> Readable:
         return bz2.BZ2File(file)
     if suffix == ".xz":
         return _XzReader(file)
-    import pyarrow
+    import pyarrow as pa
 
-    stream: Readable = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd")
+    stream: Readable = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
     return stream
 
 

@@ -131,9 +131,9 @@ def evaluate_version(
     predictor = _load(context, chosen)
     sets: list[HeldOutSet] = []
     if on is not None:
-        from contlearn.data.ingest import read_file
+        from contlearn.data.reading import read_labelled
 
-        records = read_file(context.config, context.manager, on)
+        records = read_labelled(context.config, context.manager, on, now=context.clock.now())
         sets.append(HeldOutSet(experience=on.name, index=0, records=tuple(records)))
     else:
         for index, cycle in enumerate(chosen.manifest["lineage"]["experiences"]):

@@ -179,7 +179,7 @@ class Journal:
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n"
+    return json.dumps(record, default=str).encode() + b"\n"
 
 
 def _whole_length(data: bytes) -> int:

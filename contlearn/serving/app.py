@@ -25,7 +25,7 @@ from contlearn.serving.edge import Edge
 from contlearn.serving.openapi import openapi_document
 from contlearn.serving.service import Service
 from contlearn.serving.settings import ServerSettings, settings_from_config
-from contlearn.telemetry.logs import configure_logs, get_logger
+from contlearn.telemetry.logs import get_logger
 from contlearn.telemetry.metrics import make_registry
 from contlearn.workspace import Workspace
 
@@ -141,7 +141,6 @@ def run(
         ) from error
     # One text at a time is tokenised by each worker; a second pool of threads would fight them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    configure_logs()
     settings = settings_from_config(workspace, config, manager)
     app = create_app(settings)
     get_logger("contlearn.serving").info(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import json
 import logging
 import socket
+import struct
 from asyncio.events import TimerHandle
 from types import FrameType
 from typing import Any, Final
@@ -28,6 +31,10 @@ _KEEP_ALIVE_SECONDS: Final = 75
 # After SIGTERM the server goes on answering for this long, with `connection: close` on every
 # answer, so that clients leave before the listener does.
 _LEAVE_SECONDS: Final = 0.5
+# Then no new connection is let in, and those that were on their way are taken.
+_LAST_CONNECTIONS_SECONDS: Final = 0.1
+_FIRST_REQUEST_SECONDS: Final = 1.0
+_SO_ATTACH_FILTER: Final = 26
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -36,6 +43,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _head_timer: TimerHandle | None = None
     _head_bytes = 0
     _in_head = True
+    _had_request = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for the first head."""
@@ -70,7 +78,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """End a head."""
-        self._in_head = False
+        self._in_head, self._had_request = False, True
         self._stop_waiting()
         try:
             super().on_headers_complete()
@@ -80,6 +88,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer a request that is not HTTP, in the shape of every error."""
         self._refuse(400, "The request is not valid HTTP/1.1.", "Check the client.")
+
+    def shutdown(self) -> None:
+        """Close when idle; a connection that has just been made may send its one request yet."""
+        if not self._had_request:
+            self.loop.call_later(_FIRST_REQUEST_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
 
     def _wait_for_head(self) -> None:
         self._stop_waiting()
@@ -187,7 +202,34 @@ class HttpServer(uvicorn.Server):
         self.service.draining = True
         if not self.force_exit:
             await asyncio.sleep(_LEAVE_SECONDS)
+            _drop_new_connections(self.listener)
+            await asyncio.sleep(_LAST_CONNECTIONS_SECONDS)
         await super().shutdown(sockets)
+
+
+def _drop_new_connections(listener: socket.socket) -> None:
+    """Let the kernel drop the first packet of every new connection.
+
+    A listener that is closed resets what waits in its queue: connections that were made, with a
+    request on its way. So the queue is emptied first while nothing new enters; a client whose
+    packet was dropped tries again by itself and finds another server, or is refused.
+    Source: packet(7) and socket(7), SO_ATTACH_FILTER; the filter sees the TCP header.
+    """
+    program = b"".join(
+        struct.pack("HBBI", *instruction)
+        for instruction in (
+            (0x30, 0, 0, 13),  # load the byte with the flags
+            (0x54, 0, 0, 0x12),  # keep SYN and ACK
+            (0x15, 0, 1, 0x02),  # SYN alone?
+            (0x06, 0, 0, 0),  # drop
+            (0x06, 0, 0, 0xFFFFFFFF),  # let pass
+        )
+    )
+    buffer = ctypes.create_string_buffer(program, len(program))
+    filter_program = struct.pack("HL", len(program) // 8, ctypes.addressof(buffer))
+    # Linux only; elsewhere the moment in which a connection can be lost stays.
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_program)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -115,17 +115,17 @@ def clean_text(value: object, name: str) -> str:
 
 
 def control_characters(text: str) -> str:
-    """Give the control characters of a text, other than line ends and tabs.
+    r"""Give the control characters of a text, other than line ends and tabs.
 
     Example:
-        >>> control_characters("back\\bspace")
-        '\\x08'
+        >>> control_characters("back\bspace")
+        '\x08'
     """
     return "" if text.isprintable() else "".join(_CONTROL.findall(text))
 
 
 def normal_text(text: str) -> str:
-    """Give the form that duplicates go by: NFC, runs of white space as one blank, ends trimmed.
+    r"""Give the form that duplicates go by: NFC, runs of white space as one blank, ends trimmed.
 
     Example:
         >>> normal_text(" cafe\u0301  au\tlait ")

@@ -41,6 +41,9 @@ class _Sketch:
     def read_fields(self, row: Mapping[str, object], fields: FieldNames) -> tuple[Inputs, Target]:
         return self.read_inputs(row, fields), str(row["answer"])
 
+    def needed_fields(self, fields: FieldNames) -> tuple[str, ...]:
+        return (fields.text, "answer")
+
     def read_inputs(self, row: Mapping[str, object] | str, fields: FieldNames) -> Inputs:
         return {"text": row} if isinstance(row, str) else {k: str(v) for k, v in row.items()}
 

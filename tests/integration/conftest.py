@@ -21,6 +21,7 @@ max_tokens = 32
 [data]
 held_out_ratio = 0.25
 rest_seconds = 0.0
+near_duplicates = false
 
 [training]
 epochs = 2

@@ -34,7 +34,8 @@ def add(catalog, number, *, split="train", state="pending"):
     with catalog.write() as c:
         c.execute(
             files.insert().values(
-                content_hash=f"{number}-{split}-{state}", name="f", received_at="t", verdict="ok"
+                content_hash=f"{number}-{split}-{state}", name="f", received_at="t",
+                verdict="ok", settings="s"
             )
         )
         c.execute(

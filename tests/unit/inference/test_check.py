@@ -14,7 +14,9 @@ def test_check_runs_as_a_program_of_its_own_without_torch(tmp_path):
         "import sys, contlearn.inference.__main__ as m; code = m.main(['check', sys.argv[1]]);"
         "sys.exit(code + 50 * ('torch' in sys.modules or 'pyarrow' in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["ok"], result["precision"], result["problems"]) == (True, "fp32", [])
@@ -27,7 +29,9 @@ def test_check_fails_for_wrong_golden_answers(tmp_path, capsys):
     value["golden"]["logits"][3][0] += 1.0
     manifest.write_text(json.dumps(value))
     assert main(["check", str(folder)]) == 1
-    assert json.loads(capsys.readouterr().out)["problems"] == ["golden text 4 differs by 1 in its logits"]
+    assert json.loads(capsys.readouterr().out)["problems"] == [
+        "golden text 4 differs by 1 in its logits"
+    ]
 
 
 def test_check_fails_for_a_damaged_file(tmp_path, capsys):

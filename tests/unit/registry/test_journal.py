@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contlearn.errors import RegistryError
+from contlearn.registry.journal import Journal
+from contlearn.testing import FakeClock
+from contlearn.workspace import FileOperations
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return Journal(tmp_path / "events.jsonl", files=FileOperations(), clock=FakeClock())
+
+
+def test_journal_numbers_and_chains_its_records(journal):
+    for version in (1, 2, 3):
+        journal.append("register", version=version)
+    records = list(journal.records())
+    assert [(r["number"], r["event"], r["version"]) for r in records] == [
+        (1, "register", 1),
+        (2, "register", 2),
+        (3, "register", 3),
+    ]
+    assert records[0]["prev"] == "0" * 64
+    assert journal.verify() == []
+
+
+def test_journal_without_a_file_is_empty_and_whole(journal):
+    assert (list(journal.records()), journal.verify(), journal.repair()) == ([], [], None)
+    assert journal.find_last("register") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda lines: [lines[0], lines[1].replace(b'"version": 2', b'"version": 9'), lines[2]],
+            "line 2 was changed or removed",
+        ),
+        (lambda lines: [lines[0], lines[2]], "line 1 was changed or removed"),
+        (lambda lines: [lines[1], lines[0], lines[2]], "line 1 was changed or removed"),
+        (lambda lines: [lines[0], b"{}\n", lines[2]], "line 2 is damaged"),
+    ],
+)
+def test_journal_names_the_line_that_was_tampered_with(journal, change, problem):
+    for version in (1, 2, 3):
+        journal.append("register", version=version)
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    journal.path.write_bytes(b"".join(change(lines)))
+    assert any(problem in found for found in journal.verify())
+
+
+def test_journal_cuts_a_torn_line_off_and_keeps_it_beside(journal):
+    journal.append("register", version=1)
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole + b'{"number": 2, "ev')
+    assert len(list(journal.records())) == 1
+    assert journal.verify() == ["events.jsonl line 2 is torn"]
+    journal.append("register", version=2)
+    assert journal.verify() == []
+    assert [r["number"] for r in journal.records()] == [1, 2]
+    (torn,) = journal.path.parent.glob("events.torn-*")
+    assert torn.read_bytes() == b'{"number": 2, "ev'
+
+
+def test_journal_refuses_a_line_that_is_not_json(journal):
+    journal.append("register", version=1)
+    journal.path.write_bytes(b"nonsense\n" + journal.path.read_bytes())
+    with pytest.raises(RegistryError, match=r"not JSON\. .*line 1"):
+        list(journal.records())
+
+
+def test_journal_finds_the_newest_record_with_all_fields(journal):
+    journal.append("register", version=1, cycle="a")
+    journal.append("promote", version=1, reason='"event": "register", "version": 12')
+    journal.append("register", version=12, cycle="b")
+    assert journal.find_last("register")["version"] == 12
+    assert journal.find_last("register", version=1)["cycle"] == "a"
+    assert journal.find_last("register", cycle="b")["version"] == 12
+    assert journal.find_last("register", version=2) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(max_size=200), max_size=20))
+def test_journal_gives_back_any_reason_as_it_was(tmp_path_factory, reasons):
+    journal = Journal(
+        tmp_path_factory.mktemp("j") / "events.jsonl", files=FileOperations(), clock=FakeClock()
+    )
+    for reason in reasons:
+        journal.append("promote", reason=reason)
+    assert [r["reason"] for r in journal.records()] == reasons
+    assert journal.verify() == []
+    if reasons:
+        assert journal.find_last("promote", reason=reasons[-1])["number"] == len(reasons)
+
+
+def test_journal_reads_only_the_end_before_appending(journal):
+    for version in range(300):
+        journal.append("register", version=version, note="x" * 500)
+    assert journal.verify() == []
+    assert json.loads(journal.path.read_bytes().splitlines()[-1])["number"] == 300

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from contlearn.config import ReplayConfig
+from contlearn.errors import ConfigError, PluginError, TrainingError
+from contlearn.modeling.checkpoint import load_checkpoint
+from contlearn.training.encoded import encode_records
+from contlearn.training.fit import fit_challenger
+from contlearn.training.optim import LearningRateWarning
+from contlearn.training.scoring import logits_of, metric_of
+from contlearn.training.state import buffered_ids
+from tests.unit.training.conftest import Lineage, record, sentences, texts
+
+pytestmark = pytest.mark.filterwarnings(
+    # The tiny random model needs rates that no pretrained one should be given.
+    "ignore:training.learning_rate:contlearn.training.optim.LearningRateWarning"
+)
+
+
+def accuracy(lineage, records, version=None):
+    checkpoint = load_checkpoint((version or lineage.champion) / "checkpoint")
+    data = encode_records(
+        records, checkpoint, task=lineage.task, space=checkpoint.model.labels, max_tokens=32
+    )
+    logits = logits_of(checkpoint.model, data)
+    return metric_of(lineage.task, data, logits, checkpoint.model.labels)
+
+
+def tensors(folder):
+    model = load_checkpoint(folder / "checkpoint").model
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
+def test_fit_learns_a_first_experience_and_forgets_nothing_with_the_next(lineage):
+    first, second = texts(["billing", "garden"], 30), texts(["music", "account"], 30)
+    lineage.learn(first)
+    assert accuracy(lineage, texts(["billing", "garden"], 15, seed=9)) > 0.9
+    result = lineage.learn(second)
+    assert result.label_space.names == ("billing", "garden", "account", "music")
+    assert accuracy(lineage, texts(["billing", "garden"], 15, seed=9)) > 0.85
+    assert accuracy(lineage, texts(["music", "account"], 15, seed=9)) > 0.85
+
+
+def test_naive_forgets_what_replay_keeps(lineage):
+    first, second = texts(["billing", "garden"], 30), texts(["music", "account"], 30)
+    lineage.learn(first)
+    start, old = lineage.champion, texts(["billing", "garden"], 15, seed=9)
+    kept = fit_challenger(_made(lineage.request(second, name="replay", champion=start)))
+    naive = fit_challenger(
+        _made(lineage.request(second, name="naive", champion=start, strategy="naive", learning_rate=3e-3, epochs=6))
+    )
+    assert accuracy(lineage, old, naive.checkpoint.parent) < 0.5
+    assert accuracy(lineage, old, kept.checkpoint.parent) > 0.85
+
+
+def _made(request):
+    request.output.mkdir(parents=True, exist_ok=True)
+    return request
+
+
+def test_fit_gives_the_same_challenger_for_the_same_request(lineage):
+    records = texts(["billing", "garden"], 15)
+    results = [
+        fit_challenger(_made(lineage.request(records, name=f"run{n}", champion=None))) for n in range(2)
+    ]
+    one, two = (tensors(result.checkpoint.parent) for result in results)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    states = [(r.state / "state.json").read_bytes() for r in results]
+    assert states[0] == states[1]
+
+
+def test_fit_never_changes_the_champion(lineage):
+    lineage.learn(texts(["billing", "garden"], 15))
+    files = {p: p.read_bytes() for p in lineage.champion.rglob("*") if p.is_file()}
+    fit_challenger(_made(lineage.request(texts(["music"], 25), name="next")))
+    assert {p: p.read_bytes() for p in lineage.champion.rglob("*") if p.is_file()} == files
+
+
+def test_fit_keeps_ids_and_no_texts_in_the_state(lineage):
+    records = texts(["billing", "garden"], 30)
+    lineage.learn(records)
+    ids = buffered_ids(lineage.champion / "state")
+    assert len(ids) == 12
+    assert set(ids) <= {r.record_id for r in records}
+    state = (lineage.champion / "state" / "state.json").read_text()
+    assert not [r for r in records if r.inputs["text"] in state]
+
+
+def test_fit_goes_on_without_exemplars_that_were_forgotten(lineage):
+    first = texts(["billing", "garden"], 30)
+    lineage.learn(first)
+    gone = buffered_ids(lineage.champion / "state")[:5]
+    for name in gone:
+        del lineage.known[name]
+    lineage.learn(texts(["music"], 25))
+    assert not set(gone) & set(buffered_ids(lineage.champion / "state"))
+
+
+def test_fit_keeps_exemplars_that_became_held_out_from_training(lineage):
+    lineage.learn(texts(["billing", "garden"], 30))
+    moved = buffered_ids(lineage.champion / "state")[0]
+    old = lineage.known[moved]
+    lineage.known[moved] = record(old.inputs, old.target, split="held_out")
+    assert lineage.known[moved].record_id == moved
+    lineage.learn(texts(["music"], 25))
+    assert moved not in buffered_ids(lineage.champion / "state")
+
+
+def test_fit_with_three_records_learns_them_all(lineage):
+    few = texts(["billing", "garden", "music"], 1)
+    result = lineage.learn(few)
+    assert result.notes["choice"] == {
+        "chosen": "frozen",
+        "validation_rows": 0,
+        "validation": {"frozen": 0.0},
+    }
+    assert accuracy(lineage, few) == 1.0
+
+
+def test_fit_with_a_single_label_answers_it(lineage):
+    only = texts(["billing"], 25)
+    lineage.learn(only)
+    assert accuracy(lineage, only) == 1.0
+
+
+def test_fit_chooses_a_fine_tuned_encoder_only_if_it_does_better(lineage):
+    notes = lineage.learn(texts(["billing", "garden"], 30)).notes["choice"]
+    assert notes["validation_rows"] == 6
+    best = max(notes["validation"].values())
+    assert notes["validation"][notes["chosen"]] == best
+
+
+def test_frozen_encoder_stays_bit_equal(lineage):
+    lineage.learn(texts(["billing", "garden"], 30), strategy_options={"fine_tune": "never"})
+    before = tensors(lineage.champion)
+    lineage.learn(texts(["music"], 25), strategy_options={"fine_tune": "never"})
+    after = tensors(lineage.champion)
+    encoder = [name for name in before if name.startswith("encoder.")]
+    assert encoder
+    assert all(torch.equal(before[name], after[name]) for name in encoder)
+
+
+def test_confidences_are_calibrated_probabilities(lineage):
+    lineage.learn(texts(["billing", "garden", "music"], 40))
+    test = texts(["billing", "garden", "music"], 30, seed=9)
+    checkpoint = load_checkpoint(lineage.champion / "checkpoint")
+    data = encode_records(test, checkpoint, task=lineage.task, space=lineage.space, max_tokens=32)
+    logits = logits_of(checkpoint.model, data)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    confidence = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1).mean()
+    right = (logits.argmax(axis=1) == data.flat.numpy()).mean()
+    assert confidence == pytest.approx(right, abs=0.15)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "bitfit"])
+def test_every_method_trains_and_leaves_a_plain_encoder(lineage, method):
+    result = lineage.learn(
+        texts(["billing", "garden"], 20), method=method, strategy_options={"fine_tune": "always"}
+    )
+    assert 0 < result.trained_share <= 1
+    assert (method == "full") == (result.trained_share == 1.0)
+    names = {name for name in tensors(lineage.champion) if "lora" in name or "base_layer" in name}
+    assert not names
+
+
+@pytest.mark.parametrize("strategy", ["naive", "replay", "joint", "frozen-head"])
+def test_every_strategy_learns_tags(tagger, strategy):
+    result = tagger.learn(sentences(["city"], 60), strategy=strategy, epochs=1)
+    assert result.label_space.names == ("O", "B-city", "I-city")
+    assert np.isfinite(result.temperature)
+
+
+def test_tags_of_a_new_type_grow_the_head_and_old_ones_stay(tagger):
+    tagger.learn(sentences(["city"], 150), epochs=6, learning_rate=3e-3)
+    assert accuracy(tagger, sentences(["city"], 30, seed=5)) > 0.6
+    result = tagger.learn(sentences(["artist"], 150), epochs=6, learning_rate=3e-3)
+    assert result.label_space.names[3:] == ("B-artist", "I-artist")
+    assert accuracy(tagger, sentences(["artist"], 30, seed=5)) > 0.5
+
+
+@pytest.mark.parametrize("strategy", ["joint", "frozen-head"])
+def test_references_learn_history_and_new_records_together(lineage, strategy):
+    first, second = texts(["billing", "garden"], 25), texts(["music"], 25)
+    lineage.learn(first)
+    request = lineage.request(second, name="joint", strategy=strategy, epochs=2)
+    result = fit_challenger(_made(_with(request, history=first)))
+    assert accuracy(lineage, texts(["billing", "garden", "music"], 10, seed=9), result.checkpoint.parent) > 0.85
+
+
+def _with(request, **changes):
+    import dataclasses
+
+    return dataclasses.replace(request, **changes)
+
+
+@pytest.mark.parametrize("name", ["lwf", "online-ewc"])
+def test_regularizers_act_from_the_second_experience_on_also_after_a_restart(lineage, name):
+    options = {"lwf": {"alpha": 50.0}, "online-ewc": {"strength": 1e6}}[name]
+    regularizers = [{"name": name, **options}]
+    # Fine-tuning alone, so that only the penalty can hold the encoder back.
+    settings = {"strategy": "naive", "learning_rate": 1e-3, "epochs": 3, "validation_ratio": 0.0}
+    lineage.learn(texts(["billing", "garden"], 20), regularizers=regularizers, **settings)
+    start, second = lineage.champion, texts(["music", "account"], 20)
+    free = fit_challenger(_made(lineage.request(second, name="free", champion=start, **settings)))
+    held = fit_challenger(
+        _made(lineage.request(second, name="held", champion=start, regularizers=regularizers, **settings))
+    )
+    begin = tensors(start)
+
+    def moved(result):
+        now = tensors(result.checkpoint.parent)
+        return sum(float(((now[n] - begin[n]) ** 2).sum()) for n in begin if n.startswith("encoder."))
+
+    assert moved(held) != moved(free)
+    if name == "online-ewc":
+        assert moved(held) < moved(free)
+        assert {p.name for p in (held.state / "regularizers" / name).iterdir()} == {
+            "anchors.safetensors",
+            "importances.safetensors",
+        }
+    else:
+        old = texts(["billing", "garden"], 15, seed=9)
+        assert accuracy(lineage, old, held.checkpoint.parent) >= accuracy(
+            lineage, old, free.checkpoint.parent
+        )
+
+
+def test_ewc_and_lwf_work_for_tags_too(tagger):
+    regularizers = [{"name": "lwf"}, {"name": "online-ewc"}]
+    tagger.learn(sentences(["city"], 40), epochs=1, regularizers=regularizers)
+    result = tagger.learn(sentences(["artist"], 40), epochs=1, regularizers=regularizers)
+    assert np.isfinite(result.notes["fine_tuning"]["history"][0]["loss"])
+
+
+def test_ewc_refuses_a_method_that_begins_anew_each_time(lineage):
+    with pytest.raises(ConfigError, match="begins with new ones in every update"):
+        lineage.learn(
+            texts(["billing", "garden"], 20),
+            method="lora",
+            strategy="naive",
+            regularizers=[{"name": "online-ewc"}],
+        )
+
+
+def test_any_avalanche_plugin_can_be_named_by_its_path(lineage):
+    plugin = {"name": "avalanche", "path": "avalanche.training.plugins:MASPlugin"}
+    result = lineage.learn(texts(["billing", "garden"], 20), strategy="naive", regularizers=[plugin])
+    assert result.steps > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("avalanche.training.plugins:NoSuchPlugin", "cannot be imported"),
+        ("no_such_module:Plugin", "cannot be imported"),
+        ("collections:OrderedDict", "is no avalanche plugin"),
+    ],
+)
+def test_a_path_that_is_no_plugin_is_refused(lineage, path, message):
+    with pytest.raises(PluginError, match=message):
+        lineage.learn(
+            texts(["billing"], 5), strategy="naive", regularizers=[{"name": "avalanche", "path": path}]
+        )
+
+
+def test_an_option_a_plugin_does_not_take_is_refused(lineage):
+    plugin = {"name": "avalanche", "path": "avalanche.training.plugins:MASPlugin", "options": {"lamda": 1}}
+    with pytest.raises(PluginError, match="refuses its options"):
+        lineage.learn(texts(["billing"], 5), strategy="naive", regularizers=[plugin])
+
+
+def test_a_wrong_option_is_refused_before_a_model_is_loaded(lineage):
+    request = lineage.request(texts(["billing"], 5), strategy_options={"fine_tun": "never"})
+    request = _with(request, model=request.model.model_copy(update={"base": "/no/such/model"}))
+    with pytest.raises(PluginError, match="Did you mean 'fine_tune'"):
+        fit_challenger(request)
+
+
+def test_a_base_model_that_is_not_there_is_a_configuration_error(lineage):
+    request = lineage.request(texts(["billing"], 5))
+    request = _with(request, model=request.model.model_copy(update={"base": "/no/such/model"}))
+    with pytest.raises(ConfigError, match="There is no folder"):
+        fit_challenger(request)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(lineage):
+    with pytest.raises(TrainingError, match="no longer a number"):
+        lineage.learn(
+            texts(["billing", "garden"], 20),
+            strategy="naive",
+            optimizer="sgd",
+            learning_rate=1e30,
+            head_learning_rate=1e30,
+            max_gradient_norm=1e30,
+        )
+
+
+def test_replay_buffer_is_bounded_over_many_updates(tmp_path, tiny_model):
+    lineage = Lineage(tmp_path, tiny_model, strategy_options={"fine_tune": "never"})
+    lineage.replay = ReplayConfig(capacity_records=10, capacity_bytes=300)
+    for seed in range(4):
+        lineage.learn(texts(["billing", "garden", "music"], 10, seed=seed))
+        state = json.loads((lineage.champion / "state" / "state.json").read_text())
+        kept = [item for slot in state["buffer"]["slots"].values() for item in slot]
+        assert len(kept) <= 10
+        assert sum(item[2] for item in kept) <= 300
+    assert state["experiences"] == 4
+    assert state["records_seen"] == 120
+
+
+def test_the_guard_warns_of_a_high_rate_and_notes_it(lineage):
+    with pytest.warns(LearningRateWarning):
+        result = lineage.learn(texts(["billing"], 5), learning_rate=1e-3)
+    assert "is high for full fine-tuning" in result.notes["warnings"][0]
