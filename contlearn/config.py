@@ -337,7 +337,7 @@ def load_config(
             where=str(path),
             hint="Correct the line that is named.",
         ) from error
-    origins = {key: "file" for key in _leaves(data)}
+    origins = dict.fromkeys(_leaves(data), "file")
     for name, value in (os.environ if environ is None else environ).items():
         parts = name.removeprefix("CONTLEARN_").lower().split("__")
         if name.startswith("CONTLEARN_") and len(parts) >= 2:

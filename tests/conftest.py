@@ -16,7 +16,11 @@ from contlearn.workspace import Workspace
 def pytest_runtest_makereport(item, call):
     """Turn a skip into a failure where CONTLEARN_FORBID_SKIPS is set."""
     report = yield
-    if report.skipped and os.environ.get("CONTLEARN_FORBID_SKIPS") and not hasattr(report, "wasxfail"):
+    if (
+        report.skipped
+        and os.environ.get("CONTLEARN_FORBID_SKIPS")
+        and not hasattr(report, "wasxfail")
+    ):
         report.outcome = "failed"
         report.longrepr = f"skipped where skips are forbidden: {report.longrepr}"
     return report

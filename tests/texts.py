@@ -19,7 +19,11 @@ NAMES = {
     "city": ("Rome", "Lisbon", "Oslo", "Prague", "Vienna"),
     "artist": ("Ana", "Bruno", "Clara", "Dario", "Elif"),
 }
-WORDS = sorted({w for ws in (*TOPICS.values(), *NAMES.values()) for w in ws} | set(FILLER) | {"fly", "to", "play", "by"})
+WORDS = sorted(
+    {w for ws in (*TOPICS.values(), *NAMES.values()) for w in ws}
+    | set(FILLER)
+    | {"fly", "to", "play", "by"}
+)
 
 
 def classified(labels, per_label, seed=0, start=0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def command(
 
     lines = list(texts)
     if path is not None and str(path) == "-":
-        lines += [line for line in click.get_text_stream("stdin").read().split("\n") if line.strip()]
+        lines += [line for line in sys.stdin.read().split("\n") if line.strip()]
     elif path is not None:
         lines += read_lines(path)
     with settings.open() as context:

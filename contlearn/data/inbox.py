@@ -21,9 +21,17 @@ from contlearn.config import Config
 from contlearn.interfaces import Clock
 from contlearn.workspace import FileOperations, Workspace, storage_border
 
-__all__ = ["claim_rested", "is_open_for_writing", "list_claims", "release_claim", "visible"]
+__all__ = [
+    "claim_rested",
+    "count_try",
+    "is_open_for_writing",
+    "list_claims",
+    "release_claim",
+    "visible",
+]
 
 READY: Final = ".ready"
+TRIES: Final = ".tries"
 _IGNORED: Final = (".part", ".tmp", READY)
 # A scan waits this long at most for a file that was just written.
 _MAX_WAIT_SECONDS: Final = 5.0
@@ -131,13 +139,11 @@ def list_claims(workspace: Workspace) -> list[Path]:
         for folder in sorted(workspace.claimed.iterdir()):
             if not folder.is_dir():
                 continue
-            inside = [path for path in folder.iterdir() if path.name != READY]
+            inside = [path for path in folder.iterdir() if path.name not in (READY, TRIES)]
             if inside:
                 claims.extend(inside)
             else:
-                (folder / READY).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+                _remove_claim_folder(folder)
     return sorted(claims, key=lambda path: (path.name, path.parent.name))
 
 
@@ -151,6 +157,24 @@ def release_claim(workspace: Workspace, claim: Path, files: FileOperations) -> N
             files.make_folder(folder)
             files.rename(claim, folder / f"{claim.parent.name}-{claim.name[:200]}")
             files.fsync_folder(folder)
-        files.unlink(claim.parent / READY)
-        with contextlib.suppress(OSError):
-            claim.parent.rmdir()
+        _remove_claim_folder(claim.parent)
+
+
+def count_try(claim: Path, files: FileOperations) -> int:
+    """Count one more try to read a claim, and give how many there were before.
+
+    A file that takes the process down each time must not stand in the way of all others.
+    """
+    tries = claim.parent / TRIES
+    with storage_border(f"take in {claim.name}", claim):
+        before = tries.stat().st_size if tries.exists() else 0
+        files.append(tries, b".")
+    return before
+
+
+def _remove_claim_folder(folder: Path) -> None:
+    for name in (READY, TRIES):
+        (folder / name).unlink(missing_ok=True)
+    # Not empty: a file was put there meanwhile, and is taken up by the next scan.
+    with contextlib.suppress(OSError):
+        folder.rmdir()

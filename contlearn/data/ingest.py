@@ -32,6 +32,7 @@ from contlearn.config import Config
 from contlearn.data.archive import archive_copy, content_hash
 from contlearn.data.inbox import (
     claim_rested,
+    count_try,
     is_open_for_writing,
     list_claims,
     release_claim,
@@ -49,6 +50,8 @@ from contlearn.workspace import FileOperations, Workspace, file_lock
 __all__ = ["ingest_paths", "scan_inbox"]
 
 _LOCK_SECONDS: Final = 600.0
+# A claimed file whose reader died this often is refused.
+_MAX_TRIES: Final = 10
 
 
 def _silent(stage: str, done: int, total: int, message: str) -> None:
@@ -148,7 +151,10 @@ def scan_inbox(
                 continue
             before = path.lstat()
             held_out = intake.is_held_out(path.name)
-            reports.append(intake.take(path, held_out=held_out, place=place, in_inbox=True))
+            tries = 0 if dry_run else count_try(path, intake.files)
+            reports.append(
+                intake.take(path, held_out=held_out, place=place, in_inbox=True, tries=tries)
+            )
             if dry_run:
                 continue
             after = path.lstat()
@@ -213,10 +219,10 @@ class _Intake:
                     )
                 )
                 staging = workspace.records / ".staging"
-                operations.remove_tree(staging)
+                if staging.exists():
+                    _clear_after_kill(workspace, catalog, operations)
                 operations.make_folder(staging)
-                for left in (*workspace.archive.glob(".*.tmp"), *workspace.quarantine.glob(".*")):
-                    left.unlink(missing_ok=True)
+                stack.callback(operations.remove_tree, staging)
             place = IntakePlace(
                 workspace=workspace,
                 config=config,
@@ -242,6 +248,7 @@ class _Intake:
         place: tuple[int, int],
         format: str | None = None,
         in_inbox: bool = False,
+        tries: int = 0,
     ) -> FileReport:
         """Take in one file, or find that it was taken in before, or refuse it."""
         done, total = place
@@ -256,6 +263,12 @@ class _Intake:
                 digest, source = archive_copy(self._place.workspace, path, self.files)
             if self._known(digest, report, held_out=held_out):
                 return report
+            if tries >= _MAX_TRIES:
+                raise refuse_file(
+                    "binary",
+                    f"Reading it ended the process {tries} times.",
+                    f"A copy is in {source}; please report it. Nothing of the file was used.",
+                )
             intake = FileIntake(
                 self._place,
                 name=_shown(path.name),
@@ -323,6 +336,19 @@ class _Intake:
             report.warnings.add("known-file", f"This content was taken in before, as {row.name!r}.")
             return True
         return False
+
+
+def _clear_after_kill(workspace: Workspace, catalog: Catalog, files: FileOperations) -> None:
+    """Take away what a killed run left that nothing points to. The lock is held."""
+    with catalog.read() as connection:
+        query = sa.select(file_table.c.segment).where(file_table.c.segment.is_not(None))
+        known = set(connection.execute(query).scalars())
+    for segment in workspace.records.glob("*.parquet"):
+        if segment.name not in known:
+            files.unlink(segment)
+    for left in (*workspace.archive.glob(".*.tmp"), *workspace.quarantine.glob(".*.tmp")):
+        files.unlink(left)
+    files.remove_tree(workspace.records / ".staging")
 
 
 def _settings(config: Config, manager: PluginManager) -> str:

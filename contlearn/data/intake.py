@@ -25,7 +25,14 @@ from contlearn.data.checking import (
     target_digest,
     text_digest,
 )
-from contlearn.data.known import add_labels, known_groups, known_labels, known_records
+from contlearn.data.known import (
+    add_labels,
+    has_records,
+    insert_rows,
+    known_groups,
+    known_labels,
+    known_records,
+)
 from contlearn.data.neighbours import NearIndex, Reserve
 from contlearn.data.quarantine import QuarantineWriter, row_text
 from contlearn.data.report import FileReport
@@ -265,7 +272,7 @@ class FileIntake:
         )
         names = list(self._group_names)
         with place.catalog.read() as connection:
-            known = known_records(connection, *texts_of(digests))
+            known = known_records(connection, *texts_of(digests)) if has_records(connection) else []
             sides: Mapping[str, bool] = known_groups(connection, names)
         result = resolve(digests, known, policy=data.on_conflict, held_out=self._held_out)
         none = np.zeros(0, dtype=np.int64)
@@ -420,7 +427,10 @@ class FileIntake:
                 self._reserve.add(bands[rows], bits[rows], place.files)
         with place.catalog.write() as connection:
             if place.catalog.url.get_backend_name() == "sqlite":
-                connection.exec_driver_sql("PRAGMA cache_size = -65536")
+                # The index over ids is written at random places: pages are kept while it grows, and
+                # the log is carried over into the database not at once but every 80 MB.
+                connection.exec_driver_sql("PRAGMA cache_size = -16384")
+                connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 20000")
             file_id = insert_file(
                 connection,
                 place,
@@ -430,13 +440,8 @@ class FileIntake:
                 segment,
                 held_out=self._held_out,
             )
-            statement, positional = insert_statement(connection)
             for some in self._record_rows(result, held_out, file_id):
-                # The driver's own executemany: a million rows would spend seconds in between.
-                values: Any = (
-                    some if positional else [dict(zip(_COLUMNS, row, strict=True)) for row in some]
-                )
-                connection.exec_driver_sql(statement, values)
+                insert_rows(connection, records, _COLUMNS, some)
             add_labels(connection, self._labels(checker, result), file_id)
             for ids in chunks(result.superseded):
                 connection.execute(
@@ -504,12 +509,6 @@ _COLUMNS: Final = (
     "size_bytes",
     "received_at",
 )
-
-
-def insert_statement(connection: sa.Connection) -> tuple[str, bool]:
-    """Give the insertion of a record in the database's own words, and if it takes tuples."""
-    compiled = records.insert().compile(dialect=connection.dialect, column_keys=list(_COLUMNS))
-    return str(compiled), bool(compiled.positional)
 
 
 _NOTHING: Final = RowProblem("missing-field", "The row is empty.", "Leave it out.")

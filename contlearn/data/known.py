@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,7 +13,14 @@ from sqlalchemy.engine import Connection
 from contlearn.catalog.records import chunks
 from contlearn.catalog.schema import labels, records
 
-__all__ = ["KnownRecord", "known_groups", "known_labels", "known_records"]
+__all__ = [
+    "KnownRecord",
+    "add_labels",
+    "has_records",
+    "known_groups",
+    "known_labels",
+    "known_records",
+]
 
 TEXT_DIGITS: Final = 24
 # A table of this session alone: joining with it is one pass over an index, in the index's order.
@@ -48,6 +55,25 @@ class KnownRecord:
         return int(self.record_id[TEXT_DIGITS:], 16)
 
 
+def insert_rows(
+    connection: Connection,
+    table: sa.Table,
+    columns: Sequence[str],
+    rows: Sequence[tuple[object, ...]],
+) -> None:
+    """Insert many rows through the driver itself; a million would spend seconds in between."""
+    compiled = table.insert().compile(dialect=connection.dialect, column_keys=list(columns))
+    values: Any = (
+        rows if compiled.positional else [dict(zip(columns, row, strict=True)) for row in rows]
+    )
+    connection.exec_driver_sql(str(compiled), values)
+
+
+def has_records(connection: Connection) -> bool:
+    """Say whether the catalog holds any record."""
+    return connection.execute(sa.select(records.c.seq).limit(1)).first() is not None
+
+
 def known_records(connection: Connection, texts: Iterable[str], number: int) -> list[KnownRecord]:
     """Give all records whose id begins with one of these.
 
@@ -56,8 +82,6 @@ def known_records(connection: Connection, texts: Iterable[str], number: int) -> 
         texts: The beginnings of ids that stand for texts, ascending; taken only as needed.
         number: How many there are.
     """
-    if not number or connection.execute(sa.select(records.c.seq).limit(1)).first() is None:
-        return []
     columns = (records.c.record_id, records.c.split, records.c.state, records.c.key)
     found: list[KnownRecord] = []
     if number <= _FEW:
@@ -83,7 +107,7 @@ def known_records(connection: Connection, texts: Iterable[str], number: int) -> 
         texts = iter(texts)
         while some := list(itertools.islice(texts, _AT_ONCE)):
             connection.execute(_wanted.delete())
-            connection.execute(_wanted.insert(), [{"prefix": text} for text in some])
+            insert_rows(connection, _wanted, ("prefix",), [(text,) for text in some])
             found.extend(_known(*row) for row in connection.execute(joined))
     finally:
         _wanted.drop(connection)

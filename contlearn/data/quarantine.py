@@ -26,7 +26,7 @@ def safe_name(name: str, *, limit: int = 80) -> str:
 
     Example:
         >>> safe_name("../März 2025 (1).jsonl")
-        '_._März_2025_1_.jsonl'
+        '__März_2025_1_.jsonl'
     """
     return re.sub(r"[^\w.-]+|^\.+", "_", name).strip(".")[-limit:] or "file"
 
@@ -67,8 +67,9 @@ class QuarantineWriter:
         self._lines.clear()
 
     def publish(self) -> Path | None:
-        """Make the file real, if there is a row in it."""
+        """Make the file real; without a row in it, take away what an earlier reading left."""
         if self.count == 0:
+            self._files.unlink(self.target)
             return None
         if self._lines:
             self._write()

@@ -71,6 +71,8 @@ class OnnxPredictor:
         temperature: Calibrates confidences.
         threads: Cores to use; 0 takes those that are there.
         model_file: Another file of the folder to run.
+        tokenizer: One that was loaded from the same tokenizer.json before; parsing it again would
+            hold up every other thread for as long as it takes.
     Raises:
         ServingError: When a file is missing, linked, or not a model of this task.
     """
@@ -85,6 +87,7 @@ class OnnxPredictor:
         temperature: float = 1.0,
         threads: int = 0,
         model_file: str = MODEL_FILE,
+        tokenizer: Any = None,
     ) -> None:
         self.folder = folder
         self.task = task
@@ -94,7 +97,7 @@ class OnnxPredictor:
         self.threads = threads or available_cores()
         self.version: int | None = None
         self.notes: tuple[str, ...] = ()
-        self.tokenizer = _load_tokenizer(folder)
+        self.tokenizer = _load_tokenizer(folder) if tokenizer is None else tokenizer
         path = folder / model_file
         self._session = _open_session(path)
         self.precision = "int8" if _is_quantised(path) else "fp32"
@@ -130,6 +133,7 @@ class OnnxPredictor:
         threads: int = 0,
         verify: bool = True,
         features: Sequence[str] | None = None,
+        tokenizer: Any = None,
     ) -> OnnxPredictor:
         """Load a serving copy, or versions/<n>/onnx, by what its manifest says.
 
@@ -142,6 +146,7 @@ class OnnxPredictor:
             threads: Cores to use; 0 takes those that are there.
             verify: Check the SHA-256 of every file first.
             features: What the processor can do; asked of this machine if left out.
+            tokenizer: One that was loaded from the same tokenizer.json before.
         Raises:
             ServingError: When a file is missing, changed, truncated or linked (by its name), or
                 the model answers wrongly on this processor.
@@ -167,6 +172,7 @@ class OnnxPredictor:
                 temperature=float(model.get("temperature", 1.0)),
                 threads=threads,
                 model_file=name,
+                tokenizer=tokenizer,
             )
             opened.version = int(manifest["version"])
             return opened

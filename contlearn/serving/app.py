@@ -22,9 +22,11 @@ from contlearn.errors import ServingError
 from contlearn.serving import plain, v2_routes
 from contlearn.serving.call import Call, Endpoint, Handler
 from contlearn.serving.edge import Edge
+from contlearn.serving.memory import keep_memory_together, quiet_collector
 from contlearn.serving.openapi import openapi_document
 from contlearn.serving.service import Service
 from contlearn.serving.settings import ServerSettings, settings_from_config
+from contlearn.serving.version import LoadedVersion
 from contlearn.telemetry.logs import get_logger
 from contlearn.telemetry.metrics import make_registry
 from contlearn.workspace import Workspace
@@ -141,12 +143,20 @@ def run(
         ) from error
     # One text at a time is tokenised by each worker; a second pool of threads would fight them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_memory_together()
     settings = settings_from_config(workspace, config, manager)
     app = create_app(settings)
+    service = service_of(app)
+
+    def loaded(_: LoadedVersion) -> None:
+        if service.follower.swaps == 1:
+            quiet_collector()
+
+    service.follower.on_swap = loaded
     get_logger("contlearn.serving").info(
         "starting", model=settings.name, pid=os.getpid(), workers=settings.engine.workers
     )
     # uvicorn raises the signal again when it has shut down; by then it has done its work.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     listener = bind(host or config.serving.host, config.serving.port if port is None else port)
-    HttpServer(app, service_of(app), listener).serve_until_stopped()
+    HttpServer(app, service, listener).serve_until_stopped()

@@ -8,8 +8,6 @@ one goes on answering, and the failure is reported until another version is prom
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import hashlib
 import json
 import logging
@@ -24,6 +22,7 @@ from typing import Any, Final
 from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import Clock
 from contlearn.registry.leases import hold_version
+from contlearn.serving.memory import release_memory
 from contlearn.serving.version import Load, LoadedVersion, label_names
 from contlearn.telemetry.server_metrics import ServerMetrics
 
@@ -196,11 +195,13 @@ class ChampionFollower:
             extra={"version": version.number, "seconds": round(time.monotonic() - begun, 3)},
         )
         self.on_swap(version)
-        if old is not None and not old.retire(self.drain_seconds):
+        if old is not None and old.retire(self.drain_seconds):
+            old.close()
+        elif old is not None:
             _log.warning("old version still in use", extra={"version": old.number})
         before.close()
         del old, version
-        _release_memory()
+        release_memory()
         return True
 
     def _hold(self, number: int) -> contextlib.ExitStack:
@@ -282,10 +283,3 @@ def _read_manifest(folder: Path, pointer: Pointer) -> dict[str, Any]:
             hint="Promote the version again, so that it is copied anew, or roll back.",
         )
     return value if isinstance(value, dict) else {}
-
-
-def _release_memory() -> None:
-    """Give what the old version used back to the system; glibc keeps it otherwise."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -11,11 +11,11 @@ from contlearn.inference.processor import available_cores
 from contlearn.interfaces import Clock, FieldNames, Task
 from contlearn.monitoring.prediction_log import PredictionLog
 from contlearn.serving.engine import EngineLimits
+from contlearn.serving.loading import CheckedLoader
 from contlearn.serving.version import Load
 from contlearn.workspace import SystemClock, Workspace
 
 if TYPE_CHECKING:
-    from contlearn.interfaces import Predictor
     from contlearn.plugins.manager import PluginManager
 
 __all__ = ["RequestLimits", "ServerSettings", "settings_from_config"]
@@ -81,15 +81,12 @@ def settings_from_config(
     """
     serving, monitoring, bounds = config.serving, config.monitoring, config.data.limits
 
-    def load(folder: Path) -> Predictor:
-        return load_checked(folder, manager)
-
     clock = SystemClock()
     return ServerSettings(
         name=config.model.name,
         folder=workspace.serving(config),
         task=manager.get("task", config.model.task, where="model.task")(),
-        load=load,
+        load=CheckedLoader(manager),
         fields=config.data.field_names(),
         limits=RequestLimits(
             body_bytes=serving.max_body_bytes,
@@ -110,33 +107,3 @@ def settings_from_config(
         log_text=monitoring.log_text,
         leases=workspace.state / "leases",
     )
-
-
-def load_checked(folder: Path, manager: PluginManager) -> Predictor:
-    """Load a version folder, and answer its golden inputs before anybody else's.
-
-    One thread for each call: the server's workers are the threads.
-
-    Raises:
-        ServingError: When the files are not as written, or the answers are not.
-    """
-    from contlearn.errors import ServingError
-    from contlearn.inference.golden import check_golden
-    from contlearn.inference.manifest import find_manifest, read_manifest
-    from contlearn.inference.predictor import OnnxPredictor
-
-    predictor = OnnxPredictor.load(folder, manager=manager, threads=1, verify=True)
-    golden = read_manifest(find_manifest(folder)).get("golden")
-    # The first answer brings in what is imported late; no request should wait for that.
-    predictor.predict([predictor.task.read_inputs("Is this thing on?", FieldNames())])
-    # The fp32 twin of an int8 model cannot repeat its digits; that it answers is enough.
-    if golden is not None and golden.get("precision") == predictor.precision:
-        problems = check_golden(predictor, golden)
-        if problems:
-            predictor.close()
-            raise ServingError(
-                f"The model does not answer as it did when it was proven: {problems[0]}.",
-                where=str(folder),
-                hint="Roll back to another version; `contlearn verify` looks at the files.",
-            )
-    return predictor

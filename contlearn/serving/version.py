@@ -92,6 +92,12 @@ class LoadedVersion:
                 self._idle.set()
         return self._idle.wait(timeout_seconds)
 
+    def close(self) -> None:
+        """Let go of threads and memory; only after `retire` said that nobody uses it."""
+        close = getattr(self.predictor, "close", None)
+        if close is not None:
+            close()
+
     def answer(self, inputs: Sequence[Inputs]) -> list[Answer]:
         """Predict.
 

@@ -114,11 +114,11 @@ class FitSession:
         self.trained_share = 0.0
         self.history_records = tuple(history)
         self._generator = np.random.default_rng([seed, state.experiences])
-        self.new = self._part(new, training.validation_ratio)
-        # Exemplars set aside are lost to replay only, never to the statistics.
-        self.old = self._part(old, min(2 * training.validation_ratio, 0.5))
-        if not self.new.validation:
-            self.old = Part(self.old.data, list(range(len(self.old.data.records))), [])
+        self.new = self._part(new, training.validation_ratio, least=_LEAST_FOR_VALIDATION)
+        # Without old records set aside, a choice would not see what it forgets. Exemplars set
+        # aside are lost to replay only, never to the statistics.
+        ratio = min(2 * training.validation_ratio, 0.5) if self.new.validation else 0.0
+        self.old = self._part(old, ratio)
 
     @property
     def model(self) -> TextModel:
@@ -244,7 +244,8 @@ class FitSession:
         self.model.head.grow(labels)
         self.model.to(device)
         records = self.history_records + self.new.data.records
-        self.new = self._part(records, self.config.validation_ratio)
+        ratio = self.config.validation_ratio
+        self.new = self._part(records, ratio, least=_LEAST_FOR_VALIDATION)
         self.old = self._part((), 0.0)
         self.state.statistics = None
 
@@ -275,31 +276,36 @@ class FitSession:
             )
         return found
 
-    def _part(self, records: Sequence[LabelledRecord], ratio: float) -> Part:
-        """Encode records and set some aside, whole groups together, never a label's last ones."""
+    def _part(self, records: Sequence[LabelledRecord], ratio: float, *, least: int = 1) -> Part:
+        """Encode records and set a share of each label aside, whole groups together.
+
+        A label with three records or more gives at least one and keeps at least two. Of fewer than
+        `least` records in all, none is set aside.
+        """
         data = self.encode(records)
         everything = list(range(len(records)))
-        wanted = round(ratio * len(records))
-        if not wanted or len(records) < _LEAST_FOR_VALIDATION:
+        if not ratio or len(records) < least:
             return Part(data, everything, [])
-        left: dict[str, int] = {}
         keys = [self.task.balance_key(record.target) for record in records]
+        left: dict[str, int] = {}
         groups: dict[str, list[int]] = {}
         for position, record in enumerate(records):
             groups.setdefault(record.group or record.record_id, []).append(position)
             left[keys[position]] = left.get(keys[position], 0) + 1
-        aside: list[int] = []
+        wanted = {
+            key: min(max(1, round(ratio * count)), count - 2) if count > 2 else 0
+            for key, count in left.items()
+        }
+        aside: set[int] = set()
         names = sorted(groups)
         for place in self._generator.permutation(len(names)):
             members = groups[names[place]]
-            if len(aside) >= wanted:
-                break
-            if all(left[keys[i]] > 2 for i in members):
-                aside.extend(members)
+            if all(wanted[keys[i]] > 0 and left[keys[i]] > 2 for i in members):
+                aside.update(members)
                 for i in members:
+                    wanted[keys[i]] -= 1
                     left[keys[i]] -= 1
-        hidden = set(aside)
-        return Part(data, [i for i in everything if i not in hidden], sorted(aside))
+        return Part(data, [i for i in everything if i not in aside], sorted(aside))
 
     def _fingerprint(self, data: EncodedSet, name: str) -> str:
         """Identify a training by everything that it depends on."""

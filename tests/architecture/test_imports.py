@@ -12,19 +12,15 @@ HEAVY = {"torch", "transformers", "avalanche", "pyarrow", "onnxruntime"}
 ROOT = Path(__file__).parents[2]
 
 
-def modules_after(code: str, cwd: Path | None = None) -> set[str]:
+def modules_after(statement: str) -> set[str]:
+    """Give the top-level modules that a fresh interpreter has loaded after a statement."""
+    code = (
+        f"import sys\ntry:\n    {statement}\nexcept SystemExit as end:\n    if end.code:\n"
+        "        raise RuntimeError(end.code)\n"
+        "sys.stderr.write('\\n' + ' '.join(sys.modules))"
+    )
     end = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys\ntry:\n    {code}\nexcept SystemExit as e:\n    sys.stderr.write(f'exit {{e.code}}')\n"
-            "sys.stderr.write('\\n' + ' '.join(sys.modules))",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=cwd,
-        timeout=120,
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     return {name.split(".")[0] for name in end.stderr.splitlines()[-1].split()}
 

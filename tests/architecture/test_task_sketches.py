@@ -137,7 +137,9 @@ class WindowedAnswers(_Sketch):
     ) -> Prediction:
         scores = [float(o["logits"][:, 0].max() + o["logits"][:, 1].max()) for o in outputs]
         best = int(np.argmax(scores))
-        start = int(outputs[best]["logits"][:, 0].argmax()) + best * (len(encodings[0].input_ids) // 2)
+        start = int(outputs[best]["logits"][:, 0].argmax()) + best * (
+            len(encodings[0].input_ids) // 2
+        )
         word = str(inputs["context"]).split()[start]
         return ClassPrediction(label=word, confidence=1.0, scores={})
 
@@ -199,7 +201,9 @@ def test_windows_of_one_record_become_one_answer():
     assert len(windows) == 2
     first, second = np.zeros((4, 2)), np.zeros((4, 2))
     second[3, 0] = 5.0
-    prediction = task.decode([{"logits": first}, {"logits": second}], windows, inputs, LabelSpace(), 1.0)
+    prediction = task.decode(
+        [{"logits": first}, {"logits": second}], windows, inputs, LabelSpace(), 1.0
+    )
     assert task.answer(prediction) == "f"
 
 
@@ -207,7 +211,9 @@ def test_generated_ids_become_text():
     space = LabelSpace(("hello", "world"))
     encodings = (Encoding(input_ids=(1,)),)
     outputs = [{"sequences": np.array([0.0, 1.0])}]
-    assert Generated().answer(Generated().decode(outputs, encodings, {}, space, 1.0)) == "hello world"
+    assert (
+        Generated().answer(Generated().decode(outputs, encodings, {}, space, 1.0)) == "hello world"
+    )
 
 
 def test_two_heads_become_one_answer():
@@ -218,8 +224,18 @@ def test_two_heads_become_one_answer():
 
 def test_sketches_are_typed():
     end = subprocess.run(
-        [sys.executable, "-m", "mypy", "--follow-imports=silent", "--no-error-summary",
-         "--allow-untyped-defs", "--allow-untyped-calls", __file__],
-        capture_output=True, text=True, check=False,
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--follow-imports=silent",
+            "--no-error-summary",
+            "--allow-untyped-defs",
+            "--allow-untyped-calls",
+            __file__,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert end.returncode == 0, end.stdout

@@ -58,20 +58,70 @@ def main() -> None:
         root = Path(temporary) / "ws"
         base = write_tiny_model(Path(temporary) / "tiny", words=WORDS)
         contlearn = [sys.executable, "-m", "contlearn"]
-        subprocess.run([*contlearn, "init", str(root), "--base", str(base)], check=True, capture_output=True)
-        text = (root / "contlearn.toml").read_text().replace("held_out_ratio = 0.1", "held_out_ratio = 0.25")
+        subprocess.run(
+            [*contlearn, "init", str(root), "--base", str(base)], check=True, capture_output=True
+        )
+        text = (
+            (root / "contlearn.toml")
+            .read_text()
+            .replace("held_out_ratio = 0.1", "held_out_ratio = 0.25")
+        )
         (root / "contlearn.toml").write_text(text)
         bare = median_seconds(sys.executable, "-c", "pass")
-        for name, arguments in (("--help", ["--help"]), ("status", ["--workspace", str(root), "status"])):
+        for name, arguments in (
+            ("--help", ["--help"]),
+            ("status", ["--workspace", str(root), "status"]),
+        ):
             seconds = median_seconds(*contlearn, *arguments)
-            append_row("startup", {"measure": f"contlearn {name}, median of {REPEATS}", "value": round(seconds, 3), "unit": "s", "beside": f"python -c pass {bare:.3f} s"})
+            append_row(
+                "startup",
+                {
+                    "measure": f"contlearn {name}, median of {REPEATS}",
+                    "value": round(seconds, 3),
+                    "unit": "s",
+                    "beside": f"python -c pass {bare:.3f} s",
+                },
+            )
         write_rows(root / "inbox" / "a.jsonl", classified(["billing", "shipping", "garden"], 60))
         peak, _ = peak_of([*contlearn, "--workspace", str(root), "update"])
-        append_row("startup", {"measure": "parent of a cycle, peak resident memory", "value": round(peak, 1), "unit": "MB", "beside": "limit 80"})
-        peak, share = peak_of([*contlearn, "--workspace", str(root), "daemon", "--port", "0"], seconds=60)
-        append_row("startup", {"measure": "idle daemon, peak resident memory over 60 s", "value": round(peak, 1), "unit": "MB", "beside": "limit 80"})
-        append_row("startup", {"measure": "idle daemon, share of one core over 60 s, start included", "value": round(100 * share, 2), "unit": "%", "beside": ""})
-        status = json.loads(subprocess.run([*contlearn, "--workspace", str(root), "status", "--json"], check=True, capture_output=True, text=True).stdout)
+        append_row(
+            "startup",
+            {
+                "measure": "parent of a cycle, peak resident memory",
+                "value": round(peak, 1),
+                "unit": "MB",
+                "beside": "limit 80",
+            },
+        )
+        peak, share = peak_of(
+            [*contlearn, "--workspace", str(root), "daemon", "--port", "0"], seconds=60
+        )
+        append_row(
+            "startup",
+            {
+                "measure": "idle daemon, peak resident memory over 60 s",
+                "value": round(peak, 1),
+                "unit": "MB",
+                "beside": "limit 80",
+            },
+        )
+        append_row(
+            "startup",
+            {
+                "measure": "idle daemon, share of one core over 60 s, start included",
+                "value": round(100 * share, 2),
+                "unit": "%",
+                "beside": "",
+            },
+        )
+        status = json.loads(
+            subprocess.run(
+                [*contlearn, "--workspace", str(root), "status", "--json"],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
         print(json.dumps(status["champion"]))
 
 

@@ -1,6 +1,6 @@
 import json
 
-GOOD = '''
+GOOD = """
 from contlearn.plugins import hookimpl
 
 
@@ -24,7 +24,7 @@ def contlearn_register_commands(cli):
     @cli.command("shout", help="Shout.")
     def shout():
         click.echo("HELLO")
-'''
+"""
 
 
 def test_list_shows_the_built_in_classes(run):

@@ -41,7 +41,14 @@ class Program:
     root: Path
 
     def popen(self, *arguments, **options):
-        command = [sys.executable, "-m", "contlearn", "--workspace", str(self.root), *map(str, arguments)]
+        command = [
+            sys.executable,
+            "-m",
+            "contlearn",
+            "--workspace",
+            str(self.root),
+            *map(str, arguments),
+        ]
         return subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

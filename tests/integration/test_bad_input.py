@@ -31,7 +31,10 @@ def test_base_model_that_is_not_there(program):
 
 def test_hub_model_that_cannot_be_fetched(program):
     text = (program.root / "contlearn.toml").read_text().splitlines()
-    changed = [line if not line.startswith("base") else 'base = "no-such-org/no-such-model"' for line in text]
+    changed = [
+        line if not line.startswith("base") else 'base = "no-such-org/no-such-model"'
+        for line in text
+    ]
     (program.root / "contlearn.toml").write_text("\n".join(changed))
     program.drop("a.jsonl", classified(["billing", "shipping"], 20))
     value = program.json("update", code=2)
@@ -69,7 +72,9 @@ def test_full_disk_fails_the_cycle_and_damages_nothing(program, tmp_path):
     mount = tmp_path / "small"
     mount.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(mount)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(mount)],
+        capture_output=True,
+        check=False,
     )
     if made.returncode:
         pytest.skip("needs the right to mount a tmpfs")

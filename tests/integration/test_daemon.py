@@ -51,7 +51,7 @@ def scrape(address):
 
 
 def value(metrics, name, **labels):
-    found = [v for (n, l), v in metrics.items() if n == name and set(labels.items()) <= set(l)]
+    found = [v for (n, kv), v in metrics.items() if n == name and set(labels.items()) <= set(kv)]
     assert len(found) == 1, (name, labels, found)
     return found[0]
 
@@ -99,7 +99,9 @@ def test_daemon_updates_on_enough_records_and_is_scraped(program):
 
 def test_terminated_daemon_leaves_a_cycle_that_the_next_start_finishes(program):
     with (program.root / "contlearn.toml").open("a") as file:
-        file.write("\n[update]\nmin_new_records = 20\n[daemon]\nscan_seconds = 0.3\ngrace_seconds = 5\n")
+        file.write(
+            "\n[update]\nmin_new_records = 20\n[daemon]\nscan_seconds = 0.3\ngrace_seconds = 5\n"
+        )
     program.drop("a.jsonl", classified(["billing", "shipping", "garden"], 40))
     process, _, _ = start(program)
     wait_for(lambda: program.json("status")["running_cycle"] is not None)

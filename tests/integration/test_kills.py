@@ -15,7 +15,7 @@ from tests.texts import classified
 pytestmark = pytest.mark.slow
 
 # A plugin file that kills its own process at an event: the real signal, at a known place.
-KILLER = '''
+KILLER = """
 import os, pathlib, signal
 from contlearn.plugins import hookimpl
 
@@ -33,7 +33,7 @@ def contlearn_on_event(event):
             import psutil
             for child in psutil.Process().children():
                 child.kill()
-'''
+"""
 
 POINTS = [
     "cycle-started:",
@@ -65,7 +65,11 @@ def whole(program, versions):
     with sqlite3.connect(program.root / "state/catalog.sqlite") as database:
         states = dict(database.execute("select state, count(*) from records group by state"))
     assert set(states) == {"learnt"}
-    leftovers = [p.name for p in (program.root / "versions").iterdir() if p.name.startswith(".") and p.name != ".lock"]
+    leftovers = [
+        p.name
+        for p in (program.root / "versions").iterdir()
+        if p.name.startswith(".") and p.name != ".lock"
+    ]
     assert leftovers == []
 
 
@@ -76,7 +80,10 @@ def test_update_after_a_kill_ends_well(program, tmp_path, point):
     program.run("--plugins-dir", folder, "update", code=-signal.SIGKILL)
     # The child of a killed parent does not stay behind.
     deadline = time.monotonic() + 20
-    while any(str(program.root) in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])):
+    while any(
+        str(program.root) in " ".join(p.info["cmdline"] or [])
+        for p in psutil.process_iter(["cmdline"])
+    ):
         assert time.monotonic() < deadline, "the child outlived its parent"
         time.sleep(0.1)
     result = program.json("--plugins-dir", folder, "update")

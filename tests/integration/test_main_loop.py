@@ -54,7 +54,9 @@ def test_classification_from_inbox_to_rollback(program, tmp_path):
     # A batch with shuffled labels is refused, tried once more, then held.
     poisoned = classified([*first, *second], 20, seed=7)
     rotated = [r["label"] for r in poisoned[7:] + poisoned[:7]]
-    program.drop("bad.jsonl", [{**r, "label": l} for r, l in zip(poisoned, rotated, strict=True)])
+    program.drop(
+        "bad.jsonl", [{**r, "label": other} for r, other in zip(poisoned, rotated, strict=True)]
+    )
     for _ in range(2):
         refused = program.json("update", code=3)
         assert refused["outcome"] == "refused"
@@ -110,7 +112,12 @@ def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(pr
 
 def test_entities_from_inbox_to_prediction(program, tiny_model):
     text = (program.root / "contlearn.toml").read_text()
-    program.configure(text.replace("text-classification", "token-classification").replace("epochs = 2", "epochs = 6"), tiny_model)
+    program.configure(
+        text.replace("text-classification", "token-classification").replace(
+            "epochs = 2", "epochs = 6"
+        ),
+        tiny_model,
+    )
     program.drop("cities.jsonl", tagged(["city"], 80))
     one = program.json("update")
     assert one["outcome"] == "promoted", one
@@ -153,7 +160,11 @@ def test_tampered_version_is_refused_by_name(program):
     program.json("update")
     program.drop("second.jsonl", classified(["garden"], 40, seed=2))
     assert program.json("update")["outcome"] == "promoted"
-    for path in (program.root / "versions/1", program.root / "versions/1/onnx", program.root / "versions/1/onnx/model.onnx"):
+    for path in (
+        program.root / "versions/1",
+        program.root / "versions/1/onnx",
+        program.root / "versions/1/onnx/model.onnx",
+    ):
         path.chmod(0o755)
     model = program.root / "versions/1/onnx/model.onnx"
     data = bytearray(model.read_bytes())

@@ -80,7 +80,8 @@ def test_variable_of_the_workspace_is_no_configuration(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("5m", 300), ("1h", 3600), ("7d", 604800), (12, 12), ("3", 3)]
+    ("text", "seconds"),
+    [("90s", 90), ("5m", 300), ("1h", 3600), ("7d", 604800), (12, 12), ("3", 3)],
 )
 def test_duration_is_read(text, seconds):
     assert parse_duration(text) == seconds

@@ -94,8 +94,9 @@ def test_lock_is_refused_while_another_process_has_it(tmp_path):
     )
     try:
         assert other.stdout.readline() == b"in\n"
-        with pytest.raises(WorkspaceLocked, match="Another process is promoting"), file_lock(
-            tmp_path / "l", what="promoting"
+        with (
+            pytest.raises(WorkspaceLocked, match="Another process is promoting"),
+            file_lock(tmp_path / "l", what="promoting"),
         ):
             pass
     finally:

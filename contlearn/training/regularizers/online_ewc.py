@@ -85,16 +85,19 @@ class OnlineEwc:
 
 
 def _aligned(model: TextModel, tensors: dict[str, Any], device: Any) -> dict[str, Any]:
-    """Put tensors in the model's order, zeros where one is missing: the plugin pairs by order."""
+    """Put tensors in the model's order and shape, zeros where there is nothing yet.
+
+    The plugin pairs by order, and its own way of growing a tensor indexes with a list of slices,
+    which torch is about to read as something else.
+    """
     import torch
 
     if not tensors:
         return {}
     found: dict[str, Any] = {}
     for name, parameter in model.named_parameters():
-        value = tensors.get(name)
-        if value is None:
-            shape = list(parameter.shape)
-            value = torch.zeros(shape)
-        found[name] = value.to(device)
+        grown = torch.zeros(list(parameter.shape), device=device)
+        if name in tensors:
+            grown[: len(tensors[name])] = tensors[name].to(device)
+        found[name] = grown
     return found

@@ -34,8 +34,11 @@ def add(catalog, number, *, split="train", state="pending"):
     with catalog.write() as c:
         c.execute(
             files.insert().values(
-                content_hash=f"{number}-{split}-{state}", name="f", received_at="t",
-                verdict="ok", settings="s"
+                content_hash=f"{number}-{split}-{state}",
+                name="f",
+                received_at="t",
+                verdict="ok",
+                settings="s",
             )
         )
         c.execute(
@@ -61,8 +64,14 @@ def add(catalog, number, *, split="train", state="pending"):
 def plan(catalog, **values):
     with catalog.write() as c:
         cycle = create_cycle(
-            c, trigger="manual", run_key=values.get("run_key"), strategy="replay",
-            champion=None, experience=0, promote=True, now=NOW,
+            c,
+            trigger="manual",
+            run_key=values.get("run_key"),
+            strategy="replay",
+            champion=None,
+            experience=0,
+            promote=True,
+            now=NOW,
         )
         return cycle, (plan_records(c, cycle) if cycle else None)
 
@@ -163,8 +172,9 @@ def test_file_that_is_no_database_is_refused(tmp_path):
 
 def test_lease_is_held_by_one(catalog):
     with hold_lease(catalog, "update", purpose="updating") as first:
-        with pytest.raises(WorkspaceLocked, match="is updating"), hold_lease(
-            catalog, "update", purpose="updating"
+        with (
+            pytest.raises(WorkspaceLocked, match="is updating"),
+            hold_lease(catalog, "update", purpose="updating"),
         ):
             pass
         assert holder_of(catalog, "update").purpose == "updating"

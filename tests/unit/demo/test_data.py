@@ -19,7 +19,11 @@ def test_domains_are_balanced_short_and_distinct(archive):
     domains = data.read_domains(archive, per_domain=90)
     assert list(domains) == ["movies", "tweets", "products", "editorials"]
     for rows in domains.values():
-        assert Counter(row["label"] for row in rows) == {"negative": 30, "neutral": 30, "positive": 30}
+        assert Counter(row["label"] for row in rows) == {
+            "negative": 30,
+            "neutral": 30,
+            "positive": 30,
+        }
         assert len({row["text"] for row in rows}) == 90
         assert all(0 < len(row["text"]) <= data.MAX_CHARACTERS for row in rows)
 

@@ -30,7 +30,9 @@ def child(tmp_path, monkeypatch):
 
 
 def test_messages_are_heard_and_noise_is_passed_over(child):
-    run, heard = child("import json\nprint('noise')\nprint('[1]')\nprint(json.dumps({'stage': 'x'}))")
+    run, heard = child(
+        "import json\nprint('noise')\nprint('[1]')\nprint(json.dumps({'stage': 'x'}))"
+    )
     end = run()
     assert end.returncode == 0
     assert heard == [{"stage": "x"}]
@@ -52,7 +54,7 @@ def test_stopped_child_gets_its_grace(child, tmp_path):
     run, _ = child(
         "import signal, sys, time, pathlib\n"
         f"signal.signal(15, lambda *a: (pathlib.Path({str(tmp_path / 'bye')!r}).touch(), sys.exit(0)))\n"
-        "print('{\"stage\": \"up\"}', flush=True)\ntime.sleep(60)"
+        'print(\'{"stage": "up"}\', flush=True)\ntime.sleep(60)'
     )
     stop = threading.Event()
     threading.Timer(1.0, stop.set).start()
@@ -72,7 +74,9 @@ def test_child_that_ignores_the_request_is_killed(child):
 
 
 def test_interrupt_ends_the_child(child):
-    run, heard = child("import os, time\nprint('{\"pid\": %d}' % os.getpid(), flush=True)\ntime.sleep(60)")
+    run, heard = child(
+        "import os, time\nprint('{\"pid\": %d}' % os.getpid(), flush=True)\ntime.sleep(60)"
+    )
 
     def interrupt():
         while not heard:
@@ -109,7 +113,9 @@ def test_child_dies_with_its_parent(tmp_path):
         " stdout=subprocess.PIPE)\n"
         "c.stdout.readline(); print(c.pid, flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as parent:
         pid = int(parent.stdout.readline())
         parent.kill()
     deadline = time.monotonic() + 10

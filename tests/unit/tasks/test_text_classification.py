@@ -1,6 +1,11 @@
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+)
 
 from contlearn.interfaces import FieldNames, RowProblem
 from contlearn.tasks.text_classification import TextClassification

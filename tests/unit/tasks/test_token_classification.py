@@ -15,7 +15,16 @@ FIELDS = FieldNames()
 
 @pytest.fixture
 def tokenizer():
-    vocabulary = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "play": 4, "jo": 5, "##hn": 6, "now": 7}
+    vocabulary = {
+        "[PAD]": 0,
+        "[UNK]": 1,
+        "[CLS]": 2,
+        "[SEP]": 3,
+        "play": 4,
+        "jo": 5,
+        "##hn": 6,
+        "now": 7,
+    }
     made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(

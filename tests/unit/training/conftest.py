@@ -5,6 +5,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+import torch
 
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
 from contlearn.plugins.manager import PluginManager
@@ -92,3 +93,12 @@ def lineage(tmp_path, tiny_model):
 @pytest.fixture
 def tagger(tmp_path, tiny_model):
     return Lineage(tmp_path, tiny_model, "token-classification", learning_rate=1e-3)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Tiny matrices gain nothing from threads, and lose much where tests run side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -86,7 +86,7 @@ def test_training_goes_on_bit_by_bit_after_a_kill_at_any_step(tiny_model, tmp_pa
     assert generators() == after
     assert result.history == whole.history
     assert (result.steps, result.samples) == (whole.steps, whole.samples)
-    assert result.resumed_at == max(kill_at - 1, 0) // 2 * 2 or result.resumed_at in (6,)
+    assert result.resumed_at == {1: 0, 3: 2, 6: 4, 7: 6, 13: 12}[kill_at]
 
 
 def test_training_that_was_done_is_not_done_again(tiny_model, tmp_path):
@@ -121,11 +121,13 @@ def test_saved_state_holds_no_pickle_and_only_the_newest_step(tiny_model, tmp_pa
     }
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_in_a_process_of_its_own_changes_nothing(tiny_model, tmp_path):
     code = textwrap.dedent(f"""
-        import os, signal, sys
+        import os, signal, sys, torch
         from pathlib import Path
         from tests.unit.training.test_fine_tuning import training
+        torch.set_num_threads(1)
         run = training(Path({str(tiny_model)!r}), Path(sys.argv[1]))
         if sys.argv[2] == "kill":
             step = run.after_step
@@ -146,10 +148,12 @@ def test_kill_minus_nine_in_a_process_of_its_own_changes_nothing(tiny_model, tmp
         )  # fmt: skip
 
     assert run(tmp_path / "a", "kill").returncode == -9
-    resumed, straight = run(tmp_path / "a", "run"), run(tmp_path / "b", "run")
+    resumed = run(tmp_path / "a", "run")
     assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stdout.split()[0] == straight.stdout.split()[0]
-    assert resumed.stdout.split()[1] == "4"
+    straight = training(tiny_model, tmp_path / "b")
+    straight.run()
+    total = sum(float(t.double().sum()) for t in straight.model.state_dict().values())
+    assert resumed.stdout.split() == [str(total), "4"]
 
 
 def test_best_weights_are_always_put_back(tiny_model, tmp_path):
@@ -185,13 +189,13 @@ def test_training_does_not_stop_early_with_patience_zero(tiny_model, tmp_path):
 
 def test_micro_batches_give_the_gradients_of_the_whole_batch(tiny_model, tmp_path):
     def trained(folder, size):
-        run = training(tiny_model, tmp_path / folder, micro_batch_size=size, epochs=1)
+        run = training(tiny_model, tmp_path / folder, micro_batch_size=size, epochs=1, optimizer="sgd")
         run.model.dropout.p = 0.0
         for module in run.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        for name in ("attention_probs_dropout_prob", "hidden_dropout_prob"):
-            setattr(run.model.encoder.config, name, 0.0)
+            if hasattr(module, "dropout_prob"):  # transformers' attention
+                module.dropout_prob = 0.0
         run.run()
         return weights(run)
 

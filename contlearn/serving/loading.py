@@ -1,0 +1,65 @@
+"""Loading a version beside the one that answers, without holding it up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contlearn.errors import ServingError
+from contlearn.interfaces import FieldNames, Predictor
+
+if TYPE_CHECKING:
+    from contlearn.plugins.manager import PluginManager
+
+__all__ = ["CheckedLoader"]
+
+
+class CheckedLoader:
+    """Loads version folders, and answers their golden inputs before anybody else's.
+
+    The tokenizer of the last version is kept: versions of one lineage share it, and parsing it
+    holds Python's lock for tens of milliseconds, in which no request is answered.
+
+    Args:
+        manager: Knows the tasks.
+    """
+
+    def __init__(self, manager: PluginManager) -> None:
+        self._manager = manager
+        self._tokenizer: tuple[str, Any] | None = None
+
+    def __call__(self, folder: Path) -> Predictor:
+        """Load a folder. One thread for each call: the server's workers are the threads.
+
+        Raises:
+            ServingError: When the files are not as written, or the answers are not.
+        """
+        from contlearn.inference.golden import check_golden
+        from contlearn.inference.manifest import find_manifest, read_manifest, served_files
+        from contlearn.inference.predictor import OnnxPredictor
+
+        manifest = read_manifest(find_manifest(folder))
+        digest = str(served_files(manifest).get("tokenizer.json", {}).get("sha256", ""))
+        known = self._tokenizer
+        predictor = OnnxPredictor.load(
+            folder,
+            manager=self._manager,
+            threads=1,
+            verify=True,
+            tokenizer=known[1] if known is not None and digest and known[0] == digest else None,
+        )
+        self._tokenizer = (digest, predictor.tokenizer)
+        # The first answer brings in what is imported late; no request should wait for that.
+        predictor.predict([predictor.task.read_inputs("Is this thing on?", FieldNames())])
+        golden = manifest.get("golden")
+        # The fp32 twin of an int8 model cannot repeat its digits; that it answers is enough.
+        if golden is not None and golden.get("precision") == predictor.precision:
+            problems = check_golden(predictor, golden)
+            if problems:
+                predictor.close()
+                raise ServingError(
+                    f"The model does not answer as it did when it was proven: {problems[0]}.",
+                    where=str(folder),
+                    hint="Roll back to another version; `contlearn verify` looks at the files.",
+                )
+        return predictor

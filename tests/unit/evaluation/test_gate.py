@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from contlearn.errors import ConfigError, EvaluationError, PluginError
+from contlearn.evaluation.bootstrap import paired_difference
+from contlearn.evaluation.evidence import association_chance, rows_needed
+from contlearn.evaluation.further_rules import sign_test
+from contlearn.evaluation.gate import decide, decision_to_json
+from contlearn.plugins import hookimpl
+from contlearn.plugins.manager import PluginManager
+from contlearn.types import LabelSpace, RuleOutcome
+from tests.unit.evaluation.made import LABELS, TAGGING, answers_of, evidence, pair, paired_answers
+
+
+@pytest.fixture(scope="module")
+def manager():
+    return PluginManager(discover=False)
+
+
+def _judge(manager, rule, *pairs, **options):
+    outcomes = decide(evidence(*pairs, rules=(rule,), **options), manager).outcomes
+    return outcomes[0] if len(outcomes) == 1 else outcomes
+
+
+def _old(rows, lost, won, index=0, **more):
+    targets, challenger, champion = paired_answers(rows, lost=lost, won=won, **more)
+    return pair(targets, challenger, champion, index=index)
+
+
+def _new(targets, challenger, champion=None, index=9):
+    return pair(targets, challenger, champion, index=index, is_new=True)
+
+
+# no-regression
+
+
+def test_no_regression_passes_an_equal_challenger(manager):
+    outcome = _judge(manager, "no-regression", _old(400, 10, 10))
+    assert outcome.passed is True
+    assert outcome.required == -0.03
+    assert -0.03 < outcome.measured < 0.0
+    assert "400 old held-out rows" in outcome.message
+
+
+def test_no_regression_refuses_a_loss_of_the_margin(manager):
+    assert _judge(manager, "no-regression", _old(1000, 40, 10)).passed is False
+
+
+def test_no_regression_refuses_what_it_cannot_exclude_although_the_point_is_inside(manager):
+    outcome = _judge(manager, "no-regression", _old(400, 30, 22))
+    assert outcome.passed is False
+    assert "the difference is -2.0 %" in outcome.message
+
+
+def test_no_regression_pools_all_old_sets(manager):
+    sets = [_old(100, 1, 1, index=k) for k in range(4)]
+    assert "400 old held-out rows" in _judge(manager, "no-regression", *sets).message
+
+
+def test_no_regression_with_few_rows_goes_by_the_point_and_warns(manager):
+    decision = decide(evidence(_old(100, 5, 3), rules=("no-regression",)), manager)
+    assert (decision.outcomes[0].passed, decision.outcomes[0].measured) == (
+        True,
+        pytest.approx(-0.02),
+    )
+    assert "Only 100 held-out rows" in decision.warnings[0]
+    assert "more would show a loss of 3.0 % in 4 cases of 5" in decision.warnings[0]
+    assert _judge(manager, "no-regression", _old(100, 7, 3)).passed is False
+
+
+def test_no_regression_with_few_rows_refuses_where_that_is_configured(manager):
+    outcome = _judge(manager, "no-regression", _old(100, 0, 3), short_evidence="refuse")
+    assert (outcome.passed, outcome.measured, outcome.required) == (False, 100.0, 300.0)
+
+
+def test_no_regression_goes_by_the_configured_metric(manager):
+    """Accuracy hides the loss of a rare label, macro F1 does not."""
+    targets = ["a"] * 380 + ["b"] * 20
+    champion, challenger = list(targets), ["a"] * 394 + ["b"] * 6
+    assert (
+        _judge(manager, "no-regression", pair(targets, challenger, champion), margin=0.06).passed
+        is True
+    )
+    old = evidence(
+        pair(targets, challenger, champion),
+        metric="macro_f1",
+        margin=0.06,
+        rules=("no-regression",),
+    )
+    assert decide(old, manager).outcomes[0].passed is False
+
+
+# no-harm
+
+
+def test_no_harm_names_the_experience_that_is_harmed(manager):
+    sets = [_old(100, 2, 2, index=k) for k in range(5)]
+    outcome = _judge(manager, "no-harm", *sets, _old(100, 20, 1, index=5))
+    assert outcome.passed is False
+    assert outcome.message.startswith(
+        "Experience 6 is harmed: accuracy on its 100 held-out rows went from 85.0 % to 66.0 %"
+    )
+
+
+def test_no_harm_lets_losses_inside_the_margin_and_noise_pass(manager):
+    assert _judge(manager, "no-harm", _old(5000, 100, 20)).passed is True  # 1.6 %, significant
+    assert _judge(manager, "no-harm", _old(40, 4, 2)).passed is True  # 5 %, but chance
+
+
+def test_no_harm_is_corrected_for_the_number_of_sets(manager):
+    """Equal versions on many sets: one of them looks bad by chance, and that is no harm."""
+    generator = np.random.default_rng(3)
+    refused = 0
+    for _ in range(40):
+        sets = []
+        for k in range(12):
+            targets = generator.choice(LABELS.names, size=60).tolist()
+            first, second = (answers_of(targets, 0.85, generator) for _ in range(2))
+            sets.append(pair(targets, first, second, index=k))
+        outcomes = decide(evidence(*sets, rules=("no-harm",), resamples=400), manager).outcomes
+        refused += any(outcome.passed is False for outcome in outcomes)
+    assert refused <= 6  # nominal 5 %: more than 6 of 40 has a chance below 1 %
+
+
+# gain
+
+
+def test_gain_refuses_shuffled_labels(manager):
+    generator = np.random.default_rng(0)
+    passed = 0
+    for _ in range(60):
+        targets = generator.choice(LABELS.names, size=30).tolist()
+        first, second = (generator.choice(LABELS.names, size=30).tolist() for _ in range(2))
+        passed += _judge(manager, "gain", _new(targets, first, second), resamples=200).passed
+    assert passed <= 9  # level 2/30: more than 9 of 60 has a chance below 1 %
+
+
+def test_gain_refuses_shuffled_labels_that_the_champion_does_not_know(manager):
+    """A few hits by chance are a gain over a champion that can have none."""
+    generator = np.random.default_rng(1)
+    names = tuple(f"new{i}" for i in range(15))
+    labels = LabelSpace((*LABELS.names, *names))
+    targets = generator.choice(names, size=75).tolist()
+    challenger = generator.choice(names, size=75).tolist()
+    shuffled = pair(targets, challenger, ["a"] * 75, index=1, is_new=True, labels=labels)
+    outcome = decide(evidence(shuffled, labels=labels, rules=("gain",)), manager).outcomes[0]
+    assert outcome.measured > 0.03
+    assert outcome.passed is False
+    assert "no better than guesses" in outcome.message
+
+
+def test_gain_refuses_guessing_by_label_frequency(manager):
+    targets = ["a"] * 54 + ["b"] * 6
+    assert _judge(manager, "gain", _new(targets, ["a"] * 60, ["a"] * 60)).passed is False
+
+
+def test_gain_passes_an_honest_batch_with_few_rows(manager):
+    targets = list("abcabcabcabc")
+    outcome = _judge(
+        manager, "gain", _new(targets, [*targets[:9], "a", "a", "a"], targets[:5] + ["a"] * 7)
+    )
+    assert outcome.passed is True
+
+
+def test_gain_passes_where_the_champion_is_good_already(manager):
+    targets = list("abc" * 10)
+    one_worse = ["b", *targets[1:]]
+    assert _judge(manager, "gain", _new(targets, one_worse, targets)).passed is True
+    assert _judge(manager, "gain", _new(targets, targets, targets)).passed is True
+
+
+def test_gain_passes_new_labels_that_are_learnt(manager):
+    targets = list("ccbb" * 5)
+    assert (
+        _judge(manager, "gain", _new(targets, [*targets[:15], *"aaaaa"], ["a"] * 20)).passed is True
+    )
+
+
+def test_gain_refuses_what_the_champion_does_significantly_better(manager):
+    targets = list("abc" * 20)
+    worse = ["b" if i % 4 == 0 else t for i, t in enumerate(targets)]
+    outcome = _judge(manager, "gain", _new(targets, worse, targets))
+    assert outcome.passed is False
+    assert "a loss beyond 3.0 % which chance does not explain" in outcome.message
+
+
+def test_gain_with_one_new_label_asks_for_right_answers(manager):
+    targets = ["c"] * 20
+    assert _judge(manager, "gain", _new(targets, ["c"] * 12 + ["a"] * 8, ["a"] * 20)).passed is True
+    assert _judge(manager, "gain", _new(targets, ["a"] * 20, ["a"] * 20)).passed is False
+
+
+def test_gain_asks_for_the_configured_gain(manager):
+    targets = list("abc" * 40)
+    champion = ["b" if i % 5 == 0 else t for i, t in enumerate(targets)]
+    new = _new(targets, targets, champion)
+    assert _judge(manager, "gain", new, min_gain=0.1).passed is True
+    assert "the gain must be 20.0 %" in _judge(manager, "gain", new, min_gain=0.2).message
+    tiny = _new(targets[:20], targets[:20], ["b", *targets[1:20]])
+    assert "may be chance" in _judge(manager, "gain", tiny, min_gain=0.01).message
+
+
+def test_gain_without_new_rows_is_an_answer(manager):
+    old = _old(400, 0, 0)
+    decision = decide(evidence(old, rules=("no-regression", "gain")), manager)
+    assert [outcome.passed for outcome in decision.outcomes] == [True, None]
+    assert decision.promoted is True
+    assert "no held-out row" in decision.warnings[0]
+    assert _judge(manager, "gain", old, short_evidence="refuse").passed is False
+
+
+def test_gain_of_entities_refuses_types_dealt_out_at_random(manager):
+    generator = np.random.default_rng(5)
+    types, labels = (
+        ("x", "y", "z"),
+        LabelSpace(("O", *[p + t for t in "xyz" for p in ("B-", "I-")])),
+    )
+    targets = [("O", f"B-{generator.choice(types)}", "O") for _ in range(40)]
+    shuffled = [("O", f"B-{generator.choice(types)}", "O") for _ in range(40)]
+    honest = [t if i % 4 else ("O", "O", "O") for i, t in enumerate(targets)]
+    nothing = [("O", "O", "O")] * 40
+    for answers, passed in ((shuffled, False), (honest, True)):
+        new = pair(targets, answers, nothing, index=1, is_new=True, task=TAGGING, labels=labels)
+        outcome = decide(
+            evidence(new, task=TAGGING, labels=labels, rules=("gain",)), manager
+        ).outcomes[0]
+        assert outcome.passed is passed
+
+
+# floor
+
+
+def test_floor_judges_the_first_version_only(manager):
+    targets = list("aab" * 20)
+    good, champion = _new(targets, targets), _new(targets, targets, targets)
+    assert _judge(manager, "floor", good).passed is True
+    assert _judge(manager, "floor", champion).passed is None
+    assert _judge(manager, "gain", good).passed is None
+
+
+def test_floor_refuses_the_commonest_label_and_guesses(manager):
+    targets = list("aab" * 20)
+    outcome = _judge(manager, "floor", _new(targets, ["a"] * 60))
+    assert (outcome.passed, outcome.required) == (False, pytest.approx(2 / 3))
+    guesses = np.random.default_rng(0).permutation(targets).tolist()
+    assert _judge(manager, "floor", _new(targets, guesses)).passed is False
+
+
+def test_first_version_without_held_out_rows_is_not_promoted(manager):
+    decision = decide(evidence(), manager)
+    assert decision.promoted is False
+    assert [outcome.passed for outcome in decision.outcomes] == [None, None, None, False]
+
+
+# the gate
+
+
+def test_gate_keeps_every_outcome_also_after_a_refusal(manager):
+    targets = list("abc" * 20)
+    decision = decide(
+        evidence(_old(1000, 90, 10), _new(targets, targets, targets)),
+        manager,
+        champion=3,
+        challenger=4,
+    )
+    assert [(o.rule, o.passed) for o in decision.outcomes] == [
+        ("no-regression", False), ("no-harm", False), ("gain", True), ("floor", None),
+    ]  # fmt: skip
+    assert (decision.promoted, decision.champion, decision.challenger) == (False, 3, 4)
+    value = decision_to_json(decision)
+    assert value["outcomes"][0]["measured"] < value["outcomes"][0]["required"]
+
+
+def test_gate_gives_the_same_verdict_for_the_same_seed(manager):
+    old = evidence(_old(400, 20, 12))
+    assert decide(old, manager) == decide(old, manager)
+
+
+def test_gate_refuses_an_empty_rule_list(manager):
+    with pytest.raises(ConfigError, match=r"gate\.rules is empty"):
+        decide(evidence(_old(10, 0, 0), rules=()), manager)
+
+
+def test_gate_refuses_unknown_rules_options_and_metrics(manager):
+    with pytest.raises(PluginError, match="no gate rule 'no-regresion'"):
+        decide(evidence(rules=("no-regresion",)), manager)
+    with pytest.raises(PluginError, match="max_rate: Field required"):
+        decide(evidence(rules=("negative-flips",)), manager)
+    with pytest.raises(ConfigError, match=r"options for size, which gate\.rules does not name"):
+        decide(evidence(rule_options={"size": {"max_bytes": 1}}), manager)
+    with pytest.raises(EvaluationError, match="no metric 'acuracy'"):
+        decide(evidence(_old(400, 0, 0), metric="acuracy"), manager)
+
+
+def test_gate_takes_rules_of_plugins_and_minds_silent_ones():
+    class Options(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        answer: bool = True
+
+    class Silent:
+        name = "silent"
+        summary = "says what it is told, or nothing"
+
+        def __init__(self, options):
+            self.options = options
+
+        def judge(self, evidence):
+            if not self.options.answer:
+                return ()
+            return (
+                RuleOutcome(
+                    rule="silent", passed=True, measured=1.0, required=1.0, message="Fine."
+                ),
+            )
+
+    Silent.Options = Options
+
+    class Plugin:
+        @hookimpl
+        def contlearn_register_gate_rules(self):
+            return [Silent]
+
+    manager = PluginManager(discover=False)
+    manager.register(Plugin(), name="silent", distribution="test")
+    assert decide(evidence(rules=("silent",)), manager).promoted is True
+    with pytest.raises(EvaluationError, match="'silent' gave no outcome"):
+        decide(evidence(rules=("silent",), rule_options={"silent": {"answer": False}}), manager)
+
+
+# further rules
+
+
+def test_mcnemar_refuses_significant_losses(manager):
+    assert _judge(manager, "mcnemar", _old(500, 30, 8)).passed is False
+    assert _judge(manager, "mcnemar", _old(500, 12, 8)).passed is True
+    assert sign_test(10, 2) == pytest.approx(79 / 4096)  # (66 + 12 + 1) / 2 ** 12
+    assert sign_test(0, 0) == 1.0
+    assert 0.0 < sign_test(900, 700) < 1e-6
+
+
+def test_negative_flips_are_counted(manager):
+    options = {"rule_options": {"negative-flips": {"max_rate": 0.05}}}
+    outcome = _judge(manager, "negative-flips", _old(200, 12, 40), **options)
+    assert (outcome.passed, outcome.measured) == (False, 0.06)
+    assert _judge(manager, "negative-flips", _old(200, 8, 0), **options).passed is True
+
+
+def test_label_floor_names_low_labels_but_not_those_that_were_low_before(manager):
+    targets = list("abc" * 30)
+    low_c = ["a" if t == "c" and i % 2 else t for i, t in enumerate(targets)]
+    options = {"rule_options": {"label-floor": {"min_f1": 0.9}}}
+    outcome = _judge(manager, "label-floor", pair(targets, low_c, targets), **options)
+    assert outcome.passed is False
+    assert "c 66.7 %" in outcome.message
+    assert _judge(manager, "label-floor", pair(targets, low_c, low_c), **options).passed is True
+
+
+def test_facts_of_the_export_are_judged_and_must_be_there(manager):
+    options = {"rule_options": {"size": {"max_bytes": 50}}, "parity": {"size_bytes": 60}}
+    assert _judge(manager, "size", **options).passed is False
+    agreement = {"rule_options": {"label-agreement": {"min_agreement": 0.99}}}
+    assert (
+        _judge(manager, "label-agreement", **agreement, parity={"label_agreement": 0.995}).passed
+        is True
+    )
+    with pytest.raises(EvaluationError, match="needs 'label_agreement', which the export did not"):
+        _judge(manager, "label-agreement", **agreement)
+
+
+# statistics
+
+
+def test_paired_bootstrap_draws_rows_not_answers():
+    """Equal answers differ by nothing, however hard the rows are."""
+    counts = np.stack([np.random.default_rng(0).random(50) < 0.5, np.ones(50)], axis=1).astype(
+        float
+    )
+    result = paired_difference(
+        counts, counts, lambda s: s[..., 0] / s[..., 1], resamples=300, seed=0
+    )
+    assert (result.observed, result.lower_bound(0.95), result.upper_bound(0.95)) == (0.0, 0.0, 0.0)
+
+
+def test_paired_bootstrap_is_the_exact_one_on_a_tiny_case():
+    """Two rows, one lost: the four draws give -1, -1/2, -1/2, 0."""
+    champion = np.array([[1.0, 1.0], [1.0, 1.0]])
+    challenger = np.array([[0.0, 1.0], [1.0, 1.0]])
+    result = paired_difference(
+        champion, challenger, lambda s: s[..., 0] / s[..., 1], resamples=40_000, seed=1
+    )
+    values, counts = np.unique(result.draws, return_counts=True)
+    assert values.tolist() == [-1.0, -0.5, 0.0]
+    np.testing.assert_allclose(counts / 40_000, [0.25, 0.5, 0.25], atol=0.01)
+
+
+def test_association_is_exact_on_a_tiny_case():
+    """Two a, two b, all right: one of the six ways to deal the answers out is as good."""
+    chance, units = association_chance(list("aabb"), list("aabb"), seed=0)
+    assert units == 4
+    assert chance == pytest.approx(1 / 6, abs=0.03)
+    assert association_chance(list("ab"), list("aa"), seed=0) is None
+
+
+def test_rows_needed_follow_margin_and_disagreement():
+    assert rows_needed(0.03, 0.05, 0.95) == 344
+    assert rows_needed(0.03, 0.10, 0.95) == 687
+    assert rows_needed(0.03, 0.0, 0.95) == 344
