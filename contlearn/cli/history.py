@@ -11,22 +11,22 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
 
 
 @click.command("history", help="Show all cycles, promotions and rollbacks, newest first.")
-@click.option("--at", "moment", type=click.DateTime(), help="What was live then (UTC)?")
+@click.option("--at", "at_moment", type=click.DateTime(), help="What was live then (UTC)?")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
 @json_option
 @pass_settings
-def command(settings: Settings, moment: datetime | None, limit: int, as_json: bool) -> None:
+def command(settings: Settings, at_moment: datetime | None, limit: int, as_json: bool) -> None:
     """Print cycles and the journal."""
     from contlearn.pipeline.history import read_history
 
-    at = moment.replace(tzinfo=UTC) if moment is not None else None
+    at = at_moment.replace(tzinfo=UTC) if at_moment is not None else None
     with settings.open() as context:
         value = read_history(context, at=at, limit=limit)
     print_result(value, as_json=as_json, human=lambda: _show(value))
 
 
 def _show(value: dict[str, Any]) -> None:
-    from contlearn.cli.output import heading, number, table
+    from contlearn.cli.output import heading, moment, number, table
 
     if "live" in value:
         live = value["live"]
@@ -42,7 +42,7 @@ def _show(value: dict[str, Any]) -> None:
         [
             (
                 cycle["cycle"],
-                cycle["started_at"][:16].replace("T", " "),
+                moment(cycle["started_at"]),
                 cycle["trigger"],
                 cycle["outcome"],
                 cycle["version"] or "–",
@@ -58,7 +58,7 @@ def _show(value: dict[str, Any]) -> None:
         ["when", "event", "version", "before", "who", "why"],
         [
             (
-                str(event["at"])[:19].replace("T", " "),
+                moment(event["at"]),
                 event["event"],
                 event.get("version") or "–",
                 event.get("previous") or "–",

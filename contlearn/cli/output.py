@@ -17,6 +17,7 @@ __all__ = [
     "console",
     "heading",
     "matrix_table",
+    "moment",
     "number",
     "percent",
     "print_reasons",
@@ -41,6 +42,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def moment(text: object) -> str:
+    """Write an ISO moment to the minute, as people read it; in UTC like everything here."""
+    return str(text)[:16].replace("T", " ") if text else "–"
+
+
 def heading(text: str) -> None:
     """Write a heading."""
     console().print(f"[bold]{escape(text)}[/bold]")
@@ -54,7 +60,14 @@ def table(
     right: Sequence[int] = (),
 ) -> None:
     """Write a table; `right` names the columns of numbers."""
-    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    grid = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        show_header=any(columns),
+    )
     for position, column in enumerate(columns):
         grid.add_column(column, justify="right" if position in right else "left")
     for row in rows:

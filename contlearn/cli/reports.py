@@ -11,6 +11,7 @@ from contlearn.cli.output import (
     console,
     heading,
     matrix_table,
+    moment,
     number,
     percent,
     print_reasons,
@@ -65,7 +66,7 @@ def show_status(value: Mapping[str, Any]) -> None:
             (
                 "champion",
                 (
-                    f"version {champion['version']} since {champion['promoted_at']} "
+                    f"version {champion['version']} since {moment(champion['promoted_at'])} UTC "
                     f"({champion['precision']}, {champion['labels']} labels)"
                 ),
             )

@@ -23,7 +23,7 @@ def command(settings: Settings, version: int | None, as_json: bool) -> None:
 
 
 def _show(value: dict[str, Any]) -> None:
-    from contlearn.cli.output import heading, print_reasons, table
+    from contlearn.cli.output import heading, moment, print_reasons, table
     from contlearn.cli.reports import metric_line
 
     model, lineage, export = value["model"], value["lineage"], value["export"]
@@ -31,7 +31,7 @@ def _show(value: dict[str, Any]) -> None:
     table(
         ["", ""],
         [
-            ("made", f"{value['created_at']} by cycle {lineage['cycle']}"),
+            ("made", f"{moment(value['created_at'])} UTC by cycle {lineage['cycle']}"),
             ("parent", lineage["parent"] or "none"),
             ("measures", metric_line(value["metrics"])),
             (

@@ -30,6 +30,7 @@ from contlearn.catalog import Catalog
 from contlearn.catalog.schema import files as file_table
 from contlearn.config import Config
 from contlearn.data.archive import archive_copy, content_hash
+from contlearn.data.commit import insert_file
 from contlearn.data.inbox import (
     claim_rested,
     count_try,
@@ -38,7 +39,8 @@ from contlearn.data.inbox import (
     release_claim,
     visible,
 )
-from contlearn.data.intake import FileIntake, IntakePlace, insert_file
+from contlearn.data.intake import FileIntake
+from contlearn.data.place import IntakePlace, OneFile
 from contlearn.data.reading import find_parser
 from contlearn.data.report import FileReport, IngestReport
 from contlearn.data.streams import refuse_file
@@ -271,9 +273,7 @@ class _Intake:
                 )
             intake = FileIntake(
                 self._place,
-                name=_shown(path.name),
-                content_hash=digest,
-                held_out=held_out,
+                OneFile(name=_shown(path.name), content_hash=digest, held_out=held_out),
                 advance=lambda rows: self._progress(
                     "ingesting", done, total, f"{path.name}: {rows:,} rows"
                 ),
@@ -282,16 +282,9 @@ class _Intake:
         except RecordError as error:
             _refuse_whole(report, error)
             if not self._place.dry_run and digest:
+                file = OneFile(name=_shown(path.name), content_hash=digest, held_out=held_out)
                 with self._place.catalog.write() as connection:
-                    insert_file(
-                        connection,
-                        self._place,
-                        _shown(path.name),
-                        digest,
-                        report,
-                        None,
-                        held_out=held_out,
-                    )
+                    insert_file(connection, self._place, file, report, None)
         self._progress("ingesting", done + 1, total, path.name)
         return report
 

@@ -2,66 +2,45 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import sqlalchemy as sa
 
-from contlearn.catalog import Catalog
-from contlearn.catalog.records import chunks
-from contlearn.catalog.schema import files as file_table
 from contlearn.catalog.schema import labels as label_table
-from contlearn.catalog.schema import records
-from contlearn.config import Config
-from contlearn.data.checking import (
-    Checked,
-    RowChecker,
-    group_hash,
-    target_digest,
-    text_digest,
-)
-from contlearn.data.known import (
-    add_labels,
-    has_records,
-    insert_rows,
-    known_groups,
-    known_labels,
-    known_records,
-)
-from contlearn.data.neighbours import NearIndex, Reserve
-from contlearn.data.quarantine import QuarantineWriter, row_text
+from contlearn.data.checking import Checked, RowChecker
+from contlearn.data.collected import Collected
+from contlearn.data.commit import commit_records, publish_segment
+from contlearn.data.known import has_records, known_groups, known_labels, known_records
+from contlearn.data.neighbours import Reserve
+from contlearn.data.place import IntakePlace, OneFile
+from contlearn.data.quarantine import QuarantineWriter, row_text, safe_name
 from contlearn.data.report import FileReport
 from contlearn.data.resolve import (
     ACCEPT,
     CONFLICT,
-    DIGEST,
     DUPLICATE,
     Resolution,
     assign_sides,
     resolve,
     texts_of,
 )
-from contlearn.data.segments import GROUP_ROWS, SegmentWriter, copy_rows, read_rows
+from contlearn.data.segments import GROUP_ROWS, SegmentWriter, read_rows
 from contlearn.data.streams import refuse_file
-from contlearn.interfaces import ParsedRow, RecordParser, RowProblem, Task
+from contlearn.interfaces import ParsedRow, RecordParser, RowProblem
 from contlearn.types import RejectedRecord
-from contlearn.workspace import FileOperations, Workspace, storage_border
+from contlearn.workspace import storage_border
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-__all__ = ["FileIntake", "IntakePlace"]
+__all__ = ["FileIntake"]
 
-_INSERT_ROWS: Final = 10_000
 _PROGRESS_ROWS: Final = 20_000
-_MAX_TARGETS: Final = 100_000
 # Fields by which rows of other tasks are known.
 _TASK_SIGNS: Final = (
     (("context", "question"), "question answering"),
@@ -74,59 +53,21 @@ _TASK_SIGNS: Final = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class IntakePlace:
-    """Where a file's rows go, and under which rules."""
-
-    workspace: Workspace
-    config: Config
-    catalog: Catalog
-    task: Task
-    files: FileOperations
-    staging: Path
-    received_at: datetime
-    dry_run: bool
-    settings: str
-
-
 class FileIntake:
     """Takes in one file.
 
     Args:
         place: Where to.
-        name: The file's name, for people.
-        content_hash: Of the file.
-        held_out: Every row is for measuring.
+        file: Which.
         advance: Called with the number of rows read so far, now and then.
     """
 
     def __init__(
-        self,
-        place: IntakePlace,
-        *,
-        name: str,
-        content_hash: str,
-        held_out: bool,
-        advance: Callable[[int], None],
+        self, place: IntakePlace, file: OneFile, *, advance: Callable[[int], None]
     ) -> None:
-        self._place, self._name, self._hash = place, name, content_hash
-        self._held_out, self._advance = held_out, advance
+        self._place, self._file, self._advance = place, file, advance
         self._limits = place.config.data.limits
-        self.stem = f"{content_hash[:20]}-{place.settings[:6]}" + ("-h" if held_out else "")
-        self._digests = bytearray()
-        self._lines, self._sizes = array("q"), array("I")
-        # The number of a row's key and group; the latter -1 for none, and left out where no row
-        # can have one.
-        self._keys, self._groups = array("I"), array("i")
-        self._has_groups = bool(place.config.data.group)
-        self._key_names: dict[str, int] = {}
-        self._group_names: dict[str, int] = {}
-        self._targets: dict[Any, bytes] = {}
-        self._near = (
-            NearIndex(place.config.data.near_duplicate_similarity)
-            if place.config.data.near_duplicates
-            else None
-        )
+        self._rows = Collected(place.config.data)
 
     def run(self, parser: RecordParser, path: Path, report: FileReport) -> None:
         """Parse, decide, write, commit; fill the report.
@@ -137,13 +78,16 @@ class FileIntake:
         place = self._place
         with place.catalog.read() as connection:
             checker = RowChecker(place.task, place.config, known_labels(connection))
-        staged = place.staging / f"{self.stem}.parquet"
+        staged = place.staging / f"{self._file.stem(place.settings)}.parquet"
         refused = QuarantineWriter(
             place.staging if place.dry_run else place.workspace.quarantine,
-            quarantine_name(self._name, self._hash, held_out=self._held_out),
+            _quarantine_name(self._file),
             place.files,
         )
-        with storage_border(f"write the records of {self._name}", place.workspace.records), refused:
+        with (
+            storage_border(f"write the records of {self._file.name}", place.workspace.records),
+            refused,
+        ):
             try:
                 with SegmentWriter(staged) as writer:
                     self._read(parser, path, checker, writer, refused, report)
@@ -152,7 +96,20 @@ class FileIntake:
                 self._count(result, held_out, report)
                 self._warn(checker, report)
                 if not place.dry_run:
-                    self._keep(staged, result, held_out, refused, checker, report)
+                    quarantine = refused.publish()
+                    report.quarantine = None if quarantine is None else str(quarantine)
+                    segment = publish_segment(place, self._file, staged, result)
+                    self._extend_reserve(result, held_out)
+                    commit_records(
+                        place,
+                        self._file,
+                        self._rows,
+                        result,
+                        held_out,
+                        segment=segment,
+                        labels=self._labels(checker, result),
+                        report=report,
+                    )
             finally:
                 staged.unlink(missing_ok=True)
 
@@ -199,12 +156,12 @@ class FileIntake:
                     batch.append(checked)
                     lines.append(parsed.number)
                     if len(batch) >= GROUP_ROWS:
-                        self._stage(batch, lines, writer)
+                        self._rows.stage(batch, lines, writer)
                         batch, lines = [], []
                     continue
             self._refuse(parsed, problem or _NOTHING, refused, report)
         if batch:
-            self._stage(batch, lines, writer)
+            self._rows.stage(batch, lines, writer)
         if not report.rows:
             raise refuse_file("empty-file", "The file has no rows.", "Put rows into it.")
         if report.rejected == report.rows:
@@ -214,31 +171,6 @@ class FileIntake:
                     f"The rows look like data for {task}; this model's task is "
                     f"{place.task.name}, which needs the fields {', '.join(needed)}."
                 )
-
-    def _stage(self, batch: Sequence[Checked], lines: Sequence[int], writer: SegmentWriter) -> None:
-        """Write a row group to the staged segment, and keep what the decisions need."""
-        digests, targets, near = [], self._targets, self._near
-        if len(targets) > _MAX_TARGETS:
-            targets.clear()
-        for row in batch:
-            target = targets.get(row.target)
-            if target is None:
-                target = targets[row.target] = target_digest(row.target)
-            digests.append(text_digest(row.normal) + target)
-            self._sizes.append(len(row.normal))
-            self._keys.append(self._key_names.setdefault(row.key, len(self._key_names)))
-            if self._has_groups:
-                self._groups.append(self._group(row.group))
-            if near is not None:
-                near.add(row.normal)
-        self._lines.extend(lines)
-        self._digests += b"".join(digests)
-        writer.write([digest.hex() for digest in digests], batch, lines)
-
-    def _group(self, group: str | None) -> int:
-        if group is None:
-            return -1
-        return self._group_names.setdefault(group_hash(group), len(self._group_names))
 
     def _refuse(
         self,
@@ -251,7 +183,7 @@ class FileIntake:
         report.problems.add(problem.reason, problem.message, line=parsed.number, hint=problem.hint)
         refused.add(
             RejectedRecord(
-                source=self._name,
+                source=self._file.name,
                 line_number=parsed.number,
                 reason=problem.reason,
                 message=problem.message,
@@ -264,57 +196,59 @@ class FileIntake:
 
     def _decide(self, report: FileReport) -> tuple[Resolution, NDArray[np.bool_]]:
         place, data = self._place, self._place.config.data
-        digests = np.frombuffer(self._digests, dtype=DIGEST)
-        groups = (
-            np.array(self._groups, dtype=np.int64)
-            if self._has_groups
-            else np.full(len(digests), -1, dtype=np.int64)
-        )
-        names = list(self._group_names)
+        digests, names = self._rows.digests(), self._rows.group_names()
         with place.catalog.read() as connection:
             known = known_records(connection, *texts_of(digests)) if has_records(connection) else []
             sides: Mapping[str, bool] = known_groups(connection, names)
-        result = resolve(digests, known, policy=data.on_conflict, held_out=self._held_out)
+        result = resolve(digests, known, policy=data.on_conflict, held_out=self._file.held_out)
         none = np.zeros(0, dtype=np.int64)
         near = (none, none, none)
-        if self._near is not None:
-            self._reserve = Reserve(
-                place.workspace.records / "reserve.bin", data.near_duplicate_reserve
-            ).load()
-            near = self._near.pairs(result.accepted(), self._reserve)
+        if self._rows.near is not None:
+            near = self._rows.near.pairs(result.accepted(), self._reserve().load())
             self._report_near(near, report)
         held_out = assign_sides(
             digests,
             result,
-            groups,
+            self._rows.groups(),
             names,
             sides,
             near,
             seed=data.split_seed,
             held_out_ratio=data.held_out_ratio,
-            held_out=self._held_out,
+            held_out=self._file.held_out,
         )
         return result, held_out
+
+    def _reserve(self) -> Reserve:
+        capacity = self._place.config.data.near_duplicate_reserve
+        return Reserve(self._place.workspace.records / "reserve.bin", capacity)
+
+    def _extend_reserve(self, result: Resolution, held_out: NDArray[np.bool_]) -> None:
+        """Remember the signatures of the new held-out rows for the files to come."""
+        if self._rows.near is not None:
+            bands, bits = self._rows.near.arrays()
+            rows = np.flatnonzero((result.action == ACCEPT) & held_out)
+            self._reserve().load().add(bands[rows], bits[rows], self._place.files)
 
     def _report_near(self, near: tuple[NDArray[np.int64], ...], report: FileReport) -> None:
         first, second, reserve = near
         _, earliest = np.unique(second, return_index=True)
-        names = list(self._key_names)
+        names = self._rows.key_names()
         for i in earliest.tolist():
             a, b = int(first[i]), int(second[i])
-            other = self._keys[a] != self._keys[b]
+            other = self._rows.keys[a] != self._rows.keys[b]
             report.warnings.add(
                 "near-duplicate",
-                f"Line {self._lines[b]} is nearly the same text as line {self._lines[a]}"
-                + (f", with another label ({names[self._keys[a]]!r})." if other else "."),
-                line=self._lines[b],
+                f"Line {self._rows.lines[b]} is nearly the same text as line {self._rows.lines[a]}"
+                + (f", with another label ({names[self._rows.keys[a]]!r})." if other else "."),
+                line=self._rows.lines[b],
             )
         for row in reserve.tolist():
+            line = self._rows.lines[row]
             report.warnings.add(
                 "near-held-out",
-                f"Line {self._lines[row]} is nearly the same text as a held-out record; it is held "
-                "out too.",
-                line=self._lines[row],
+                f"Line {line} is nearly the same text as a held-out record; it is held out too.",
+                line=line,
             )
 
     def _refuse_conflicts(
@@ -325,15 +259,15 @@ class FileIntake:
         if not rows:
             return
         fields = self._place.config.data.field_names()
-        names = list(self._key_names)
+        names = self._rows.key_names()
         for row, found in zip(rows, read_rows(staged, rows), strict=True):
             _, inputs, target, group, *_ = found
             other = int(result.other[row])
             message = result.messages.get(row)
             if message is None:
                 message = (
-                    f"The same text stands on line {self._lines[other]} with another label "
-                    f"({names[self._keys[other]]!r})."
+                    f"The same text stands on line {self._rows.lines[other]} with another label "
+                    f"({names[self._rows.keys[other]]!r})."
                 )
             hint = "Correct the wrong one and take the rows in again, or set data.on_conflict."
             shown: dict[str, Any] = {
@@ -342,11 +276,11 @@ class FileIntake:
             shown[fields.label if isinstance(target, str) else fields.tags] = target
             if group is not None and self._place.config.data.group:
                 shown[self._place.config.data.group] = group
-            line = self._lines[row]
+            line = self._rows.lines[row]
             report.problems.add("conflict", message, line=line, hint=hint)
             refused.add(
                 RejectedRecord(
-                    source=self._name,
+                    source=self._file.name,
                     line_number=line,
                     reason="conflict",
                     message=message,
@@ -379,179 +313,43 @@ class FileIntake:
         """Warn of too few classes while there is time: before anything is trained."""
         if not report.accepted or self._place.task.graph != "sequence-classification":
             return
-        counts = np.bincount(np.array(self._keys, dtype=np.int64), minlength=len(self._key_names))
+        names = self._rows.key_names()
+        counts = np.bincount(np.array(self._rows.keys, dtype=np.int64), minlength=len(names))
         with self._place.catalog.read() as connection:
             others = connection.execute(sa.select(label_table.c.name).limit(2)).scalars().all()
-        if len({*others, *self._key_names}) == 1:
+        if len({*others, *names}) == 1:
             report.warnings.add(
                 "one-class",
-                f"All records so far have the label {next(iter(self._key_names))!r}; a classifier "
+                f"All records so far have the label {names[0]!r}; a classifier "
                 "cannot be trained on one class.",
             )
-        known = set(checker.new_labels) if others else set(self._key_names)
-        for name, number in self._key_names.items():
+        known = set(checker.new_labels) if others else set(names)
+        for number, name in enumerate(names):
             if counts[number] == 1 and name in known:
                 report.warnings.add(
                     "one-row-class",
                     f"The label {name!r} has one row only.",
-                    line=self._lines[self._keys.index(number)],
+                    line=self._rows.lines[self._rows.keys.index(number)],
                 )
 
     # -- keeping ---------------------------------------------------------------------------------
 
-    def _keep(
-        self,
-        staged: Path,
-        result: Resolution,
-        held_out: NDArray[np.bool_],
-        refused: QuarantineWriter,
-        checker: RowChecker,
-        report: FileReport,
-    ) -> None:
-        place = self._place
-        quarantine = refused.publish()
-        report.quarantine = None if quarantine is None else str(quarantine)
-        segment: str | None = None
-        if report.accepted:
-            segment = f"{self.stem}.parquet"
-            whole = staged
-            if report.accepted < len(result.action):
-                whole = place.staging / f"{self.stem}.kept.parquet"
-                copy_rows(staged, whole, result.action == ACCEPT)
-            place.files.fsync_file(whole)
-            place.files.rename(whole, place.workspace.records / segment)
-            place.files.fsync_folder(place.workspace.records)
-            if self._near is not None:
-                bands, bits = self._near.arrays()
-                rows = np.flatnonzero((result.action == ACCEPT) & held_out)
-                self._reserve.add(bands[rows], bits[rows], place.files)
-        with place.catalog.write() as connection:
-            if place.catalog.url.get_backend_name() == "sqlite":
-                # The index over ids is written at random places: pages are kept while it grows, and
-                # the log is carried over into the database not at once but every 80 MB.
-                connection.exec_driver_sql("PRAGMA cache_size = -16384")
-                connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 20000")
-            file_id = insert_file(
-                connection,
-                place,
-                self._name,
-                self._hash,
-                report,
-                segment,
-                held_out=self._held_out,
-            )
-            for some in self._record_rows(result, held_out, file_id):
-                insert_rows(connection, records, _COLUMNS, some)
-            add_labels(connection, self._labels(checker, result), file_id)
-            for ids in chunks(result.superseded):
-                connection.execute(
-                    records.update()
-                    .where(records.c.record_id.in_(ids), records.c.state != "forgotten")
-                    .values(state="held", reason=f"superseded by a newer label in {self._name}")
-                )
-
     def _labels(self, checker: RowChecker, result: Resolution) -> list[str]:
         """Give the labels of the file's accepted records."""
         if self._place.task.graph == "sequence-classification":
-            keys = np.array(self._keys, dtype=np.int64)[result.action == ACCEPT]
-            names = list(self._key_names)
+            keys = np.array(self._rows.keys, dtype=np.int64)[result.action == ACCEPT]
+            names = self._rows.key_names()
             return [names[i] for i in np.unique(keys).tolist()]
         return checker.met_labels()
-
-    def _record_rows(
-        self, result: Resolution, held_out: NDArray[np.bool_], file_id: int
-    ) -> Iterator[list[tuple[Any, ...]]]:
-        """Give the records as tuples of `_COLUMNS`, in the order of their ids.
-
-        So the index over ids, the one that grows at random places, is gone through once.
-        """
-        accepted = result.accepted()
-        place_of = np.cumsum(result.action == ACCEPT) - 1
-        digests = np.frombuffer(self._digests, dtype=DIGEST)
-        accepted = accepted[np.lexsort((digests["low"][accepted], digests["high"][accepted]))]
-        keys, groups = list(self._key_names), list(self._group_names)
-        received = self._place.received_at.isoformat()
-        for start in range(0, len(accepted), _INSERT_ROWS):
-            rows = accepted[start : start + _INSERT_ROWS]
-            ids = digests[rows].tobytes().hex()
-            yield [
-                (
-                    ids[32 * i : 32 * i + 32],
-                    groups[self._groups[row]]
-                    if self._has_groups and self._groups[row] >= 0
-                    else None,
-                    file_id,
-                    place,
-                    "held_out" if side else "train",
-                    "pending",
-                    0,
-                    keys[self._keys[row]],
-                    self._sizes[row],
-                    received,
-                )
-                for i, (row, place, side) in enumerate(
-                    zip(
-                        rows.tolist(), place_of[rows].tolist(), held_out[rows].tolist(), strict=True
-                    )
-                )
-            ]
-
-
-_COLUMNS: Final = (
-    "record_id",
-    "group_key",
-    "file_id",
-    "row",
-    "split",
-    "state",
-    "attempts",
-    "key",
-    "size_bytes",
-    "received_at",
-)
 
 
 _NOTHING: Final = RowProblem("missing-field", "The row is empty.", "Leave it out.")
 
 
-def quarantine_name(name: str, content_hash: str, *, held_out: bool) -> str:
-    """Name the quarantine file of a file: recognisable, and one for each content."""
-    from contlearn.data.quarantine import safe_name
-
-    return f"{safe_name(name)}.{content_hash[:12]}" + (".held-out" if held_out else "")
-
-
-def insert_file(
-    connection: sa.Connection,
-    place: IntakePlace,
-    name: str,
-    content_hash: str,
-    report: FileReport,
-    segment: str | None,
-    *,
-    held_out: bool,
-) -> int:
-    """Write down what became of a file."""
-    values = {
-        "content_hash": content_hash,
-        "name": name.encode("utf-8", "replace").decode(),
-        "held_out": held_out,
-        "settings": place.settings,
-        "received_at": place.received_at.isoformat(),
-        "verdict": report.verdict,
-        "reason": report.reason,
-        "message": report.message,
-        "rows": report.rows,
-        "accepted": report.accepted,
-        "duplicates": report.duplicates,
-        "conflicts": report.conflicts,
-        "rejected": report.rejected,
-        "segment": segment,
-        "quarantine": None if report.quarantine is None else Path(report.quarantine).name,
-    }
-    result = connection.execute(file_table.insert().values(values))
-    key = result.inserted_primary_key
-    return int(key[0]) if key is not None else 0
+def _quarantine_name(file: OneFile) -> str:
+    """Name the quarantine file: recognisable, and one for each content."""
+    held_out = ".held-out" if file.held_out else ""
+    return f"{safe_name(file.name)}.{file.content_hash[:12]}{held_out}"
 
 
 def _other_task(shape: set[str], needed: Sequence[str]) -> str | None:

@@ -98,7 +98,7 @@ class NoHarm:
 
     Harm is a loss beyond `gate.margin` that chance does not explain: the bootstrap's p-values of
     all old sets are corrected together by Holm's method, so that many sets do not make a refusal
-    by accident. Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+    by accident. A set with a smaller loss cannot be harmed and counts with p = 1. Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
     """
 
     name: ClassVar[str] = "no-harm"
@@ -116,8 +116,13 @@ class NoHarm:
         alpha, margin = 1.0 - evidence.config.confidence, evidence.config.margin
         # p-values must be able to get below the strictest threshold, alpha / number of sets.
         resamples = min(20_000, max(evidence.config.resamples, math.ceil(4 * len(pairs) / alpha)))
-        results = [compare(evidence, [pair], resamples=resamples) for pair in pairs]
-        corrected = holm([result.chance_of_harm() for result in results])
+        results = []
+        for pair in pairs:
+            result = compare(evidence, [pair], resamples=1)
+            if result.observed < -margin:
+                result = compare(evidence, [pair], resamples=resamples)
+            results.append(result)
+        corrected = holm([r.chance_of_harm() if r.observed < -margin else 1.0 for r in results])
         harmed = [
             (pair, result, p)
             for pair, result, p in zip(pairs, results, corrected, strict=True)

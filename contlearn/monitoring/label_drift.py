@@ -29,7 +29,7 @@ def learnt_labels(connection: Connection) -> dict[str, int]:
         .where(records.c.state == "learnt")
         .group_by(records.c.key)
     )
-    return {str(key): int(number) for key, number in connection.execute(query).tuples()}
+    return {str(key): int(number) for key, number in connection.execute(query)}
 
 
 def newest_labels(connection: Connection, window: int) -> tuple[dict[str, int], int]:
@@ -44,7 +44,7 @@ def newest_labels(connection: Connection, window: int) -> tuple[dict[str, int], 
         .order_by(records.c.seq.desc())
         .limit(window)
     )
-    rows = connection.execute(newest).tuples().all()
+    rows = connection.execute(newest).all()
     return dict(Counter(str(key) for key, _ in rows)), (rows[0][1] if rows else 0)
 
 
@@ -101,8 +101,11 @@ class LabelDriftWatch:
             return None
         window = _folded(counts, keep=tuple(self._reference))
         # What chance reaches falls as the window grows: the next smaller size on a coarse grid is
-        # on the safe side and is computed once.
-        size = max(self.min_records, number // 50 * 50)
+        # on the safe side, and each is computed once.
+        size = self.min_records
+        while size * 2 <= number:
+            size *= 2
+        size = number if number == self.window else size
         if size not in self._chance:
             self._chance[size] = psi_quantile(self._reference, size)
         return compare_shares(self._reference, window, limit=self.limit, chance=self._chance[size])

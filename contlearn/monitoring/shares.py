@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = ["ShareDrift", "compare_shares", "psi", "psi_quantile"]
@@ -51,7 +51,7 @@ def psi_quantile(
     window_records: int,
     *,
     quantile: float = 0.99,
-    draws: int = 400,
+    draws: int = 2000,
     seed: int = 17,
 ) -> float:
     """Find what the index reaches by chance alone, with windows of this size.
@@ -64,34 +64,39 @@ def psi_quantile(
         reference: Number of records of each label at the reference.
         window_records: Size of the window.
         quantile: 0.99 for one false alarm in a hundred windows.
-        draws: Windows to draw; the cost grows with draws times records.
+        draws: Windows to draw. With 2000 the rate of false alarms at 1 % is known to 0.2 points;
+            with 400 a threshold can be off by two points.
         seed: For a result that can be repeated.
     Source: parametric bootstrap, Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.
     """
     generator = random.Random(seed)
     labels = sorted(reference)
-    weights = list(itertools.accumulate(reference[label] + _HALF for label in labels))
-    # A reference far larger than the window adds next to nothing by chance: it is capped, so that
-    # the cost does not grow with the history.
-    size = min(int(sum(reference.values())), 10 * window_records)
-    seen = sorted(
-        psi(
-            _draw(labels, weights, size, generator),
-            _draw(labels, weights, window_records, generator),
-        )
-        for _ in range(draws)
-    )
-    return seen[min(draws - 1, math.ceil(quantile * draws) - 1)]
+    total = sum(reference.values())
+    smoothed = [reference[label] + _HALF for label in labels]
+    cumulative = list(itertools.accumulate(smoothed))
+    means = [value * total / cumulative[-1] for value in smoothed]
+    seen = []
+    for _ in range(draws):
+        window = Counter(generator.choices(labels, cum_weights=cumulative, k=window_records))
+        drawn = {
+            label: float(_poisson(mean, generator))
+            for label, mean in zip(labels, means, strict=True)
+        }
+        seen.append(psi(drawn, window) if any(drawn.values()) else 0.0)
+    seen.sort()
+    # The k-th of n draws is exceeded by a further one with probability (n + 1 - k) / (n + 1).
+    return seen[min(draws, math.ceil(quantile * (draws + 1))) - 1]
 
 
-def _draw(
-    labels: Sequence[str], weights: Sequence[float], number: int, generator: random.Random
-) -> dict[str, float]:
-    total = weights[-1]
-    counts = [0] * len(labels)
-    for _ in range(number):
-        counts[min(bisect(weights, generator.random() * total), len(labels) - 1)] += 1
-    return dict(zip(labels, map(float, counts), strict=True))
+def _poisson(mean: float, generator: random.Random) -> int:
+    """Draw a count; counts of labels are as good as independent where there are many records."""
+    if mean > 50:
+        return max(0, round(generator.gauss(mean, math.sqrt(mean))))
+    limit, product, count = math.exp(-mean), generator.random(), 0
+    while product > limit:
+        product *= generator.random()
+        count += 1
+    return count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,11 +114,11 @@ class FitSession:
         self.trained_share = 0.0
         self.history_records = tuple(history)
         self._generator = np.random.default_rng([seed, state.experiences])
-        self.new = self._part(new, training.validation_ratio, least=_LEAST_FOR_VALIDATION)
+        self.new = self._part(new, training.validation_ratio)
         # Without old records set aside, a choice would not see what it forgets. Exemplars set
         # aside are lost to replay only, never to the statistics.
         ratio = min(2 * training.validation_ratio, 0.5) if self.new.validation else 0.0
-        self.old = self._part(old, ratio)
+        self.old = self._part(old, ratio, is_old=True)
 
     @property
     def model(self) -> TextModel:
@@ -244,8 +244,7 @@ class FitSession:
         self.model.head.grow(labels)
         self.model.to(device)
         records = self.history_records + self.new.data.records
-        ratio = self.config.validation_ratio
-        self.new = self._part(records, ratio, least=_LEAST_FOR_VALIDATION)
+        self.new = self._part(records, self.config.validation_ratio)
         self.old = self._part((), 0.0)
         self.state.statistics = None
 
@@ -276,15 +275,17 @@ class FitSession:
             )
         return found
 
-    def _part(self, records: Sequence[LabelledRecord], ratio: float, *, least: int = 1) -> Part:
+    def _part(
+        self, records: Sequence[LabelledRecord], ratio: float, *, is_old: bool = False
+    ) -> Part:
         """Encode records and set a share of each label aside, whole groups together.
 
-        A label with three records or more gives at least one and keeps at least two. Of fewer than
-        `least` records in all, none is set aside.
+        Each label keeps at least two; of old ones each with more gives at least one, so that every
+        label is watched.
         """
         data = self.encode(records)
         everything = list(range(len(records)))
-        if not ratio or len(records) < least:
+        if not ratio or (len(records) < _LEAST_FOR_VALIDATION and not is_old):
             return Part(data, everything, [])
         keys = [self.task.balance_key(record.target) for record in records]
         left: dict[str, int] = {}
@@ -293,7 +294,7 @@ class FitSession:
             groups.setdefault(record.group or record.record_id, []).append(position)
             left[keys[position]] = left.get(keys[position], 0) + 1
         wanted = {
-            key: min(max(1, round(ratio * count)), count - 2) if count > 2 else 0
+            key: max(0, min(max(int(is_old), round(ratio * count)), count - 2))
             for key, count in left.items()
         }
         aside: set[int] = set()

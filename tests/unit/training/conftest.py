@@ -46,8 +46,8 @@ class Lineage:
         self.root, self.base = root, base
         self.manager = PluginManager(discover=False)
         self.task = self.manager.get("task", task, where="test")()
-        self.training = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-4, "method": "full", **training}
-        self.replay = ReplayConfig(records_per_label=6)
+        self.training = {"epochs": 4, "batch_size": 8, "learning_rate": 3e-3, **training}
+        self.replay = ReplayConfig(records_per_label=10)
         self.known = {}
         self.space = self.task.space_from_labels(())
         self.champion = None

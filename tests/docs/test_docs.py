@@ -1,0 +1,45 @@
+"""The documentation names what there is: commands, hooks, settings, event kinds."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from contlearn.cli import COMMANDS
+from contlearn.plugins import hookspecs
+from tests.docs.configuration import PAGE, page
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_readme_names_every_command():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"`{name}" in text or f"contlearn {name}" in text, name
+
+
+def test_plugin_page_names_every_hook_and_event():
+    text = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+    hooks = [n for n, _ in inspect.getmembers(hookspecs, inspect.isfunction) if n.startswith("contlearn_")]
+    assert len(hooks) >= 9
+    for name in (*hooks, *hookspecs.EVENT_KINDS):
+        assert f"`{name}" in text, name
+
+
+def test_configuration_page_is_up_to_date():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tests.docs.configuration"
+
+
+def test_repository_has_no_machine_paths():
+    import subprocess
+
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in files:
+        path = ROOT / name
+        if path.suffix in (".png", ".ico") or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for word in ("/".join(["", "work", ""]), "/".join(["", "root", ""])):
+            assert word not in text, f"{name} names {word}"
