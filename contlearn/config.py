@@ -225,6 +225,11 @@ class ServingConfig(Section):
     max_body_bytes: int = Field(4_000_000, ge=1_000)
     max_texts: int = Field(1_000, ge=1)
     threads: int = Field(0, ge=0)
+    batch_texts: int = Field(8, ge=1, le=1_024)
+    max_wait_seconds: float = Field(2.0, gt=0.0)
+    deadline_seconds: float = Field(10.0, gt=0.0)
+    drain_seconds: float = Field(30.0, ge=0.0)
+    feedback_token_file: str = ""
 
 
 class MonitoringConfig(Section):
@@ -235,6 +240,7 @@ class MonitoringConfig(Section):
     log_text: bool = False
     log_predictions: bool = True
     log_bytes: int = Field(50_000_000, ge=10_000)
+    log_age: Duration = 30 * 86400.0
     drift_window: int = Field(500, ge=20)
     drift_threshold: float = Field(0.2, gt=0.0)
 

@@ -100,19 +100,6 @@ labels = Table(
     Column("file_id", Integer, ForeignKey("files.file_id"), nullable=False),  # brought it first
 )
 
-# What people did to records: who, when, why, from, to. Never a text.
-audit = Table(
-    "audit",
-    metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("at", String(32), nullable=False),
-    Column("who", Text, nullable=False),
-    Column("action", String(20), nullable=False),  # hold, release, forget, re-ingest
-    Column("records", Integer, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("detail", JSON),
-)
-
 # An update, from plan to end. `job` is what the child is told, `result` what it answered.
 cycles = Table(
     "cycles",

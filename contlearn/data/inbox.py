@@ -133,7 +133,11 @@ def _claim(workspace: Workspace, path: Path, files: FileOperations, *, marker: P
 
 
 def list_claims(workspace: Workspace) -> list[Path]:
-    """Give the claimed files, those of killed runs included; empty claims are removed."""
+    """Give the claimed files, those of killed runs included; empty claims are removed.
+
+    Those that were tried least come first: a file that takes the process down each time stands in
+    the way of no other.
+    """
     claims = []
     with storage_border("read the claimed files", workspace.claimed):
         for folder in sorted(workspace.claimed.iterdir()):
@@ -144,7 +148,7 @@ def list_claims(workspace: Workspace) -> list[Path]:
                 claims.extend(inside)
             else:
                 _remove_claim_folder(folder)
-    return sorted(claims, key=lambda path: (path.name, path.parent.name))
+    return sorted(claims, key=lambda path: (_tries(path), path.name, path.parent.name))
 
 
 def release_claim(workspace: Workspace, claim: Path, files: FileOperations) -> None:
@@ -161,15 +165,16 @@ def release_claim(workspace: Workspace, claim: Path, files: FileOperations) -> N
 
 
 def count_try(claim: Path, files: FileOperations) -> int:
-    """Count one more try to read a claim, and give how many there were before.
-
-    A file that takes the process down each time must not stand in the way of all others.
-    """
-    tries = claim.parent / TRIES
+    """Count one more try to read a claim, and give how many there were before."""
     with storage_border(f"take in {claim.name}", claim):
-        before = tries.stat().st_size if tries.exists() else 0
-        files.append(tries, b".")
+        before = _tries(claim)
+        files.append(claim.parent / TRIES, b".")
     return before
+
+
+def _tries(claim: Path) -> int:
+    tries = claim.parent / TRIES
+    return tries.stat().st_size if tries.exists() else 0
 
 
 def _remove_claim_folder(folder: Path) -> None:

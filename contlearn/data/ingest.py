@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from contlearn.catalog.schema import files as file_table
 from contlearn.config import Config
 from contlearn.data.archive import archive_copy, content_hash
 from contlearn.data.commit import insert_file
+from contlearn.data.forgetting import finish_forgetting
 from contlearn.data.inbox import (
     claim_rested,
     count_try,
@@ -44,16 +44,17 @@ from contlearn.data.place import IntakePlace, OneFile
 from contlearn.data.reading import find_parser
 from contlearn.data.report import FileReport, IngestReport
 from contlearn.data.streams import refuse_file
-from contlearn.errors import ContlearnError, RecordError, UsageError
-from contlearn.interfaces import Clock, Progress, RecordParser
+from contlearn.errors import RecordError, UsageError
+from contlearn.interfaces import Clock, Progress
 from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import FileOperations, Workspace, file_lock
 
 __all__ = ["ingest_paths", "scan_inbox"]
 
 _LOCK_SECONDS: Final = 600.0
-# A claimed file whose reader died this often is refused.
-_MAX_TRIES: Final = 10
+# A claimed file whose reader died this often is refused. Readers die of other causes too (a
+# restart, the memory of another program), so it takes many, and the untried files go first.
+_MAX_TRIES: Final = 50
 
 
 def _silent(stage: str, done: int, total: int, message: str) -> None:
@@ -105,12 +106,11 @@ def ingest_paths(
     if format is not None:
         manager.get("parser", format, where="--format")
     with _Intake.opened(
-        workspace, config, catalog, manager, clock, files, progress, dry_run=dry_run
+        workspace, config, catalog, manager, clock, files, progress, dry_run=dry_run, format=format
     ) as intake:
         reports = [
             intake.take(
                 path,
-                format=format,
                 held_out=held_out or intake.is_held_out(path.name),
                 place=(done, len(paths)),
             )
@@ -186,9 +186,10 @@ class _Intake:
         config: Config,
         manager: PluginManager,
         progress: Progress,
+        format: str | None,
     ) -> None:
         self._place, self._config, self._manager = place, config, manager
-        self._progress = progress
+        self._progress, self._format = progress, format
         self.files = place.files
 
     @classmethod
@@ -204,6 +205,7 @@ class _Intake:
         progress: Progress | None,
         *,
         dry_run: bool,
+        format: str | None = None,
     ) -> Iterator[_Intake]:
         """Look the task up, take the lock, and clear away what a killed run had staged."""
         task = manager.get("task", config.model.task, where="model.task in contlearn.toml")()
@@ -223,6 +225,7 @@ class _Intake:
                 staging = workspace.records / ".staging"
                 if staging.exists():
                     _clear_after_kill(workspace, catalog, operations)
+                finish_forgetting(workspace, config, catalog, manager, files=operations)
                 operations.make_folder(staging)
                 stack.callback(operations.remove_tree, staging)
             place = IntakePlace(
@@ -234,9 +237,9 @@ class _Intake:
                 staging=staging,
                 received_at=clock.now(),
                 dry_run=dry_run,
-                settings=_settings(config, manager),
+                settings=_settings(config, manager, format),
             )
-            yield cls(place, config, manager, progress or _silent)
+            yield cls(place, config, manager, progress or _silent, format)
 
     def is_held_out(self, name: str) -> bool:
         """Say whether the configuration names a file as one to measure on."""
@@ -248,7 +251,6 @@ class _Intake:
         *,
         held_out: bool,
         place: tuple[int, int],
-        format: str | None = None,
         in_inbox: bool = False,
         tries: int = 0,
     ) -> FileReport:
@@ -278,7 +280,7 @@ class _Intake:
                     "ingesting", done, total, f"{path.name}: {rows:,} rows"
                 ),
             )
-            self._run(intake, find_parser(self._manager, path.name, format), source, report)
+            intake.run(find_parser(self._manager, path.name, self._format), source, report)
         except RecordError as error:
             _refuse_whole(report, error)
             if not self._place.dry_run and digest:
@@ -287,24 +289,6 @@ class _Intake:
                     insert_file(connection, self._place, file, report, None)
         self._progress("ingesting", done + 1, total, path.name)
         return report
-
-    def _run(
-        self, intake: FileIntake, parser: RecordParser, source: Path, report: FileReport
-    ) -> None:
-        try:
-            intake.run(parser, source, report)
-        except (ContlearnError, OSError, sa.exc.SQLAlchemyError):
-            raise
-        except Exception as error:
-            # A file that makes a parser fail must not stand in the way of all others.
-            logging.getLogger("contlearn.data").exception(
-                "parser failed", extra={"parser": parser.name}
-            )
-            raise refuse_file(
-                "binary",
-                f"Reading it as {parser.name} failed: {type(error).__name__}: {error}.",
-                "This is a fault of the parser; please report it. Nothing of the file was used.",
-            ) from error
 
     def _known(self, digest: str, report: FileReport, *, held_out: bool) -> bool:
         """Report on a content that was taken in before: nothing changes."""
@@ -344,13 +328,14 @@ def _clear_after_kill(workspace: Workspace, catalog: Catalog, files: FileOperati
     files.remove_tree(workspace.records / ".staging")
 
 
-def _settings(config: Config, manager: PluginManager) -> str:
+def _settings(config: Config, manager: PluginManager, format: str | None) -> str:
     """Hash what the outcome of reading a file depends on besides its content."""
     value = {
         "version": __version__,
         "task": config.model.task,
         "data": config.data.model_dump(mode="json"),
         "parsers": sorted(manager.table("parser")),
+        "format": format,
     }
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,7 @@ from contlearn.data.resolve import (
 )
 from contlearn.data.segments import GROUP_ROWS, SegmentWriter, read_rows
 from contlearn.data.streams import refuse_file
+from contlearn.errors import ContlearnError
 from contlearn.interfaces import ParsedRow, RecordParser, RowProblem
 from contlearn.types import RejectedRecord
 from contlearn.workspace import storage_border
@@ -130,7 +132,7 @@ class FileIntake:
         batch: list[Checked] = []
         lines: list[int] = []
         shape: set[str] = set()
-        for parsed in parser.rows(path, self._limits, needed):
+        for parsed in _guarded(parser, parser.rows(path, self._limits, needed)):
             report.rows += 1
             if report.rows > limit:
                 raise refuse_file(
@@ -344,6 +346,23 @@ class FileIntake:
 
 
 _NOTHING: Final = RowProblem("missing-field", "The row is empty.", "Leave it out.")
+
+
+def _guarded(parser: RecordParser, rows: Iterable[ParsedRow]) -> Iterator[ParsedRow]:
+    """Hand rows on; a fault of the parser refuses its file and stands in no other's way."""
+    try:
+        yield from rows
+    except (ContlearnError, OSError):
+        raise
+    except Exception as error:
+        logging.getLogger("contlearn.data").exception(
+            "parser failed", extra={"parser": parser.name}
+        )
+        raise refuse_file(
+            "binary",
+            f"Reading it as {parser.name} failed: {type(error).__name__}: {error}.",
+            "This is a fault of the parser; please report it. Nothing of the file was used.",
+        ) from error
 
 
 def _quarantine_name(file: OneFile) -> str:

@@ -127,9 +127,8 @@ def known_groups(connection: Connection, group_keys: Sequence[str]) -> Mapping[s
             .where(records.c.group_key.in_(some), records.c.group_key.is_not(None))
             .group_by(records.c.group_key)
         )
-        sides.update(
-            (key, split == "held_out") for key, split in connection.execute(query).tuples()
-        )
+        for row in connection.execute(query):
+            sides[str(row[0])] = row[1] == "held_out"
     return sides
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FORMAT", "SegmentRow", "SegmentWriter", "copy_rows", "read_rows"]
+__all__ = ["FORMAT", "SegmentRow", "SegmentWriter", "copy_rows", "empty_rows", "read_rows"]
 
 # Version of the layout, kept in the file's metadata.
 FORMAT: Final = 1
@@ -169,6 +169,29 @@ def copy_rows(source: Path, target: Path, keep: NDArray[np.bool_]) -> None:
                 pending, waiting = [], 0
         if waiting:
             writer.write_table(pa.Table.from_batches(pending))
+        writer.close()
+
+
+def empty_rows(source: Path, target: Path, places: frozenset[int]) -> None:
+    """Write a segment anew with some rows emptied; every row keeps its position and its id."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as parquet
+
+    kept_columns = ("record_id", "weight", "line_number")
+    with parquet.ParquetFile(source) as file:
+        writer = open_writer(target, file.schema_arrow)
+        start = 0
+        for batch in file.iter_batches(batch_size=GROUP_ROWS):
+            mask = pa.array([start + i not in places for i in range(batch.num_rows)])
+            start += batch.num_rows
+            arrays = [
+                column
+                if name in kept_columns
+                else pc.if_else(mask, column, pa.scalar(None, column.type))
+                for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=batch.schema))
         writer.close()
 
 

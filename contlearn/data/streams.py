@@ -298,7 +298,9 @@ def _refuse_no_text(sample: bytes, name: str) -> None:
         places = [sample[i::4].count(0) for i in range(4)]
         even, odd = places[0] + places[2], places[1] + places[3]
         guess = None
-        if sum(count * 8 >= len(sample) for count in places) >= 3:
+        if zeros * 5 > len(sample) * 4:
+            guess = None
+        elif sum(count * 8 >= len(sample) for count in places) >= 3:
             guess = "UTF-32LE" if places[0] < places[3] else "UTF-32BE"
         elif max(even, odd) >= 4 * max(1, min(even, odd)):
             guess = "UTF-16BE" if even > odd else "UTF-16LE"

@@ -15,6 +15,8 @@ from contlearn.workspace import read_json, write_json_atomic
 __all__ = ["Answers", "answer_set", "pack_targets", "recall", "score_answers", "unpack_targets"]
 
 FORMAT_VERSION: Final = 1
+# Sets remembered for one version: every refused cycle brings a new set for the same champion.
+_SETS_REMEMBERED: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,15 @@ def answer_set(
                 **answers.to_json(),
             },
         )
+        _forget_oldest(path.parent)
     return answers
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Keep the newest remembered sets of a version; the others would only be asked again."""
+    paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    for path in paths[:-_SETS_REMEMBERED]:
+        path.unlink(missing_ok=True)
 
 
 def recall(path: Path, held_out: HeldOutSet) -> Answers | None:

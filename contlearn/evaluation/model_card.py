@@ -79,8 +79,7 @@ def render_model_card(
         "## Measures",
         (
             f"On {rows} held-out rows that were never trained on, with the ONNX model as it is "
-            "served "
-            f"({model.get('precision', '?')})."
+            f"served ({model.get('precision', '?')})."
         ),
         _table(("measure", "value"), [(k, f"{v:.4f}") for k, v in measured.items()]),
         "## What the gate found",
@@ -105,8 +104,8 @@ def render_model_card(
         ),
         (
             "Divide logits by the calibration temperature "
-            f"{float(model.get('temperature', 1.0)):.4g} before taking probabilities. Inputs longer "
-            f"than {model.get('max_tokens', '?')} tokens are cut."
+            f"{float(model.get('temperature', 1.0)):.4g} before taking probabilities. "
+            f"Inputs longer than {model.get('max_tokens', '?')} tokens are cut."
         ),
         "## Limits",
         "The measures hold for texts like the held-out rows. "

@@ -98,7 +98,8 @@ class NoHarm:
 
     Harm is a loss beyond `gate.margin` that chance does not explain: the bootstrap's p-values of
     all old sets are corrected together by Holm's method, so that many sets do not make a refusal
-    by accident. A set with a smaller loss cannot be harmed and counts with p = 1. Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+    by accident. A set with a smaller loss cannot be harmed and counts with p = 1.
+    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
     """
 
     name: ClassVar[str] = "no-harm"

@@ -105,8 +105,8 @@ def export_model(
                 hint="Raise export.max_logit_difference if the difference is harmless; "
                 "otherwise please report it with the name of the base model.",
             )
-        if not fused:
-            notes.append("no operator was fused")
+        if not fused.get("Attention"):
+            notes.append("attention was not fused" if fused else "no operator was fused")
         report("exporting", 3, _STEPS, "8-bit arithmetic")
         precision, chosen = "fp32", outcome
         features = processor_features()

@@ -311,6 +311,8 @@ class _Child:
 
     def finish(self) -> None:
         """Gather what the parent needs to register and decide."""
+        from contlearn.evaluation.model_card import write_model_card
+        from contlearn.evaluation.report_page import write_report_page
         from contlearn.inference.golden import write_golden
 
         done = {stage: read_json(self.folder.marker(stage)) for stage in STAGES}
@@ -352,6 +354,9 @@ class _Child:
             "export": exported,
             "metrics": done["evaluating"]["metrics"],
         }
+        name = self.config.model.name
+        write_model_card(self.folder.version, name=name, facts=facts)
+        write_report_page(self.folder.version, name=name, facts=facts)
         write_json_atomic(
             self.folder.result,
             {"facts": facts, "decision": done["deciding"]["decision"], "numbers": numbers},

@@ -124,7 +124,9 @@ def check_names(config: Config, manager: PluginManager) -> None:
             hint="Leave the key out for the default rules.",
         )
     for rule in config.gate.rules:
-        manager.get("gate rule", rule, where="gate.rules")
+        manager.options(
+            "gate rule", rule, config.gate.rule_options.get(rule, {}), where=f"gate.rules: {rule}"
+        )
     if config.gate.metric and config.gate.metric not in task.metrics:
         raise ConfigError(
             f"The task {config.model.task!r} has no metric {config.gate.metric!r}.",

@@ -193,6 +193,12 @@ class PluginManager:
         from pydantic import ValidationError
 
         implementation = self.get(kind, name, where=where)
+        if not hasattr(implementation, "Options"):
+            raise PluginError(
+                f"The {kind} {name!r} has no class attribute Options.",
+                where=implementation.__module__,
+                hint="Give it a pydantic model that refuses unknown keys; it may be empty.",
+            )
         try:
             return implementation, implementation.Options.model_validate(dict(values))
         except ValidationError as error:

@@ -43,8 +43,7 @@ class Journal:
             StorageError: When it could not be written; a torn line is repaired by `repair`.
         """
         # A torn line may stand at the end if the last writer's append failed half way.
-        if not self._ends_whole():
-            self.repair()
+        self.repair()
         number, previous = self._end()
         record = {
             "number": number + 1,
@@ -98,6 +97,16 @@ class Journal:
             end = start
         return None
 
+    def get(self, number: int) -> dict[str, Any] | None:
+        """Give the record with this number, without parsing the rest."""
+        data = self._whole()
+        mark = f'{{"number": {number}, '.encode()
+        start = 0 if data.startswith(mark) else data.rfind(b"\n" + mark) + 1
+        if not data.startswith(mark, start):
+            return None
+        record: dict[str, Any] = json.loads(data[start : data.find(b"\n", start)])
+        return record
+
     def verify(self) -> list[str]:
         """Follow the chain of hashes.
 
@@ -129,10 +138,10 @@ class Journal:
         Returns:
             What was done, or None.
         """
+        if self._ends_whole():
+            return None
         data = self._read()
         whole = data[: _whole_length(data)]
-        if len(whole) == len(data):
-            return None
         torn = self.path.with_name(f"events.torn-{hashlib.sha256(data).hexdigest()[:12]}")
         write_bytes_atomic(torn, data[len(whole) :], files=self._files)
         write_bytes_atomic(self.path, whole, files=self._files)

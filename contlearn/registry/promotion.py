@@ -8,7 +8,7 @@ commit), derive `current` and `config.pbtxt`, commit in the journal.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from contlearn.errors import RegistryError, StorageError
 from contlearn.inference.manifest import (
@@ -27,6 +27,9 @@ from contlearn.types import ModelVersion
 from contlearn.workspace import storage_border
 
 __all__ = ["promote", "recover", "rollback", "verify_serving"]
+
+# What an intent and its commit both say.
+_FACTS: Final = ("epoch", "version", "previous", "actor", "reason", "force", "below")
 
 
 def promote(
@@ -68,8 +71,16 @@ def promote(
                 hint="Add --force with a --reason to promote it all the same.",
             )
         if not dry_run and (before is None or before["version"] != version):
+            top = registry.last_change()
             _change(
-                registry, target, before, actor=actor, reason=reason, force=force, kind="promote"
+                registry,
+                target,
+                before,
+                kind="promote",
+                below=None if top is None else int(top["number"]),
+                actor=actor,
+                reason=reason,
+                force=force,
             )
     return target
 
@@ -91,11 +102,19 @@ def rollback(
     seen = _pointer_or_none(registry)
     with registry.lock("promoting a version", wait_seconds=0.0):
         before = _begin(registry, seen, dry_run=dry_run)
-        target = registry.get(_way_back(registry, to))
+        way = _way_back(registry, to)
+        target = registry.get(int(way["version"]))
         _require_whole(registry, target.version)
         if not dry_run:
             _change(
-                registry, target, before, actor=actor, reason=reason, force=False, kind="rollback"
+                registry,
+                target,
+                before,
+                kind="rollback",
+                below=way["below"],
+                actor=actor,
+                reason=reason,
+                force=False,
             )
     return target
 
@@ -144,18 +163,20 @@ def _begin(
     return _pointer_or_none(registry)
 
 
-def _way_back(registry: Registry, to: int | None) -> int:
-    """Find the version that a rollback goes to."""
-    path = registry.former_champions()
+def _way_back(registry: Registry, to: int | None) -> dict[str, Any]:
+    """Find the promotion that a rollback goes back to; `below` says what comes under it."""
+    back = registry.changes_back()
+    top = next(back, None)
     journal = str(registry.workspace.versions / "events.jsonl")
     if to is None:
-        if len(path) < 2:
+        below = next(back, None)
+        if below is None:
             raise RegistryError(
                 "There is no former champion to go back to.",
                 where=journal,
                 hint="`contlearn history` shows what was promoted when.",
             )
-        return path[-2]
+        return below
     if to == registry.champion():
         raise RegistryError(
             f"Version {to} is the champion already.",
@@ -163,13 +184,17 @@ def _way_back(registry: Registry, to: int | None) -> int:
             hint="`contlearn history` shows what was promoted when.",
         )
     registry.get(to)
-    if all(registry.journal.find_last(kind, version=to) is None for kind in CHANGES):
+    for record in back:
+        if record["version"] == to:
+            return record
+    if top is None or all(registry.journal.find_last(kind, version=to) is None for kind in CHANGES):
         raise RegistryError(
             f"Version {to} was never served, so there is no way back to it.",
             where=journal,
             hint=f"`contlearn promote {to}` makes it champion if the gate let it pass.",
         )
-    return to
+    # It was served, and rolled back over since: going there is a step forward.
+    return {"version": to, "below": top["number"]}
 
 
 def _change(
@@ -177,13 +202,14 @@ def _change(
     target: ModelVersion,
     before: Mapping[str, Any] | None,
     *,
+    kind: str,
+    below: int | None,
     actor: str,
     reason: str,
     force: bool,
-    kind: str,
 ) -> None:
     number = target.version
-    last = _last_change(registry)
+    last = registry.last_change()
     epoch = max(int(record["epoch"]) if record else 0 for record in (before, last)) + 1
     previous = int(before["version"]) if before else None
     facts = {
@@ -193,6 +219,7 @@ def _change(
         "actor": actor,
         "reason": reason,
         "force": force,
+        "below": below,
     }
     registry.journal.append("intent", kind=kind, **facts)
     _bring(registry, number)
@@ -282,11 +309,11 @@ def _mend(registry: Registry) -> list[str]:
     """Recover under the lock: journal, pointer, open intent, copies, leavings."""
     actions = registry.adopt()
     actions += finish_deletions(registry)
-    last = _last_change(registry)
+    last = registry.last_change()
     intent = registry.journal.find_last("intent")
     pointer = _pointer_or_none(registry)
     if intent is not None and not _is_closed(registry, intent):
-        facts = {k: intent[k] for k in ("epoch", "version", "previous", "actor", "reason", "force")}
+        facts = {key: intent[key] for key in _FACTS}
         if pointer is not None and all(pointer[key] == intent[key] for key in ("epoch", "version")):
             version = registry.get(int(intent["version"]))
             derive_pointers(registry.serving.root, version.manifest, files=registry.files)
@@ -295,7 +322,7 @@ def _mend(registry: Registry) -> list[str]:
         else:
             registry.journal.append("abandon", **facts, why="interrupted before the commit")
             actions.append(f"the promotion of version {intent['version']} was undone")
-        last = _last_change(registry)
+        last = registry.last_change()
     if pointer is None and last is not None:
         actions.append(_rewrite_pointer(registry, last))
         pointer = _pointer_or_none(registry)
@@ -348,11 +375,6 @@ def _mend_copy(registry: Registry, pointer: Mapping[str, Any], *, deep: bool) ->
     if not problems and derive_pointers(registry.serving.root, manifest, files=registry.files):
         actions.append(f"current and config.pbtxt point to version {number} again")
     return actions
-
-
-def _last_change(registry: Registry) -> dict[str, Any] | None:
-    found = [registry.journal.find_last(event) for event in CHANGES]
-    return max((r for r in found if r is not None), key=lambda r: int(r["number"]), default=None)
 
 
 def _is_closed(registry: Registry, intent: Mapping[str, Any]) -> bool:

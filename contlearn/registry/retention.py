@@ -19,7 +19,7 @@ def versions_to_delete(registry: Registry, *, protected: Iterable[int] = ()) -> 
     """
     numbers = registry.numbers()
     kept = {*numbers[-registry.config.retention.versions :], *protected, *registry.leased()}
-    kept.update(registry.former_champions()[-2:])
+    kept.update(registry.former_champions(2))
     champion = registry.champion()
     if champion is not None:
         kept.add(champion)
@@ -60,7 +60,7 @@ def apply_retention(
             )
             _delete(registry, number)
         # Copies that nobody serves any more; going back to one copies it again.
-        served = {*registry.former_champions()[-2:], *registry.leased(), *protected}
+        served = {*registry.former_champions(2), *registry.leased(), *protected}
         champion = registry.champion()
         for name in registry.serving.names():
             if int(name) not in served and int(name) != champion:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -209,22 +210,27 @@ class Registry:
                 champion = int(record["version"])
         return champion
 
-    def former_champions(self) -> tuple[int, ...]:
-        """Give the promotions that a rollback goes back along, the present champion last.
+    def last_change(self) -> dict[str, Any] | None:
+        """Give the journal's record of the newest promotion or rollback."""
+        found = [self.journal.find_last(event) for event in CHANGES]
+        records = [record for record in found if record is not None]
+        return max(records, key=lambda record: int(record["number"]), default=None)
 
-        A promotion adds to them; a rollback takes off what it went back over.
+    def changes_back(self) -> Iterator[dict[str, Any]]:
+        """Give the records that rollbacks go back along, the present champion's first.
+
+        A promotion comes to stand above the one before it; a rollback stands where the one it goes
+        back to stood. `below` links them, so that a long history is never read as a whole.
         """
-        path: list[int] = []
-        for record in self.journal.records():
-            if record["event"] not in CHANGES:
-                continue
-            number = int(record["version"])
-            if record["event"] == "rollback" and number in path:
-                while path[-1] != number:
-                    path.pop()
-            elif not path or path[-1] != number:
-                path.append(number)
-        return tuple(path)
+        record = self.last_change()
+        while record is not None:
+            yield record
+            record = None if record["below"] is None else self.journal.get(int(record["below"]))
+
+    def former_champions(self, limit: int | None = None) -> tuple[int, ...]:
+        """Give the champions that rollbacks go back along, the present one last."""
+        numbers = [int(record["version"]) for record in islice(self.changes_back(), limit)]
+        return tuple(reversed(numbers))
 
     def note(self, event: str, **fields: object) -> None:
         """Write an approval, a hold or a release into the journal: who, when, why."""

@@ -103,6 +103,8 @@ def _routes(service: Service) -> list[Route]:
         route("POST", "/v2/repository/index", v2_routes.index),
         route("GET", "/v2/models/stats", v2_routes.model_stats),
     ]
+    if service.desk is not None:  # without a token there is no such route
+        routes.append(route("POST", "/feedback", plain.feedback))
     for prefix in (model, f"{model}/versions/{{version}}"):
         routes += [
             route("GET", prefix, v2_routes.model_metadata),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from contlearn import __version__
-from contlearn.serving.settings import ServerSettings
+from contlearn.serving.settings import MIN_DEADLINE_SECONDS, ServerSettings
 
 __all__ = ["openapi_document"]
 
@@ -41,8 +41,10 @@ def openapi_document(settings: ServerSettings) -> dict[str, Any]:
     """Write the document for one model."""
     limits = settings.limits
     model = "/v2/models/{model}"
+    feedback = {"/feedback": {"post": _feedback()}} if settings.feedback_token else {}
     paths: dict[str, Any] = {
         "/predict": {"post": _predict(limits.texts)},
+        **feedback,
         "/health/live": {"get": _get("Say whether the process runs", "Health")},
         "/health/ready": {"get": _get("Say whether a version can answer", "Health")},
         "/status": {"get": _get("Say what is served", "Status")},
@@ -88,7 +90,10 @@ def openapi_document(settings: ServerSettings) -> dict[str, Any]:
             "description": f"Predictions of the task {settings.task.name}.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas(settings)},
+        "components": {
+            "schemas": _schemas(settings),
+            "securitySchemes": {"feedback": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -126,7 +131,7 @@ def _get(summary: str, schema: str) -> dict[str, Any]:
 
 
 def _predict(texts: int) -> dict[str, Any]:
-    listed = {"type": "array", "maxItems": texts}
+    listed = {"type": "array", "description": f"At most {texts}"}
     return {
         "summary": "Predict one answer for each text",
         "requestBody": {
@@ -154,7 +159,7 @@ def _predict(texts: int) -> dict[str, Any]:
                             },
                             "deadline_seconds": {
                                 "type": ["number", "null"],
-                                "exclusiveMinimum": 0,
+                                "minimum": MIN_DEADLINE_SECONDS,
                             },
                         },
                         "oneOf": [{"required": ["texts"]}, {"required": ["inputs"]}],
@@ -166,6 +171,36 @@ def _predict(texts: int) -> dict[str, Any]:
         "responses": {
             "200": _json("Predictions", "One prediction for each text, in order"),
             **_errors(400, 408, 413, 415, 503),
+        },
+    }
+
+
+def _feedback() -> dict[str, Any]:
+    label = {
+        "type": "object",
+        "required": ["request_id", "label"],
+        "properties": {
+            "request_id": {"type": "string"},
+            "index": {"type": "integer"},
+            "label": {"anyOf": [{"type": "string"}, {"type": "array"}]},
+            "text": {"type": "string"},
+        },
+    }
+    several = {
+        "type": "object",
+        "required": ["labels"],
+        "properties": {"labels": {"type": "array", "minItems": 1, "items": label}},
+    }
+    return {
+        "summary": "Give the right labels of earlier requests; they go to the inbox",
+        "security": [{"feedback": []}],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"anyOf": [label, several]}}},
+        },
+        "responses": {
+            "202": _json({"type": "object", "required": ["accepted", "new"]}, "Taken"),
+            **_errors(400, 401, 404, 408, 413, 415),
         },
     }
 

@@ -7,16 +7,19 @@ import hashlib
 import re
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from contlearn.serving.call import Call
 from contlearn.serving.problems import RequestProblem
+from contlearn.serving.settings import MIN_DEADLINE_SECONDS
 from contlearn.serving.version import Answer
 from contlearn.serving.wire import parse_json
 from contlearn.telemetry.metrics import encode_metrics
 from contlearn.types import ClassPrediction
 
-__all__ = ["Page", "live", "metrics", "predict", "ready", "status"]
+_MAX_LABELS: Final = 1_000
+
+__all__ = ["Page", "feedback", "live", "metrics", "predict", "ready", "status"]
 
 
 async def predict(call: Call) -> None:
@@ -43,10 +46,14 @@ async def predict(call: Call) -> None:
     top = _whole_number(value, "top")
     deadline = value.get("deadline_seconds")
     if deadline is not None and (
-        not isinstance(deadline, int | float) or isinstance(deadline, bool) or not deadline > 0
+        not isinstance(deadline, int | float)
+        or isinstance(deadline, bool)
+        or not deadline >= MIN_DEADLINE_SECONDS
     ):
         raise RequestProblem(
-            400, "deadline_seconds is not a positive number.", where="deadline_seconds"
+            400,
+            f"deadline_seconds is not a number from {MIN_DEADLINE_SECONDS} on.",
+            where="deadline_seconds",
         )
     inputs, lengths = service.read_inputs(rows, name=name)
     version = service.version()
@@ -72,9 +79,14 @@ def _whole_number(value: Mapping[str, Any], name: str) -> int | None:
     number = value.get(name)
     if number is None:
         return None
-    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+    if (
+        not isinstance(number, int | float)
+        or isinstance(number, bool)
+        or not number >= 0
+        or int(number) != number
+    ):
         raise RequestProblem(400, f"{name} is not a count.", where=name)
-    return number
+    return int(number)
 
 
 def _to_json(answer: Answer, top: int | None) -> dict[str, object]:
@@ -151,3 +163,29 @@ class Page:
 async def status(call: Call) -> None:
     """GET /status: what the page shows."""
     await call.json(call.service.facts())
+
+
+async def feedback(call: Call) -> None:
+    """POST /feedback: one label, or a list of them."""
+    service = call.service
+    desk = service.desk
+    if desk is None:
+        raise RequestProblem(404, "This server takes no feedback.", where="path")
+    desk.require(call.header(b"authorization"))
+    value = parse_json(await call.body())
+    items = value.get("labels", [value])
+    if not isinstance(items, list) or not 0 < len(items) <= _MAX_LABELS:
+        raise RequestProblem(
+            400, f"labels is not a list of up to {_MAX_LABELS}.", where="labels", hint=None
+        )
+    counts = service.metrics.feedback
+    try:
+        rows = [desk.row(item, f"labels[{place}]") for place, item in enumerate(items)]
+    except RequestProblem as problem:
+        if problem.status == 404:
+            counts["unknown"].inc()
+        raise
+    is_new = desk.accept(rows)
+    counts["accepted" if is_new else "duplicate"].inc(len(rows))
+    body = {"accepted": len(rows), "new": is_new, "request_id": call.request_id}
+    await call.json(body, status=202)

@@ -14,6 +14,7 @@ from contlearn.interfaces import RowProblem
 from contlearn.monitoring.prediction_log import LoggedPrediction
 from contlearn.serving.champion import ChampionFollower
 from contlearn.serving.engine import Engine
+from contlearn.serving.feedback import FeedbackDesk
 from contlearn.serving.problems import RequestProblem, not_ready
 from contlearn.serving.settings import ServerSettings
 from contlearn.serving.version import (
@@ -43,6 +44,7 @@ class Service:
     metrics: ServerMetrics = field(init=False)
     follower: ChampionFollower = field(init=False)
     engine: Engine = field(init=False)
+    desk: FeedbackDesk | None = field(default=None, init=False)
     draining: bool = field(default=False, init=False)
     requests: int = field(default=0, init=False)
     started_at: float = field(default_factory=time.monotonic, init=False)
@@ -60,6 +62,10 @@ class Service:
             leases=settings.leases,
         )
         self.engine = Engine(settings.engine, self.metrics)
+        if settings.inbox is not None and settings.feedback_token is not None:
+            self.desk = FeedbackDesk(
+                settings.inbox, settings.feedback_token, settings.task, settings.fields
+            )
         if settings.log is not None:
             settings.log.written = self.metrics.log_written
             settings.log.dropped = self.metrics.log_dropped
@@ -180,6 +186,8 @@ class Service:
             )
         finally:
             self.metrics.in_flight.dec()
+        if self.desk is not None:
+            self.desk.recent.keep(request_id, inputs, sum(lengths))
         self._note(version, inputs, lengths, answers, request_id)
         return answers
 

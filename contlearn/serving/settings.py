@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from contlearn.config import Config
+from contlearn.errors import ConfigError
 from contlearn.inference.processor import available_cores
 from contlearn.interfaces import Clock, FieldNames, Task
 from contlearn.monitoring.prediction_log import PredictionLog
@@ -18,7 +19,11 @@ from contlearn.workspace import SystemClock, Workspace
 if TYPE_CHECKING:
     from contlearn.plugins.manager import PluginManager
 
-__all__ = ["RequestLimits", "ServerSettings", "settings_from_config"]
+__all__ = ["MIN_DEADLINE_SECONDS", "RequestLimits", "ServerSettings", "settings_from_config"]
+
+_TOKEN_CHARACTERS: Final = 16
+# A client may ask for less time than the server allows, but not for less than this.
+MIN_DEADLINE_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,7 @@ def settings_from_config(
 
     Raises:
         PluginError: When there is no such task.
+        ConfigError: When the token for feedback cannot be read.
     """
     serving, monitoring, bounds = config.serving, config.monitoring, config.data.limits
 
@@ -96,14 +102,45 @@ def settings_from_config(
         ),
         engine=EngineLimits(
             workers=serving.threads or available_cores(),
+            batch_texts=serving.batch_texts,
             max_queue_texts=max(2_000, 2 * serving.max_texts),
+            max_wait_seconds=serving.max_wait_seconds,
+            deadline_seconds=serving.deadline_seconds,
         ),
         clock=clock,
         poll_seconds=serving.poll_seconds,
-        drain_seconds=config.daemon.grace_seconds,
-        log=PredictionLog(workspace.predictions, clock, max_bytes=monitoring.log_bytes)
+        drain_seconds=serving.drain_seconds,
+        log=PredictionLog(
+            workspace.predictions,
+            clock,
+            max_bytes=monitoring.log_bytes,
+            max_age_seconds=monitoring.log_age,
+            segment_bytes=max(1_000, min(5_000_000, monitoring.log_bytes // 4)),
+        )
         if monitoring.log_predictions
         else None,
         log_text=monitoring.log_text,
         leases=workspace.state / "leases",
+        inbox=workspace.inbox,
+        feedback_token=_read_token(workspace.root / serving.feedback_token_file)
+        if serving.feedback_token_file
+        else None,
     )
+
+
+def _read_token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The token for feedback cannot be read: {error}.",
+            where="serving.feedback_token_file in contlearn.toml",
+            hint="Name a file that holds one line, readable for this user alone.",
+        ) from error
+    if len(token) < _TOKEN_CHARACTERS:
+        raise ConfigError(
+            f"The token for feedback has only {len(token)} characters.",
+            where=str(path),
+            hint=f"Write at least {_TOKEN_CHARACTERS} random ones: openssl rand -hex 32 > FILE",
+        )
+    return token

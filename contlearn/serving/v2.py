@@ -223,7 +223,7 @@ def _parse_tensor(item: object, where: str, rest: bytes) -> tuple[Tensor, int]:
     name, datatype = item.get("name"), item.get("datatype")
     if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable():
         raise _wrong("The tensor has no usable name.", f"{where}.name", _HINT)
-    if datatype != "BYTES" and datatype not in _INTEGERS:
+    if not isinstance(datatype, str) or (datatype != "BYTES" and datatype not in _INTEGERS):
         raise _wrong(
             f"The data type {str(datatype)[:40]!r} is not taken.",
             f"{where}.datatype",
@@ -243,28 +243,33 @@ def _parse_tensor(item: object, where: str, rest: bytes) -> tuple[Tensor, int]:
         data = item.get("data")
         if not isinstance(data, list):
             raise _wrong("The tensor has no data.", f"{where}.data", "Send it as a list.")
-        return _from_json(name, str(datatype), shape, number, data, where), 0
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(rest):
+        return _from_json(name, datatype, shape, number, data, where), 0
+    if not _is_size(size) or not size <= len(rest):
         raise _wrong(
             f"binary_data_size is {str(size)[:40]}, but {len(rest)} bytes follow.",
             f"{where}.parameters.binary_data_size",
             "Give the size of this tensor's data in bytes.",
         )
-    return _from_binary(name, str(datatype), shape, number, rest[:size], where), size
+    used = int(size)
+    return _from_binary(name, datatype, shape, number, rest[:used], where), used
 
 
 def _parse_shape(shape: object, where: str) -> tuple[int, ...]:
-    if (
-        not isinstance(shape, list)
-        or len(shape) > 4
-        or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape)
-    ):
+    if not isinstance(shape, list) or len(shape) > 4 or not all(_is_size(n) for n in shape):
         raise _wrong(
             "The shape is not a list of up to four sizes.", f"{where}.shape", "For example [1]."
         )
-    if math.prod(shape) > _MAX_ELEMENTS:
+    sizes = tuple(int(n) for n in shape)
+    if math.prod(sizes) > _MAX_ELEMENTS:
         raise _wrong("The tensor is too large.", f"{where}.shape", "Send fewer texts at once.")
-    return tuple(shape)
+    return sizes
+
+
+def _is_size(value: object) -> bool:
+    """Say whether a JSON number is a size; 2.0 is the number 2, as JSON Schema has it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value >= 0 and (isinstance(value, int) or value.is_integer())
 
 
 def _from_json(
@@ -351,14 +356,14 @@ def _parse_outputs(items: object, binary: bool) -> tuple[RequestedOutput, ...]:
         if "shared_memory_region" in parameters:
             raise _wrong("Shared memory is not supported.", f"outputs[{place}].parameters", None)
         classes = parameters.get("classification", 0)
-        if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
+        if not _is_size(classes):
             raise _wrong(
                 "The parameter classification is not a count.",
                 f"outputs[{place}].parameters.classification",
                 None,
             )
         wanted = parameters.get("binary_data", binary)
-        outputs.append(RequestedOutput(item["name"], wanted is True, min(classes, 100_000)))
+        outputs.append(RequestedOutput(item["name"], wanted is True, min(int(classes), 100_000)))
     return tuple(outputs)
 
 

@@ -160,7 +160,9 @@ async def index(call: Call) -> None:
     """POST /v2/repository/index; the body may be empty, as Triton's client leaves it."""
     service = call.service
     body = await call.body(10_000)
-    wants_ready = bool(parse_json(body).get("ready", False)) if body.strip() else False
+    wants_ready = parse_json(body).get("ready", False) if body.strip() else False
+    if not isinstance(wants_ready, bool):
+        raise RequestProblem(400, "ready is neither true nor false.", where="ready")
     current, problem = service.follower.current, service.follower.problem
     rows: list[dict[str, str]] = []
     if current is not None:

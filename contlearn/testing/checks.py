@@ -61,6 +61,8 @@ def check_class(kind: str, implementation: type[Any]) -> list[str]:
         if not callable(getattr(implementation, method, None))
     ]
     options = getattr(implementation, "Options", None)
+    if options is None and kind in ("gate rule", "strategy", "regularizer"):
+        problems.append(f"{where}: the class attribute Options is missing.")
     if options is not None:
         if not (isinstance(options, type) and issubclass(options, BaseModel)):
             problems.append(f"{where}: Options is not a pydantic model.")

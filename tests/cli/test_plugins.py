@@ -1,12 +1,16 @@
 import json
 
 GOOD = """
+from pydantic import BaseModel, ConfigDict
 from contlearn.plugins import hookimpl
 
 
 class Shout:
     name = "shout"
     summary = "says it loudly"
+
+    class Options(BaseModel):
+        model_config = ConfigDict(extra="forbid")
 
     def judge(self, evidence):
         return ()

@@ -26,6 +26,26 @@ def test_plugin_page_names_every_hook_and_event():
         assert f"`{name}" in text, name
 
 
+def test_example_of_the_plugin_page_works(tmp_path):
+    from contlearn.config import GateConfig
+    from contlearn.plugins.manager import PluginManager
+    from contlearn.testing import check_class
+
+    text = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+    (tmp_path / "rules.py").write_text(text.partition("```python\n")[2].partition("```")[0])
+    manager = PluginManager(discover=False, folder=tmp_path)
+    assert manager.failures == []
+    rule, options = manager.options("gate rule", "few-labels", {"at_most": 2}, where="x")
+    assert check_class("gate rule", rule) == []
+
+    class Evidence:
+        labels = ("a", "b", "c")
+        config = GateConfig()
+
+    (outcome,) = rule(options).judge(Evidence())
+    assert (outcome.passed, outcome.measured, outcome.required) == (False, 3.0, 2.0)
+
+
 def test_configuration_page_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tests.docs.configuration"
 

@@ -266,7 +266,7 @@ def _nothing_outside(taken: Taken) -> None:
 
 def _quotes_are_undone(taken: Taken) -> None:
     first, *others = taken.texts
-    assert first.split() == "First line second line of the same text".split()
+    assert first.split() == ["First", "line", "second", "line", "of", "the", "same", "text"]
     assert others == ['He said "send it back" twice', "comma, inside", "plain"]
 
 

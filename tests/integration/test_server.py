@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -512,6 +513,36 @@ def test_swaps_under_load_lose_no_request_and_answer_with_the_right_version(tmp_
     assert len(seen) > 100
 
 
+def test_feedback_needs_its_token_and_lands_in_the_inbox(tmp_path):
+    token = "s3cret-" * 6
+    workspace = make_workspace(tmp_path / "ws", extra='feedback_token_file = "feedback.token"\n')
+    (workspace.root / "feedback.token").write_text(token + "\n")
+    folder = workspace.root / "serving" / "tickets"
+    write_version(folder, 1)
+    point_to(folder, 1, 1)
+    with (
+        running(settings_of(workspace)) as server,
+        httpx.Client(base_url=server.address) as client,
+    ):
+        wait_for(lambda: server.service.is_ready)
+        asked = client.post("/predict", json={"texts": TEXTS}).json()["request_id"]
+        label = {"request_id": asked, "index": 1, "label": "returns"}
+        assert client.post("/feedback", json=label).status_code == 401
+        headers = {"authorization": f"Bearer {token}"}
+        for new in (True, False):
+            answer = client.post("/feedback", json={"labels": [label]}, headers=headers)
+            assert (answer.status_code, answer.json()["new"]) == (202, new)
+        (path,) = workspace.inbox.iterdir()
+        assert json.loads(path.read_text()) == {"text": TEXTS[1], "label": "returns"}
+        unknown = {"request_id": "never", "label": "returns"}
+        assert client.post("/feedback", json=unknown, headers=headers).status_code == 404
+        assert "/feedback" in client.get("/openapi.json").json()["paths"]
+
+
+def test_without_a_token_there_is_no_route_for_feedback(client):
+    assert client.post("/feedback", json={}).status_code == 404
+
+
 def serve_in_a_process(root):
     process = subprocess.Popen(
         [sys.executable, "-m", "contlearn", "--workspace", str(root), "serve", "--port", "0"],
@@ -586,3 +617,28 @@ def test_a_taken_port_is_explained(tmp_path, served):
     assert done.returncode == 1
     assert "cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_no_server_error_and_no_violation_of_the_document(served, tmp_path):
+    pytest.importorskip("schemathesis", reason="needs schemathesis")
+    program = Path(sys.executable).with_name("schemathesis")
+    done = subprocess.run(
+        [
+            program,
+            "run",
+            served[0].address + "/openapi.json",
+            "--max-examples=40",
+            "--phases=examples,coverage,fuzzing",
+            "--seed=17",
+            "--no-color",
+            "--suppress-health-check=all",
+            # Shape and data of a tensor must fit each other, which JSON Schema cannot say.
+            "--exclude-checks=positive_data_acceptance",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]

@@ -45,6 +45,15 @@ def parse_bytes(tmp_path, name, data, limits=LIMITS, needed=NEEDED):
     return parse(path, limits, needed)
 
 
+def refusal_of(action):
+    """Run something and give the refusal it ends with, or None."""
+    try:
+        action()
+    except (RecordError, RowProblem) as problem:
+        return problem
+    return None
+
+
 def reasons(rows):
     return [(row.number, row.problem.reason) for row in rows if row.problem is not None]
 
@@ -76,9 +85,12 @@ def test_json_object_comes_back_as_it_was_written(row):
 
 @given(st.binary(max_size=200))
 def test_any_line_is_an_object_or_a_problem(line):
-    try:
-        assert isinstance(parse_object(line, LIMITS), dict)
-    except RowProblem as problem:
+    found = []
+    problem = refusal_of(lambda: found.append(parse_object(line, LIMITS)))
+    if problem is None:
+        assert isinstance(found[0], dict)
+    else:
+        assert problem.message
         assert problem.reason in {
             "not-json",
             "not-object",
@@ -87,7 +99,6 @@ def test_any_line_is_an_object_or_a_problem(line):
             "duplicate-key",
             "non-finite",
         }
-        assert problem.message
 
 
 @pytest.mark.parametrize(
@@ -293,10 +304,9 @@ def test_damaged_columnar_file_is_refused_or_read(tmp_path, name, place, change)
     at = int(place * (len(data) - 1))
     data[at : at + len(change)] = change
     path.write_bytes(data)
-    try:
-        parse(path)
-    except RecordError as error:
-        assert error.where in {"binary", "no-header", "duplicate-key", "too-long", "empty-file"}
+    refusal = refusal_of(lambda: parse(path))
+    allowed = {"binary", "no-header", "duplicate-key", "too-long", "empty-file"}
+    assert refusal is None or refusal.where in allowed
 
 
 def test_excel_sheet_gives_its_rows(tmp_path):
@@ -399,15 +409,14 @@ NOISE = st.one_of(
 def test_any_bytes_give_rows_problems_or_one_refusal(tmp_path, suffix, data):
     path = tmp_path / f"noise{suffix}"
     path.write_bytes(data)
-    try:
-        found = parse(path, LimitsConfig(line_bytes=1000))
-    except RecordError as error:
-        assert error.where
-        assert error.hint
-    else:
-        numbers = [row.number for row in found]
-        assert numbers == sorted(numbers)
-        assert all((row.row is None) != (row.problem is None) for row in found)
+    found = []
+    refusal = refusal_of(lambda: found.extend(parse(path, LimitsConfig(line_bytes=1000))))
+    if refusal is not None:
+        assert refusal.where
+        assert refusal.hint
+    numbers = [row.number for row in found]
+    assert numbers == sorted(numbers)
+    assert all((row.row is None) != (row.problem is None) for row in found)
 
 
 @pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz", ".zst"])
@@ -420,7 +429,6 @@ def test_any_bytes_named_as_packed_are_refused_or_read(tmp_path, packed, data, m
 
     path = tmp_path / f"noise.jsonl{packed}"
     path.write_bytes((COMPRESSIONS[packed] if magic else b"") + data)
-    try:
-        list(JsonLines().rows(path, LIMITS))
-    except RecordError as error:
-        assert error.where in {"bad-gzip", "empty-file", "too-long", "binary", "bad-encoding"}
+    refusal = refusal_of(lambda: list(JsonLines().rows(path, LIMITS)))
+    allowed = {"bad-gzip", "empty-file", "too-long", "binary", "bad-encoding"}
+    assert refusal is None or refusal.where in allowed

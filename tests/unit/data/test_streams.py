@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 
 import pyarrow as pa
 import pytest
@@ -71,10 +72,14 @@ def test_packed_file_of_several_streams_is_read_whole(tmp_path, suffix):
     assert read_all(path) == b"one\ntwo\n"
 
 
-@pytest.mark.parametrize("suffix", PACKERS)
-@pytest.mark.parametrize("damage", ["cut", "changed", "plain"])
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    # A Zstandard frame need not carry a checksum: a changed one may unpack to other text.
+    [(s, d) for s in PACKERS for d in ("cut", "changed", "plain") if (s, d) != (".zst", "changed")],
+)
 def test_damaged_packed_file_is_refused_as_bad_gzip(tmp_path, suffix, damage):
-    data = bytes(PACKERS[suffix](bytes(range(256)) * 400))
+    words = random.Random(3).choices(("parcel", "invoice", "late", "two", "return"), k=30_000)
+    data = bytes(PACKERS[suffix](" ".join(words).encode()))
     if damage == "cut":
         data = data[: len(data) * 6 // 10]
     elif damage == "changed":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -82,6 +83,21 @@ def test_damaged_memory_is_asked_again(tmp_path, damage):
         predictor, [held], TASK, LABELS, memory=tmp_path, version_key="version-1"
     )
     assert (predictor.asked, scores.metrics["accuracy"]) == (4, 1.0)
+
+
+def test_memory_of_a_version_is_bounded(tmp_path):
+    folder = tmp_path / "version-1"
+    folder.mkdir()
+    for number in range(300):
+        path = folder / f"{number:064x}.json"
+        path.write_bytes(b"{}")
+        os.utime(path, (number, number))
+    held = held_out(["a"])
+    score_sets(Scripted({}), [held], TASK, LABELS, memory=tmp_path, version_key="version-1")
+    names = {path.stem for path in folder.iterdir()}
+    assert len(names) == 256
+    assert held.content_hash in names
+    assert f"{299:064x}" in names
 
 
 def test_score_sets_tells_its_progress():

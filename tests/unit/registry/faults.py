@@ -143,6 +143,7 @@ def _broken_promotion(registry: Registry) -> None:
         actor="ada",
         reason="",
         force=False,
+        below=3,
     )
     half = registry.serving.staging("2")
     half.mkdir()

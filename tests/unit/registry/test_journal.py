@@ -83,6 +83,8 @@ def test_journal_finds_the_newest_record_with_all_fields(journal):
     assert journal.find_last("register", version=1)["cycle"] == "a"
     assert journal.find_last("register", cycle="b")["version"] == 12
     assert journal.find_last("register", version=2) is None
+    assert [journal.get(n)["event"] for n in (1, 2, 3)] == ["register", "promote", "register"]
+    assert (journal.get(0), journal.get(4)) == (None, None)
 
 
 @settings(max_examples=30, deadline=None)

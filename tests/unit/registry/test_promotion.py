@@ -122,6 +122,25 @@ def test_rollback_goes_one_promotion_further_back_each_time(registry):
     assert verify_serving(registry) == []
 
 
+def test_rollback_goes_back_along_versions_promoted_more_than_once(registry):
+    promoted(registry, "c1", "c2")
+    promote(registry, 1, actor="ada", reason="by hand")
+    promoted(registry, "c3")
+    assert registry.former_champions() == (1, 2, 1, 3)
+    assert [rollback(registry, actor="ada", reason="").version for _ in range(3)] == [1, 2, 1]
+    with pytest.raises(RegistryError, match="no former champion"):
+        rollback(registry, actor="ada", reason="")
+
+
+def test_rollback_to_a_version_rolled_back_over_is_a_step_forward(registry):
+    promoted(registry, "c1", "c2", "c3")
+    rollback(registry, to=1, actor="ada", reason="")
+    assert registry.former_champions() == (1,)
+    rollback(registry, to=3, actor="ada", reason="it was well after all")
+    assert registry.former_champions() == (1, 3)
+    assert rollback(registry, actor="ada", reason="").version == 1
+
+
 def test_rollback_keeps_epochs_rising(registry):
     promoted(registry, "c1", "c2")
     rollback(registry, actor="ada", reason="")

@@ -1,0 +1,311 @@
+"""Forgetting records for good: their texts leave every file that contlearn keeps.
+
+    1  catalog      the records are `forgotten`: no later training or measuring reads them
+    2  segments     their rows are emptied; the others keep their positions
+    3  archive      a file that held one of the texts becomes a redacted copy without those rows
+    4  quarantine   refused rows with one of the texts go
+    5  predictions  logged texts that are one of them go
+    6  catalog      the records are marked as cleared
+
+A kill after step 1 leaves records that are not cleared yet: `finish_forgetting` goes on with them,
+and every ingest begins with it. Versions and buffers hold ids alone, so nothing of the text is in
+them; `forgotten_seen` says how many of the records a version has learnt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import sqlalchemy as sa
+
+from contlearn.catalog import Catalog
+from contlearn.catalog.records import chunks
+from contlearn.catalog.schema import cycle_records, records
+from contlearn.catalog.schema import files as file_table
+from contlearn.config import Config
+from contlearn.data.checking import TEXT_BYTES, text_digest
+from contlearn.data.reading import find_parser
+from contlearn.data.segments import empty_rows
+from contlearn.errors import RecordError
+from contlearn.plugins.manager import PluginManager
+from contlearn.tasks.rows import normal_text
+from contlearn.workspace import (
+    FileOperations,
+    Workspace,
+    file_lock,
+    storage_border,
+    write_bytes_atomic,
+)
+
+__all__ = ["ForgetReport", "finish_forgetting", "forget_records", "forgotten_seen"]
+
+# What stands in a forgotten record's reason until its texts are gone.
+_CLEARING: Final = "forgetting: "
+REDACTED: Final = ".redacted.jsonl"
+_LOCK_SECONDS: Final = 600.0
+
+
+@dataclass
+class ForgetReport:
+    """What was forgotten, and in how many files something had to be taken out."""
+
+    records: int = 0
+    segments: int = 0
+    archived: int = 0
+    quarantined_rows: int = 0
+    predictions: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, object]:
+        """Give the fields of `data forget --json`."""
+        return {
+            "forgotten": self.records,
+            "segments": self.segments,
+            "archived": self.archived,
+            "quarantined_rows": self.quarantined_rows,
+            "predictions": self.predictions,
+            "notes": list(self.notes),
+        }
+
+
+def forget_records(
+    workspace: Workspace,
+    config: Config,
+    catalog: Catalog,
+    manager: PluginManager,
+    record_ids: Sequence[str],
+    *,
+    reason: str,
+    files: FileOperations | None = None,
+) -> ForgetReport:
+    """Forget records and take their texts out of everything that is kept.
+
+    Args:
+        workspace: Where.
+        config: The configuration.
+        catalog: The catalog, open.
+        manager: Where the parsers come from that read the archive.
+        record_ids: Which; `selection.select_records` finds them.
+        reason: Why; stays with the records.
+        files: The file operations.
+    Raises:
+        StorageError: When something could not be written; run it again, or any ingest, to go on.
+        WorkspaceLocked: When another process is taking files in for very long.
+    """
+    operations = files or FileOperations()
+    with file_lock(
+        workspace.state / "ingest.lock", what="taking files in", wait_seconds=_LOCK_SECONDS
+    ):
+        changed = 0
+        with catalog.write() as connection:
+            for some in chunks(record_ids):
+                changed += connection.execute(
+                    records.update()
+                    .where(records.c.record_id.in_(some), records.c.state != "forgotten")
+                    .values(state="forgotten", reason=_CLEARING + reason)
+                ).rowcount
+        report = finish_forgetting(workspace, config, catalog, manager, files=operations)
+        report.records = changed
+        return report
+
+
+def finish_forgetting(
+    workspace: Workspace,
+    config: Config,
+    catalog: Catalog,
+    manager: PluginManager,
+    *,
+    files: FileOperations,
+) -> ForgetReport:
+    """Clear the texts of records that are forgotten but not cleared yet. The lock is held."""
+    report = ForgetReport()
+    with catalog.read() as connection:
+        rows = connection.execute(
+            sa.select(
+                records.c.record_id,
+                records.c.row,
+                file_table.c.segment,
+            )
+            .join(file_table, file_table.c.file_id == records.c.file_id)
+            .where(records.c.state == "forgotten", records.c.reason.startswith(_CLEARING))
+        ).all()
+    if not rows:
+        return report
+    by_segment: dict[str, list[int]] = {}
+    for row in rows:
+        by_segment.setdefault(str(row.segment), []).append(int(row.row))
+    forgotten = _Forgotten(bytes.fromhex(row.record_id)[:TEXT_BYTES] for row in rows)
+    with storage_border("forget records", workspace.state):
+        for segment, places in by_segment.items():
+            _clear_segment(workspace.records / segment, places, files)
+            report.segments += 1
+        _clear_archive(workspace, config, manager, forgotten, report, files)
+        _clear_quarantine(workspace, forgotten, report, files)
+        _clear_predictions(workspace, forgotten, report, files)
+    with catalog.write() as connection:
+        connection.execute(
+            records.update()
+            .where(records.c.state == "forgotten", records.c.reason.startswith(_CLEARING))
+            .values(reason=sa.func.substr(records.c.reason, len(_CLEARING) + 1))
+        )
+    return report
+
+
+def forgotten_seen(catalog: Catalog, cycle_ids: Sequence[str]) -> int:
+    """Count the forgotten records that these cycles learnt: a version's, with its lineage."""
+    with catalog.read() as connection:
+        query = (
+            sa.select(sa.func.count(sa.distinct(records.c.record_id)))
+            .join(cycle_records, cycle_records.c.record_id == records.c.record_id)
+            .where(
+                cycle_records.c.cycle_id.in_(list(cycle_ids)),
+                cycle_records.c.role == "train",
+                records.c.state == "forgotten",
+            )
+        )
+        return int(connection.execute(query).scalar_one())
+
+
+class _Forgotten:
+    """The texts that are forgotten, known by their digests alone."""
+
+    def __init__(self, digests: Iterable[bytes]) -> None:
+        self._digests = frozenset(digests)
+
+    def holds(self, text: str) -> bool:
+        """Say whether a text is one of them."""
+        try:
+            return text_digest(normal_text(text)) in self._digests
+        except UnicodeEncodeError:
+            return False
+
+    def in_row(self, row: object) -> bool:
+        """Say whether a row, or any value in it, is one of them; words are joined as records are."""
+        if isinstance(row, str):
+            return self.holds(row)
+        if isinstance(row, Mapping):
+            return any(self.in_row(value) for value in row.values())
+        if isinstance(row, Sequence) and not isinstance(row, bytes):
+            words = [item for item in row if isinstance(item, str)]
+            joined = "\x1f".join(map(normal_text, words))
+            is_one = bool(words) and len(words) == len(row) and self._holds_joined(joined)
+            return is_one or any(self.in_row(item) for item in row)
+        return False
+
+    def _holds_joined(self, joined: str) -> bool:
+        try:
+            return text_digest(joined) in self._digests
+        except UnicodeEncodeError:
+            return False
+
+
+def _clear_segment(path: Path, places: Sequence[int], files: FileOperations) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    empty_rows(path, temporary, frozenset(places))
+    files.fsync_file(temporary)
+    files.rename(temporary, path)
+    files.fsync_folder(path.parent)
+
+
+def _clear_archive(
+    workspace: Workspace,
+    config: Config,
+    manager: PluginManager,
+    forgotten: _Forgotten,
+    report: ForgetReport,
+    files: FileOperations,
+) -> None:
+    """Read every archived file again; one that holds a forgotten text is kept without it."""
+    for path in sorted(workspace.archive.glob("[0-9a-f][0-9a-f]/*")):
+        if path.name.startswith("."):
+            continue
+        try:
+            kept, found = _rows_without(path, config, manager, forgotten)
+        except RecordError:
+            # A file that was refused whole: nothing of it was ever used.
+            report.notes.append(f"{path.name} cannot be read, and stays as it is")
+            continue
+        if found:
+            target = path.with_name(path.name.split(".")[0] + REDACTED)
+            write_bytes_atomic(target, b"".join(kept), files=files)
+            if target != path:
+                files.set_mode(path, 0o644)
+                files.unlink(path)
+                files.fsync_folder(path.parent)
+            report.archived += 1
+
+
+def _rows_without(
+    path: Path, config: Config, manager: PluginManager, forgotten: _Forgotten
+) -> tuple[list[bytes], bool]:
+    parser = find_parser(manager, "rows.jsonl" if path.name.endswith(REDACTED) else path.name)
+    kept: list[bytes] = []
+    found = False
+    for parsed in parser.rows(path, config.data.limits):
+        value: Any = parsed.row if parsed.row is not None else parsed.raw
+        if forgotten.in_row(value):
+            found = True
+        else:
+            kept.append(
+                orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n"
+                if parsed.row is not None
+                else json.dumps({"unreadable": parsed.raw}).encode() + b"\n"
+            )
+    return kept, found
+
+
+def _clear_quarantine(
+    workspace: Workspace, forgotten: _Forgotten, report: ForgetReport, files: FileOperations
+) -> None:
+    def unless_forgotten(value: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            row = orjson.loads(value["row"])
+        except orjson.JSONDecodeError:
+            row = value["row"]
+        return None if forgotten.in_row(row) else value
+
+    for path in sorted(workspace.quarantine.glob("*.jsonl")):
+        report.quarantined_rows += _rewrite(path, unless_forgotten, files)
+
+
+def _clear_predictions(
+    workspace: Workspace, forgotten: _Forgotten, report: ForgetReport, files: FileOperations
+) -> None:
+    def without_text(value: dict[str, Any]) -> dict[str, Any]:
+        text = value.get("text")
+        if isinstance(text, str) and forgotten.holds(text):
+            return {name: item for name, item in value.items() if name != "text"}
+        return value
+
+    for path in sorted(workspace.predictions.rglob("*.jsonl")):
+        report.predictions += _rewrite(path, without_text, files)
+
+
+def _rewrite(
+    path: Path,
+    change: Callable[[dict[str, Any]], dict[str, Any] | None],
+    files: FileOperations,
+) -> int:
+    """Change the lines of a JSONL file; None removes one. Give how many were changed."""
+    changed, lines = 0, []
+    for line in path.read_bytes().splitlines():
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            lines.append(line)
+            continue
+        new = change(value)
+        if new is value:
+            lines.append(line)
+            continue
+        changed += 1
+        if new is not None:
+            lines.append(orjson.dumps(new))
+    if changed:
+        write_bytes_atomic(path, b"".join(line + b"\n" for line in lines), files=files)
+    return changed

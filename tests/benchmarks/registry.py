@@ -1,0 +1,132 @@
+"""Crash safety and speed of the registry.
+
+    python -m tests.benchmarks.registry [--stride 1] [--output registry.json]
+
+1. Every file operation of registration, promotion, rollback, retention and recovery fails (disk
+   full, input/output error, no permission) or is killed before, in its middle and after; each
+   fault is one forked child and a real SIGKILL.
+2. The promotion pointer: rollback and promotion between two versions whose copies are there, with
+   verification of every hash and all flushes, but without loading the model.
+3. Listing, look-up of the champion, of a version and of a cycle, with 100 to 10 000 versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from contlearn.registry.promotion import promote, rollback
+from contlearn.workspace import FileOperations
+from tests.unit.registry import faults
+from tests.unit.registry.staged import facts, make_registry, promoted, stage
+
+LIMIT_SECONDS = 0.05
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def count_faults(stride: int) -> dict[str, object]:
+    """Let faults happen; give how many there were and which left something wrong."""
+    started = time.monotonic()
+    counts: collections.Counter[str] = collections.Counter()
+    lost = []
+    for result in faults.run(stride):
+        counts[f"{result['scenario']}: {'kill' if 'kill' in result['fault'] else 'error'}"] += 1
+        if result["problems"]:
+            lost.append(result)
+    total = sum(counts.values())
+    say(f"Faults: {total}, lost: {len(lost)} ({time.monotonic() - started:.0f} s)")
+    for name, count in counts.items():
+        say(f"  {count:5}  {name}")
+    for result in lost[:10]:
+        say(f"  LOST {result}")
+    return {"total": total, "lost": lost, "by_kind": dict(counts)}
+
+
+def time_pointer(root: Path, turns: int) -> dict[str, float]:
+    """Swap between two versions and give quantiles of one change, in seconds."""
+    registry = make_registry(root)
+    promoted(registry, "c1", "c2")
+    seconds = []
+    for turn in range(turns):
+        started = time.perf_counter()
+        if turn % 2:
+            promote(registry, 2, actor="bench", reason="there")
+        else:
+            rollback(registry, actor="bench", reason="back")
+        seconds.append(time.perf_counter() - started)
+    values = {f"p{q}": float(np.quantile(seconds, q / 100)) for q in (50, 95, 99)}
+    values["max"] = max(seconds)
+    say("Pointer: " + ", ".join(f"{k} {1000 * v:.1f} ms" for k, v in values.items()))
+    return values
+
+
+def time_listing(root: Path, sizes: tuple[int, ...]) -> dict[int, dict[str, float]]:
+    """Give the median seconds of each look-up, at several numbers of versions."""
+    files = FileOperations()
+    files.fsync_file = files.fsync_folder = lambda path: None  # type: ignore[method-assign]  # thousands of flushes measure the disk
+    registry = make_registry(root, files=files)
+    results = {}
+    number = 0
+    for size in sizes:
+        while number < size:
+            number += 1
+            name = f"c{number}"
+            staged = stage(root, name)
+            registry.register(staged, cycle_id=name, parent=number - 1 or None, facts=facts())
+            if number == 1:
+                promote(registry, 1, actor="bench", reason="first")
+        row = {}
+        for what, look in {
+            "numbers": registry.numbers,
+            "champion": registry.champion,
+            "get newest": partial(registry.get, number),
+            "find newest cycle": partial(registry.find_by_cycle, f"c{number}"),
+            "find unknown cycle": partial(registry.find_by_cycle, "never"),
+        }.items():
+            seconds = []
+            for _ in range(20):
+                started = time.perf_counter()
+                look()
+                seconds.append(time.perf_counter() - started)
+            row[what] = float(np.median(seconds))
+        results[size] = row
+        say(f"{size:6} versions: " + ", ".join(f"{k} {1000 * v:.2f} ms" for k, v in row.items()))
+    return results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--versions", type=int, default=10_000)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    sizes = tuple(s for s in (100, 1_000, 3_000, 10_000) if s <= options.versions)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        root = Path(folder)
+        results = {
+            "pointer_seconds": time_pointer(root / "pointer", 400),
+            "listing_seconds": time_listing(root / "listing", sizes),
+        }
+        FileOperations().remove_tree(root / "pointer")
+        FileOperations().remove_tree(root / "listing")
+    results["faults"] = count_faults(options.stride)
+    if options.output:
+        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    quick = results["pointer_seconds"]["p99"] < LIMIT_SECONDS
+    return 0 if quick and not results["faults"]["lost"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

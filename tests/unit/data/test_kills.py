@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_every_row_is_there_exactly_once_after_kills_at_random_moments():
+    # A process of its own: it forks, which a test process with threads must not.
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.data.killing", "--kills", "12", "--seed", "7"],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    result = json.loads(done.stdout)
+    assert result["faults"] == []
+    assert result["kills"] == 12
+    assert result["rows"] > 500

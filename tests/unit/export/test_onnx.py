@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from contlearn.config import ExportConfig
+from contlearn.errors import ExportError
+from contlearn.export import onnx as exporting
+from contlearn.export.graph import export_graph, fuse_graph
+from contlearn.export.onnx import export_model
+from contlearn.export.parity import Comparison, compare, make_reference, open_session
+from contlearn.export.quantize import has_safe_int8
+from contlearn.inference.manifest import FALLBACK_FILE
+from contlearn.inference.predictor import OnnxPredictor
+from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint, save_checkpoint
+from contlearn.tasks.text_classification import TextClassification
+from contlearn.tasks.token_classification import TokenClassification
+from contlearn.types import LabelSpace
+
+TEXTS = [{"text": text} for text in ("invoice refund today", "rose", "my parcel is wrong " * 6, "a b c d")]
+WORDS = [{"tokens": tuple(item["text"].split())} for item in TEXTS]
+KINDS = ["sequence", "word"]
+
+
+def clear_cut(checkpoint):
+    """Give the head rows so far apart that no label is near another."""
+    torch.manual_seed(0)
+    head = checkpoint.model.head
+    head.set_rows(torch.randn_like(head.weight), torch.zeros_like(head.bias))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request, tiny_model, tmp_path_factory):
+    """A checkpoint of each kind: (folder, task, samples, label space)."""
+    folder = tmp_path_factory.mktemp("export") / "checkpoint"
+    word = request.param == "word"
+    task = TokenClassification() if word else TextClassification()
+    space = LabelSpace(("O", "B-x", "I-x")) if word else LabelSpace(("no", "maybe", "yes"))
+    checkpoint = new_checkpoint(str(tiny_model), labels=space, per=request.param)
+    clear_cut(checkpoint)
+    save_checkpoint(checkpoint, folder)
+    return folder, task, WORDS if word else TEXTS, space
+
+
+def exported(case, folder, **options):
+    checkpoint, task, samples, _ = case
+    return export_model(
+        checkpoint,
+        folder,
+        task=task,
+        samples=samples,
+        options=ExportConfig.model_validate(options),
+        max_tokens=32,
+        temperature=1.5,
+    )
+
+
+def test_export_agrees_with_its_checkpoint(case, tmp_path):
+    report = exported(case, tmp_path / "onnx", precision="fp32")
+    assert report.precision == "fp32"
+    assert report.max_abs_difference < 1e-4
+    assert report.label_agreement == 1.0
+    assert report.fused["Attention"] == 2
+    assert report.fused["SkipLayerNormalization"] >= 2
+    assert report.size_bytes == (tmp_path / "onnx" / "model.onnx").stat().st_size
+
+
+def test_export_writes_one_model_and_what_loaders_look_for(case, tmp_path):
+    exported(case, tmp_path / "onnx", precision="fp32")
+    names = {path.name for path in (tmp_path / "onnx").iterdir()}
+    assert {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"} <= names
+    assert [path.name for path in (tmp_path / "onnx").glob("*.onnx*")] == ["model.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
+    config = json.loads((tmp_path / "onnx" / "config.json").read_text())
+    space = case[3]
+    assert config["id2label"] == {str(i): name for i, name in enumerate(space.names)}
+    assert config["label2id"] == space.index()
+    kind = "Token" if case[1].graph == "token-classification" else "Sequence"
+    assert config["architectures"] == [f"BertFor{kind}Classification"]
+    assert config["contlearn"] == {"task": case[1].name, "temperature": 1.5, "max_tokens": 32}
+    assert str(case[0]) not in (tmp_path / "onnx" / "config.json").read_text()
+
+
+def test_graph_has_logits_and_a_fixed_projection(case, tmp_path):
+    exported(case, tmp_path / "one", precision="fp32")
+    exported(case, tmp_path / "two", precision="fp32")
+    values = []
+    for name in ("one", "two"):
+        session = onnxruntime.InferenceSession(tmp_path / name / "model.onnx")
+        assert {item.name for item in session.get_outputs()} == {"logits", "projection"}
+        feed = {
+            "input_ids": np.array([[2, 10, 11, 3], [2, 12, 3, 0]]),
+            "attention_mask": np.array([[1, 1, 1, 1], [1, 1, 1, 0]]),
+        }
+        logits, projection = session.run(["logits", "projection"], feed)
+        assert logits.shape[0] == 2
+        assert logits.shape[-1] == 3
+        assert projection.shape == (2, 32)
+        values.append(projection)
+    assert np.array_equal(values[0], values[1])
+
+
+def test_exported_folder_loads_with_optimum_and_gives_the_same_labels(case, tmp_path):
+    from optimum.onnxruntime import (
+        ORTModelForSequenceClassification,
+        ORTModelForTokenClassification,
+    )
+    from transformers import AutoTokenizer
+
+    folder, task, samples, space = case
+    exported(case, tmp_path / "onnx", precision="fp32")
+    word = task.graph == "token-classification"
+    kind = ORTModelForTokenClassification if word else ORTModelForSequenceClassification
+    model = kind.from_pretrained(tmp_path / "onnx")
+    assert model.config.num_labels == len(space)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "onnx")
+    values = [s["tokens"] if word else s["text"] for s in samples]
+    values = [list(v) for v in values] if word else values
+    inputs = tokenizer(
+        values, is_split_into_words=word, padding=True, truncation=True, max_length=32, return_tensors="pt"
+    )
+    logits = model(**inputs).logits
+    theirs = logits.argmax(dim=-1)
+    predictor = OnnxPredictor(tmp_path / "onnx", task=task, label_space=space, max_tokens=32)
+    answers = predictor.predict_detailed(samples)
+    for row, answer in enumerate(answers):
+        ours = np.atleast_2d(answer.logits).argmax(axis=1)
+        if word:
+            starts = [i for i, w in enumerate(inputs.word_ids(row)) if w is not None and w != (inputs.word_ids(row)[i - 1] if i else None)]
+            assert ours.tolist() == theirs[row, starts].tolist()
+        else:
+            assert model.config.id2label[int(theirs[row])] == answer.prediction.label
+    predictor.close()
+
+
+def test_int8_is_smaller_and_has_its_fp32_twin(case, tmp_path):
+    report = exported(case, tmp_path / "onnx", precision="int8", min_label_agreement=0.5)
+    fp32 = exported(case, tmp_path / "fp32", precision="fp32")
+    assert report.precision == "int8"
+    assert report.size_bytes < fp32.size_bytes
+    twin = (tmp_path / "onnx" / FALLBACK_FILE).read_bytes()
+    assert twin == (tmp_path / "fp32" / "model.onnx").read_bytes()
+    predictor = OnnxPredictor(tmp_path / "onnx", task=case[1], label_space=case[3], max_tokens=32)
+    assert predictor.precision == "int8"
+    assert len(predictor.predict(case[2])) == len(case[2])
+    predictor.close()
+
+
+def test_auto_falls_back_to_fp32_when_int8_does_not_agree(case, tmp_path, monkeypatch):
+    _int8_says(monkeypatch, Comparison(0.4, 0.97, 100))
+    report = exported(case, tmp_path / "onnx")
+    assert report.precision == "fp32"
+    assert "97.00% of 100 rows, less than export.min_label_agreement = 0.99" in report.notes[-1]
+    assert not (tmp_path / "onnx" / FALLBACK_FILE).exists()
+
+
+def test_auto_falls_back_to_fp32_when_int8_is_not_faster(case, tmp_path, monkeypatch):
+    import contlearn.export.parity as parity
+
+    _int8_says(monkeypatch, Comparison(0.1, 1.0, 100))
+    times = iter([0.001, 0.002])
+    monkeypatch.setattr(parity, "median_seconds", lambda *_, **__: next(times))
+    report = exported(case, tmp_path / "onnx")
+    assert report.precision == "fp32"
+    assert report.notes[-1] == "fp32: int8 is not faster here (2.00 ms against 1.00 ms a text)"
+
+
+def test_auto_takes_int8_when_it_agrees_and_is_faster(case, tmp_path, monkeypatch):
+    import contlearn.export.parity as parity
+
+    _int8_says(monkeypatch, Comparison(0.1, 0.995, 100))
+    times = iter([0.002, 0.001])
+    monkeypatch.setattr(parity, "median_seconds", lambda *_, **__: next(times))
+    report = exported(case, tmp_path / "onnx")
+    assert (report.precision, report.label_agreement) == ("int8", 0.995)
+
+
+def test_auto_stays_with_fp32_where_8_bit_products_saturate(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "processor_features", lambda: ("avx2",))
+    report = exported(case, tmp_path / "onnx")
+    assert report.precision == "fp32"
+    assert report.processor == ("avx2",)
+    assert "saturate on this processor (no VNNI)" in report.notes[-1]
+
+
+def test_int8_that_was_asked_for_and_does_not_agree_is_an_error(case, tmp_path, monkeypatch):
+    _int8_says(monkeypatch, Comparison(0.4, 0.5, 100))
+    with pytest.raises(ExportError, match=r"50\.00% of 100 rows"):
+        exported(case, tmp_path / "onnx", precision="int8")
+    assert not (tmp_path / "onnx").exists()
+
+
+def _int8_says(monkeypatch, outcome):
+    """Let the comparison of the quantised graph come out like this; the fp32 one is real."""
+    import contlearn.export.parity as parity
+
+    monkeypatch.setattr(exporting, "processor_features", lambda: ("avx512_vnni",))
+
+    def answer(session, reference, *, tolerance):
+        return outcome if tolerance == 0.0 else compare(session, reference, tolerance=tolerance)
+
+    monkeypatch.setattr(parity, "compare", answer)
+
+
+def test_no_parity_no_folder(case, tmp_path, monkeypatch):
+    import contlearn.export.graph as graph
+
+    def other(checkpoint, folder):
+        with torch.no_grad():
+            checkpoint.model.head.weight.mul_(-1)
+        export_graph(checkpoint, folder)
+        with torch.no_grad():
+            checkpoint.model.head.weight.mul_(-1)
+
+    monkeypatch.setattr(graph, "export_graph", other)
+    with pytest.raises(ExportError, match="differs from its checkpoint") as caught:
+        exported(case, tmp_path / "onnx", precision="fp32")
+    assert "max_logit_difference" in caught.value.hint
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_fusion_is_left_out_when_it_changes_answers(case, tmp_path, monkeypatch):
+    import contlearn.export.parity as parity
+
+    outcomes = iter([Comparison(0.7, 0.9, 10), Comparison(0.0, 1.0, 10)])
+    monkeypatch.setattr(parity, "compare", lambda *_, **__: next(outcomes))
+    report = exported(case, tmp_path / "onnx", precision="fp32")
+    assert report.fused == {}
+    assert report.notes[0].startswith("fusion was left out: it differs by 0.7")
+    assert report.notes[1] == "no operator was fused"
+
+
+def test_export_never_overwrites(case, tmp_path):
+    (tmp_path / "onnx").mkdir()
+    with pytest.raises(ExportError, match="There is something at onnx already"):
+        exported(case, tmp_path / "onnx", precision="fp32")
+
+
+def test_comparison_sees_one_wrong_row_in_a_padded_batch(case, tmp_path):
+    folder, task, samples, _ = case
+    source = load_checkpoint(folder, attention="eager")
+    export_graph(source, tmp_path / "plain")
+    reference = make_reference(source, samples, task=task, max_tokens=32)
+    session = open_session(tmp_path / "plain" / "model.onnx")
+
+    class Wrong:
+        def run(self, names, feed):
+            logits = session.run(["logits"], feed)[0]
+            if len(logits) > 1:
+                logits[1] = -logits[1]
+            return [logits]
+
+    assert compare(session, reference, tolerance=1e-3).agreement == 1.0
+    assert compare(Wrong(), reference, tolerance=1e-3).agreement < 1.0
+
+
+def test_labels_that_the_source_holds_for_equal_count_as_equal(case, tmp_path):
+    folder, task, samples, _ = case
+    source = load_checkpoint(folder, attention="eager")
+    reference = make_reference(source, samples[:1], task=task, max_tokens=32)
+    reference.logits = [np.array([[1.0, 1.0 + 5e-4, 0.0]] * len(rows)) for rows in reference.logits]
+
+    class Near:
+        def run(self, names, feed):
+            shape = feed["input_ids"].shape if reference.words else feed["input_ids"].shape[:1]
+            return [np.tile(np.array([1.0 + 1e-4, 1.0, 0.0]), (*shape, 1))]
+
+    assert compare(Near(), reference, tolerance=1e-3).agreement == 1.0
+    assert compare(Near(), reference, tolerance=1e-4).agreement == 0.0
+
+
+def test_logits_that_are_no_numbers_are_never_equal(case):
+    folder, task, samples, _ = case
+    reference = make_reference(load_checkpoint(folder), samples[:1], task=task, max_tokens=32)
+
+    class Broken:
+        def run(self, names, feed):
+            shape = feed["input_ids"].shape if reference.words else feed["input_ids"].shape[:1]
+            return [np.full((*shape, 3), np.nan)]
+
+    assert compare(Broken(), reference, tolerance=1e-3).max_abs_difference == float("inf")
+
+
+def test_first_piece_pooling_is_inside_the_graph(tiny_model, tmp_path):
+    checkpoint = new_checkpoint(
+        str(tiny_model), labels=LabelSpace(("a", "b")), per="sequence", pooling="first"
+    )
+    clear_cut(checkpoint)
+    save_checkpoint(checkpoint, tmp_path / "c")
+    report = export_model(
+        tmp_path / "c",
+        tmp_path / "onnx",
+        task=TextClassification(),
+        samples=TEXTS,
+        options=ExportConfig(precision="fp32"),
+        max_tokens=32,
+    )
+    assert report.max_abs_difference < 1e-4
+
+
+@pytest.mark.parametrize("model_type", ["distilbert", "roberta"])
+def test_other_encoders_are_exported_too(model_type, tiny_model, tmp_path):
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    config = AutoConfig.for_model(
+        model_type, vocab_size=200, hidden_size=32, dim=32, n_layers=2, num_hidden_layers=2,
+        n_heads=2, num_attention_heads=2, hidden_dim=48, intermediate_size=48,
+        max_position_embeddings=64, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "base")
+    checkpoint = new_checkpoint(
+        str(tmp_path / "base"), labels=LabelSpace(("a", "b")), per="sequence"
+    )
+    clear_cut(checkpoint)
+    save_checkpoint(checkpoint, tmp_path / "c")
+    report = export_model(
+        tmp_path / "c",
+        tmp_path / "onnx",
+        task=TextClassification(),
+        samples=TEXTS,
+        options=ExportConfig(precision="fp32"),
+        max_tokens=32,
+    )
+    assert report.max_abs_difference < 1e-3
+    assert report.fused["SkipLayerNormalization"] >= 4
+    # onnxruntime's optimiser does not know distilbert's attention as transformers 4.57 writes it.
+    attention = {"distilbert": None, "roberta": 2}[model_type]
+    assert report.fused.get("Attention") == attention
+    assert report.notes == (() if attention else ("attention was not fused",))
+
+
+def test_fuse_copies_what_the_optimiser_does_not_know(case, tmp_path):
+    source = load_checkpoint(case[0], attention="eager")
+    export_graph(source, tmp_path / "plain")
+    path = tmp_path / "plain" / "config.json"
+    path.write_text(path.read_text().replace('"model_type": "bert"', '"model_type": "funnel"'))
+    assert fuse_graph(tmp_path / "plain", tmp_path / "fused") == {}
+    copies = [(tmp_path / name / "model.onnx").read_bytes() for name in ("plain", "fused")]
+    assert copies[0] == copies[1]
+
+
+@pytest.mark.parametrize(
+    ("features", "safe"),
+    [((), False), (("avx2",), False), (("avx512f", "avx512bw"), False), (("avx_vnni",), True), (("asimddp",), True)],
+)
+def test_int8_is_safe_only_with_instructions_that_add_in_32_bits(features, safe):
+    assert has_safe_int8(features) is safe
