@@ -15,7 +15,7 @@ them; `forgotten_seen` says how many of the records a version has learnt.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -185,7 +185,7 @@ class _Forgotten:
             return False
 
     def in_row(self, row: object) -> bool:
-        """Say whether a row, or any value in it, is one of them; words are joined as records are."""
+        """Say whether any value of a row is one of them; words are joined as records are."""
         if isinstance(row, str):
             return self.holds(row)
         if isinstance(row, Mapping):
@@ -225,38 +225,48 @@ def _clear_archive(
         if path.name.startswith("."):
             continue
         try:
-            kept, found = _rows_without(path, config, manager, forgotten)
+            if any(forgotten.in_row(value) for value in _archived_rows(path, config, manager)):
+                _redact(path, config, manager, forgotten, files)
+                report.archived += 1
         except RecordError:
             # A file that was refused whole: nothing of it was ever used.
             report.notes.append(f"{path.name} cannot be read, and stays as it is")
-            continue
-        if found:
-            target = path.with_name(path.name.split(".")[0] + REDACTED)
-            write_bytes_atomic(target, b"".join(kept), files=files)
-            if target != path:
-                files.set_mode(path, 0o644)
-                files.unlink(path)
-                files.fsync_folder(path.parent)
-            report.archived += 1
 
 
-def _rows_without(
-    path: Path, config: Config, manager: PluginManager, forgotten: _Forgotten
-) -> tuple[list[bytes], bool]:
-    parser = find_parser(manager, "rows.jsonl" if path.name.endswith(REDACTED) else path.name)
-    kept: list[bytes] = []
-    found = False
-    for parsed in parser.rows(path, config.data.limits):
-        value: Any = parsed.row if parsed.row is not None else parsed.raw
-        if forgotten.in_row(value):
-            found = True
-        else:
-            kept.append(
-                orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n"
-                if parsed.row is not None
-                else json.dumps({"unreadable": parsed.raw}).encode() + b"\n"
-            )
-    return kept, found
+def _archived_rows(path: Path, config: Config, manager: PluginManager) -> Iterator[Any]:
+    """Give each row of an archived file: its fields, or what was read of one that was wrong."""
+    name = "rows.jsonl" if path.name.endswith(REDACTED) else path.name
+    for parsed in find_parser(manager, name).rows(path, config.data.limits):
+        yield parsed.row if parsed.row is not None else parsed.raw
+
+
+def _redact(
+    path: Path,
+    config: Config,
+    manager: PluginManager,
+    forgotten: _Forgotten,
+    files: FileOperations,
+) -> None:
+    """Replace an archived file by its rows without the forgotten ones, as JSON lines."""
+    target = path.with_name(path.name.split(".")[0] + REDACTED)
+    temporary = path.with_name(f".{target.name}.tmp")
+    with temporary.open("wb") as file:
+        for value in _archived_rows(path, config, manager):
+            if not forgotten.in_row(value):
+                row = value if isinstance(value, Mapping) else {"unreadable": value}
+                file.write(_as_json(row) + b"\n")
+    files.fsync_file(temporary)
+    files.rename(temporary, target)
+    if target != path:
+        files.unlink(path)
+    files.fsync_folder(path.parent)
+
+
+def _as_json(row: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError):
+        return json.dumps(repr(row)).encode()
 
 
 def _clear_quarantine(

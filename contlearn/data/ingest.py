@@ -323,7 +323,7 @@ def _clear_after_kill(workspace: Workspace, catalog: Catalog, files: FileOperati
     for segment in workspace.records.glob("*.parquet"):
         if segment.name not in known:
             files.unlink(segment)
-    for left in (*workspace.archive.glob(".*.tmp"), *workspace.quarantine.glob(".*.tmp")):
+    for left in (*workspace.archive.rglob(".*.tmp"), *workspace.quarantine.glob(".*.tmp")):
         files.unlink(left)
     files.remove_tree(workspace.records / ".staging")
 

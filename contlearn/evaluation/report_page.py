@@ -46,11 +46,14 @@ p { margin: .4rem 0; } .soft { color: var(--soft); } .good { color: var(--good);
 .figures div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
   padding: .6rem .8rem; } .figures b { display: block; font-size: 1.35rem;
   font-variant-numeric: tabular-nums; }
+.rule { border-bottom: 1px solid var(--line); padding: .5rem 0; }
+.rule p { margin: .1rem 0 0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.wide + .wide { margin-top: 1.2rem; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
-  vertical-align: top; } th { color: var(--soft); font-weight: 600; }
+  vertical-align: top; white-space: nowrap; } th { color: var(--soft); font-weight: 600; }
 th:first-child, td:first-child, td.words, th.words { text-align: left; }
-td.words { overflow-wrap: break-word; min-width: 14rem; }
+td.words { white-space: normal; overflow-wrap: break-word; min-width: 15rem; }
 svg { max-width: 100%; height: auto; display: block; } svg text { fill: var(--soft);
   font: 11px system-ui, sans-serif; }
 """
@@ -135,22 +138,20 @@ def _figures(metrics: Mapping[str, float | None]) -> str:
 
 def _decision(decision: Mapping[str, Any]) -> str:
     words = {True: ("good", "passed"), False: ("bad", "refused"), None: ("soft", "not applicable")}
-    rows = []
+    parts = [f'<p class="bad">{escape(warning)}</p>' for warning in decision.get("warnings", ())]
     for outcome in decision.get("outcomes", ()):
         style, word = words[outcome["passed"]]
-        rows.append(
-            f"<tr><td>{escape(outcome['rule'])}</td>"
-            f'<td class="{style}">{word}</td>'
-            f"<td>{_number(outcome['measured'])}</td><td>{_number(outcome['required'])}</td>"
-            f'<td class="words">{escape(outcome["message"])}</td></tr>'
+        numbers = ""
+        if outcome["measured"] is not None:
+            numbers = f"measured {_number(outcome['measured'])}"
+        if outcome["required"] is not None:
+            numbers += f", required {_number(outcome['required'])}"
+        parts.append(
+            f'<div class="rule"><b>{escape(outcome["rule"])}</b> '
+            f'<span class="{style}">{word}</span> <span class="soft">{numbers}</span>'
+            f"<p>{escape(outcome['message'])}</p></div>"
         )
-    warnings = "".join(
-        f'<p class="bad">{escape(warning)}</p>' for warning in decision.get("warnings", ())
-    )
-    head = (
-        '<th>rule</th><th>verdict</th><th>measured</th><th>required</th><th class="words">why</th>'
-    )
-    return _section("Decision", f"{warnings}{_table(head, rows)}")
+    return _section("Decision", "".join(parts))
 
 
 def _matrix(report: Mapping[str, Any]) -> str:

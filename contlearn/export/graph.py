@@ -138,7 +138,7 @@ def quiet() -> Iterator[None]:
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            # From torch 2.9 on the TorchScript exporter, which optimum-onnx 0.1 uses, is deprecated;
+            # From torch 2.9 on the TorchScript exporter that optimum-onnx 0.1 uses is deprecated;
             # tracing warns of every shape that becomes a constant. Parity checks the outcome.
             warnings.simplefilter("ignore")
             yield

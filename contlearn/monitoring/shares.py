@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["ShareDrift", "compare_shares", "psi", "psi_quantile"]
+__all__ = ["ShareDrift", "compare_shares", "psi", "psi_null", "psi_quantile"]
 
 # A label seen nowhere else would make the index infinite; half a record is added to each.
 _HALF = 0.5
@@ -69,6 +69,15 @@ def psi_quantile(
         seed: For a result that can be repeated.
     Source: parametric bootstrap, Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.
     """
+    seen = psi_null(reference, window_records, draws=draws, seed=seed)
+    # The k-th of n draws is exceeded by a further one with probability (n + 1 - k) / (n + 1).
+    return seen[min(draws, math.ceil(quantile * (draws + 1))) - 1]
+
+
+def psi_null(
+    reference: Mapping[str, float], window_records: int, *, draws: int = 2000, seed: int = 17
+) -> list[float]:
+    """Give what the index reaches by chance, in draws of both sides from the reference; sorted."""
     generator = random.Random(seed)
     labels = sorted(reference)
     total = sum(reference.values())
@@ -84,8 +93,7 @@ def psi_quantile(
         }
         seen.append(psi(drawn, window) if any(drawn.values()) else 0.0)
     seen.sort()
-    # The k-th of n draws is exceeded by a further one with probability (n + 1 - k) / (n + 1).
-    return seen[min(draws, math.ceil(quantile * (draws + 1))) - 1]
+    return seen
 
 
 def _poisson(mean: float, generator: random.Random) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from contlearn.workspace import FileOperations, storage_border, write_bytes_atomic
+from contlearn.workspace import FileOperations, storage_border
 
 __all__ = ["CONFIG", "LINK", "derive_pointers", "render_config"]
 
@@ -33,7 +33,9 @@ def derive_pointers(root: Path, manifest: Mapping[str, Any], *, files: FileOpera
     with storage_border("write the serving directory", root):
         config = root / CONFIG
         if not config.is_file() or config.read_bytes() != text:
-            write_bytes_atomic(config, text, files=files)
+            fresh = root / f".{CONFIG}.{uuid.uuid4().hex[:8]}.tmp"
+            files.write(fresh, text)
+            files.rename(fresh, config)
             changed = True
         link = root / LINK
         if not link.is_symlink() or os.readlink(link) != number:  # noqa: PTH115  # the text itself
@@ -41,8 +43,9 @@ def derive_pointers(root: Path, manifest: Mapping[str, Any], *, files: FileOpera
             fresh = root / f".{LINK}.{uuid.uuid4().hex[:8]}.tmp"
             files.symlink(number, fresh)
             files.rename(fresh, link)
-            files.fsync_folder(root)
             changed = True
+        if changed:
+            files.fsync_folder(root)
     return changed
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "head_of",
     "set_head",
     "statistics_without_exemplars",
+    "trained_head",
 ]
 
 
@@ -97,8 +98,9 @@ class Candidate:
         view: Features of the records at hand under its encoder.
         statistics: Of all records, under its encoder, without those set aside.
         shares: The probability of the right label on each validation row.
-        temperature: What its head's scores are divided by.
-        head: A head that was trained; None for one computed from the statistics.
+        temperature: What the scores of the computed head are divided by.
+        trained: A head that was trained, calibrated; None for none.
+        share: How much of the trained head enters; the rest is computed from the statistics.
     """
 
     name: str
@@ -107,7 +109,13 @@ class Candidate:
     statistics: FeatureStatistics
     shares: Floats
     temperature: float
-    head: LinearHead | None = None
+    trained: LinearHead | None = None
+    share: float = 0.0
+
+    def head(self, statistics: FeatureStatistics, *, prior: float) -> LinearHead:
+        """Give the candidate's head as it is with these statistics."""
+        computed = statistics.head(prior=prior).scaled(self.temperature)
+        return computed if self.trained is None else computed.mixed(self.trained, self.share)
 
 
 def head_of(
@@ -195,6 +203,14 @@ def set_head(model: TextModel, head: LinearHead) -> None:
     model.head.set_rows(
         torch.as_tensor(head.weight, dtype=like.dtype, device=like.device),
         torch.as_tensor(head.bias, dtype=like.dtype, device=like.device),
+    )
+
+
+def trained_head(model: TextModel) -> LinearHead:
+    """Take the head of a model as it is."""
+    return LinearHead(
+        model.head.weight.detach().double().cpu().numpy(),
+        model.head.bias.detach().double().cpu().numpy(),
     )
 
 

@@ -46,6 +46,13 @@ class LinearHead:
         """Divide the scores by a temperature; the order of labels stays."""
         return LinearHead(self.weight / temperature, self.bias / temperature)
 
+    def mixed(self, other: LinearHead, share: float) -> LinearHead:
+        """Give the head that scores with a share of another and the rest of this one."""
+        return LinearHead(
+            (1 - share) * self.weight + share * other.weight,
+            (1 - share) * self.bias + share * other.bias,
+        )
+
 
 @dataclass(slots=True)
 class FeatureStatistics:

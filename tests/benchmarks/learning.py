@@ -160,17 +160,55 @@ def slot_families() -> list[frozenset[str]]:
     """Three families of slots that occur together: music and playlists, places and times, works."""
     return [
         frozenset(
-            "artist album track playlist playlist_owner music_item entity_name service genre year "
-            "sort".split()
+            [
+                "artist",
+                "album",
+                "track",
+                "playlist",
+                "playlist_owner",
+                "music_item",
+                "entity_name",
+                "service",
+                "genre",
+                "year",
+                "sort",
+            ]
         ),
         frozenset(
-            "city state country timeRange spatial_relation condition_temperature geographic_poi "
-            "condition_description current_location poi restaurant_name restaurant_type cuisine "
-            "served_dish party_size_number party_size_description facility".split()
+            [
+                "city",
+                "state",
+                "country",
+                "timeRange",
+                "spatial_relation",
+                "condition_temperature",
+                "geographic_poi",
+                "condition_description",
+                "current_location",
+                "poi",
+                "restaurant_name",
+                "restaurant_type",
+                "cuisine",
+                "served_dish",
+                "party_size_number",
+                "party_size_description",
+                "facility",
+            ]
         ),
         frozenset(
-            "object_name object_type object_select object_part_of_series_type object_location_type "
-            "movie_name movie_type location_name rating_value rating_unit best_rating".split()
+            [
+                "object_name",
+                "object_type",
+                "object_select",
+                "object_part_of_series_type",
+                "object_location_type",
+                "movie_name",
+                "movie_type",
+                "location_name",
+                "rating_value",
+                "rating_unit",
+                "best_rating",
+            ]
         ),
     ]
 

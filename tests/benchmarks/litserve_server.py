@@ -1,6 +1,6 @@
 """The same int8 model and tokenizer behind LitServe with its own batching; run by its own Python.
 
-    LITSERVE_PYTHON tests/benchmarks/litserve_server.py FOLDER PORT WORKERS BATCH TIMEOUT_SECONDS
+LITSERVE_PYTHON tests/benchmarks/litserve_server.py FOLDER PORT WORKERS BATCH TIMEOUT_SECONDS
 """
 
 from __future__ import annotations
@@ -64,6 +64,9 @@ if __name__ == "__main__":
         api, accelerator="cpu", workers_per_device=int(workers), fast_queue=True, timeout=60
     )
     server.run(
-        host="127.0.0.1", port=int(port), generate_client_file=False, log_level="error",
+        host="127.0.0.1",
+        port=int(port),
+        generate_client_file=False,
+        log_level="error",
         pretty_logs=False,
     )

@@ -89,8 +89,11 @@ def main() -> None:
     task = TextClassification()
     from contlearn.training import avalanche_bridge  # noqa: F401  # its import is not the loop
 
-    for name, steps in (("short texts (clinc150)", clinc150(0)), ("64 tokens (five sets)", five_sets(0))):
-        records = [record for step in steps for record in step.train][:: 7][: options.texts]
+    for name, steps in (
+        ("short texts (clinc150)", clinc150(0)),
+        ("64 tokens (five sets)", five_sets(0)),
+    ):
+        records = [record for step in steps for record in step.train][::7][: options.texts]
         space = task.extend_labels(LabelSpace(), [record.target for record in records])
         config = TrainingConfig(epochs=1)
         ratios, speeds = [], []

@@ -68,13 +68,16 @@ NEVER = {
 
 def fails(reason):
     """Expect a failure that has a reason, and none that has not."""
-    return contextlib.nullcontext() if reason is None else pytest.raises((ValueError, TypeError, IndexError, UserWarning))
+    return (
+        contextlib.nullcontext()
+        if reason is None
+        else pytest.raises((ValueError, TypeError, IndexError, UserWarning))
+    )
 
 
 def prepared(tiny_model, task, space):
     torch.manual_seed(0)
-    checkpoint = new_checkpoint(str(tiny_model), labels=space, per=task.heads(space)[0].per)
-    return checkpoint
+    return new_checkpoint(str(tiny_model), labels=space, per=task.heads(space)[0].per)
 
 
 def experiences(checkpoint, task, records, space):
@@ -97,7 +100,9 @@ def make(name, model):
     if name in STRATEGIES:
         template = getattr(avalanche.training, name)
         options = {**STRATEGIES[name]}
-        return bridge.make_strategy(model, optimizer, template=template, options=options, **arguments)
+        return bridge.make_strategy(
+            model, optimizer, template=template, options=options, **arguments
+        )
     plugin = getattr(avalanche.training.plugins, name)(**PLUGINS[name])
     return bridge.make_strategy(
         model, optimizer, template=SupervisedTemplate, plugins=[plugin], **arguments

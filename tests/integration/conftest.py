@@ -49,14 +49,9 @@ class Program:
             str(self.root),
             *map(str, arguments),
         ]
-        return subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            **options,
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, env=environ, **{**pipes, **options})
 
     def run(self, *arguments, code=0):
         with self.popen(*arguments) as process:

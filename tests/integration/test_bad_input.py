@@ -20,7 +20,7 @@ def test_empty_inbox_is_nothing_to_do(program):
 def test_base_model_that_is_not_there(program):
     text = (program.root / "contlearn.toml").read_text()
     (program.root / "contlearn.toml").write_text(text.replace('base = "', 'base = "/nowhere'))
-    program.drop("a.jsonl", classified(["billing", "shipping"], 20))
+    program.drop("a.jsonl", classified(["billing", "shipping", "garden"], 40))
     value = program.json("update", code=2)
     assert value["outcome"] == "failed"
     assert "/nowhere" in value["error"]["error"]
@@ -36,7 +36,7 @@ def test_hub_model_that_cannot_be_fetched(program):
         for line in text
     ]
     (program.root / "contlearn.toml").write_text("\n".join(changed))
-    program.drop("a.jsonl", classified(["billing", "shipping"], 20))
+    program.drop("a.jsonl", classified(["billing", "shipping", "garden"], 40))
     value = program.json("update", code=2)
     assert "no-such-org/no-such-model" in value["error"]["error"]
 
@@ -44,7 +44,7 @@ def test_hub_model_that_cannot_be_fetched(program):
 def test_unknown_key_stops_before_anything_runs(program):
     with (program.root / "contlearn.toml").open("a") as file:
         file.write("margn = 0.1\n")
-    program.drop("a.jsonl", classified(["billing", "shipping"], 20))
+    program.drop("a.jsonl", classified(["billing", "shipping", "garden"], 40))
     value = program.json("update", code=2)
     assert "gate.margn" in value["error"]
     assert "gate.margin" in value["error"]

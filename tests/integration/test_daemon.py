@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import time
 import urllib.request
 
@@ -18,26 +19,16 @@ pytestmark = pytest.mark.slow
 
 
 def start(program, *options):
-    """Start the daemon on a free port and give the process and the address of its metrics."""
-    log = program.root.parent / "daemon.log"
-    process = program.popen("daemon", "--port", "0", *options)
-    address = None
-    while address is None:
-        line = process.stderr.readline()
-        assert line, "the daemon ended"
-        found = re.search(r"http://[\d.]+:\d+/metrics", line)
-        address = found and found[0]
-    import threading
-
-    # Keep reading, so that the pipe never fills.
-    def drain():
-        with log.open("w") as file:
-            for line in process.stderr:
-                file.write(line)
-                file.flush()
-
-    threading.Thread(target=drain, daemon=True).start()
-    return process, address, log
+    """Start the daemon on a free port; give the process, the address of its metrics, its log."""
+    log = program.root.parent / f"daemon-{time.monotonic_ns()}.log"
+    with log.open("w") as file:
+        process = program.popen(
+            "daemon", "--port", "0", *options, stdout=subprocess.DEVNULL, stderr=file
+        )
+    wait_for(lambda: "/metrics" in log.read_text() or process.poll() is not None)
+    found = re.search(r"http://[\d.]+:\d+/metrics", log.read_text())
+    assert found, log.read_text()
+    return process, found[0], log
 
 
 def scrape(address):

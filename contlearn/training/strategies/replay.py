@@ -17,7 +17,7 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """Builds the challenger in up to three ways and takes the one that does best on validation.
+    """Builds the challenger in up to four ways and takes the one that does best on validation.
 
     1. *frozen*: the champion's encoder, with a head computed from feature statistics of all
        records ever learnt. It forgets nothing, and ties go to it.
@@ -25,6 +25,8 @@ class Replay:
        of exemplars; then the statistics are carried over to the new encoder and the head is
        computed from them again.
     3. *tuned, own head*: the same encoder with the head as it was trained.
+    4. *tuned, both heads*: the same encoder with the mean of the two heads' scores, which is again
+       a linear head.
 
     For heads that score words there are no statistics: fine-tuning with replay is all there is.
     """
@@ -81,8 +83,7 @@ class Replay:
                 parameter.data.copy_(start[name])
         # What was set aside for the choice belongs to the statistics and to a computed head.
         statistics = chosen.view.added_to(chosen.statistics, "validation")
-        head = chosen.head or statistics.head(prior=self.options.prior)
-        set_head(session.model, head.scaled(chosen.temperature))
+        set_head(session.model, chosen.head(statistics, prior=self.options.prior))
         notes["choice"] = as_notes(candidates, weights, chosen)
         return Learnt(statistics=statistics, encoder_changed=chosen.is_tuned, notes=notes)
 
@@ -97,9 +98,16 @@ class Replay:
         self, session: FitSession, rest: FeatureStatistics, frozen: Candidate
     ) -> tuple[list[Candidate], dict[str, Any]]:
         """Fine-tune from the frozen candidate's head; give both heads of the new encoder."""
-        from contlearn.training.candidates import Candidate, FeatureView, head_of, set_head
+        from dataclasses import replace
+
+        from contlearn.training.candidates import (
+            Candidate,
+            FeatureView,
+            head_of,
+            set_head,
+            trained_head,
+        )
         from contlearn.training.scoring import fit_temperature, right_share
-        from contlearn.training.statistics import LinearHead
         from contlearn.training.tuned import describe
 
         begin = frozen.statistics.head(prior=self.options.prior)
@@ -112,13 +120,12 @@ class Replay:
             known, after, prior=self.options.prior, centre=frozen.temperature
         )
         computed = Candidate("tuned", True, after, known, shares, temperature)
-        trained = LinearHead(
-            session.model.head.weight.detach().double().cpu().numpy(),
-            session.model.head.bias.detach().double().cpu().numpy(),
-        )
+        own = trained_head(session.model)
         features, targets = after.rows("validation")
-        scores = trained.scores(features)
-        own_temperature = fit_temperature(scores, targets)
-        own_shares = right_share(scores, targets, temperature=own_temperature)
-        own = Candidate("tuned, own head", True, after, known, own_shares, own_temperature, trained)
-        return [computed, own], describe(result)
+        warmth = fit_temperature(own.scores(features), targets)
+        found = [computed]
+        for name, share in (("tuned, own head", 1.0), ("tuned, both heads", 0.5)):
+            other = replace(computed, name=name, trained=own.scaled(warmth), share=share)
+            scores = other.head(known, prior=self.options.prior).scores(features)
+            found.append(replace(other, shares=right_share(scores, targets)))
+        return found, describe(result)

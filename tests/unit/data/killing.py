@@ -29,7 +29,21 @@ from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import SystemClock, Workspace
 from tests.unit.data.taking import make_config
 
-WORDS = ["parcel", "invoice", "courier", "refund", "late", "broken", "twice", "size", "colour", "order", "again", "never", "help"]
+WORDS = [
+    "parcel",
+    "invoice",
+    "courier",
+    "refund",
+    "late",
+    "broken",
+    "twice",
+    "size",
+    "colour",
+    "order",
+    "again",
+    "never",
+    "help",
+]
 LABELS = ("billing", "shipping", "returns")
 # No child runs longer; most are in the middle of something.
 LONGEST_SECONDS = 0.25

@@ -309,6 +309,19 @@ def test_damaged_columnar_file_is_refused_or_read(tmp_path, name, place, change)
     assert refusal is None or refusal.where in allowed
 
 
+@pytest.mark.parametrize("name", ["t.parquet", "t.arrow"])
+def test_columnar_file_with_a_wild_number_anywhere_ends_no_process(tmp_path, name):
+    # Offsets that point outside once ended the process inside pyarrow.
+    path = tmp_path / name
+    (write_parquet if name.endswith("parquet") else write_file)(path)
+    original = path.read_bytes()
+    ended = 0
+    for at in range(0, len(original) - 4, 4):
+        path.write_bytes(original[:at] + b"\xff\xff\xff\x7f" + original[at + 4 :])
+        ended += refusal_of(lambda: parse(path)) is not None
+    assert ended > 0
+
+
 def test_excel_sheet_gives_its_rows(tmp_path):
     path = tmp_path / "rows.xlsx"
     write_xlsx(path, [["text", "label"], ["a first text", "x"], ["", ""], ["another", "y"]])

@@ -21,7 +21,10 @@ from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
 from contlearn.types import LabelSpace
 
-TEXTS = [{"text": text} for text in ("invoice refund today", "rose", "my parcel is wrong " * 6, "a b c d")]
+TEXTS = [
+    {"text": text}
+    for text in ("invoice refund today", "rose", "my parcel is wrong " * 6, "a b c d")
+]
 WORDS = [{"tokens": tuple(item["text"].split())} for item in TEXTS]
 KINDS = ["sequence", "word"]
 
@@ -111,7 +114,7 @@ def test_exported_folder_loads_with_optimum_and_gives_the_same_labels(case, tmp_
     )
     from transformers import AutoTokenizer
 
-    folder, task, samples, space = case
+    _, task, samples, space = case
     exported(case, tmp_path / "onnx", precision="fp32")
     word = task.graph == "token-classification"
     kind = ORTModelForTokenClassification if word else ORTModelForSequenceClassification
@@ -121,7 +124,12 @@ def test_exported_folder_loads_with_optimum_and_gives_the_same_labels(case, tmp_
     values = [s["tokens"] if word else s["text"] for s in samples]
     values = [list(v) for v in values] if word else values
     inputs = tokenizer(
-        values, is_split_into_words=word, padding=True, truncation=True, max_length=32, return_tensors="pt"
+        values,
+        is_split_into_words=word,
+        padding=True,
+        truncation=True,
+        max_length=32,
+        return_tensors="pt",
     )
     logits = model(**inputs).logits
     theirs = logits.argmax(dim=-1)
@@ -130,7 +138,11 @@ def test_exported_folder_loads_with_optimum_and_gives_the_same_labels(case, tmp_
     for row, answer in enumerate(answers):
         ours = np.atleast_2d(answer.logits).argmax(axis=1)
         if word:
-            starts = [i for i, w in enumerate(inputs.word_ids(row)) if w is not None and w != (inputs.word_ids(row)[i - 1] if i else None)]
+            starts = [
+                i
+                for i, w in enumerate(inputs.word_ids(row))
+                if w is not None and w != (inputs.word_ids(row)[i - 1] if i else None)
+            ]
             assert ours.tolist() == theirs[row, starts].tolist()
         else:
             assert model.config.id2label[int(theirs[row])] == answer.prediction.label
@@ -347,7 +359,13 @@ def test_fuse_copies_what_the_optimiser_does_not_know(case, tmp_path):
 
 @pytest.mark.parametrize(
     ("features", "safe"),
-    [((), False), (("avx2",), False), (("avx512f", "avx512bw"), False), (("avx_vnni",), True), (("asimddp",), True)],
+    [
+        ((), False),
+        (("avx2",), False),
+        (("avx512f", "avx512bw"), False),
+        (("avx_vnni",), True),
+        (("asimddp",), True),
+    ],
 )
 def test_int8_is_safe_only_with_instructions_that_add_in_32_bits(features, safe):
     assert has_safe_int8(features) is safe

@@ -32,7 +32,9 @@ def test_resolve_base_finds_the_folder_of_a_package(name):
 @needs_package
 def test_resolve_base_refuses_weights_that_are_not_those_pinned(monkeypatch):
     package = base_models.PACKAGES[PACKAGE]
-    changed = base_models.PackagedModel(package.distribution, package.module, package.folder, "0" * 64)
+    changed = base_models.PackagedModel(
+        package.distribution, package.module, package.folder, "0" * 64
+    )
     monkeypatch.setitem(base_models.PACKAGES, PACKAGE, changed)
     with pytest.raises(ConfigError, match="are not the ones known: SHA-256 [0-9a-f]{64}"):
         resolve_base(PACKAGE)

@@ -106,7 +106,9 @@ def test_class_balanced_gives_what_a_rare_label_leaves_to_others():
 def test_reservoir_shares_by_how_often_a_label_came():
     total = Counter()
     for seed in range(60):
-        records = [exemplar(f"a{n}") for n in range(80)] + [exemplar(f"b{n}", "b") for n in range(20)]
+        records = [exemplar(f"a{n}") for n in range(80)] + [
+            exemplar(f"b{n}", "b") for n in range(20)
+        ]
         total.update(item.key for item in made(ReservoirBuffer, records, seed=seed).items())
     assert 0.1 < total["b"] / 600 < 0.3
 

@@ -57,7 +57,7 @@ class Lineage:
         space = self.task.extend_labels(self.space, [r.target for r in records])
         self.known.update({r.record_id: r for r in records})
         name = name or f"v{self.index + 1}"
-        request = dict(
+        return FitRequest(
             task=self.task,
             manager=self.manager,
             model=ModelConfig(task=self.task.name, base=str(self.base), max_tokens=32),
@@ -74,7 +74,6 @@ class Lineage:
             work=self.root / f"work-{name}",
             output=self.root / name,
         )
-        return FitRequest(**request)
 
     def learn(self, records, **changes):
         request = self.request(records, **changes)

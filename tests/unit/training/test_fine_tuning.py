@@ -69,7 +69,9 @@ def generators():
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("kill_at", [1, 3, 6, 7, 13])
-def test_training_goes_on_bit_by_bit_after_a_kill_at_any_step(tiny_model, tmp_path, optimizer, kill_at):
+def test_training_goes_on_bit_by_bit_after_a_kill_at_any_step(
+    tiny_model, tmp_path, optimizer, kill_at
+):
     straight = training(tiny_model, tmp_path / "straight", optimizer=optimizer)
     whole = straight.run()
     after = generators()
@@ -95,7 +97,10 @@ def test_training_that_was_done_is_not_done_again(tiny_model, tmp_path):
     again = training(tiny_model, tmp_path)
     result = again.run()
     assert result.resumed_at == result.steps == first.result.steps
-    assert all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(again).values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(weights(first).values(), weights(again).values(), strict=True)
+    )
 
 
 def test_training_passes_over_the_state_of_another_training(tiny_model, tmp_path):
@@ -117,7 +122,12 @@ def test_saved_state_holds_no_pickle_and_only_the_newest_step(tiny_model, tmp_pa
     step = latest_state(tmp_path, "f").folder.name
     assert names == {
         f"{step}/{name}"
-        for name in ("weights.safetensors", "optimizer.safetensors", "random.safetensors", "state.json")
+        for name in (
+            "weights.safetensors",
+            "optimizer.safetensors",
+            "random.safetensors",
+            "state.json",
+        )
     }
 
 
@@ -139,7 +149,11 @@ def test_kill_minus_nine_in_a_process_of_its_own_changes_nothing(tiny_model, tmp
         run.run()
         print(sum(float(t.double().sum()) for t in run.model.state_dict().values()), run.result.resumed_at)
     """)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+    }
 
     def run(folder, how):
         return subprocess.run(
@@ -189,7 +203,9 @@ def test_training_does_not_stop_early_with_patience_zero(tiny_model, tmp_path):
 
 def test_micro_batches_give_the_gradients_of_the_whole_batch(tiny_model, tmp_path):
     def trained(folder, size):
-        run = training(tiny_model, tmp_path / folder, micro_batch_size=size, epochs=1, optimizer="sgd")
+        run = training(
+            tiny_model, tmp_path / folder, micro_batch_size=size, epochs=1, optimizer="sgd"
+        )
         run.model.dropout.p = 0.0
         for module in run.model.modules():
             if isinstance(module, torch.nn.Dropout):

@@ -66,7 +66,8 @@ def _made(request):
 def test_fit_gives_the_same_challenger_for_the_same_request(lineage):
     records = texts(["billing", "garden"], 15)
     results = [
-        fit_challenger(_made(lineage.request(records, name=f"run{n}", champion=None))) for n in range(2)
+        fit_challenger(_made(lineage.request(records, name=f"run{n}", champion=None)))
+        for n in range(2)
     ]
     one, two = (tensors(result.checkpoint.parent) for result in results)
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -209,13 +210,19 @@ def test_regularizers_act_from_the_second_experience_on_also_after_a_restart(lin
     start, second = lineage.champion, texts(["music", "account"], 20)
     free = fit_challenger(_made(lineage.request(second, name="free", champion=start, **settings)))
     held = fit_challenger(
-        _made(lineage.request(second, name="held", champion=start, regularizers=regularizers, **settings))
+        _made(
+            lineage.request(
+                second, name="held", champion=start, regularizers=regularizers, **settings
+            )
+        )
     )
     begin = tensors(start)
 
     def moved(result):
         now = tensors(result.checkpoint.parent)
-        return sum(float(((now[n] - begin[n]) ** 2).sum()) for n in begin if n.startswith("encoder."))
+        return sum(
+            float(((now[n] - begin[n]) ** 2).sum()) for n in begin if n.startswith("encoder.")
+        )
 
     assert moved(held) != moved(free)
     if name == "online-ewc":
@@ -250,7 +257,9 @@ def test_ewc_refuses_a_method_that_begins_anew_each_time(lineage):
 
 def test_any_avalanche_plugin_can_be_named_by_its_path(lineage):
     plugin = {"name": "avalanche", "path": "avalanche.training.plugins:MASPlugin"}
-    result = lineage.learn(texts(["billing", "garden"], 20), strategy="naive", regularizers=[plugin])
+    result = lineage.learn(
+        texts(["billing", "garden"], 20), strategy="naive", regularizers=[plugin]
+    )
     assert result.steps > 0
 
 
@@ -265,12 +274,18 @@ def test_any_avalanche_plugin_can_be_named_by_its_path(lineage):
 def test_a_path_that_is_no_plugin_is_refused(lineage, path, message):
     with pytest.raises(PluginError, match=message):
         lineage.learn(
-            texts(["billing"], 5), strategy="naive", regularizers=[{"name": "avalanche", "path": path}]
+            texts(["billing"], 5),
+            strategy="naive",
+            regularizers=[{"name": "avalanche", "path": path}],
         )
 
 
 def test_an_option_a_plugin_does_not_take_is_refused(lineage):
-    plugin = {"name": "avalanche", "path": "avalanche.training.plugins:MASPlugin", "options": {"lamda": 1}}
+    plugin = {
+        "name": "avalanche",
+        "path": "avalanche.training.plugins:MASPlugin",
+        "options": {"lamda": 1},
+    }
     with pytest.raises(PluginError, match="refuses its options"):
         lineage.learn(texts(["billing"], 5), strategy="naive", regularizers=[plugin])
 

@@ -40,7 +40,9 @@ def test_optimizer_decays_weights_but_no_biases_or_norms(model):
 
 def test_optimizer_puts_the_head_into_the_last_group(model):
     optimizer = make_optimizer(model, TrainingConfig())
-    assert any(p is model.head.bias or p is model.head.weight for p in optimizer.param_groups[-1]["params"])
+    assert any(
+        p is model.head.bias or p is model.head.weight for p in optimizer.param_groups[-1]["params"]
+    )
 
 
 def test_optimizer_can_be_sgd(model):

@@ -1,0 +1,197 @@
+"""How fast files are taken in, with how much memory, and whether kills lose anything.
+
+    python -m tests.benchmarks.ingest                speed, memory, and a store of five million
+    python -m tests.benchmarks.ingest --kills 300    scans killed at random moments
+
+Each measure runs in a process of its own; rows beside pyarrow's own JSON reader in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.common import append_row
+
+WORDS = [
+    first + last
+    for first in ("or", "pa", "bi", "re", "la", "mo", "ti", "ca", "de", "fu")
+    for last in ("der", "cel", "ll", "fund", "te", "ney", "cket", "rd", "livery", "ture")
+]
+LABELS = [f"class {number}" for number in range(50)]
+REPEATS = 5
+SMALL_ROWS = 10_000
+
+
+def write_rows(path: Path, rows: int, seed: int) -> Path:
+    """Write short rows, all different: eight words, a number, one of fifty labels."""
+    rng = random.Random(seed)
+    with path.open("w") as file:
+        for _ in range(rows):
+            text = " ".join(rng.choices(WORDS, k=8)) + f" {rng.getrandbits(50)}"
+            file.write(json.dumps({"text": text, "label": rng.choice(LABELS)}) + "\n")
+    return path
+
+
+def child(*arguments: object) -> dict[str, Any]:
+    """Run one measure in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.ingest", "--child", *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(root: Path, file: Path, *, near: bool) -> dict[str, Any]:
+    """Take one file in, and say how long that took and how large the process became."""
+    from tests.unit.data.taking import make_config, taker
+
+    with taker(root, make_config(near_duplicates=near)) as taking:
+        began, cpu = time.perf_counter(), time.process_time()
+        report = taking.ingest(file)
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "rows": report["rows"],
+        "accepted": report["accepted"],
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "peak_mb": peak / 1e6,
+    }
+
+
+def measure_pyarrow(file: Path) -> dict[str, Any]:
+    """Read the same file with pyarrow's JSON reader, on one thread; nothing is checked or kept."""
+    import pyarrow.json
+
+    began = time.perf_counter()
+    options = pyarrow.json.ReadOptions(use_threads=False)
+    rows = pyarrow.json.read_json(file, read_options=options).num_rows
+    return {"rows": rows, "seconds": time.perf_counter() - began}
+
+
+def fill(root: Path, rows: int) -> dict[str, Any]:
+    """Put many records into a catalog, without texts: the look-ups see their ids alone."""
+    from tests.unit.data.taking import taker
+
+    ids = sorted(os.urandom(16).hex() for _ in range(rows))
+    with taker(root) as taking, taking.catalog.write() as connection:
+        connection.exec_driver_sql("PRAGMA cache_size = -200000")
+        connection.exec_driver_sql(
+            "insert into files (file_id, content_hash, name, held_out, settings, received_at, "
+            "verdict, rows, accepted, duplicates, conflicts, rejected) values "
+            "(1, 'x', 'x', 0, 'x', '2026-01-01T00:00:00+00:00', 'ok', 0, 0, 0, 0, 0)"
+        )
+        connection.exec_driver_sql(
+            "insert into records (record_id, file_id, row, split, state, attempts, key, size_bytes,"
+            " received_at) values (?, 1, ?, 'train', 'learnt', 0, 'class 1', 60, "
+            "'2026-01-01T00:00:00+00:00')",
+            [(record_id, row) for row, record_id in enumerate(ids)],
+        )
+    return {"rows": rows}
+
+
+def measure_small(root: Path, folder: Path, *, near: bool) -> dict[str, Any]:
+    """Take in small files one after the other; the first warms up and does not count."""
+    from tests.unit.data.taking import make_config, taker
+
+    times = []
+    with taker(root, make_config(near_duplicates=near)) as taking:
+        for number in range(REPEATS + 1):
+            seed = 100 * (1 + near) + number
+            path = write_rows(folder / f"small-{near}-{number}.jsonl", SMALL_ROWS, seed)
+            began = time.perf_counter()
+            taking.ingest(path)
+            times.append(time.perf_counter() - began)
+    return {"seconds": statistics.median(times[1:])}
+
+
+def speed(folder: Path, rows: int) -> None:
+    file = write_rows(folder / "rows.jsonl", rows, seed=1)
+    for near in (False, True):
+        reader = child("pyarrow", file)
+        found = child("measure", folder / f"ws-{near}", file, near)
+        append_row(
+            "ingest",
+            {
+                "measure": "one file",
+                "near_duplicates": near,
+                "rows": found["rows"],
+                "rows_per_second": round(found["rows"] / found["seconds"]),
+                "rows_per_cpu_second": round(found["rows"] / found["cpu_seconds"]),
+                "peak_mb": round(found["peak_mb"]),
+                "times_pyarrow_json": round(found["seconds"] / reader["seconds"], 1),
+                "load": round(os.getloadavg()[0], 1),
+            },
+        )
+
+
+def store(folder: Path, rows: int) -> None:
+    """Ten thousand rows into an empty store, and into one that is large already."""
+    child("fill", folder / "large", rows)
+    for near in (False, True):
+        seconds = {
+            name: child("small", folder / root, folder, near)["seconds"]
+            for name, root in (("empty", f"empty-{near}"), ("large", "large"))
+        }
+        append_row(
+            "ingest",
+            {
+                "measure": "10 000 rows",
+                "near_duplicates": near,
+                "store_rows": rows,
+                "seconds_empty": round(seconds["empty"], 3),
+                "seconds_large": round(seconds["large"], 3),
+                "ratio": round(seconds["large"] / seconds["empty"], 2),
+                "load": round(os.getloadavg()[0], 1),
+            },
+        )
+
+
+def kills(number: int, seed: int) -> None:
+    command = [sys.executable, "-m", "tests.unit.data.killing"]
+    options = ["--kills", str(number), "--seed", str(seed)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    append_row("ingest", {"measure": "kills", "seed": seed, **json.loads(done.stdout)})
+
+
+def run_child(arguments: list[str]) -> dict[str, Any]:
+    name, *rest = arguments
+    if name == "pyarrow":
+        return measure_pyarrow(Path(rest[0]))
+    if name == "fill":
+        return fill(Path(rest[0]), int(rest[1]))
+    if name == "small":
+        return measure_small(Path(rest[0]), Path(rest[1]), near=rest[2] == "True")
+    return measure(Path(rest[0]), Path(rest[1]), near=rest[2] == "True")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--store", type=int, default=5_000_000)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--child", nargs="+")
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(run_child(options.child)))
+        return
+    if options.kills:
+        kills(options.kills, options.seed)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        speed(Path(temporary), options.rows)
+        store(Path(temporary), options.store)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from contlearn.data.forgetting import forget_records, forgotten_seen
+from contlearn.data.selection import Selection, select_records
+from contlearn.data.store import read_records
+from contlearn.errors import UsageError
+from contlearn.workspace import FileOperations
+
+SECRET = "my card number is four four two one"
+ROWS = [{"text": f"text number {i}", "label": "ab"[i % 2]} for i in range(30)]
+
+
+def forget(taking, ids, **options):
+    return forget_records(
+        taking.workspace,
+        taking.config,
+        taking.catalog,
+        taking.manager,
+        ids,
+        reason="asked",
+        **options,
+    )
+
+
+def everything_kept(workspace):
+    """All bytes below the workspace, compressed files unpacked and segments read."""
+    import pyarrow.parquet as parquet
+
+    for path in workspace.root.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            if path.suffix == ".gz":
+                data = gzip.decompress(data)
+            if path.suffix == ".parquet":
+                data = json.dumps(parquet.read_table(path).to_pylist(), default=str).encode()
+            yield path, data
+
+
+@pytest.fixture
+def with_secret(taking, tmp_path):
+    rows = [*ROWS[:10], {"text": SECRET, "label": "a"}, *ROWS[10:]]
+    first = tmp_path / "first.jsonl.gz"
+    first.write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in rows).encode()))
+    taking.ingest(first)
+    # The same text in other places: a duplicate, a contradiction, a logged prediction.
+    taking.ingest(
+        taking.write("again.jsonl", [{"text": f" {SECRET}", "label": "a"}, ROWS[0]], tmp_path)
+    )
+    taking.ingest(taking.write("other.jsonl", [{"text": SECRET, "label": "b"}], tmp_path))
+    log = [{"request_id": "1", "text": SECRET}, {"request_id": "2", "text": "fine"}]
+    taking.write("1.jsonl", log, taking.workspace.predictions)
+    (row,) = [r for r in taking.records() if r.inputs["text"] == SECRET]
+    return taking, row.record_id
+
+
+def test_forgotten_text_is_nowhere_any_more(with_secret):
+    taking, record_id = with_secret
+    assert sum(SECRET.encode() in data for _, data in everything_kept(taking.workspace)) == 6
+    report = forget(taking, [record_id])
+    assert report.to_json() | {"notes": []} == {
+        "forgotten": 1,
+        "segments": 1,
+        "archived": 3,
+        "quarantined_rows": 1,
+        "predictions": 1,
+        "notes": [],
+    }
+    left = [path for path, data in everything_kept(taking.workspace) if SECRET.encode() in data]
+    assert left == []
+
+
+def test_other_records_stay_as_they_were(with_secret):
+    taking, record_id = with_secret
+    before = [r for r in taking.records() if r.record_id != record_id]
+    forget(taking, [record_id])
+    assert taking.records() == before
+    assert read_records(taking.workspace, taking.catalog, [record_id]) == []
+    (row,) = [r for r in taking.rows() if r.record_id == record_id]
+    assert (row.state, row.reason) == ("forgotten", "asked")
+
+
+def test_forgotten_text_does_not_come_back(with_secret, tmp_path):
+    taking, record_id = with_secret
+    forget(taking, [record_id])
+    report = taking.ingest(taking.write("new.jsonl", [{"text": SECRET, "label": "a"}], tmp_path))
+    assert (report["accepted"], report["duplicates"]) == (0, 1)
+
+
+def test_forgetting_twice_changes_nothing(with_secret):
+    taking, record_id = with_secret
+    forget(taking, [record_id])
+    assert forget(taking, [record_id]).records == 0
+
+
+class Interrupted(FileOperations):
+    """Fails at one of its renames."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def rename(self, source, target):
+        self.at -= 1
+        if self.at < 0:
+            raise KeyboardInterrupt
+        super().rename(source, target)
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_interrupted_forgetting_is_finished_by_the_next_ingest(with_secret, tmp_path, at):
+    taking, record_id = with_secret
+    with pytest.raises(KeyboardInterrupt):
+        forget(taking, [record_id], files=Interrupted(at))
+    taking.ingest(taking.write("next.jsonl", [{"text": "another", "label": "a"}], tmp_path))
+    left = [path for path, data in everything_kept(taking.workspace) if SECRET.encode() in data]
+    assert left == []
+    assert len(taking.records()) == 31
+
+
+def test_version_says_how_many_forgotten_records_it_has_seen(with_secret):
+    from contlearn.catalog.records import plan_records
+
+    taking, record_id = with_secret
+    with taking.catalog.write() as connection:
+        plan_records(connection, "cycle-1")
+    is_trained = next(r.split for r in taking.rows() if r.record_id == record_id) == "train"
+    forget(taking, [record_id])
+    assert forgotten_seen(taking.catalog, ["cycle-1"]) == int(is_trained)
+    assert forgotten_seen(taking.catalog, ["cycle-2"]) == 0
+
+
+def test_records_are_chosen_by_file_label_and_time(taking):
+    taking.ingest(taking.write("one.jsonl", ROWS[:10]))
+    taking.clock.sleep(3600)
+    later = taking.clock.now()
+    taking.ingest(taking.write("two.jsonl", ROWS[10:]))
+    assert len(select_records(taking.catalog, Selection(files=["one.jsonl"]))) == 10
+    assert len(select_records(taking.catalog, Selection(labels=["a"]))) == 15
+    assert len(select_records(taking.catalog, Selection(since=later, labels=["b"]))) == 10
+    assert len(select_records(taking.catalog, Selection(until=later))) == 10
+    assert len(select_records(taking.catalog, Selection(states=["held"]))) == 0
+
+
+def test_unknown_id_and_empty_selection_are_usage_errors(taking):
+    with pytest.raises(UsageError, match="No record is named"):
+        select_records(taking.catalog, Selection())
+    with pytest.raises(UsageError, match="nor 1 more"):
+        select_records(taking.catalog, Selection(record_ids=["a" * 32, "b" * 32]))
