@@ -164,13 +164,13 @@ class TrainingConfig(Section):
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(16, ge=1)
     micro_batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(2e-5, gt=0.0)
+    learning_rate: float = Field(5e-5, gt=0.0)
     head_learning_rate: float = Field(1e-3, gt=0.0)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = Field(0.01, ge=0.0)
     momentum: float = Field(0.9, ge=0.0, lt=1.0)
     warmup_ratio: float = Field(0.1, ge=0.0, le=1.0)
-    layer_decay: float = Field(1.0, gt=0.0, le=1.0)
+    layer_decay: float = Field(0.8, gt=0.0, le=1.0)
     freeze_embeddings: bool = False
     freeze_layers: int = Field(0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0.0)
@@ -226,7 +226,7 @@ class ServingConfig(Section):
     max_texts: int = Field(1_000, ge=1)
     threads: int = Field(0, ge=0)
     batch_texts: int = Field(8, ge=1, le=1_024)
-    max_wait_seconds: float = Field(2.0, gt=0.0)
+    max_wait_seconds: float = Field(1.0, gt=0.0)
     deadline_seconds: float = Field(10.0, gt=0.0)
     drain_seconds: float = Field(30.0, ge=0.0)
     feedback_token_file: str = ""

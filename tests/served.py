@@ -19,11 +19,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from contlearn.config import load_config
 from contlearn.inference.manifest import describe_files
-from contlearn.tasks.text_classification import TextClassification
-from contlearn.tasks.token_classification import TokenClassification
 from contlearn.serving.app import create_app, service_of
 from contlearn.serving.server import HttpServer, bind
 from contlearn.serving.settings import settings_from_config
+from contlearn.tasks.text_classification import TextClassification
+from contlearn.tasks.token_classification import TokenClassification
 from contlearn.workspace import Workspace, write_json_atomic
 from tests.texts import FILLER, TOPICS
 

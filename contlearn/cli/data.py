@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +17,11 @@ from contlearn.cli.settings import (
     print_result,
     reason_option,
 )
+
+if TYPE_CHECKING:
+    from contlearn.data.selection import Selection
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group("data", help="Look after records and the quarantine.")
@@ -88,13 +96,79 @@ def show_command(settings: Settings, record_id: str, as_json: bool) -> None:
     print_result(value, as_json=as_json, human=human)
 
 
-@command.command("quarantine", help="List refused rows by reason.")
-@click.option("--reason", help="Only rows refused for this reason.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1))
+@command.command("check", help="Say what taking files in would do; nothing is written.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "file_format", help="The format, where the file's name does not say it.")
 @json_option
 @pass_settings
-def quarantine_command(settings: Settings, reason: str | None, limit: int, as_json: bool) -> None:
-    """Print counts by reason and the first rows."""
+def check_command(
+    settings: Settings, paths: tuple[Path, ...], file_format: str | None, as_json: bool
+) -> int:
+    """Print counts and the first examples of each problem."""
+    from contlearn.data.ingest import ingest_paths
+
+    with settings.open() as context, settings.progress() as progress:
+        report = ingest_paths(
+            context.workspace,
+            context.config,
+            context.catalog,
+            context.manager,
+            list(paths),
+            format=file_format,
+            dry_run=True,
+            progress=progress,
+            clock=context.clock,
+        )
+    value = report.to_json()
+    print_result(value, as_json=as_json, human=lambda: _show_checked(value))
+    return report.exit_code
+
+
+def _show_checked(value: dict[str, Any]) -> None:
+    for file in value["files"]:
+        click.echo(
+            f"{file['path']}: {file['verdict']}; {file['rows']} rows, {file['accepted']} would be "
+            f"accepted, {file['duplicates']} are known, {file['conflicts']} in conflict, "
+            f"{file['rejected']} refused."
+        )
+        for title, entries in (("", file["problems"]), ("warning: ", file["warnings"])):
+            for entry in entries:
+                click.echo(f"  {title}{entry['code']} ({entry['count']})")
+                for example in entry["examples"]:
+                    where = f"line {example['line_number']}: " if "line_number" in example else ""
+                    hint = f" {example['hint']}" if "hint" in example else ""
+                    click.echo(f"    {where}{example['message']}{hint}")
+
+
+@command.command("quarantine", help="List refused rows; write them as a sheet, or take it back.")
+@click.option("--reason", help="Only rows refused for this reason.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1))
+@click.option("--export", type=click.Path(path_type=Path), help="Write the rows as a CSV sheet.")
+@click.option(
+    "--take-back",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Take in the corrected rows of such a sheet.",
+)
+@json_option
+@pass_settings
+def quarantine_command(
+    settings: Settings,
+    reason: str | None,
+    limit: int,
+    export: Path | None,
+    take_back: Path | None,
+    as_json: bool,
+) -> None:
+    """Print counts by reason and the first rows, or go through a sheet."""
+    if export is not None:
+        _export(settings, export, reason, as_json=as_json)
+    elif take_back is not None:
+        _take_back(settings, take_back, as_json=as_json)
+    else:
+        _list_quarantine(settings, reason, limit, as_json=as_json)
+
+
+def _list_quarantine(settings: Settings, reason: str | None, limit: int, *, as_json: bool) -> None:
     from contlearn.pipeline.records import list_quarantine
 
     with settings.open() as context:
@@ -116,44 +190,176 @@ def quarantine_command(settings: Settings, reason: str | None, limit: int, as_js
     print_result(value, as_json=as_json, human=human)
 
 
+def _export(settings: Settings, sheet: Path, reason: str | None, *, as_json: bool) -> None:
+    from contlearn.data.quarantined import export_quarantine
+
+    with settings.open() as context:
+        rows = export_quarantine(context.workspace, sheet, reason=reason)
+    print_result(
+        {"rows": rows, "path": str(sheet)},
+        as_json=as_json,
+        human=lambda: click.echo(
+            f"{rows} rows are in {sheet}. Correct them there, then run "
+            f"`contlearn data quarantine --take-back {sheet}`."
+        ),
+    )
+
+
+def _take_back(settings: Settings, sheet: Path, *, as_json: bool) -> None:
+    from contlearn.data.quarantined import ingest_corrected
+
+    with settings.open() as context:
+        value = ingest_corrected(
+            context.workspace,
+            context.config,
+            context.catalog,
+            context.manager,
+            sheet,
+            clock=context.clock,
+        ).to_json()
+    print_result(
+        value,
+        as_json=as_json,
+        human=lambda: click.echo(
+            f"Accepted {value['accepted']} rows; {value['duplicates']} were known, "
+            f"{value['rejected'] + value['conflicts']} are still refused."
+        ),
+    )
+
+
+def selection_options(function: F) -> F:
+    """Add the ways to choose records: ids, or file, label and time together."""
+    for add in (
+        click.option("--until", type=click.DateTime(), help="Taken in before this moment (UTC)."),
+        click.option("--since", type=click.DateTime(), help="Taken in then (UTC) or later."),
+        click.option("--label", "labels", multiple=True, help="All records of a label."),
+        click.option("--file", "files", multiple=True, help="All of a file, by name or hash."),
+        click.argument("record_ids", nargs=-1),
+    ):
+        function = add(function)
+    return function
+
+
+def _selection(options: dict[str, Any]) -> Selection:
+    from contlearn.data.selection import Selection
+
+    return Selection(
+        record_ids=options["record_ids"],
+        files=options["files"],
+        labels=options["labels"],
+        since=_utc(options["since"]),
+        until=_utc(options["until"]),
+    )
+
+
 @command.command("hold", help="Keep records out of updates until they are released.")
-@click.argument("record_ids", nargs=-1, required=True)
+@selection_options
 @reason_option
 @dry_run_option
 @json_option
 @pass_settings
 def hold_command(
-    settings: Settings, record_ids: tuple[str, ...], reason: str, dry_run: bool, as_json: bool
+    settings: Settings, /, reason: str, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
-    """Hold records by id."""
+    """Hold the records that are chosen."""
+    from contlearn.data.selection import select_records
     from contlearn.pipeline.records import hold
 
     with settings.open() as context:
-        number = 0 if dry_run else hold(context, record_ids, reason=reason or "held by hand")
-    _changed("held", number, len(record_ids), dry_run=dry_run, as_json=as_json)
+        ids = select_records(context.catalog, _selection(options))
+        number = 0 if dry_run else hold(context, ids, reason=reason or "held by hand")
+    _changed("held", number, len(ids), dry_run=dry_run, as_json=as_json)
 
 
-@command.command("release", help="Let held records take part again: those named, or all.")
-@click.argument("record_ids", nargs=-1)
+@command.command("release", help="Let held records take part again: those chosen, or all.")
+@selection_options
 @reason_option
 @dry_run_option
 @json_option
 @pass_settings
 def release_command(
-    settings: Settings, record_ids: tuple[str, ...], reason: str, dry_run: bool, as_json: bool
+    settings: Settings, /, reason: str, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
-    """Release records."""
+    """Release held records."""
+    from contlearn.data.selection import Selection, select_records
     from contlearn.pipeline.records import release
-    from contlearn.pipeline.status import read_status
+
+    chosen = _selection(options) or Selection(states=("held",))
+    with settings.open() as context:
+        ids = select_records(context.catalog, chosen)
+        number = 0 if dry_run else release(context, ids, reason=reason or "released by hand")
+    _changed("released", number, len(ids), dry_run=dry_run, as_json=as_json)
+
+
+@command.command("forget", help="Forget records for good: their texts leave all that is kept.")
+@selection_options
+@reason_option
+@dry_run_option
+@json_option
+@pass_settings
+def forget_command(
+    settings: Settings, /, reason: str, dry_run: bool, as_json: bool, **options: Any
+) -> None:
+    """Forget the records that are chosen; what is left of them is the id."""
+    from contlearn.data.forgetting import forget_records
+    from contlearn.data.selection import select_records
 
     with settings.open() as context:
-        held = len(record_ids) or int(read_status(context)["held_records"])
-        number = (
-            0
-            if dry_run
-            else release(context, record_ids or None, reason=reason or "released by hand")
+        ids = select_records(context.catalog, _selection(options))
+        value: dict[str, Any] = {"forgotten": len(ids)}
+        if not dry_run:
+            parts = (context.workspace, context.config, context.catalog, context.manager)
+            value = forget_records(*parts, ids, reason=reason or "forgotten by hand").to_json()
+            context.registry.note(
+                "forget", actor=context.actor, reason=reason, records=value["forgotten"]
+            )
+    _changed("forgotten", int(value["forgotten"]), len(ids), dry_run=dry_run, as_json=as_json)
+
+
+@command.command("suspects", help="List records whose labels are likely wrong; change nothing.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1))
+@click.option("--look-at", default=5000, show_default=True, type=click.IntRange(min=1))
+@json_option
+@pass_settings
+def suspects_command(settings: Settings, limit: int, look_at: int, as_json: bool) -> None:
+    """Compare the champion's predictions with the labels of records it has not learnt."""
+    from contlearn.data.label_quality import find_suspects
+    from contlearn.inference.predictor import OnnxPredictor
+    from contlearn.pipeline.answers import chosen_version
+
+    with settings.open() as context:
+        folder = chosen_version(context, None).path / "onnx"
+        predictor = OnnxPredictor.load(folder, manager=context.manager)
+        issues = find_suspects(context.workspace, context.catalog, predictor, limit=look_at)
+    value = {"number": len(issues), "suspects": [issue.to_json() for issue in issues[:limit]]}
+
+    def human() -> None:
+        from contlearn.cli.output import table
+
+        if not issues:
+            click.echo("No label is in doubt.")
+            return
+        table(
+            ["record", "given", "likely", "given at", "likely at", "source"],
+            [
+                (
+                    issue.record_id,
+                    issue.given,
+                    issue.suggested,
+                    f"{issue.given_probability:.3f}",
+                    f"{issue.suggested_probability:.3f}",
+                    issue.source,
+                )
+                for issue in issues[:limit]
+            ],
+            right=(3, 4),
         )
-    _changed("released", number, held, dry_run=dry_run, as_json=as_json)
+
+    print_result(value, as_json=as_json, human=human)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)
 
 
 def _changed(verb: str, number: int, asked: int, *, dry_run: bool, as_json: bool) -> None:

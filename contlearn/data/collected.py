@@ -68,11 +68,11 @@ class Collected:
         """Give one `DIGEST` a row."""
         return np.frombuffer(self._digests, dtype=DIGEST)
 
-    def groups(self) -> NDArray[np.int64]:
+    def groups(self) -> NDArray[np.int32]:
         """Give the number of each row's group, or -1."""
         if self._has_groups:
-            return np.array(self._groups, dtype=np.int64)
-        return np.full(len(self.lines), -1, dtype=np.int64)
+            return np.array(self._groups, dtype=np.int32)
+        return np.full(len(self.lines), -1, dtype=np.int32)
 
     def group_of(self, row: int) -> int:
         """Give the number of one row's group, or -1."""

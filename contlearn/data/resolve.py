@@ -64,23 +64,38 @@ class _Sorted:
 
     @staticmethod
     def of(digests: NDArray[np.void]) -> _Sorted:
+        """Sort by the first eight bytes, and look at the others only where those are equal."""
         high = digests["high"].astype(np.uint64)
-        rest = (digests["low"].astype(np.uint64) << np.uint64(32)) | digests["target"]
-        order = np.lexsort((rest, high)).astype(np.int64)
-        high, rest = high[order], rest[order]
-        text = rest >> np.uint64(32)
-        size = len(order)
-        new_text = np.ones(size, dtype=np.bool_)
-        new_text[1:] = (high[1:] != high[:-1]) | (text[1:] != text[:-1])
+        order = np.argsort(high, kind="stable")
+        high = high[order]
+        new_text = np.ones(len(order), dtype=np.bool_)
+        np.not_equal(high[1:], high[:-1], out=new_text[1:])
         new_record = new_text.copy()
-        new_record[1:] |= rest[1:] != rest[:-1]
-        text_number = np.cumsum(new_text) - 1
-        end = np.array([size], dtype=np.int64)
+        tied = ~new_text
+        tied[:-1] |= tied[1:]
+        places = np.flatnonzero(tied)
+        if len(places):
+            head, rows = high[places], order[places]
+            rest = (digests["low"][rows].astype(np.uint64) << np.uint64(32)) | digests["target"][
+                rows
+            ]
+            # Within a place's equals, and stable: the earliest row of each record stays first.
+            inner = np.lexsort((rest, head))
+            order[places], rest = rows[inner], rest[inner]
+            follows = places[1:] == places[:-1] + 1
+            same_head = follows & (head[1:] == head[:-1])
+            new_text[places[1:]] = ~(
+                same_head & (rest[1:] >> np.uint64(32) == rest[:-1] >> np.uint64(32))
+            )
+            new_record[places[1:]] = ~(same_head & (rest[1:] == rest[:-1]))
+        del high
+        record_starts = np.flatnonzero(new_record)
+        end = np.array([len(order)], dtype=np.int64)
         return _Sorted(
             order,
             np.concatenate([np.flatnonzero(new_text), end]),
-            np.concatenate([np.flatnonzero(new_record), end]),
-            text_number[new_record].astype(np.int64),
+            np.concatenate([record_starts, end]),
+            (np.cumsum(new_text) - 1)[record_starts],
         )
 
 
@@ -212,7 +227,7 @@ def _resolve_known(
 def assign_sides(
     digests: NDArray[np.void],
     result: Resolution,
-    groups: NDArray[np.int64],
+    groups: NDArray[np.int32],
     group_names: Sequence[str],
     known_groups: Mapping[str, bool],
     near: tuple[Rows, Rows, Rows],
@@ -245,7 +260,8 @@ def assign_sides(
         if name in known_groups:
             by_group[number] = known_groups[name]
     has_group = groups >= 0
-    theirs = np.where(has_group, by_group[np.maximum(groups, 0)], -1).astype(np.int8)
+    theirs = np.full(size, -1, dtype=np.int8)
+    theirs[has_group] = by_group[groups[has_group]]
     accepted = result.action == ACCEPT
     if held_out:
         for row in np.flatnonzero(accepted & (theirs == 0)).tolist():

@@ -189,8 +189,10 @@ class KernelTest:
 class ClassifierTest:
     """Can a classifier tell the window from the reference? Better than chance is drift.
 
-    A logistic regression is fitted on one half and judged on the other, both ways round; the two
-    Mann-Whitney statistics are joined. Its weights say where the change is.
+    A logistic regression is fitted on one half and judged on the other, whose Mann-Whitney
+    statistic is as it should be under chance: whatever was fitted, it has not seen these rows.
+    Joining both ways round would see a little more, but the two are not independent: measured,
+    that alarms in 2.9 windows of a hundred where 1 is meant.
     Source: Lopez-Paz and Oquab, "Revisiting Classifier Two-Sample Tests", ICLR 2017.
     """
 
@@ -215,18 +217,13 @@ class ClassifierTest:
         for value in (0.0, 1.0):
             places = np.flatnonzero(target == value)
             half[self._generator.permutation(places)[: len(places) // 2]] = True
-        scores, areas = [], []
-        for fold in (half, ~half):
-            weights = _fit(features[fold], target[fold])
-            area, score = _mann_whitney(features[~fold] @ weights, target[~fold])
-            areas.append(area)
-            scores.append(score)
-        joined = sum(scores) / math.sqrt(2)
+        weights = _fit(features[half], target[half])
+        area, score = _mann_whitney(features[~half] @ weights, target[~half])
         return Finding(
             detector=self.name,
             target=self.target,
-            statistic=float(np.mean(areas)),
-            p_value=0.5 * math.erfc(joined / math.sqrt(2)),
+            statistic=area,
+            p_value=0.5 * math.erfc(score / math.sqrt(2)),
         )
 
 

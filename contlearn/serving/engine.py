@@ -27,6 +27,7 @@ _log = logging.getLogger("contlearn.serving")
 # After this long a request is watched for its deadline and for a client that went away; shorter
 # ones do not pay for it.
 _WATCH_SECONDS: Final = 0.1
+_PACE_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,8 @@ class Engine:
     _waiting: int = field(default=0, init=False)
     # Seconds one text takes in the whole pool, smoothed; a guess until something was measured.
     _pace: float = field(default=0.0, init=False)
+    # Since when the queue has not been empty, and how many texts were answered since.
+    _busy: tuple[float, int] = field(default=(0.0, 0), init=False)
 
     def start(self) -> None:
         """Start the workers; called on the event loop."""
@@ -155,6 +158,8 @@ class Engine:
         now = time.monotonic()
         request = _Request(version, [None] * count, count, loop.create_future(), now + allowed)
         version.take()
+        if self._waiting == 0:
+            self._busy = (now, 0)
         self._waiting += count
         self.metrics.queue_depth.set(self._waiting)
         self._cut(request, inputs, lengths, now)
@@ -258,8 +263,7 @@ class Engine:
                 if request.left == 0 and not request.future.done():
                     request.future.set_result(None)
         if texts:
-            pace = (done - begun) / texts / max(1, self.limits.workers)
-            self._pace += (pace - self._pace) * (0.1 if self._pace else 1.0)
+            self._measure(texts, done - begun)
             metrics.compute_seconds.observe(done - begun)
             metrics.batch_rows.observe(texts)
             totals.texts += texts
@@ -267,6 +271,21 @@ class Engine:
             totals.compute_seconds += done - begun
             totals.last = time.time()
         metrics.queue_depth.set(self._waiting)
+
+    def _measure(self, texts: int, seconds: float) -> None:
+        """Learn the pace: what really came out while texts waited, not what one run takes.
+
+        On a busy machine the two differ by a factor: runs wait for a processor, and for each other.
+        """
+        if not self._pace:
+            self._pace = seconds / texts / max(1, self.limits.workers)
+        since, answered = self._busy
+        answered += texts
+        elapsed = time.monotonic() - since
+        if elapsed >= _PACE_SECONDS:
+            self._pace += (elapsed / answered - self._pace) * 0.5
+            since, answered = time.monotonic(), 0
+        self._busy = (since, answered)
 
 
 def _run(pieces: list[_Piece]) -> dict[int, list[Answer] | Exception]:

@@ -54,6 +54,11 @@ BENCHMARKS = {
         "python -m tests.benchmarks.ingest",
         "Short JSONL rows; ratios against pyarrow's JSON reader in the same run.",
     ),
+    "drift": (
+        "Drift detectors",
+        "python -m tests.benchmarks.drift",
+        "On answers of the 6-layer encoder to real texts; see the program for how windows are drawn.",
+    ),
     "serving": (
         "Serving",
         "python -m tests.benchmarks.serving",

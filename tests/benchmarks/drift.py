@@ -109,7 +109,7 @@ def main() -> None:
     predictor = OnnxPredictor(
         folder, task=TextClassification(), label_space=labels, max_tokens=64, threads=2
     )
-    clinc = [t for t in read("intent/clinc150/train.jsonl", 5_000)]
+    clinc = read("intent/clinc150/train.jsonl", 5_000)
     calm_texts = {
         "clinc": clinc[:ROWS],
         "movies": read("sentiment/vader_movies/train.jsonl"),

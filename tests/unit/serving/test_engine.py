@@ -89,7 +89,9 @@ def test_what_waits_is_taken_together_and_versions_are_never_mixed():
         first.gate.clear()
         jobs = [asyncio.ensure_future(ask(made, one, "head"))]
         await asyncio.sleep(0.05)
-        jobs += [asyncio.ensure_future(ask(made, v, f"t{n}")) for n, v in enumerate([one, one, two, one])]
+        jobs += [
+            asyncio.ensure_future(ask(made, v, f"t{n}")) for n, v in enumerate([one, one, two, one])
+        ]
         await asyncio.sleep(0.05)
         first.gate.set()
         return await asyncio.gather(*jobs)
@@ -106,7 +108,9 @@ def test_only_the_guilty_request_fails():
 
     async def body():
         predictor.gate.clear()
-        jobs = [asyncio.ensure_future(ask(made, loaded, text)) for text in ("a", "b", "poison", "c")]
+        jobs = [
+            asyncio.ensure_future(ask(made, loaded, text)) for text in ("a", "b", "poison", "c")
+        ]
         await asyncio.sleep(0.05)
         predictor.gate.set()
         return await asyncio.gather(*jobs, return_exceptions=True)
@@ -185,7 +189,9 @@ def test_a_client_that_goes_away_is_not_computed_for():
         first = asyncio.ensure_future(ask(made, loaded, "first"))
         await asyncio.sleep(0.02)
         with pytest.raises(RequestProblem) as caught:
-            await ask(made, loaded, "nobody", gone=lambda: asyncio.ensure_future(asyncio.sleep(0.01)))
+            await ask(
+                made, loaded, "nobody", gone=lambda: asyncio.ensure_future(asyncio.sleep(0.01))
+            )
         predictor.gate.set()
         await first
         return caught.value

@@ -59,7 +59,14 @@ def test_a_request_that_is_forgotten_needs_its_text(desk):
 
 
 @pytest.mark.parametrize(
-    "item", [5, {}, {"request_id": "r1"}, {"request_id": 1, "label": "x"}, {"request_id": "r1", "index": "0", "label": "x"}]
+    "item",
+    [
+        5,
+        {},
+        {"request_id": "r1"},
+        {"request_id": 1, "label": "x"},
+        {"request_id": "r1", "index": "0", "label": "x"},
+    ],
 )
 def test_labels_that_are_wrong_are_refused(desk, item):
     with pytest.raises(RequestProblem) as caught:
@@ -82,7 +89,9 @@ def test_tags_go_with_the_tokens_they_were_predicted_for(tmp_path):
         desk.row({"request_id": "r1", "label": ["O"]}, "")
 
 
-@pytest.mark.parametrize("given", [None, "", "Bearer ", "Bearer wrong", "Basic " + "t" * 32, "Bearer \udcff"])
+@pytest.mark.parametrize(
+    "given", [None, "", "Bearer ", "Bearer wrong", "Basic " + "t" * 32, "Bearer \udcff"]
+)
 def test_a_wrong_token_is_refused(desk, given):
     with pytest.raises(RequestProblem) as caught:
         desk.require(given)

@@ -87,10 +87,16 @@ def test_identifier_timeout_and_outputs_are_read():
         (body(text_tensor(data=["a", 1])), "inputs[0].data"),
         (body(text_tensor(data=["a", ["b"]])), "inputs[0].data"),
         (body(text_tensor(parameters={"shared_memory_region": "x"})), "inputs[0].parameters"),
-        (body(text_tensor(parameters={"binary_data_size": 9})), "inputs[0].parameters.binary_data_size"),
+        (
+            body(text_tensor(parameters={"binary_data_size": 9})),
+            "inputs[0].parameters.binary_data_size",
+        ),
         (body({"name": "i", "datatype": "INT64", "shape": [1], "data": [2**63]}), None),
         (body(text_tensor(), outputs=[{}]), "outputs[0]"),
-        (body(text_tensor(), outputs=[{"name": "a", "parameters": {"classification": -1}}]), "outputs[0].parameters.classification"),
+        (
+            body(text_tensor(), outputs=[{"name": "a", "parameters": {"classification": -1}}]),
+            "outputs[0].parameters.classification",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_place(data, where):

@@ -21,7 +21,12 @@ STATUS = {
     "champion": {
         "version": 7,
         "promoted_at": "2030-01-01T00:00:10+00:00",
-        "metrics": {"accuracy": 0.9, "average_accuracy": 0.88, "forgetting": 0.01, "backward_transfer": -0.01},
+        "metrics": {
+            "accuracy": 0.9,
+            "average_accuracy": 0.88,
+            "forgetting": 0.01,
+            "backward_transfer": -0.01,
+        },
     },
     "versions": 9,
     "pending_records": 12,
@@ -72,7 +77,9 @@ def test_snapshot_from_status_shows_what_status_says():
     assert samples[("contlearn_ingest_records_total", "duplicate", "tickets")] == 5
     assert samples[("contlearn_gate_last_passed", "no-regression", "tickets")] == 1
     assert ("contlearn_gate_last_passed", "gain", "tickets") not in samples
-    assert samples[("contlearn_gate_last_margin_ratio", "no-regression", "tickets")] == pytest.approx(0.04)
+    assert samples[
+        ("contlearn_gate_last_margin_ratio", "no-regression", "tickets")
+    ] == pytest.approx(0.04)
     assert samples[("contlearn_daemon_heartbeat_timestamp_seconds",)] == 5.0
 
 
@@ -89,7 +96,9 @@ def test_label_combinations_are_there_before_anything_happened():
 def test_experiences_keep_their_slot_and_their_number_is_bounded():
     many = [index / 100 for index in range(SLOTS + 3)]
     samples = scrape(DaemonSnapshot(model="m", accuracies=many, forgettings=many))
-    shown = {key[1]: value for key, value in samples.items() if key[0] == "contlearn_experience_index"}
+    shown = {
+        key[1]: value for key, value in samples.items() if key[0] == "contlearn_experience_index"
+    }
     assert len(shown) == SLOTS
     assert shown["02"] == SLOTS + 2
     assert shown["03"] == 3

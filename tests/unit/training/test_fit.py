@@ -177,9 +177,10 @@ def test_every_strategy_learns_tags(tagger, strategy):
 
 
 def test_tags_of_a_new_type_grow_the_head_and_old_ones_stay(tagger):
-    tagger.learn(sentences(["city"], 150), epochs=6, learning_rate=3e-3)
+    settings = {"epochs": 7, "learning_rate": 3e-3, "early_stopping_patience": 0}
+    tagger.learn(sentences(["city"], 150), **settings)
     assert accuracy(tagger, sentences(["city"], 30, seed=5)) > 0.6
-    result = tagger.learn(sentences(["artist"], 150), epochs=6, learning_rate=3e-3)
+    result = tagger.learn(sentences(["artist"], 150), **settings)
     assert result.label_space.names[3:] == ("B-artist", "I-artist")
     assert accuracy(tagger, sentences(["artist"], 30, seed=5)) > 0.5
 
@@ -333,3 +334,42 @@ def test_the_guard_warns_of_a_high_rate_and_notes_it(lineage):
     with pytest.warns(LearningRateWarning):
         result = lineage.learn(texts(["billing"], 5), learning_rate=1e-3)
     assert "is high for full fine-tuning" in result.notes["warnings"][0]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the library may catch it."""
+
+
+@pytest.mark.parametrize(
+    ("method", "regularizers"),
+    [("full", []), ("lora", []), ("full", [{"name": "lwf"}, {"name": "online-ewc"}])],
+)
+def test_fit_killed_in_the_middle_gives_the_same_challenger(lineage, method, regularizers):
+    settings = {
+        "method": method,
+        "regularizers": regularizers,
+        "checkpoint_steps": 2,
+        "strategy_options": {"fine_tune": "always"},
+    }
+    lineage.learn(texts(["billing", "garden"], 25), **settings)
+    second = texts(["music"], 25)
+
+    def kill(stage, done, _total, _message):
+        if stage == "training" and done == 7:
+            raise Killed
+
+    straight = fit_challenger(_made(lineage.request(second, name="straight", **settings)))
+    request = _made(lineage.request(second, name="cut", **settings))
+    with pytest.raises(Killed):
+        fit_challenger(request, progress=kill)
+    (request.output / "checkpoint").mkdir()  # what a kill while writing leaves
+    (request.output / "checkpoint" / "half").write_bytes(b"written")
+    torch.manual_seed(12345)
+    resumed = fit_challenger(request)
+    one, two = tensors(straight.checkpoint.parent), tensors(resumed.checkpoint.parent)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert (straight.state / "state.json").read_bytes() == (
+        resumed.state / "state.json"
+    ).read_bytes()
+    assert resumed.notes["fine_tuning"]["resumed_at"] == 6
+    assert not (resumed.checkpoint / "half").exists()
