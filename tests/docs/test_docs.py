@@ -20,7 +20,11 @@ def test_readme_names_every_command():
 
 def test_plugin_page_names_every_hook_and_event():
     text = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
-    hooks = [n for n, _ in inspect.getmembers(hookspecs, inspect.isfunction) if n.startswith("contlearn_")]
+    hooks = [
+        n
+        for n, _ in inspect.getmembers(hookspecs, inspect.isfunction)
+        if n.startswith("contlearn_")
+    ]
     assert len(hooks) >= 9
     for name in (*hooks, *hookspecs.EVENT_KINDS):
         assert f"`{name}" in text, name

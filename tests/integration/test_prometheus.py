@@ -126,7 +126,7 @@ def prometheus(tmp_path_factory):
                     except (httpx.TransportError, KeyError, ValueError):
                         return False
 
-                wait_for(is_up, 60)
+                wait_for(is_up, 120)
                 with httpx.Client(base_url=server.address) as client:
                     until = time.monotonic() + 6
                     while time.monotonic() < until:

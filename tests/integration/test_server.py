@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -159,7 +160,6 @@ def test_metrics_parse_strictly_in_both_formats_and_are_the_documented_ones(clie
 
 
 def test_metrics_pass_promtool(client):
-    import shutil
 
     if shutil.which("promtool") is None:
         pytest.skip("needs promtool (Debian package prometheus)")
@@ -642,3 +642,29 @@ def test_schemathesis_finds_no_server_error_and_no_violation_of_the_document(ser
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout[-6000:]
+
+
+@pytest.mark.slow
+def test_the_page_runs_in_a_browser_without_errors(served, tmp_path):
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("needs chromium (Debian package)")
+    done = subprocess.run(
+        [
+            program,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path}",
+            "--virtual-time-budget=4000",
+            "--dump-dom",
+            served[0].address + "/",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "version 3 answers" in done.stdout
+    assert "4 labels: billing, shipping, returns, account" in done.stdout
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
