@@ -102,6 +102,20 @@ def plain_table(rows: list[dict[str, Any]]) -> Iterator[str]:
         )
 
 
+def free_table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Show rows of any form: every field that is not about circumstances."""
+    about = {"at", "commit", "machine", "torch", "transformers"}
+    columns = list(dict.fromkeys(key for row in rows for key in row if key not in about))
+    yield "| " + " | ".join(columns) + " | commit |"
+    yield "| --- " * (len(columns) + 1) + "|"
+    for row in rows:
+        cells = (
+            json.dumps(row[c]) if isinstance(row.get(c), dict | list) else str(row.get(c, ""))
+            for c in columns
+        )
+        yield "| " + " | ".join(cells) + f" | {row['commit']} |"
+
+
 def page() -> str:
     lines = [
         "# Results",
@@ -116,7 +130,10 @@ def page() -> str:
             continue
         machines = sorted({row["machine"] for row in rows})
         lines += [f"## {title}", "", f"`{command}`", "", text, ""]
-        lines += list(learning_table(rows) if name == "learning" else plain_table(rows))
+        table = learning_table if name == "learning" else plain_table
+        if name != "learning" and not all("measure" in row and "value" in row for row in rows):
+            table = free_table
+        lines += list(table(rows))
         lines += ["", f"Measured on: {'; '.join(machines)}.", ""]
     return "\n".join(lines)
 
