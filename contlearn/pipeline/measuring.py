@@ -15,6 +15,7 @@ from contlearn.catalog.schema import files, records
 from contlearn.errors import UsageError
 from contlearn.monitoring.label_drift import LabelDriftWatch
 from contlearn.monitoring.prediction_log import predicted_labels
+from contlearn.monitoring.quarantine import QuarantineTally
 from contlearn.monitoring.shares import ShareDrift
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.status import read_status
@@ -39,6 +40,7 @@ class Measuring:
     def __init__(self, context: Context) -> None:
         self._context = context
         config = context.config.monitoring
+        self._quarantine = QuarantineTally(context.workspace.quarantine)
         self._watch = LabelDriftWatch(window=config.drift_window, limit=config.drift_threshold)
 
     def snapshots(self) -> Iterator[DaemonSnapshot]:
@@ -53,9 +55,13 @@ class Measuring:
                 sa.select(records.c.received_at).order_by(records.c.seq.desc()).limit(1)
             ).scalar()
         scheduled = next_scheduled(context.config.update, context.clock.now())
+        accuracies, forgettings, agreement = _champion_numbers(context, status)
         yield DaemonSnapshot.from_status(
             status,
-            accuracies=_last_row(context, status),
+            accuracies=accuracies,
+            forgettings=forgettings,
+            label_agreement=agreement,
+            quarantined=self._quarantine.counts(),
             drift=tuple(self._drift(status)),
             files={str(row[0]): int(row[1]) for row in verdicts},
             last_record_at=datetime.fromisoformat(newest).timestamp() if newest else None,
@@ -88,14 +94,29 @@ def _reading(target: str, drift: ShareDrift) -> DriftReading:
     )
 
 
-def _last_row(context: Context, status: dict[str, Any]) -> tuple[float | None, ...]:
-    """Give the champion's measure on each held-out set, from its stored report."""
+def _champion_numbers(
+    context: Context, status: dict[str, Any]
+) -> tuple[tuple[float | None, ...], tuple[float | None, ...], float | None]:
+    """Give the champion's measure on each held-out set, what was forgotten of each, its agreement.
+
+    Forgetting of a set is its best measure so far less the present one; the newest has none.
+    """
     if status["champion"] is None:
-        return ()
-    path = context.registry.get(status["champion"]["version"]).path / "report.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-        return tuple(json.loads(path.read_bytes())["accuracy_matrix"][-1])
-    return ()
+        return (), (), None
+    version = context.registry.get(status["champion"]["version"])
+    agreement = float(version.manifest["export"]["label_agreement"])
+    try:
+        matrix = json.loads((version.path / "report.json").read_bytes())["accuracy_matrix"]
+    except (OSError, ValueError, KeyError):
+        return (), (), agreement
+    if not matrix:
+        return (), (), agreement
+    last = matrix[-1]
+    lost: list[float | None] = []
+    for k, now in enumerate(last[:-1]):
+        before = [row[k] for row in matrix[:-1] if len(row) > k and row[k] is not None]
+        lost.append(max(before) - now if before and now is not None else None)
+    return tuple(last), tuple(lost), agreement
 
 
 def _promotions(context: Context) -> dict[str, int]:

@@ -121,8 +121,15 @@ def run(folder: Path, *, kills: int, seed: int) -> dict[str, object]:
             dropped.drop()
         tried += 1
         killed += killed_scan(workspace, config, manager, rng.uniform(0, LONGEST_SECONDS))
+    with Catalog(workspace.catalog_url(config)) as catalog, catalog.read() as connection:
+        before = connection.execute(sa.select(sa.func.count()).select_from(files)).scalar_one()
     scan(workspace, config, manager)
-    return {"kills": killed, "scans": tried, **count(workspace, config, dropped)}
+    return {
+        "kills": killed,
+        "scans": tried,
+        "files_before_the_last_scan": before,
+        **count(workspace, config, dropped),
+    }
 
 
 def count(workspace: Workspace, config, dropped: Dropped) -> dict[str, object]:
