@@ -169,7 +169,7 @@ def evaluation_of(context: Context, version: int | None) -> dict[str, Any]:
 
     if version is None:
         return {}
-    return read_json(context.registry.get(version).path / "report.json")
+    return {**read_json(context.registry.get(version).path / "report.json"), "version": version}
 
 
 def predict(context: Context, texts: Sequence[str]) -> list[dict[str, Any]]:

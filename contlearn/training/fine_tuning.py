@@ -191,6 +191,7 @@ class FineTuning:
         loss = float(torch.stack(self._losses).mean()) if self._losses else 0.0
         self._losses.clear()
         entry = {"epoch": float(epoch + 1), "loss": loss}
+        is_best = False
         if not np.isfinite(loss):
             self._done = True
         elif self.measure is not None:
@@ -199,7 +200,7 @@ class FineTuning:
             best = self.result.best_score
             if best is None or score > best:
                 self.result.best_score, self.result.best_epoch = score, epoch
-                self._worse = 0
+                self._worse, is_best = 0, True
                 self.work.mkdir(parents=True, exist_ok=True)
                 save_tensors(trained_tensors(self.model), self.work / "best.safetensors")
             else:
@@ -209,7 +210,7 @@ class FineTuning:
         self.result.history.append(entry)
         self._epoch, self._in_epoch, self._plan = epoch + 1, 0, []
         self._done = self._done or self._epoch >= self.config.epochs
-        self._save()
+        self._save(same_weights=self.work / "best.safetensors" if is_best else None)
         return self._done
 
     # -- inside ---------------------------------------------------------------------------------
@@ -237,13 +238,15 @@ class FineTuning:
         batches = full * 16 + -(-rest // self.config.batch_size)
         return batches * self.config.epochs
 
-    def _save(self) -> None:
+    def _save(self, *, same_weights: Path | None = None) -> None:
         save_state(
             self.work,
             step=self.result.steps,
             fingerprint=self.fingerprint,
             model=self.model,
             optimizer=self.optimizer,
+            is_last=self._done,
+            same_weights=same_weights,
             facts={
                 "epoch": self._epoch,
                 "in_epoch": self._in_epoch,

@@ -6,7 +6,7 @@
   optimizer.safetensors   moments, by position of the parameter
   random.safetensors      torch's generators
   state.json              step, epoch, history, numpy's and Python's generators, the epoch's plan
-<folder>/best/            the best weights so far
+<folder>/best.safetensors the best weights so far
 ```
 Safetensors and JSON only; nothing is unpickled.
 """
@@ -14,6 +14,7 @@ Safetensors and JSON only; nothing is unpickled.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import shutil
@@ -90,8 +91,21 @@ def save_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     facts: Mapping[str, Any],
+    is_last: bool = False,
+    same_weights: Path | None = None,
 ) -> None:
-    """Write a state under a temporary name, rename it, and remove older ones."""
+    """Write a state under a temporary name, rename it, and remove older ones.
+
+    Args:
+        folder: Where states are.
+        step: How many steps were done.
+        fingerprint: Of this training.
+        model: Its trained parameters are saved.
+        optimizer: Its moments are saved.
+        facts: What else is needed to go on, as JSON values.
+        is_last: No step follows, so the optimizer need not be saved.
+        same_weights: A file of this folder that holds the same parameters already.
+    """
     version, numbers, gauss = random.getstate()
     keys: Any = np.random.get_state()  # plugins may use numpy's global generator
     generators = {"cpu": torch.get_rng_state()}
@@ -102,8 +116,12 @@ def save_state(
     with storage_border("save the state of the training", folder):
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
-        save_tensors(trained_tensors(model), staged / "weights.safetensors")
-        save_tensors(_optimizer_tensors(optimizer), staged / "optimizer.safetensors")
+        if same_weights is None:
+            save_tensors(trained_tensors(model), staged / "weights.safetensors")
+        else:
+            _link_or_copy(same_weights, staged / "weights.safetensors")
+        moments = {} if is_last else _optimizer_tensors(optimizer)
+        save_tensors(moments, staged / "optimizer.safetensors")
         save_tensors(generators, staged / "random.safetensors")
         write_json_atomic(
             staged / "state.json",
@@ -122,6 +140,14 @@ def save_state(
         for path in folder.iterdir():
             if path != target and _STEP.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; the first is only ever replaced, never written into."""
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
