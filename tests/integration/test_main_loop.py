@@ -112,17 +112,21 @@ def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(pr
 
 def test_entities_from_inbox_to_prediction(program, tiny_model):
     text = (program.root / "contlearn.toml").read_text()
-    program.configure(
-        text.replace("text-classification", "token-classification").replace(
-            "epochs = 2", "epochs = 6"
-        ),
-        tiny_model,
-    )
-    program.drop("cities.jsonl", tagged(["city"], 80))
+    changes = {
+        "text-classification": "token-classification",
+        "epochs = 2": "epochs = 20\nhead_learning_rate = 1e-2\nearly_stopping_patience = 0",
+        "learning_rate = 1e-3": "learning_rate = 2e-3",
+        "margin = 0.2": "margin = 0.6",
+    }
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    program.configure(text, tiny_model)
+    program.drop("cities.jsonl", tagged(["city"], 160))
     one = program.json("update")
     assert one["outcome"] == "promoted", one
     assert set(one["metrics"]) >= {"precision", "recall", "f1", "average_accuracy", "forgetting"}
-    program.drop("artists.jsonl", tagged(["artist"], 80, seed=1))
+    program.drop("artists.jsonl", tagged(["artist", "city"], 160, seed=1))
     two = program.json("update")
     assert two["outcome"] == "promoted", two
     sentence = "please fly to Rome today"
