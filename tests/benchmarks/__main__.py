@@ -30,6 +30,15 @@ BENCHMARKS = {
             "sentiment: movies, tweets, products, editorials, 600 each."
         ),
     ),
+    "commands": (
+        "The same through the program",
+        "python -m tests.benchmarks.commands snips-slots",
+        (
+            "`contlearn init`, `ingest` (training rows, and the test rows with `--held-out`), `update` and "
+            "`evaluate`, one experience after the other. The model measured is the ONNX model as it is "
+            "served; what the gate refused was promoted by hand, and the number of refusals is shown."
+        ),
+    ),
     "training_speed": (
         "Training speed",
         "python -m tests.benchmarks.training_speed",
