@@ -243,6 +243,13 @@ class MonitoringConfig(Section):
     log_age: Duration = 30 * 86400.0
     drift_window: int = Field(500, ge=20)
     drift_threshold: float = Field(0.2, gt=0.0)
+    drift_reference: int = Field(2_000, ge=200)
+    drift_level: float = Field(0.01, gt=0.0, lt=0.5)
+    detectors: tuple[str, ...] = ()
+    accuracy_margin: float = Field(0.05, ge=0.0, lt=1.0)
+    check_interval: Duration = 900.0
+    textfile: str = ""
+    slices: dict[str, str] = {}
 
 
 class RetentionConfig(Section):

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "export": ("export", "Copy a version into a folder that optimum and onnxruntime load."),
     "serve": ("serve", "Answer predictions over HTTP, following the champion."),
     "daemon": ("daemon", "Watch the inbox and update on schedule or on enough records."),
+    "drift": ("drift", "Say whether the world has changed, and how right the answers still are."),
     "data": ("data", "Look after records and the quarantine."),
     "config": ("config", "Show the configuration and its schema."),
     "plugins": ("plugins", "List plugins and check one."),

@@ -1,49 +1,67 @@
-"""Drift now: every detector over a window of the prediction log, corrected, and put into words."""
+"""All detectors over one window, their p-values combined, and the result put into words."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import numpy as np
-
 from contlearn.errors import EvaluationError
-from contlearn.monitoring.detectors import (
+from contlearn.monitoring.detectors import Detector, Finding, Nulls
+from contlearn.monitoring.input_detectors import (
     ClassifierTest,
-    Detector,
-    Finding,
+    Fragmentation,
     KernelTest,
-    KolmogorovSmirnov,
-    LabelShares,
-    Sample,
+    Languages,
+    Lengths,
+    NeighbourDistance,
+    NewWords,
+    UnknownPieces,
 )
-from contlearn.monitoring.prediction_log import read_predictions
-from contlearn.monitoring.shares import compare_shares
+from contlearn.monitoring.prediction_detectors import (
+    ConditionalConfidence,
+    Confidence,
+    Energy,
+    LabelChiSquare,
+    LabelDivergence,
+    LabelPsi,
+)
+from contlearn.monitoring.sample import Sample
 
-__all__ = ["DriftCheck", "DriftReport", "check_log", "sample_of"]
+__all__ = ["DETECTORS", "MIN_RECORDS", "DriftCheck", "DriftReport", "cauchy", "holm"]
 
 MIN_RECORDS: Final = 100
-# The columns that are compared one by one, and what a change of each is a change of.
-_NUMBERS: Final = {
-    "characters": "input",
-    "unknown_ratio": "input",
-    "confidence": "prediction",
-}
+DETECTORS: Final[tuple[type[Any], ...]] = (
+    LabelPsi,
+    LabelChiSquare,
+    LabelDivergence,
+    Confidence,
+    Energy,
+    ConditionalConfidence,
+    KernelTest,
+    ClassifierTest,
+    NeighbourDistance,
+    Lengths,
+    UnknownPieces,
+    Fragmentation,
+    Languages,
+    NewWords,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReport:
     """What all detectors found, corrected for their number.
 
-    `adjusted` are Holm's p-values in the order of `findings`; `detected` when one is at most
-    `level`, so that all detectors together alarm in one window of 1 / level without drift.
+    `adjusted` are Holm's p-values in the order of `findings`. `p_value` is that of all detectors
+    together; `detected` when it is at most `level`, so that they alarm together in one window of
+    1 / level without drift.
     """
 
     findings: tuple[Finding, ...]
     adjusted: tuple[float, ...]
+    p_value: float
     level: float
     detected: bool
     severity: str
@@ -51,11 +69,19 @@ class DriftReport:
     window_records: int
     explanation: tuple[str, ...]
 
+    @property
+    def alarming(self) -> tuple[str, ...]:
+        """Name the detectors that alarm, the surest first; with an alarm there is at least one."""
+        ranked = sorted(zip(self.adjusted, self.findings, strict=True), key=lambda item: item[0])
+        named = [f.detector for p, f in ranked if p <= self.level]
+        return tuple(named or [ranked[0][1].detector]) if self.detected else ()
+
     def to_json(self) -> dict[str, Any]:
         """Give the report as plain values."""
         return {
             "detected": self.detected,
             "severity": self.severity,
+            "p_value": self.p_value,
             "level": self.level,
             "reference_records": self.reference_records,
             "window_records": self.window_records,
@@ -81,23 +107,30 @@ class DriftCheck:
         reference: Predictions of the version when all was well.
         level: False alarms of all detectors together, in windows without drift.
         seed: Of the permutations.
+        detectors: Classes to use; those whose columns are missing are left out.
+        nulls: What chance reaches, precomputed by an earlier check of this reference; filled here.
     Raises:
         EvaluationError: With too few records.
     """
 
-    def __init__(self, reference: Sample, *, level: float = 0.01, seed: int = 17) -> None:
+    def __init__(
+        self,
+        reference: Sample,
+        *,
+        level: float = 0.01,
+        seed: int = 17,
+        detectors: Sequence[type[Any]] = DETECTORS,
+        nulls: Nulls | None = None,
+    ) -> None:
         _need(len(reference), "reference")
         self.level = level
         self.reference = reference
-        detectors: list[Detector] = [LabelShares(reference)]
-        if reference.projections.size:
-            detectors += [KernelTest(reference, seed=seed), ClassifierTest(reference, seed=seed)]
-        detectors += [
-            KolmogorovSmirnov(reference, column, target=target)
-            for column, target in _NUMBERS.items()
-            if column in reference.numbers
-        ]
-        self.detectors = tuple(detectors)
+        self.nulls: Nulls = {} if nulls is None else nulls
+        self.detectors: tuple[Detector, ...] = tuple(
+            kind(reference, nulls=self.nulls, seed=seed)
+            for kind in detectors
+            if all(reference.has(column) for column in kind.needs)
+        )
 
     def judge(self, window: Sample) -> DriftReport:
         """Judge one window.
@@ -106,66 +139,35 @@ class DriftCheck:
             EvaluationError: With too few records.
         """
         _need(len(window), "window")
-        findings = tuple(detector.judge(window) for detector in self.detectors)
+        used = [d for d in self.detectors if all(window.has(column) for column in d.needs)]
+        findings = tuple(detector.judge(window) for detector in used)
         adjusted = holm([finding.p_value for finding in findings])
-        detected = min(adjusted) <= self.level
-        return DriftReport(
+        together = cauchy([finding.p_value for finding in findings])
+        detected = together <= self.level
+        report = DriftReport(
             findings=findings,
             adjusted=tuple(adjusted),
+            p_value=together,
             level=self.level,
             detected=detected,
-            severity=_severity(findings, adjusted, self.level),
+            severity="none",
             reference_records=len(self.reference),
             window_records=len(window),
-            explanation=tuple(_explain(self.reference, window, findings, adjusted, self.level)),
+            explanation=(),
+        )
+        if not detected:
+            return report
+        alarming = set(report.alarming)
+        pairs = [(d, f) for d, f in zip(used, findings, strict=True) if f.detector in alarming]
+        effect = max(finding.effect for _, finding in pairs)
+        said = dict.fromkeys(detector.explain(window, finding) for detector, finding in pairs)
+        return replace(
+            report, severity="strong" if effect >= 1 else "moderate", explanation=tuple(said)
         )
 
-
-def sample_of(lines: Iterable[Mapping[str, Any]]) -> Sample:
-    """Make columns of lines of the prediction log; a column that some lines lack is left out."""
-    rows = list(lines)
-    projections = [row.get("projection") for row in rows]
-    complete = bool(rows) and all(isinstance(p, list) and p for p in projections)
-    numbers = {
-        column: np.array([row[column] for row in rows], dtype=np.float64)
-        for column in _NUMBERS
-        if rows and all(isinstance(row.get(column), int | float) for row in rows)
-    }
-    return Sample(
-        projections=np.array(projections, dtype=np.float64) if complete else np.zeros((0, 0)),
-        numbers=numbers,
-        labels=["+".join(sorted(row.get("labels", ()))) or "O" for row in rows],
-    )
-
-
-def check_log(
-    folder: Path, *, window: int = 500, reference: int = 2_000, level: float = 0.01
-) -> DriftReport:
-    """Compare the newest predictions of the newest version with its first ones.
-
-    Args:
-        folder: state/predictions.
-        window: Predictions judged.
-        reference: Predictions of the same version they are compared with, the oldest there are.
-        level: False alarms of all detectors together.
-    Raises:
-        EvaluationError: When the version has not answered enough yet.
-    """
-    lines: list[dict[str, Any]] = []
-    for line in read_predictions(folder):
-        if lines and line.get("version") != lines[0].get("version"):
-            break
-        lines.append(line)
-    if len(lines) < 2 * MIN_RECORDS:
-        raise EvaluationError(
-            f"The version has {len(lines)} logged predictions; {2 * MIN_RECORDS} are needed.",
-            where=str(folder),
-            hint="Wait until it has answered more, with monitoring.log_predictions on.",
-        )
-    lines.reverse()  # oldest first
-    size = min(window, len(lines) // 2)
-    first = lines[: len(lines) - size][:reference]
-    return DriftCheck(sample_of(first), level=level).judge(sample_of(lines[-size:]))
+    def detector(self, name: str) -> Detector | None:
+        """Give one of its detectors; None when it is left out."""
+        return next((item for item in self.detectors if item.name == name), None)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -185,6 +187,26 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def cauchy(p_values: Sequence[float]) -> float:
+    """Combine p-values of tests that depend on each other into one.
+
+    Detectors that look at the same thing in three ways cost a correction by their number dearly;
+    here they count about once. The tail is exact whatever the dependence, the smaller the better.
+    Source: Liu and Xie, "Cauchy Combination Test", JASA 2020.
+    Example:
+        >>> round(cauchy([0.01, 0.01, 0.01]), 4), round(cauchy([0.001, 0.5, 0.5, 0.5]), 4)
+        (0.01, 0.004)
+    """
+    if not p_values:
+        return 1.0
+    total = 0.0
+    for p_value in p_values:
+        p = min(max(p_value, 1e-15), 1 - 1e-3)  # a p-value of 1 must not outweigh all others
+        total += math.tan((0.5 - p) * math.pi) if p > 1e-10 else 1 / (p * math.pi)
+    mean = total / len(p_values)
+    return 0.5 - math.atan(mean) / math.pi if mean < 1e8 else 1 / (mean * math.pi)
+
+
 def _need(count: int, what: str) -> None:
     if count < MIN_RECORDS:
         raise EvaluationError(
@@ -192,59 +214,3 @@ def _need(count: int, what: str) -> None:
             where="drift",
             hint="Choose a longer window, or wait.",
         )
-
-
-def _severity(findings: Sequence[Finding], adjusted: Sequence[float], level: float) -> str:
-    """Say how large a change is, not how sure: p-values shrink with the window alone."""
-    size = 0.0
-    for finding, p_value in zip(findings, adjusted, strict=True):
-        if p_value > level:
-            continue
-        size = max(size, _EFFECTS.get(finding.detector.partition(":")[0], _no_size)(finding))
-    return "none" if min(adjusted) > level else "strong" if size >= 1 else "moderate"
-
-
-def _no_size(_: Finding) -> float:
-    return 0.0
-
-
-# What counts as strong: an index of 0.25, half of all cumulated mass moved by a quarter, or a
-# classifier that ranks three of four pairs right.
-_EFFECTS: Final = {
-    "psi": lambda finding: finding.statistic / 0.25,
-    "kolmogorov-smirnov": lambda finding: finding.statistic / 0.25,
-    "classifier": lambda finding: (finding.statistic - 0.5) / 0.25,
-}
-
-
-def _explain(
-    reference: Sample,
-    window: Sample,
-    findings: Sequence[Finding],
-    adjusted: Sequence[float],
-    level: float,
-) -> Iterable[str]:
-    for finding, p_value in zip(findings, adjusted, strict=True):
-        if p_value > level:
-            continue
-        name, _, column = finding.detector.partition(":")
-        if name == "psi":
-            moved = compare_shares(Counter(reference.labels), Counter(window.labels), chance=0.0)
-            changes = ", ".join(f"{m[0]} {m[1]:.0%} → {m[2]:.0%}" for m in moved.moved[:3])
-            yield f"The predicted labels moved: {changes}."
-        elif column:
-            before = float(np.median(reference.numbers[column]))
-            now = float(np.median(window.numbers[column]))
-            words = {
-                "characters": "length of the texts in characters",
-                "unknown_ratio": "share of pieces the vocabulary does not hold",
-                "confidence": "confidence",
-            }
-            yield f"The {words[column]} moved: median {before:.3g} → {now:.3g}."
-        elif name == "classifier":
-            yield (
-                "The texts themselves differ: a classifier tells new from old ones in "
-                f"{finding.statistic:.0%} of pairs (50% is chance)."
-            )
-        else:
-            yield "The embeddings of the texts are distributed in another way."

@@ -7,8 +7,8 @@ of its own; when it falls behind, records are dropped and counted, and no reques
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import math
 import os
 import threading
 from collections import Counter, deque
@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from contlearn.interfaces import Clock
+from contlearn.monitoring.words import language_of
 
 __all__ = ["LoggedPrediction", "PredictionLog", "predicted_labels", "read_predictions"]
 
@@ -41,8 +42,9 @@ class Tally(Protocol):
 class LoggedPrediction:
     """One answered text. `labels` are the class, or the entity types found.
 
-    `projection` is the graph's fixed projection of the embedding; `text` stays None unless
-    `monitoring.log_text` is set. `index` is the text's place in its request.
+    `projection` is the graph's fixed projection of the embedding. `index` is the text's place in
+    its request. Of `text` the language is written, and the text itself only with `keep_text`
+    (`monitoring.log_text`); of `logits` the energy is. Both are worked out by the writer's thread.
     """
 
     time: float
@@ -55,7 +57,9 @@ class LoggedPrediction:
     tokens: int | None = None
     unknown_ratio: float | None = None
     projection: Sequence[float] | None = None
+    logits: Any = None
     text: str | None = None
+    keep_text: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Give the line of the log; what is not known is left out."""
@@ -75,9 +79,29 @@ class LoggedPrediction:
             line["unknown_ratio"] = round(self.unknown_ratio, 6)
         if self.projection is not None:
             line["projection"] = [round(float(value), 5) for value in self.projection]
+        if self.logits is not None and len(self.logits):
+            line["energy"] = round(energy_of(self.logits), 4)
         if self.text is not None:
-            line["text"] = self.text
+            line["language"] = language_of(self.text)
+            if self.keep_text:
+                line["text"] = self.text
         return line
+
+
+def energy_of(logits: Any) -> float:
+    """Give the logarithm of the sum of exponentials: evidence for any label at all.
+
+    Args:
+        logits: One row of scores, or a row a word: then the least certain word speaks for all.
+    Example:
+        >>> energy_of([0.0, 0.0])
+        0.6931471805599453
+    """
+    values = logits.tolist() if hasattr(logits, "tolist") else logits
+    if isinstance(values[0], list):
+        return min(energy_of(row) for row in values)
+    top = max(values)
+    return float(top + math.log(sum(math.exp(value - top) for value in values)))
 
 
 @dataclass
@@ -204,10 +228,28 @@ class PredictionLog:
             total -= size
 
 
-def read_predictions(folder: Path, *, newest: int | None = None) -> Iterator[dict[str, Any]]:
-    """Yield logged predictions, newest first; a line cut by a kill is passed over."""
+def read_predictions(
+    folder: Path,
+    *,
+    newest: int | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield logged predictions, newest first; a line cut by a kill is passed over.
+
+    Segments of servers that ran side by side overlap in time: within a segment the order holds,
+    across them only roughly.
+
+    Args:
+        folder: state/predictions.
+        newest: At most so many.
+        since: ISO moment in UTC; what is older is left out.
+        until: ISO moment in UTC; what is not older is left out.
+    """
     left = newest
     for path in sorted(folder.glob(f"*{SUFFIX}"), reverse=True):
+        if until is not None and path.name[:15] > _stamp(until):
+            continue
         try:
             lines = path.read_bytes().splitlines()
         except FileNotFoundError:  # swept away in between
@@ -216,13 +258,22 @@ def read_predictions(folder: Path, *, newest: int | None = None) -> Iterator[dic
             if left is not None and left <= 0:
                 return
             try:
-                value = json.loads(line)
+                value = orjson.loads(line)
             except ValueError:
                 continue
-            if isinstance(value, dict):
-                yield value
-                if left is not None:
-                    left -= 1
+            if not isinstance(value, dict):
+                continue
+            moment = str(value.get("time", ""))
+            if (since is not None and moment < since) or (until is not None and moment >= until):
+                continue
+            yield value
+            if left is not None:
+                left -= 1
+
+
+def _stamp(moment: str) -> str:
+    """Write an ISO moment as the names of segments begin: to the second."""
+    return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y%m%dT%H%M%S}"
 
 
 def predicted_labels(folder: Path, window: int) -> Mapping[str, int]:

@@ -73,6 +73,12 @@ def contlearn_register_exporters() -> list[type]:
 
 
 @hookspec
+def contlearn_register_detectors() -> list[type]:
+    """Give drift detector classes (`contlearn.monitoring.detectors.Detector`)."""
+    return []
+
+
+@hookspec
 def contlearn_register_commands(cli: click.Group) -> None:
     """Add commands to the `contlearn` program."""
 

@@ -37,6 +37,7 @@ BUILTINS: Final = (
     "contlearn.training.hooks",
     "contlearn.evaluation.hooks",
     "contlearn.export.hooks",
+    "contlearn.monitoring.hooks",
 )
 # What can be registered: the singular kind and its hook.
 KINDS: Final = {
@@ -47,6 +48,7 @@ KINDS: Final = {
     "parser": "contlearn_register_parsers",
     "gate rule": "contlearn_register_gate_rules",
     "exporter": "contlearn_register_exporters",
+    "detector": "contlearn_register_detectors",
 }
 
 

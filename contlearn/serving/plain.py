@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping
@@ -186,6 +187,15 @@ async def feedback(call: Call) -> None:
             counts["unknown"].inc()
         raise
     is_new = desk.accept(rows)
+    if is_new and service.settings.feedback_log is not None:
+        labels = [
+            (item["request_id"], item.get("index", 0), item["label"])
+            for item in items
+            if isinstance(item["label"], str)
+        ]
+        # The label itself lies in the inbox; what fails here costs a measurement only.
+        with contextlib.suppress(OSError):
+            service.settings.feedback_log.add(labels, service.settings.clock.now())
     counts["accepted" if is_new else "duplicate"].inc(len(rows))
     body = {"accepted": len(rows), "new": is_new, "request_id": call.request_id}
     await call.json(body, status=202)

@@ -211,7 +211,6 @@ class Service:
             if answer.truncated:
                 metrics.truncated.inc()
             if log is not None:
-                text = self.settings.task.text_of(inputs[index]) if self.settings.log_text else None
                 log.add(
                     LoggedPrediction(
                         time=now,
@@ -224,7 +223,9 @@ class Service:
                         tokens=answer.tokens,
                         unknown_ratio=answer.unknown_ratio,
                         projection=answer.projection,
-                        text=text,
+                        logits=answer.logits,
+                        text=self.settings.task.text_of(inputs[index]),
+                        keep_text=self.settings.log_text,
                     )
                 )
 

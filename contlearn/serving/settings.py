@@ -10,6 +10,7 @@ from contlearn.config import Config
 from contlearn.errors import ConfigError
 from contlearn.inference.processor import available_cores
 from contlearn.interfaces import Clock, FieldNames, Task
+from contlearn.monitoring.feedback_log import FeedbackLog
 from contlearn.monitoring.prediction_log import PredictionLog
 from contlearn.serving.engine import EngineLimits
 from contlearn.serving.loading import CheckedLoader
@@ -56,6 +57,7 @@ class ServerSettings:
         log_text: Log the texts themselves.
         leases: Where it notes which version it uses, so that retention leaves it alone.
         inbox: Where labels sent to /feedback land; None takes no feedback.
+        feedback_log: Where they are also kept by request id, so that accuracy can be measured.
         feedback_token: What a client must show to send labels; without one there is no such route.
     """
 
@@ -73,6 +75,7 @@ class ServerSettings:
     log_text: bool = False
     leases: Path | None = None
     inbox: Path | None = None
+    feedback_log: FeedbackLog | None = None
     feedback_token: str | None = None
 
 
@@ -122,6 +125,7 @@ def settings_from_config(
         log_text=monitoring.log_text,
         leases=workspace.state / "leases",
         inbox=workspace.inbox,
+        feedback_log=FeedbackLog(workspace.state / "feedback"),
         feedback_token=_read_token(workspace.root / serving.feedback_token_file)
         if serving.feedback_token_file
         else None,

@@ -24,6 +24,7 @@ _METHODS: Final = {
     "strategy": (),
     "regularizer": (),
     "exporter": (),
+    "detector": ("judge", "explain"),
 }
 
 

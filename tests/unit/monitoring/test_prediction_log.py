@@ -4,6 +4,8 @@ import json
 import os
 import time
 
+import numpy as np
+
 from contlearn.monitoring.prediction_log import (
     LoggedPrediction,
     PredictionLog,
@@ -39,9 +41,18 @@ def prediction(number=0, **changes):
 def test_a_line_holds_the_fields_and_no_text_unless_given(tmp_path, clock):
     log = PredictionLog(tmp_path, clock)
     log.add(prediction())
-    log.add(prediction(1, text="words", labels=(), confidence=None, tokens=None, projection=None))
+    log.add(
+        prediction(
+            1, text="words", keep_text=True, labels=(), confidence=None, tokens=None,
+            projection=None, logits=np.array([0.0, 0.0], dtype=np.float32),
+        )
+    )  # fmt: skip
+    log.add(prediction(2, text="wo ist das paket"))
     log.flush()
-    second, first = read_predictions(tmp_path)
+    third, second, first = read_predictions(tmp_path)
+    assert "text" not in third
+    assert third["language"] == "german"
+    assert second["energy"] == 0.6931
     assert first == {
         "time": "2030-03-17T17:46:40.000+00:00",
         "request_id": "r0",

@@ -1,0 +1,195 @@
+"""Accuracy in production: estimated from confidences, measured as soon as labels come.
+
+The estimate believes a confidence as far as the held-out rows of the same version did: a curve with
+two parameters from confidence to the chance of being right, fitted on them. It holds where texts
+change within what the model knows (other shares, harder texts). It cannot hold for texts unlike
+all that was held out, on which a model may be sure and wrong: then the drift detectors speak, and
+`widened` says that the interval was opened because they do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from contlearn.types import FloatArray
+
+__all__ = [
+    "Calibration",
+    "Interval",
+    "calibration_error",
+    "estimate_accuracy",
+    "measure_accuracy",
+    "wilson",
+]
+
+_REFITS: Final = 200
+_ROUNDS: Final = 8
+_CLIP: Final = 5e-4
+# Rows that the prior "confidences mean what they say" counts for.
+_PRIOR_ROWS: Final = 10.0
+_BINS: Final = 10
+_MIN_CALIBRATION: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """An accuracy with its 95 % interval. Units: ratios, 0 to 1."""
+
+    value: float
+    low: float
+    high: float
+    records: int
+    widened: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as plain values."""
+        return {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "records": self.records,
+            "widened": self.widened,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Held-out rows of a version: how sure it was, and whether it was right.
+
+    Shape: confidence (n,), right (n,) of 0 and 1.
+    """
+
+    confidence: FloatArray
+    right: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Give the share of right answers; None without rows."""
+        return float(self.right.mean()) if len(self) else None
+
+
+def estimate_accuracy(
+    confidence: FloatArray,
+    calibration: Calibration,
+    *,
+    detected: bool = False,
+    seed: int = 17,
+) -> Interval | None:
+    """Estimate the share of right answers in a window without labels.
+
+    The interval holds what is not known: the curve (refitted on resampled held-out rows) and the
+    luck of the window's own size. Where drift was found it is opened downwards to half of the
+    window's lack of confidence more, because the curve was not made for such texts.
+
+    Args:
+        confidence: Calibrated confidences of the window; NaN is left out.
+        calibration: Held-out rows of the same version.
+        detected: Drift was found in this window.
+        seed: Of the resampling.
+    Returns:
+        The estimate, or None when either side has too few rows.
+    Source: confidence-based performance estimation; Platt, "Probabilistic Outputs for Support
+        Vector Machines", 1999, for the curve with a prior.
+    """
+    window = _logit(np.asarray(confidence)[np.isfinite(confidence)])
+    if not len(window) or len(calibration) < _MIN_CALIBRATION:
+        return None
+    features, right = _logit(calibration.confidence), np.asarray(calibration.right, dtype=float)
+    generator = np.random.default_rng(seed)
+    count = len(features)
+    curve = _fit_curve(features, right)
+    value = float(_chance(window, curve).mean())
+    drawn = []
+    for _ in range(_REFITS):
+        at = generator.integers(0, count, count)
+        chance = _chance(window, _fit_curve(features[at], right[at], start=curve))
+        spread = math.sqrt(float((chance * (1 - chance)).sum())) / len(window)
+        drawn.append(float(chance.mean()) + spread * float(generator.normal()))
+    low, high = (float(np.quantile(drawn, q)) for q in (0.025, 0.975))
+    if detected:
+        low -= 0.5 * (1 - value)
+    return Interval(
+        value=value,
+        low=max(0.0, low),
+        high=min(1.0, high),
+        records=len(window),
+        widened=detected,
+    )
+
+
+def measure_accuracy(right: Sequence[bool]) -> Interval | None:
+    """Give the share of right answers with Wilson's interval; None without rows."""
+    if not right:
+        return None
+    low, high = wilson(sum(right), len(right))
+    return Interval(value=sum(right) / len(right), low=low, high=high, records=len(right))
+
+
+def wilson(successes: int, rows: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Give the 95 % interval of a share.
+
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+    Example:
+        >>> tuple(round(v, 3) for v in wilson(8, 10))
+        (0.49, 0.943)
+    """
+    share = successes / rows
+    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    half /= 1 + z * z / rows
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def calibration_error(confidence: FloatArray, right: Sequence[bool]) -> float | None:
+    """Give the mean gap between confidence and share right over ten bins of equal size.
+
+    Units: ratio, 0 to 1. None below 100 rows, where chance alone makes a gap of ten points.
+    Source: Nixon et al., "Measuring Calibration in Deep Learning", 2019 (adaptive bins).
+    """
+    values = np.asarray(confidence, dtype=float)
+    truth = np.asarray(right, dtype=float)
+    finite = np.isfinite(values)
+    values, truth = values[finite], truth[finite]
+    if len(values) < 100:
+        return None
+    order = values.argsort(kind="stable")
+    error = 0.0
+    for part in np.array_split(order, _BINS):
+        error += len(part) / len(values) * abs(float(values[part].mean() - truth[part].mean()))
+    return error
+
+
+def _logit(confidence: FloatArray) -> FloatArray:
+    clipped = np.clip(np.asarray(confidence, dtype=float), _CLIP, 1 - _CLIP)
+    result: FloatArray = np.log(clipped / (1 - clipped))
+    return result
+
+
+def _chance(features: FloatArray, curve: FloatArray) -> FloatArray:
+    result: FloatArray = 1 / (1 + np.exp(-(curve[0] * features + curve[1])))
+    return result
+
+
+def _fit_curve(
+    features: FloatArray, right: FloatArray, *, start: FloatArray | None = None
+) -> FloatArray:
+    """Fit slope and offset by Newton's method, with a prior at slope 1 and offset 0."""
+    prior = np.array([1.0, 0.0])
+    curve = prior.copy() if start is None else start.copy()
+    columns = np.stack([features, np.ones_like(features)], axis=1)
+    for _ in range(_ROUNDS if start is None else 3):
+        chance = _chance(features, curve)
+        weight = np.maximum(chance * (1 - chance), 1e-6)
+        gradient = columns.T @ (chance - right) + _PRIOR_ROWS * 0.25 * (curve - prior)
+        curvature = (columns * weight[:, None]).T @ columns + _PRIOR_ROWS * 0.25 * np.eye(2)
+        curve = curve - np.linalg.solve(curvature, gradient)
+    return curve

@@ -1,0 +1,94 @@
+"""Labels that came back for earlier requests: kept by request id, joined with the prediction log.
+
+Lines of JSON in `state/feedback/<day>.jsonl`; no text, so that nothing has to be forgotten here but
+whole days. Standard library only: the server writes them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+__all__ = ["FeedbackLog", "join_feedback", "read_feedback"]
+
+
+class FeedbackLog:
+    """Appends labels; several servers may write the same day's file.
+
+    Args:
+        folder: state/feedback.
+        max_days: Files of older days go.
+    """
+
+    def __init__(self, folder: Path, *, max_days: int = 90) -> None:
+        self.folder = folder
+        self.max_days = max_days
+
+    def add(self, items: Iterable[tuple[str, int, str]], now: datetime) -> None:
+        """Write labels down.
+
+        Args:
+            items: Request id, place of the text in its request, label.
+            now: When they came.
+        Raises:
+            OSError: When the disk refuses.
+        """
+        moment = now.astimezone(UTC).isoformat(timespec="milliseconds")
+        data = "".join(
+            json.dumps(
+                {"time": moment, "request_id": request_id, "index": index, "label": label},
+                ensure_ascii=False,
+            )
+            + "\n"
+            for request_id, index, label in items
+        ).encode("utf-8", "replace")
+        if not data:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{moment[:10]}.jsonl"
+        is_new = not path.exists()
+        # One write in append mode: writers never mix lines, and a kill cuts the last one at most.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            for old in sorted(self.folder.glob("*.jsonl"))[: -self.max_days]:
+                old.unlink(missing_ok=True)
+
+
+def read_feedback(folder: Path) -> dict[tuple[str, int], str]:
+    """Give the label of each text that has one; the last that came counts."""
+    found: dict[tuple[str, int], str] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        try:
+            lines = path.read_bytes().splitlines()
+        except FileNotFoundError:  # taken away in between
+            continue
+        for line in lines:
+            try:
+                value = json.loads(line)
+                found[str(value["request_id"]), int(value["index"])] = str(value["label"])
+            except (ValueError, KeyError, TypeError):
+                continue
+    return found
+
+
+def join_feedback(
+    lines: Iterable[Mapping[str, Any]], labels: Mapping[tuple[str, int], str]
+) -> list[tuple[Mapping[str, Any], bool]]:
+    """Give the logged predictions whose label came, oldest first, and whether each was right."""
+    joined = []
+    for line in lines:
+        key = (str(line.get("request_id")), int(line.get("index", 0)))
+        label = labels.get(key)
+        predicted = line.get("labels", ())
+        if label is not None and len(predicted) == 1:
+            joined.append((line, predicted[0] == label))
+    joined.sort(key=lambda item: str(item[0].get("time", "")))
+    return joined

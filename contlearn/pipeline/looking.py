@@ -1,0 +1,377 @@
+"""One look at production: drift, accuracy with and without labels, signals for the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from contlearn.errors import EvaluationError, StorageError
+from contlearn.monitoring.feedback_log import join_feedback, read_feedback
+from contlearn.monitoring.prediction_log import read_predictions
+from contlearn.monitoring.signals import (
+    AccuracySignal,
+    DriftSignal,
+    Signals,
+    read_signals,
+    write_signals,
+)
+from contlearn.pipeline.context import Context
+
+if TYPE_CHECKING:
+    from contlearn.monitoring.accuracy import Calibration, Interval
+    from contlearn.monitoring.drift_check import DriftCheck, DriftReport
+    from contlearn.monitoring.streaming import StreamFinding
+
+__all__ = ["LOOK_FORMAT", "calibration_of", "look", "newest_version", "record_look"]
+
+LOOK_FORMAT: Final = 1
+_EXPLAINED: Final = 12
+
+
+def look(
+    context: Context,
+    *,
+    window: int | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    version: int | None = None,
+    examples: int = 5,
+) -> dict[str, Any]:
+    """Judge a window of the prediction log against the reference of the version that answered it.
+
+    Args:
+        context: The opened workspace.
+        window: Predictions judged, the newest; `monitoring.drift_window` if left out. Not with
+            `since`.
+        since: The window begins here.
+        until: The window ends before this; now if left out.
+        version: Whose answers; that of the newest in the window if left out.
+        examples: Texts shown, where they are logged.
+    Returns:
+        What `contlearn drift --json` prints.
+    Raises:
+        EvaluationError: When there are too few predictions.
+    """
+    from contlearn.monitoring.drift_check import MIN_RECORDS
+    from contlearn.monitoring.sample import sample_of
+
+    config = context.config.monitoring
+    end = None if until is None else until.isoformat(timespec="milliseconds")
+    lines = _lines(context, version, end)
+    chosen = version if version is not None else (lines[-1].get("version") if lines else None)
+    past = [line for line in lines if end is None or str(line.get("time", "")) < end]
+    if since is not None:
+        begin = since.isoformat(timespec="milliseconds")
+        judged = [line for line in past if str(line.get("time", "")) >= begin]
+    else:
+        # The newest half at most, so that a version has a reference from its 200th answer on.
+        size = window or max(config.drift_window, MIN_RECORDS)
+        judged = past[-min(size, max(len(past) // 2, MIN_RECORDS)) :]
+    if len(judged) < MIN_RECORDS or len(lines) < 2 * MIN_RECORDS:
+        asked = "in that window" if since is not None or until is not None else "so far"
+        raise EvaluationError(
+            f"There are {len(judged)} predictions {asked} and {len(lines) - len(judged)} to "
+            f"compare them with; {MIN_RECORDS} of each are needed.",
+            where=str(context.workspace.predictions),
+            hint="Wait until the server has answered more (with monitoring.log_predictions on), "
+            "or choose a longer window.",
+        )
+    sample = sample_of(judged)
+    check, reference_until = _check(context, lines, judged, chosen)
+    report = check.judge(sample)
+    value: dict[str, Any] = {
+        "format_version": LOOK_FORMAT,
+        "model": context.config.model.name,
+        "version": chosen,
+        "window": _span(judged),
+        "reference": {"records": len(check.reference), "to": reference_until},
+        **report.to_json(),
+        "moved": _moved(check, sample),
+        "examples": [],
+    }
+    if examples and report.detected and sample.has("texts"):
+        from contlearn.monitoring.explanation import typical_examples
+
+        value["examples"] = typical_examples(check.reference, sample, most=examples)
+    value["accuracy"] = _accuracy(context, lines, judged, chosen, report)
+    return value
+
+
+def _lines(context: Context, version: int | None, end: str | None) -> list[dict[str, Any]]:
+    """Read the answers of one version, oldest first; of the newest before `end` if not named."""
+    chosen: Any = version
+    lines = []
+    for line in read_predictions(context.workspace.predictions):
+        if chosen is None and (end is None or str(line.get("time", "")) < end):
+            chosen = line.get("version")
+            lines = [item for item in lines if item.get("version") == chosen]
+        if chosen is None or line.get("version") == chosen:
+            lines.append(line)
+    if chosen is None:
+        return []
+    lines.sort(key=lambda line: str(line.get("time", "")))
+    return lines
+
+
+def newest_version(context: Context) -> int | None:
+    """Give the version of the newest logged prediction."""
+    for line in read_predictions(context.workspace.predictions, newest=1):
+        value = line.get("version")
+        return value if isinstance(value, int) else None
+    return None
+
+
+def _check(
+    context: Context,
+    lines: Sequence[Mapping[str, Any]],
+    judged: Sequence[Mapping[str, Any]],
+    version: Any,
+) -> tuple[DriftCheck, str]:
+    """Make the check with the version's frozen reference, or freeze it now if there is enough."""
+    from contlearn.monitoring.drift_check import MIN_RECORDS, DriftCheck
+    from contlearn.monitoring.reference import (
+        Reference,
+        load_reference,
+        reference_path,
+    )
+    from contlearn.monitoring.sample import sample_of
+
+    config = context.config.monitoring
+    detectors = _detectors(context)
+    stored = None
+    if isinstance(version, int):
+        path = reference_path(context.workspace.state, version)
+        stored = load_reference(path, lines)
+    begins = str(judged[0].get("time", ""))
+    if stored is not None and stored.until < begins:
+        known = set(stored.nulls)
+        check = DriftCheck(
+            stored.sample, level=config.drift_level, detectors=detectors, nulls=stored.nulls
+        )
+        check.judge(sample_of(judged))  # fills the nulls of a new window size
+        if set(stored.nulls) != known:
+            _save(path, stored)
+        return check, stored.until
+    before = [line for line in lines if str(line.get("time", "")) < begins]
+    first = before[: config.drift_reference]
+    if len(first) < MIN_RECORDS:
+        # A window that lies within the reference: the rest of the reference is what there is.
+        inside = {id(line) for line in judged}
+        first = [line for line in lines if id(line) not in inside][: config.drift_reference]
+    until = str(first[-1].get("time", "")) if first else ""
+    check = DriftCheck(sample_of(first), level=config.drift_level, detectors=detectors)
+    if stored is None and len(before) >= config.drift_reference and isinstance(version, int):
+        check.judge(sample_of(judged))
+        _save(path, Reference(check.reference, dict(check.nulls), until))
+    return check, until
+
+
+def _save(path: Any, reference: Any) -> None:
+    import contextlib
+
+    from contlearn.monitoring.reference import save_reference
+
+    # A look is worth more than its frozen reference: a full disk costs only time at the next one.
+    with contextlib.suppress(StorageError):
+        save_reference(path, reference)
+
+
+def _detectors(context: Context) -> tuple[type, ...]:
+    """Give the classes that the configuration names; all that are registered when it names none."""
+    names = context.config.monitoring.detectors
+    table = context.manager.table("detector")
+    if not names:
+        return tuple(item.implementation for item in table.values())
+    return tuple(
+        context.manager.get("detector", name, where="monitoring.detectors") for name in names
+    )
+
+
+def _span(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "records": len(lines),
+        "from": lines[0].get("time") if lines else None,
+        "to": lines[-1].get("time") if lines else None,
+    }
+
+
+def _moved(check: DriftCheck, window: Any) -> dict[str, Any]:
+    from contlearn.monitoring import explanation
+
+    reference = check.reference
+    moved: dict[str, Any] = {
+        "labels": explanation.moved_labels(reference, window),
+        "numbers": explanation.moved_numbers(reference, window),
+        "clusters": explanation.moved_clusters(reference, window),
+        "words": {"more": [], "less": []},
+    }
+    if reference.has("texts") and window.has("texts"):
+        moved["words"] = explanation.moved_words(reference.texts, window.texts)
+    return moved
+
+
+def calibration_of(context: Context, version: object) -> Calibration | None:
+    """Give the held-out rows of a version with a confidence each; None where there are none."""
+    import numpy as np
+
+    from contlearn.errors import ContlearnError
+    from contlearn.evaluation.scoring import load_paired_scores
+    from contlearn.monitoring.accuracy import Calibration
+
+    if not isinstance(version, int):
+        return None
+    try:
+        folder = context.registry.get(version).path
+        pairs, _ = load_paired_scores(folder, context.task)
+    except ContlearnError:
+        return None
+    confidence: list[float] = []
+    right: list[bool] = []
+    for pair in pairs:
+        scores = pair.challenger
+        if len(scores.confidences) == len(pair.targets):
+            confidence += scores.confidences
+            right += [a == t for a, t in zip(scores.predictions, pair.targets, strict=True)]
+    if not confidence:
+        return None
+    return Calibration(np.array(confidence), np.array(right, dtype=float))
+
+
+def _accuracy(
+    context: Context,
+    lines: Sequence[Mapping[str, Any]],
+    judged: Sequence[Mapping[str, Any]],
+    version: object,
+    report: DriftReport,
+) -> dict[str, Any]:
+    import numpy as np
+
+    from contlearn.monitoring.accuracy import (
+        calibration_error,
+        estimate_accuracy,
+        measure_accuracy,
+    )
+    from contlearn.monitoring.streaming import watch_errors
+
+    calibration = calibration_of(context, version)
+    reference = calibration.accuracy if calibration is not None else None
+    confidences = np.array([line.get("confidence") or np.nan for line in judged], dtype=float)
+    estimate = (
+        None
+        if calibration is None
+        else estimate_accuracy(confidences, calibration, detected=report.detected)
+    )
+    labels = read_feedback(context.workspace.state / "feedback")
+    joined = join_feedback(lines, labels)
+    first = str(judged[0].get("time", ""))
+    last = str(judged[-1].get("time", ""))
+    inside = [item for item in joined if first <= str(item[0].get("time", "")) <= last]
+    measured = measure_accuracy([right for _, right in inside])
+    streams = watch_errors(
+        [not right for line, right in joined if str(line.get("time", "")) <= last],
+        recent=len(inside) or None,
+    )
+    margin = context.config.monitoring.accuracy_margin
+    return {
+        "reference": reference,
+        "estimated": _with_drop(estimate, reference, margin),
+        "measured": _with_drop(measured, reference, margin, streams),
+        "labels": len(joined),
+        "calibration_error": calibration_error(
+            np.array([item.get("confidence") or np.nan for item, _ in inside], dtype=float),
+            [right for _, right in inside],
+        ),
+        "streams": [
+            {"detector": s.detector, "detected": s.detected, "error_rate": s.rate} for s in streams
+        ],
+    }
+
+
+def _with_drop(
+    interval: Interval | None,
+    reference: float | None,
+    margin: float,
+    streams: Sequence[StreamFinding] = (),
+) -> dict[str, Any] | None:
+    """Say whether the whole interval lies below the reference less the margin."""
+    if interval is None:
+        return None
+    below = reference is not None and interval.high < reference - margin
+    return {**interval.to_json(), "dropped": below or any(s.detected for s in streams)}
+
+
+def record_look(context: Context, value: Mapping[str, Any] | None) -> Signals:
+    """Write a look down for the daemon and the metrics; None when there was too little to judge.
+
+    A look that saw nothing new keeps its number.
+
+    Raises:
+        StorageError: When the disk refuses.
+    """
+    state = context.workspace.state
+    before = read_signals(state)
+    now = context.clock.now().isoformat(timespec="seconds")
+    if value is None:
+        signals = Signals(
+            look=before.look if before else 0, written_at=now, version=newest_version(context)
+        )
+        write_signals(state, signals)
+        return signals
+    window, accuracy = value["window"], value["accuracy"]
+    same = (
+        before is not None
+        and before.version == value["version"]
+        and before.window_to == window["to"]
+        and before.measured.records == (accuracy["measured"] or {}).get("records", 0)
+    )
+    signals = Signals(
+        look=(before.look if before else 0) + (not same),
+        written_at=now,
+        version=value["version"],
+        window_records=window["records"],
+        window_from=window["from"],
+        window_to=window["to"],
+        drift=_drift_signal(value, before, same),
+        estimated=_accuracy_signal(accuracy["estimated"], accuracy["reference"]),
+        measured=_accuracy_signal(
+            accuracy["measured"],
+            accuracy["reference"],
+            tuple(s["detector"] for s in accuracy["streams"] if s["detected"]),
+        ),
+        calibration_error=accuracy["calibration_error"],
+        readings=tuple(value["detectors"]),
+    )
+    write_signals(state, signals)
+    return signals
+
+
+def _drift_signal(value: Mapping[str, Any], before: Signals | None, same: bool) -> DriftSignal:
+    if not value["detected"]:
+        return DriftSignal()
+    earlier = before.drift if before and before.version == value["version"] else DriftSignal()
+    alarming = [d["detector"] for d in value["detectors"] if d["detected"]]
+    return DriftSignal(
+        detected=True,
+        severity=value["severity"],
+        consecutive=max(1, earlier.consecutive + (0 if same else 1)),
+        since=earlier.since or value["window"]["from"],
+        detectors=tuple(alarming),
+        explanation=tuple(value["explanation"][:_EXPLAINED]),
+    )
+
+
+def _accuracy_signal(
+    value: Mapping[str, Any] | None, reference: float | None, detectors: tuple[str, ...] = ()
+) -> AccuracySignal:
+    if value is None:
+        return AccuracySignal(reference=reference)
+    return AccuracySignal(
+        value=value["value"],
+        low=value["low"],
+        high=value["high"],
+        records=value["records"],
+        reference=reference,
+        dropped=value["dropped"],
+        detectors=detectors,
+    )

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from contlearn.monitoring.feedback_log import FeedbackLog, join_feedback, read_feedback
+
+NOW = datetime(2030, 3, 17, 12, tzinfo=UTC)
+
+
+def test_the_last_label_of_a_text_counts_and_joins_with_its_prediction(tmp_path):
+    log = FeedbackLog(tmp_path)
+    log.add([("r1", 0, "billing"), ("r1", 1, "returns")], NOW)
+    log.add([("r1", 0, "shipping"), ("unknown", 0, "billing")], NOW + timedelta(days=1))
+    with (tmp_path / "2030-03-18.jsonl").open("ab") as file:
+        file.write(b'{"request_id": "r2", "ind')  # a kill
+    labels = read_feedback(tmp_path)
+    assert labels["r1", 0] == "shipping"
+    lines = [
+        {"time": "2", "request_id": "r1", "index": 1, "labels": ["returns"]},
+        {"time": "1", "request_id": "r1", "index": 0, "labels": ["billing"]},
+        {"time": "3", "request_id": "r1", "index": 1, "labels": ["several", "types"]},
+        {"time": "0", "request_id": "r9", "index": 0, "labels": ["billing"]},
+    ]
+    joined = join_feedback(lines, labels)
+    assert [(line["time"], right) for line, right in joined] == [("1", False), ("2", True)]
+
+
+def test_old_days_go(tmp_path):
+    log = FeedbackLog(tmp_path, max_days=3)
+    for day in range(6):
+        log.add([("r", 0, "x")], NOW + timedelta(days=day))
+    assert [path.stem for path in sorted(tmp_path.glob("*.jsonl"))] == [
+        "2030-03-20", "2030-03-21", "2030-03-22"
+    ]  # fmt: skip
+
+
+def test_nothing_to_add_makes_no_file(tmp_path):
+    FeedbackLog(tmp_path / "feedback").add([], NOW)
+    assert not (tmp_path / "feedback").exists()
