@@ -101,7 +101,7 @@ def look(
 def _lines(context: Context, version: int | None, end: str | None) -> list[dict[str, Any]]:
     """Read the answers of one version, oldest first; of the newest before `end` if not named."""
     chosen: Any = version
-    lines = []
+    lines: list[dict[str, Any]] = []
     for line in read_predictions(context.workspace.predictions):
         if chosen is None and (end is None or str(line.get("time", "")) < end):
             chosen = line.get("version")
