@@ -83,7 +83,7 @@ def load_reference(path: Path, lines: Sequence[Mapping[str, Any]] = ()) -> Refer
             what was forgotten there is forgotten here.
     """
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes())) as stored:
             if int(stored["format_version"]) != FORMAT_VERSION:
                 return None
             numbers = {k[7:]: stored[k] for k in stored.files if k.startswith("number/")}
