@@ -1,6 +1,6 @@
 """The reference of a version: its first predictions, frozen, with what chance reaches for them.
 
-`state/monitoring/reference-<version>.npz` holds columns of numbers and label names, never a text,
+`state/monitoring/reference-<version>.parquet` holds numbers and label names, never a text,
 so that it outlives the log's own bounds and nothing has to be forgotten in it. It is written once a
 version has answered enough, by one rename; a damaged file is made again from the log.
 """
@@ -8,7 +8,7 @@ version has answered enough, by one rename; a damaged file is made again from th
 from __future__ import annotations
 
 import io
-import zipfile
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,7 @@ __all__ = ["Reference", "load_reference", "reference_path", "save_reference"]
 FORMAT_VERSION: Final = 1
 # References of versions long gone are taken away.
 _KEPT: Final = 20
+_FACTS: Final = b"contlearn"
 
 
 class Reference:
@@ -45,7 +46,7 @@ class Reference:
 
 def reference_path(state: Path, version: int) -> Path:
     """Give the file of a version below the workspace's `state` folder."""
-    return state / "monitoring" / f"reference-{version}.npz"
+    return state / "monitoring" / f"reference-{version}.parquet"
 
 
 def save_reference(path: Path, reference: Reference) -> None:
@@ -54,20 +55,30 @@ def save_reference(path: Path, reference: Reference) -> None:
     Raises:
         StorageError: When the disk refuses.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sample = reference.sample
-    arrays: dict[str, Any] = {
-        "format_version": np.array(FORMAT_VERSION),
-        "until": np.array(reference.until),
-        "projections": sample.projections,
-        "labels": np.array(list(sample.labels), dtype=np.str_),
-        "languages": np.array(list(sample.languages), dtype=np.str_),
-        "requests": np.array([request for request, _ in sample.places], dtype=np.str_),
-        "indices": np.array([index for _, index in sample.places], dtype=np.int64),
-        **{f"number/{name}": values for name, values in sample.numbers.items()},
-        **{f"null/{name}": values for name, values in reference.nulls.items()},
+    columns: dict[str, Any] = {
+        "label": pa.array(list(sample.labels), pa.string()),
+        "request_id": pa.array([request for request, _ in sample.places], pa.string()),
+        "index": pa.array([index for _, index in sample.places], pa.int64()),
+        **{f"number/{name}": pa.array(values) for name, values in sample.numbers.items()},
     }
+    if sample.has("languages"):
+        columns["language"] = pa.array(list(sample.languages), pa.string())
+    if sample.has("projections"):
+        width = sample.projections.shape[1]
+        flat = pa.array(np.ascontiguousarray(sample.projections).reshape(-1), pa.float64())
+        columns["projection"] = pa.FixedSizeListArray.from_arrays(flat, width)
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "until": reference.until,
+        "nulls": {name: values.tolist() for name, values in reference.nulls.items()},
+    }
+    table = pa.table(columns).replace_schema_metadata({_FACTS: json.dumps(facts)})
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    pq.write_table(table, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(path, buffer.getvalue())
     for old in _oldest(path.parent):
@@ -82,23 +93,31 @@ def load_reference(path: Path, lines: Sequence[Mapping[str, Any]] = ()) -> Refer
         lines: The log as it stands: texts are taken from there, where they are logged, so that
             what was forgotten there is forgotten here.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        with np.load(io.BytesIO(path.read_bytes())) as stored:
-            if int(stored["format_version"]) != FORMAT_VERSION:
-                return None
-            numbers = {k[7:]: stored[k] for k in stored.files if k.startswith("number/")}
-            nulls = {k[5:]: stored[k] for k in stored.files if k.startswith("null/")}
-            places = list(zip(stored["requests"].tolist(), stored["indices"].tolist(), strict=True))
-            sample = Sample(
-                stored["projections"],
-                numbers,
-                stored["labels"].tolist(),
-                stored["languages"].tolist(),
-                _texts(places, lines),
-                places,
-            )
-            return Reference(sample, nulls, str(stored["until"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        table = pq.read_table(io.BytesIO(path.read_bytes()))
+        facts = json.loads(table.schema.metadata[_FACTS])
+        if facts["format_version"] != FORMAT_VERSION:
+            return None
+        names = set(table.column_names)
+        places = list(zip(table["request_id"].to_pylist(), table["index"].to_pylist(), strict=True))
+        projections = np.zeros((0, 0))
+        if "projection" in names:
+            column = table["projection"].combine_chunks()
+            projections = np.asarray(column.flatten()).reshape(len(column), -1)
+        sample = Sample(
+            projections,
+            {n[7:]: table[n].to_numpy() for n in table.column_names if n.startswith("number/")},
+            table["label"].to_pylist(),
+            table["language"].to_pylist() if "language" in names else (),
+            _texts(places, lines),
+            places,
+        )
+        nulls = {name: np.array(values) for name, values in facts["nulls"].items()}
+        return Reference(sample, nulls, str(facts["until"]))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
 
 
@@ -114,7 +133,7 @@ def _texts(places: Sequence[tuple[str, int]], lines: Sequence[Mapping[str, Any]]
 
 def _oldest(folder: Path) -> list[Path]:
     numbered = []
-    for path in folder.glob("reference-*.npz"):
+    for path in folder.glob("reference-*.parquet"):
         number = path.stem.partition("-")[2]
         if number.isdigit():
             numbered.append((int(number), path))

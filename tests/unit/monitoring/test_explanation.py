@@ -71,7 +71,7 @@ def test_examples_are_the_texts_most_unlike_the_reference_and_none_without_texts
 
 def test_reference_comes_back_without_texts_which_are_taken_from_the_log(pair, tmp_path):
     reference, _ = pair
-    path = tmp_path / "reference-1.npz"
+    path = tmp_path / "reference-1.parquet"
     nulls = {"psi:300": np.arange(5.0)}
     save_reference(path, Reference(reference, nulls, "2030-01-01T00:00:00.000+00:00"))
     assert b"parcel" not in path.read_bytes()
@@ -90,7 +90,7 @@ def test_reference_comes_back_without_texts_which_are_taken_from_the_log(pair, t
 
 
 def test_damaged_reference_is_none(tmp_path, pair):
-    path = tmp_path / "reference-1.npz"
+    path = tmp_path / "reference-1.parquet"
     assert load_reference(path) is None
     save_reference(path, Reference(pair[0], {}, "x"))
     path.write_bytes(path.read_bytes()[:200])
