@@ -248,7 +248,6 @@ class MonitoringConfig(Section):
     detectors: tuple[str, ...] = ()
     accuracy_margin: float = Field(0.05, ge=0.0, lt=1.0)
     check_interval: Duration = 900.0
-    textfile: str = ""
     slices: dict[str, str] = {}
 
 

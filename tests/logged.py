@@ -62,6 +62,8 @@ def logged_workspace(root: Path, *, held_out: int = 600, extra: str = "") -> Con
     write_json_atomic(folder / "scores.json", scores)
     value = facts()
     value["model"] = {**value["model"], "labels": list(LABELS)}
+    value["lineage"] = {**value["lineage"], "strategy": "replay"}
+    value["export"] = {"label_agreement": 0.998}
     context.registry.register(folder, cycle_id="c1", parent=None, facts=value)
     return context
 

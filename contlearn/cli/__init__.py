@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "serve": ("serve", "Answer predictions over HTTP, following the champion."),
     "daemon": ("daemon", "Watch the inbox and update on schedule or on enough records."),
     "drift": ("drift", "Say whether the world has changed, and how right the answers still are."),
+    "metrics": ("metrics", "Print the metrics, or write them for node_exporter."),
     "data": ("data", "Look after records and the quarantine."),
     "config": ("config", "Show the configuration and its schema."),
     "plugins": ("plugins", "List plugins and check one."),

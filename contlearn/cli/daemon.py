@@ -20,6 +20,7 @@ from contlearn.cli.settings import Settings, pass_settings
 def command(settings: Settings, host: str | None, port: int | None) -> None:
     """Run until SIGTERM or Ctrl-C."""
     from contlearn.pipeline.measuring import start_metrics_server
+    from contlearn.pipeline.watching import Watcher
     from contlearn.telemetry.logs import configure_logs
 
     overrides: dict[str, object] = {}
@@ -32,6 +33,11 @@ def command(settings: Settings, host: str | None, port: int | None) -> None:
         from contlearn.daemon import Daemon
 
         daemon = Daemon(context, plugins_dir=settings.plugins_dir)
-        with daemon.signals(), start_metrics_server(context, daemon.heartbeat) as address:
+        watcher = Watcher(context, plugins_dir=settings.plugins_dir)
+        with (
+            daemon.signals(),
+            start_metrics_server(context, daemon.heartbeat) as address,
+            watcher.running(),
+        ):
             daemon.log.info("metrics", address=address)
             daemon.run()

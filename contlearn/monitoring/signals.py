@@ -14,8 +14,10 @@ never sees half of it. A trigger looks at four things:
 - `measured.dropped`: the same for the accuracy measured on labels that came back by /feedback, or
   a streaming detector (ADWIN, DDM, Page-Hinkley) that alarms on the errors.
 
-`look` grows by one with every look that saw new predictions or labels: a trigger that has acted on
-a look keeps its number and does not act on the same look again.
+`look` grows by one with every look of which a fifth of the window is new, or whose labels grew: a
+trigger that has acted on a look keeps its number and does not act on the same look again.
+
+`state/monitoring/looks.jsonl` keeps one short line a look, the newest 2,000, for reports.
 """
 
 from __future__ import annotations
@@ -26,13 +28,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from contlearn.workspace import write_json_atomic
+from contlearn.workspace import write_bytes_atomic, write_json_atomic
 
 __all__ = [
     "SIGNALS_FILE",
     "AccuracySignal",
     "DriftSignal",
     "Signals",
+    "append_look",
+    "read_looks",
     "read_signals",
     "signals_path",
     "write_signals",
@@ -40,6 +44,8 @@ __all__ = [
 
 FORMAT_VERSION: Final = 1
 SIGNALS_FILE: Final = "signals.json"
+LOOKS_FILE: Final = "looks.jsonl"
+MAX_LOOKS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +127,49 @@ def read_signals(state: Path) -> Signals | None:
         return Signals(**value)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def append_look(state: Path, signals: Signals) -> None:
+    """Add a look to the history; a look with the number of the last one takes its place.
+
+    Raises:
+        StorageError: When the disk refuses.
+    """
+    lines = [line for line in read_looks(state) if line.get("look") != signals.look]
+    lines.append(
+        {
+            "look": signals.look,
+            "at": signals.written_at,
+            "version": signals.version,
+            "window_to": signals.window_to,
+            "records": signals.window_records,
+            "detected": signals.drift.detected,
+            "severity": signals.drift.severity,
+            "detectors": list(signals.drift.detectors[:5]),
+            "estimated": [signals.estimated.value, signals.estimated.low, signals.estimated.high],
+            "measured": [signals.measured.value, signals.measured.low, signals.measured.high],
+            "reference": signals.estimated.reference,
+        }
+    )
+    data = "".join(json.dumps(line) + "\n" for line in lines[-MAX_LOOKS:])
+    write_bytes_atomic(signals_path(state).with_name(LOOKS_FILE), data.encode())
+
+
+def read_looks(state: Path) -> list[dict[str, Any]]:
+    """Read the history of looks, oldest first; damaged lines are passed over."""
+    try:
+        text = signals_path(state).with_name(LOOKS_FILE).read_bytes()
+    except OSError:
+        return []
+    looks = []
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            looks.append(value)
+    return looks
 
 
 def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from contlearn.monitoring.signals import (
     AccuracySignal,
     DriftSignal,
     Signals,
+    append_look,
     read_signals,
     write_signals,
 )
@@ -27,6 +28,8 @@ __all__ = ["LOOK_FORMAT", "calibration_of", "look", "newest_version", "record_lo
 
 LOOK_FORMAT: Final = 1
 _EXPLAINED: Final = 12
+# Windows overlap: only a look at so much that is new says anything new.
+_NEW_SHARE: Final = 0.2
 
 
 def look(
@@ -304,7 +307,7 @@ def _with_drop(
 def record_look(context: Context, value: Mapping[str, Any] | None) -> Signals:
     """Write a look down for the daemon and the metrics; None when there was too little to judge.
 
-    A look that saw nothing new keeps its number.
+    A look that saw next to nothing new keeps its number.
 
     Raises:
         StorageError: When the disk refuses.
@@ -322,8 +325,8 @@ def record_look(context: Context, value: Mapping[str, Any] | None) -> Signals:
     same = (
         before is not None
         and before.version == value["version"]
-        and before.window_to == window["to"]
-        and before.measured.records == (accuracy["measured"] or {}).get("records", 0)
+        and before.measured.records >= (accuracy["measured"] or {}).get("records", 0)
+        and _new_share(before.window_to, window) < _NEW_SHARE
     )
     signals = Signals(
         look=(before.look if before else 0) + (not same),
@@ -343,7 +346,18 @@ def record_look(context: Context, value: Mapping[str, Any] | None) -> Signals:
         readings=tuple(value["detectors"]),
     )
     write_signals(state, signals)
+    append_look(state, signals)
     return signals
+
+
+def _new_share(seen_to: str | None, window: Mapping[str, Any]) -> float:
+    """Say how much of a window, in time, came after what was seen before."""
+    if seen_to is None:
+        return 1.0
+    begin, end, seen = (
+        datetime.fromisoformat(str(m)).timestamp() for m in (window["from"], window["to"], seen_to)
+    )
+    return (end - seen) / (end - begin) if end > begin else float(end > seen)
 
 
 def _drift_signal(value: Mapping[str, Any], before: Signals | None, same: bool) -> DriftSignal:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from prometheus_client import CollectorRegistry
 
 from contlearn.catalog.schema import files, records
 from contlearn.errors import UsageError
@@ -17,17 +18,20 @@ from contlearn.monitoring.label_drift import LabelDriftWatch
 from contlearn.monitoring.prediction_log import predicted_labels
 from contlearn.monitoring.quarantine import QuarantineTally
 from contlearn.monitoring.shares import ShareDrift
+from contlearn.monitoring.signals import Signals, read_signals
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.status import read_status
 from contlearn.pipeline.triggers import next_scheduled
 from contlearn.telemetry.metrics import (
+    AccuracyReading,
     DaemonCollector,
     DaemonSnapshot,
     DriftReading,
+    LookReading,
     make_registry,
 )
 
-__all__ = ["Measuring", "start_metrics_server"]
+__all__ = ["Measuring", "start_metrics_server", "workspace_registry"]
 
 
 class Measuring:
@@ -55,6 +59,7 @@ class Measuring:
                 sa.select(records.c.received_at).order_by(records.c.seq.desc()).limit(1)
             ).scalar()
         scheduled = next_scheduled(context.config.update, context.clock.now())
+        champion = status["champion"]["version"] if status["champion"] else None
         accuracies, forgettings, agreement = _champion_numbers(context, status)
         yield DaemonSnapshot.from_status(
             status,
@@ -63,6 +68,7 @@ class Measuring:
             label_agreement=agreement,
             quarantined=self._quarantine.counts(),
             drift=tuple(self._drift(status)),
+            look=_look(read_signals(context.workspace.state), champion),
             files={str(row[0]): int(row[1]) for row in verdicts},
             last_record_at=datetime.fromisoformat(newest).timestamp() if newest else None,
             next_run_at=scheduled.timestamp() if scheduled else None,
@@ -81,6 +87,52 @@ class Measuring:
             yield _reading("label", arrived)
         if predicted is not None:
             yield _reading("prediction", predicted)
+        yield from _readings(read_signals(context.workspace.state), champion)
+
+
+def _readings(signals: Signals | None, champion: int | None) -> Iterator[DriftReading]:
+    """Give what the detectors said at the newest look; a look at a former champion is history."""
+    if signals is None or signals.version != champion:
+        return
+    for item in signals.readings:
+        yield DriftReading(
+            detector=f"{item['detector']}-window"
+            if (item["detector"], item["target"]) == ("psi", "prediction")
+            else str(item["detector"]),
+            target=str(item["target"]),
+            score=float(item["statistic"]),
+            detected=bool(item["detected"]),
+            window_records=signals.window_records,
+            p_value=float(item["adjusted_p_value"]),
+        )
+
+
+def _look(signals: Signals | None, champion: int | None) -> LookReading | None:
+    if signals is None:
+        return None
+    at = datetime.fromisoformat(signals.written_at).timestamp()
+    if signals.version != champion:
+        return LookReading(at=at)
+    readings = tuple(
+        AccuracyReading(
+            kind=kind,
+            value=item.value,
+            low=item.low,
+            high=item.high,
+            dropped=item.dropped,
+            records=item.records,
+        )
+        for kind, item in (("estimated", signals.estimated), ("measured", signals.measured))
+        if item.value is not None and item.low is not None and item.high is not None
+    )
+    return LookReading(
+        at=at,
+        alarm=signals.drift.detected,
+        consecutive=signals.drift.consecutive,
+        accuracies=readings,
+        held_out_accuracy=signals.estimated.reference,
+        calibration_error=signals.calibration_error,
+    )
 
 
 def _reading(target: str, drift: ShareDrift) -> DriftReading:
@@ -127,6 +179,15 @@ def _promotions(context: Context) -> dict[str, int]:
     return counts
 
 
+def workspace_registry(
+    context: Context, heartbeat: Callable[[], float | None] = lambda: None
+) -> CollectorRegistry:
+    """Make a registry that reads the workspace at each scrape."""
+    registry = make_registry()
+    registry.register(DaemonCollector(Measuring(context).snapshots, heartbeat=heartbeat))
+    return registry
+
+
 @contextlib.contextmanager
 def start_metrics_server(
     context: Context, heartbeat: Callable[[], float | None] = lambda: None
@@ -140,8 +201,7 @@ def start_metrics_server(
     """
     from prometheus_client import start_http_server
 
-    registry = make_registry()
-    registry.register(DaemonCollector(Measuring(context).snapshots, heartbeat=heartbeat))
+    registry = workspace_registry(context, heartbeat)
     host, port = context.config.monitoring.host, context.config.monitoring.port
     try:
         server, thread = start_http_server(port, addr=host, registry=registry)

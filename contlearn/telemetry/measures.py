@@ -228,6 +228,64 @@ MEASURES: Final[tuple[Measure, ...]] = (
     _gauge(
         "drift_window_records", "records", "model detector target", "Records in the window judged."
     ),
+    _gauge(
+        "drift_p_value",
+        "probability",
+        "model detector target",
+        "How often chance does what a detector saw, corrected for the number of detectors.",
+    ),
+    _gauge("drift_alarm", "boolean", "model", "1 while all detectors together alarm."),
+    _gauge("drift_consecutive_looks", "looks", "model", "Looks in a row that alarmed."),
+    _gauge(
+        "look_last_timestamp_seconds",
+        "seconds",
+        "model",
+        "When drift and accuracy in production were last looked at.",
+    ),
+    # --- accuracy in production
+    _gauge(
+        "estimated_accuracy_ratio",
+        "ratio",
+        "model bound",
+        "Accuracy estimated from confidences, without labels; bound is lower, point or upper.",
+    ),
+    _gauge(
+        "measured_accuracy_ratio",
+        "ratio",
+        "model bound",
+        "Accuracy on labels that came back for answers of the window; bounds as above.",
+    ),
+    _gauge(
+        "measured_accuracy_records",
+        "records",
+        "model",
+        "Answers of the window whose label came back.",
+    ),
+    _gauge(
+        "held_out_accuracy_ratio",
+        "ratio",
+        "model",
+        "Accuracy on held-out rows when the version was made: what the two above stand against.",
+    ),
+    _gauge(
+        "accuracy_dropped",
+        "boolean",
+        "model kind",
+        "1 while the estimated or measured interval lies below the held-out accuracy less "
+        "`monitoring.accuracy_margin`.",
+    ),
+    _gauge(
+        "calibration_error_ratio",
+        "ratio",
+        "model",
+        "Mean gap between confidence and share right, on labels that came back.",
+    ),
+    _gauge(
+        "slice_label_difference_ratio",
+        "ratio",
+        "model slice",
+        "Largest difference of a label's rate between a named slice and all other held-out rows.",
+    ),
     # --- server: the model
     _gauge("model_ready", "boolean", "model", "1 while a version can answer.", "server"),
     _gauge("model_version", "version", "model", "Number of the loaded version; 0: none.", "server"),

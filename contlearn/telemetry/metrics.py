@@ -28,9 +28,11 @@ __all__ = [
     "MEASURES",
     "OUTCOMES",
     "SERVER",
+    "AccuracyReading",
     "DaemonCollector",
     "DaemonSnapshot",
     "DriftReading",
+    "LookReading",
     "Measure",
     "build_info",
     "encode_metrics",
@@ -52,6 +54,7 @@ _RECORD_OUTCOMES: Final = ("accepted", "duplicate", "conflict", "rejected")
 _PROMOTIONS: Final = ("promote", "rollback")
 _MAX_REASONS: Final = 40
 _MAX_CHECKS: Final = 30
+_MAX_SLICES: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +64,34 @@ class DriftReading:
     detector: str
     target: str
     score: float
-    threshold: float
     detected: bool
     window_records: int
+    threshold: float | None = None
+    p_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracyReading:
+    """An accuracy in production with its interval; `kind` is estimated or measured."""
+
+    kind: str
+    value: float
+    low: float
+    high: float
+    dropped: bool
+    records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookReading:
+    """The newest look at production. `at` is in seconds since the epoch."""
+
+    at: float
+    alarm: bool = False
+    consecutive: int = 0
+    accuracies: Sequence[AccuracyReading] = ()
+    held_out_accuracy: float | None = None
+    calibration_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +134,8 @@ class DaemonSnapshot:
     last_record_at: float | None = None
     next_run_at: float | None = None
     drift: Sequence[DriftReading] = ()
+    look: LookReading | None = None
+    slices: Mapping[str, float] = field(default_factory=dict)
     disk_free_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -288,8 +318,33 @@ def _fill(rows: _Rows, s: DaemonSnapshot) -> None:
         rows.add("drift_threshold", reading.threshold, *labels)
         rows.add("drift_detected", float(reading.detected), *labels)
         rows.add("drift_window_records", reading.window_records, *labels)
+        rows.add("drift_p_value", reading.p_value, *labels)
+    _fill_look(rows, s)
     for area, free in s.disk_free_bytes.items():
         rows.add("disk_free_bytes", free, model, area)
+
+
+def _fill_look(rows: _Rows, s: DaemonSnapshot) -> None:
+    model, look = s.model, s.look
+    for name, difference in sorted(s.slices.items())[:_MAX_SLICES]:
+        rows.add("slice_label_difference_ratio", difference, model, name)
+    if look is None:
+        return
+    rows.add("look_last_timestamp_seconds", look.at, model)
+    rows.add("drift_alarm", float(look.alarm), model)
+    rows.add("drift_consecutive_looks", look.consecutive, model)
+    rows.add("held_out_accuracy_ratio", look.held_out_accuracy, model)
+    rows.add("calibration_error_ratio", look.calibration_error, model)
+    measured = 0
+    for reading in look.accuracies:
+        name = f"{reading.kind}_accuracy_ratio"
+        bounds = (("lower", reading.low), ("point", reading.value), ("upper", reading.high))
+        for bound, value in bounds:
+            rows.add(name, value, model, bound)
+        rows.add("accuracy_dropped", float(reading.dropped), model, reading.kind)
+        if reading.kind == "measured":
+            measured = reading.records
+    rows.add("measured_accuracy_records", measured, model)
 
 
 def _fill_quality(rows: _Rows, s: DaemonSnapshot) -> None:
