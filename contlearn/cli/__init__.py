@@ -24,6 +24,8 @@ COMMANDS: Final = {
     "status": ("status", "Show what is served, what waits and what runs."),
     "history": ("history", "Show all cycles, promotions and rollbacks."),
     "show": ("show", "Show one version: lineage, measures, decision, files."),
+    "diff": ("diff", "Show what changed from one version to another."),
+    "alias": ("alias", "Give versions names of their own."),
     "verify": ("verify", "Check that the files of versions are as they were written."),
     "evaluate": ("evaluate", "Score a version, as it is served, on held-out sets or a file."),
     "predict": ("predict", "Predict texts with the champion or another version."),

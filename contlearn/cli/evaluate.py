@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+from contlearn.cli.settings import Settings, json_option, pass_settings, print_result, version_name
 
 
 @click.command("evaluate", help="Score VERSION (or the champion) as it is served.")
-@click.argument("version", required=False, type=click.IntRange(min=1))
+@click.argument("version", required=False, type=version_name)
 @click.option(
     "--on", type=click.Path(path_type=Path), help="A labelled file instead of the held-out sets."
 )
 @json_option
 @pass_settings
-def command(settings: Settings, version: int | None, on: Path | None, as_json: bool) -> None:
+def command(settings: Settings, version: int | str | None, on: Path | None, as_json: bool) -> None:
     """Measure with the exported model."""
     from contlearn.pipeline.answers import evaluate_version
 

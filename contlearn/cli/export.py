@@ -12,13 +12,14 @@ from contlearn.cli.settings import (
     json_option,
     pass_settings,
     print_result,
+    version_name,
 )
 
 
 @click.command(
     "export", help="Copy VERSION into DIR as a folder that optimum and onnxruntime load."
 )
-@click.argument("version", type=click.IntRange(min=1))
+@click.argument("version", type=version_name)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--precision",
@@ -31,7 +32,12 @@ from contlearn.cli.settings import (
 @json_option
 @pass_settings
 def command(
-    settings: Settings, version: int, folder: Path, precision: str, dry_run: bool, as_json: bool
+    settings: Settings,
+    version: int | str,
+    folder: Path,
+    precision: str,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Write the folder."""
     from contlearn.pipeline.exporting import export_version

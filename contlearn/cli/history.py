@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
 
-from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+from contlearn.cli.settings import Settings, json_option, pass_settings, past_moment, print_result
 
 
 @click.command("history", help="Show all cycles, promotions and rollbacks, newest first.")
-@click.option("--at", "at_moment", type=click.DateTime(), help="What was live then (UTC)?")
+@click.option(
+    "--at",
+    metavar="TIME",
+    type=past_moment,
+    help='What was live then? ISO 8601, UTC without an offset; or how long ago: "2h", "3d".',
+)
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
 @json_option
 @pass_settings
-def command(settings: Settings, at_moment: datetime | None, limit: int, as_json: bool) -> None:
+def command(settings: Settings, at: datetime | None, limit: int, as_json: bool) -> None:
     """Print cycles and the journal."""
     from contlearn.pipeline.history import read_history
 
-    at = at_moment.replace(tzinfo=UTC) if at_moment is not None else None
     with settings.open() as context:
         value = read_history(context, at=at, limit=limit)
     print_result(value, as_json=as_json, human=lambda: _show(value))
@@ -29,12 +33,7 @@ def _show(value: dict[str, Any]) -> None:
     from contlearn.cli.output import heading, moment, number, table
 
     if "live" in value:
-        live = value["live"]
-        click.echo(
-            f"At {value['at']} version {live} was live."
-            if live is not None
-            else f"At {value['at']} nothing was live."
-        )
+        _show_live(value)
         return
     heading("Cycles")
     table(
@@ -63,10 +62,32 @@ def _show(value: dict[str, Any]) -> None:
                 event.get("version") or "–",
                 event.get("previous") or "–",
                 event.get("actor") or "",
-                event.get("reason") or "",
+                _why(event),
             )
             for event in value["events"]
             if event["event"] != "intent"
         ],
         right=(2, 3),
     )
+
+
+def _why(event: dict[str, Any]) -> str:
+    words = [f"alias {event['alias']}"] if "alias" in event else []
+    if event.get("force"):
+        words.append("forced")
+    words.append(str(event.get("why") or event.get("reason") or ""))
+    return ": ".join(word for word in words if word)
+
+
+def _show_live(value: dict[str, Any]) -> None:
+    if value["live"] is None:
+        click.echo(f"At {value['at']} nothing was live.")
+        return
+    until = f"until {value['until']}" if value["until"] else "and still is"
+    click.echo(f"At {value['at']} version {value['live']} was live,")
+    click.echo(f"  since {value['since']} {until};")
+    how = "promoted" if value["event"] == "promote" else "rolled back to"
+    click.echo(f"  {how} by {value['actor']}: {value['reason']}")
+    if value["aliases"]:
+        names = ", ".join(f"{name} = {number}" for name, number in value["aliases"].items())
+        click.echo(f"  aliases: {names}")

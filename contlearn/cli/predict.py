@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+from contlearn.cli.settings import Settings, json_option, pass_settings, print_result, version_name
 
 
 @click.command("predict", help="Predict TEXTs, or the lines of a file, with the champion.")
@@ -19,14 +19,16 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     help="One text or JSON object a line; - reads standard input.",
 )
-@click.option("--version", type=click.IntRange(min=1), help="Another version than the champion.")
+@click.option(
+    "--version", metavar="VERSION", type=version_name, help="Another version than the champion."
+)
 @json_option
 @pass_settings
 def command(
     settings: Settings,
     texts: tuple[str, ...],
     path: Path | None,
-    version: int | None,
+    version: int | str | None,
     as_json: bool,
 ) -> None:
     """Answer in this process."""

@@ -11,18 +11,19 @@ from contlearn.cli.settings import (
     pass_settings,
     print_result,
     reason_option,
+    version_name,
 )
 
 
 @click.command("promote", help="Make VERSION the champion; it approves a waiting challenger too.")
-@click.argument("version", type=click.IntRange(min=1))
+@click.argument("version", type=version_name)
 @click.option("--force", is_flag=True, help="Also a version that the gate refused.")
 @reason_option
 @dry_run_option
 @json_option
 @pass_settings
 def command(
-    settings: Settings, version: int, force: bool, reason: str, dry_run: bool, as_json: bool
+    settings: Settings, version: int | str, force: bool, reason: str, dry_run: bool, as_json: bool
 ) -> None:
     """Promote by hand."""
     from contlearn.pipeline.changes import mend, promote_version

@@ -11,11 +11,12 @@ from contlearn.cli.settings import (
     pass_settings,
     print_result,
     reason_option,
+    version_name,
 )
 
 
 @click.command("rollback", help="Go back to the former champion; a second one goes further back.")
-@click.option("--to", type=click.IntRange(min=1), help="Go back to this version.")
+@click.option("--to", metavar="VERSION", type=version_name, help="Go back to this version.")
 @click.option(
     "--hold-records", is_flag=True, help="Hold the records learnt since, until they are released."
 )
@@ -25,7 +26,7 @@ from contlearn.cli.settings import (
 @pass_settings
 def command(
     settings: Settings,
-    to: int | None,
+    to: int | str | None,
     hold_records: bool,
     reason: str,
     dry_run: bool,

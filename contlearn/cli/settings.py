@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,8 +21,10 @@ __all__ = [
     "dry_run_option",
     "json_option",
     "pass_settings",
+    "past_moment",
     "print_result",
     "reason_option",
+    "version_name",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,6 +64,47 @@ class Settings:
 
         with progress_bars() as progress:
             yield progress
+
+
+def version_name(text: str) -> int | str:
+    """Read a version by number ("3", "v3") or by alias; whether it is there is asked later.
+
+    Example:
+        >>> version_name("3"), version_name("v12"), version_name("production")
+        (3, 12, 'production')
+    """
+    import re
+
+    if re.fullmatch(r"v?0*[1-9][0-9]*", text):
+        return int(text.removeprefix("v"))
+    if re.fullmatch(r"[a-z][a-z0-9._-]{0,62}", text) and not re.fullmatch(r"v0+", text):
+        return text
+    raise click.BadParameter(
+        f"{text!r} names no version: give a number from 1 on, champion, previous, latest, "
+        "or an alias."
+    )
+
+
+def past_moment(text: str) -> datetime:
+    """Read ISO 8601 (UTC without an offset), "now", or how long ago ("90m", "2h", "3d")."""
+    from contlearn.config import parse_duration
+
+    text = text.strip()
+    if text == "now":
+        return datetime.now(UTC)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            # A bare number is rather a mistyped year than seconds.
+            seconds = parse_duration(text if text[-1:].isalpha() else "")
+            return datetime.now(UTC) - timedelta(seconds=seconds)
+        except (ValueError, OverflowError):
+            raise click.BadParameter(
+                f"{text!r} is no moment: write 2030-05-31, 2030-05-31T14:00, "
+                "2030-05-31T14:00+02:00, or how long ago, as in 2h or 3d."
+            ) from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def print_result(

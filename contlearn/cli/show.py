@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+from contlearn.cli.settings import Settings, json_option, pass_settings, print_result, version_name
 
 
 @click.command("show", help="Show VERSION (or the champion): lineage, measures, decision, files.")
-@click.argument("version", required=False, type=click.IntRange(min=1))
+@click.argument("version", required=False, type=version_name)
 @json_option
 @pass_settings
-def command(settings: Settings, version: int | None, as_json: bool) -> None:
+def command(settings: Settings, version: int | str | None, as_json: bool) -> None:
     """Print what is written about a version."""
     from contlearn.pipeline.history import describe_version
 
@@ -32,6 +32,7 @@ def _show(value: dict[str, Any]) -> None:
         ["", ""],
         [
             ("made", f"{moment(value['created_at'])} UTC by cycle {lineage['cycle']}"),
+            ("aliases", ", ".join(value["aliases"]) or "none"),
             ("parent", lineage["parent"] or "none"),
             ("measures", metric_line(value["metrics"])),
             (

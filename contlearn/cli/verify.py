@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+from contlearn.cli.settings import Settings, json_option, pass_settings, print_result, version_name
 
 
 @click.command("verify", help="Check that VERSION, or every version, is as it was written.")
-@click.argument("version", required=False, type=click.IntRange(min=1))
+@click.argument("version", required=False, type=version_name)
 @json_option
 @pass_settings
-def command(settings: Settings, version: int | None, as_json: bool) -> int:
+def command(settings: Settings, version: int | str | None, as_json: bool) -> int:
     """Compare every file with its SHA-256; exit 1 when one differs."""
     from contlearn.pipeline.history import verify_versions
 
@@ -22,6 +22,10 @@ def command(settings: Settings, version: int | None, as_json: bool) -> int:
         for item in value["versions"]:
             for problem in item["problems"]:
                 click.echo(f"version {item['version']}: {problem}")
+        for problem in value["serving"]:
+            click.echo(f"serving directory: {problem}")
+        for problem in value["journal"]:
+            click.echo(f"journal: {problem}")
         bad = sum(bool(item["problems"]) for item in value["versions"])
         checked = len(value["versions"])
         click.echo(f"{checked} versions checked, " + (f"{bad} damaged." if bad else "all whole."))

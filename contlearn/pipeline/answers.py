@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from contlearn.errors import RecordError, RegistryError, UsageError
 from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.pipeline.context import Context
+from contlearn.registry.aliases import resolve_version
 from contlearn.types import Inputs, ModelVersion
 from contlearn.workspace import read_json
 
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["chosen_version", "evaluate_version", "predict_texts", "read_lines"]
 
 
-def chosen_version(context: Context, version: int | None) -> ModelVersion:
-    """Give the version that was named, or the champion.
+def chosen_version(context: Context, version: int | str | None) -> ModelVersion:
+    """Give the version that was named by number or alias, or the champion.
 
     Raises:
         RegistryError: When it is not there, or nothing was promoted yet.
     """
-    number = context.registry.champion() if version is None else version
+    number = (
+        context.registry.champion()
+        if version is None
+        else resolve_version(context.registry, version)
+    )
     if number is None:
         raise RegistryError(
             "No version was promoted yet.",
@@ -84,7 +89,7 @@ def _inputs(context: Context, texts: Iterable[str]) -> list[Inputs]:
 
 
 def predict_texts(
-    context: Context, texts: Sequence[str], *, version: int | None = None
+    context: Context, texts: Sequence[str], *, version: int | str | None = None
 ) -> dict[str, Any]:
     """Predict texts with the champion or another version, in this process.
 
@@ -111,7 +116,7 @@ def predict_texts(
 
 def evaluate_version(
     context: Context,
-    version: int | None = None,
+    version: int | str | None = None,
     *,
     on: Path | None = None,
     progress: Progress = no_progress,

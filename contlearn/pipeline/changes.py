@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from contlearn.catalog.records import settle_learnt, take_back
 from contlearn.catalog.schema import cycles, meta
 from contlearn.pipeline.context import Context
+from contlearn.registry.aliases import resolve_version
 from contlearn.registry.promotion import promote, recover, rollback
 
 __all__ = ["Change", "mend", "promote_version", "roll_back", "synchronise"]
@@ -37,32 +38,33 @@ class Change:
 
 def promote_version(
     context: Context,
-    version: int,
+    version: int | str,
     *,
     actor: str,
     reason: str,
     force: bool = False,
     dry_run: bool = False,
 ) -> Change:
-    """Make a version champion and settle the records it has learnt.
+    """Make a version (number or alias) champion and settle the records it has learnt.
 
     Raises:
         RegistryError: When the version is missing, damaged, or was refused and `force` is not set.
         WorkspaceLocked: When another process is promoting.
     """
     before = context.registry.champion()
-    promote(context.registry, version, actor=actor, reason=reason, force=force, dry_run=dry_run)
+    number = resolve_version(context.registry, version)
+    promote(context.registry, number, actor=actor, reason=reason, force=force, dry_run=dry_run)
     if dry_run:
         return Change(champion=before, previous=before, dry_run=True)
     released, held = synchronise(context, before, hold=False, reason=reason)
-    context.emit("promoted", version=version, previous=before, reason=reason, actor=actor)
-    return Change(champion=version, previous=before, records_released=released, records_held=held)
+    context.emit("promoted", version=number, previous=before, reason=reason, actor=actor)
+    return Change(champion=number, previous=before, records_released=released, records_held=held)
 
 
 def roll_back(
     context: Context,
     *,
-    to: int | None = None,
+    to: int | str | None = None,
     hold: bool = False,
     actor: str,
     reason: str,
@@ -77,12 +79,13 @@ def roll_back(
         WorkspaceLocked: When another process is promoting.
     """
     before = context.registry.champion()
+    number = None if to is None else resolve_version(context.registry, to)
     why = f"rolled back from version {before}" + (f": {reason}" if reason else "")
     if hold and not dry_run:
         # Should this process die between the two halves, `mend` holds the records all the same.
         with context.catalog.write() as connection:
             _remember(connection, "hold", why)
-    target = rollback(context.registry, to=to, actor=actor, reason=reason, dry_run=dry_run)
+    target = rollback(context.registry, to=number, actor=actor, reason=reason, dry_run=dry_run)
     if dry_run:
         return Change(champion=target.version, previous=before, dry_run=True)
     released, held = synchronise(context, before, hold=hold, reason=why)

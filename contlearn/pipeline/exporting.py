@@ -19,7 +19,7 @@ __all__ = ["export_version"]
 
 def export_version(
     context: Context,
-    version: int,
+    version: int | str,
     folder: Path,
     *,
     precision: str = "as-is",
@@ -57,10 +57,10 @@ def export_version(
     if dry_run:
         files = sorted(path.name for path in source.iterdir())
         return {"path": str(target), "files": files, "parity": parity, "dry_run": True}
-    problems = context.registry.verify(version)
+    problems = context.registry.verify(chosen.version)
     if problems:
         raise RegistryError(
-            f"Version {version} is damaged: {'; '.join(problems)}.",
+            f"Version {chosen.version} is damaged: {'; '.join(problems)}.",
             where=str(chosen.path),
             hint="Export another version, or restore the folder from a backup.",
         )

@@ -9,8 +9,11 @@ import sqlalchemy as sa
 
 from contlearn.catalog.cycles import list_cycles
 from contlearn.catalog.schema import cycle_records, records
+from contlearn.errors import UsageError
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
+from contlearn.registry.aliases import aliases, resolve_version
+from contlearn.registry.promotion import verify_serving
 from contlearn.workspace import read_json
 
 __all__ = ["describe_version", "read_history", "verify_versions"]
@@ -21,21 +24,35 @@ def read_history(
 ) -> dict[str, Any]:
     """Give the newest cycles and journal entries; with `at`, also what was live then.
 
+    Args:
+        context: The opened workspace.
+        at: A moment of the past: then `live` is the version served, with `since`, `until`, who
+            promoted it and why, and the `aliases` of that moment.
+        limit: At most so many cycles and so many entries.
     Raises:
         RegistryError: When the journal is damaged.
+        UsageError: When `at` is still to come.
     """
+    if at is not None and at > context.clock.now():
+        raise UsageError(
+            f"{at.isoformat(timespec='seconds')} is still to come.",
+            where="--at",
+            hint="Name a moment of the past; times without an offset are UTC.",
+        )
     with context.catalog.read() as connection:
         cycles = [cycle.to_json() for cycle in list_cycles(connection, limit)]
     events = context.registry.events()
     value: dict[str, Any] = {"cycles": cycles, "events": list(reversed(events))[:limit]}
     if at is not None:
         value["at"] = at.isoformat()
-        value["live"] = context.registry.champion_at(at)
+        live = context.registry.live_at(at)
+        value["live"] = live.pop("version")
+        value.update(live)
     return value
 
 
-def describe_version(context: Context, version: int | None) -> dict[str, Any]:
-    """Give everything that is written about a version, or about the champion.
+def describe_version(context: Context, version: int | str | None) -> dict[str, Any]:
+    """Give everything that is written about a version (number or alias), or about the champion.
 
     Raises:
         RegistryError: When it is not there, or nothing was promoted yet.
@@ -56,6 +73,7 @@ def describe_version(context: Context, version: int | None) -> dict[str, Any]:
     return {
         "version": chosen.version,
         "is_champion": chosen.version == context.registry.champion(),
+        "aliases": [n for n, v in aliases(context.registry).items() if v == chosen.version],
         "created_at": chosen.created_at.isoformat(timespec="seconds"),
         "path": str(chosen.path),
         "model": facts["model"],
@@ -69,13 +87,17 @@ def describe_version(context: Context, version: int | None) -> dict[str, Any]:
     }
 
 
-def verify_versions(context: Context, version: int | None) -> dict[str, Any]:
-    """Compare the files of one version, or of all, with their SHA-256."""
-    numbers = context.registry.numbers() if version is None else (version,)
+def verify_versions(context: Context, version: int | str | None) -> dict[str, Any]:
+    """Compare the files of one version, or of all and of what is served, with their SHA-256."""
+    numbers = context.registry.numbers()
     if version is not None:
-        context.registry.get(version)
+        numbers = (resolve_version(context.registry, version),)
+        context.registry.require(numbers[0])
     checked = [
         {"version": number, "problems": [str(p) for p in context.registry.verify(number)]}
         for number in numbers
     ]
-    return {"ok": not any(item["problems"] for item in checked), "versions": checked}
+    serving = verify_serving(context.registry) if version is None else []
+    journal = context.registry.journal.verify() if version is None else []
+    ok = not (serving or journal or any(item["problems"] for item in checked))
+    return {"ok": ok, "versions": checked, "serving": serving, "journal": journal}

@@ -242,7 +242,7 @@ def _change(
     registry.serving.compare_and_set_pointer(before, pointer)
     # From here on the promotion has happened; a kill is mended forwards.
     derive_pointers(registry.serving.root, target.manifest, files=registry.files)
-    registry.journal.append(kind, **facts)
+    registry.journal.append(kind, **facts, since=pointer["at"])
 
 
 def _bring(registry: Registry, number: int) -> None:
@@ -317,7 +317,8 @@ def _mend(registry: Registry) -> list[str]:
         if pointer is not None and all(pointer[key] == intent[key] for key in ("epoch", "version")):
             version = registry.get(int(intent["version"]))
             derive_pointers(registry.serving.root, version.manifest, files=registry.files)
-            registry.journal.append(str(intent["kind"]), **facts)
+            # `at` will be the time of mending; the version is live since the pointer was renamed.
+            registry.journal.append(str(intent["kind"]), **facts, since=pointer.get("at"))
             actions.append(f"the promotion of version {intent['version']} was finished")
         else:
             registry.journal.append("abandon", **facts, why="interrupted before the commit")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 
+from contlearn.registry.aliases import aliases
 from contlearn.registry.versions import Registry
 from contlearn.workspace import Workspace
 
@@ -14,12 +15,14 @@ __all__ = ["apply_retention", "finish_deletions", "versions_to_delete"]
 def versions_to_delete(registry: Registry, *, protected: Iterable[int] = ()) -> tuple[int, ...]:
     """List what retention would delete.
 
-    Kept are the champion, the one before it, the newest `retention.versions`, what a running
-    process holds a lease on, and what the caller protects (a challenger awaiting approval, say).
+    Kept are the champion, the one before it, the newest `retention.versions`, what has an alias or
+    is pinned, what a running process holds a lease on, and what the caller protects (a challenger
+    awaiting approval, say).
     """
     numbers = registry.numbers()
     kept = {*numbers[-registry.config.retention.versions :], *protected, *registry.leased()}
     kept.update(registry.former_champions(2))
+    kept.update(aliases(registry).values())
     champion = registry.champion()
     if champion is not None:
         kept.add(champion)

@@ -174,6 +174,15 @@ class Registry:
                 hint="`contlearn verify` says what is damaged; roll back to another version.",
             ) from error
 
+    def require(self, number: int) -> None:
+        """Check that a version is there, whatever state it is in.
+
+        Raises:
+            RegistryError: When there is no such version.
+        """
+        if self.store.folder(str(number)) is None:
+            raise self._unknown(number)
+
     def numbers(self) -> tuple[int, ...]:
         """List the versions that are there, ascending."""
         return tuple(map(int, self.store.names()))
@@ -202,13 +211,26 @@ class Registry:
         """Give the journal, oldest first."""
         return tuple(self.journal.records())
 
-    def champion_at(self, moment: datetime) -> int | None:
-        """Say what was served at a moment of the past."""
-        champion = None
+    def live_at(self, moment: datetime) -> dict[str, Any]:
+        """Say what was served at a moment of the past, and what was known of it.
+
+        Returns:
+            `version` (None before the first promotion), `since`, `until` (None when it still is),
+            `event`, `actor` and `reason` of the change, and the `aliases` of that moment.
+        """
+        live: dict[str, Any] = dict.fromkeys(("version", "since", "event", "actor", "reason"))
+        until: str | None = None
+        names: dict[str, int] = {}
         for record in self.journal.records():
-            if record["event"] in CHANGES and datetime.fromisoformat(record["at"]) <= moment:
-                champion = int(record["version"])
-        return champion
+            since = str(record.get("since") or record["at"])
+            is_past = datetime.fromisoformat(since) <= moment
+            if record["event"] == "alias" and is_past:
+                names = record["aliases"]
+            elif record["event"] in CHANGES and is_past:
+                live = {key: record.get(key) for key in live} | {"since": since}
+            elif record["event"] in CHANGES and until is None:
+                until = since
+        return {**live, "until": until, "aliases": names}
 
     def last_change(self) -> dict[str, Any] | None:
         """Give the journal's record of the newest promotion or rollback."""

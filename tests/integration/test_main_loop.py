@@ -77,6 +77,27 @@ def test_classification_from_inbox_to_rollback(program, tmp_path):
     assert forward["champion"] == 2
     assert program.json("status")["learnt_records"] > back["records_held"]
     assert program.json("verify")["ok"] is True
+
+    # Versions have names, and two of them can be compared.
+    assert program.json("alias", "set", "audited", 1)["previous"] is None
+    assert program.json("show", "audited")["version"] == 1
+    assert program.json("predict", "--version", "previous", "x")["version"] == 1
+    assert program.json("alias", "list")["aliases"] == {"audited": 1}
+    assert "no alias" in program.json("show", "audit", code=1)["error"]
+    changed = program.json("diff", "audited", "champion", "--examples", 3)
+    assert changed["labels"] == {"added": sorted(second), "removed": []}
+    assert changed["metrics"]["accuracy"]["b"] == pytest.approx(two["metrics"]["accuracy"])
+    assert changed["configuration"] == {}
+    assert changed["flips"]["fixed"] > 0
+    assert all(flip["text"] and flip["a"] != flip["b"] for flip in changed["flips"]["examples"])
+    assert all(flip["target"] == flip["b"] for flip in changed["flips"]["examples"][:3])
+    assert "Labels added: account, garden, music" in program.run("diff", 1, 2)
+    assert "Both are version 2" in program.json("diff", 2, "champion", code=2)["error"]
+    live = program.json("history", "--at", "now")
+    assert (live["live"], live["until"], live["aliases"]) == (2, None, {"audited": 1})
+    assert program.json("history", "--at", "1d")["live"] is None
+    assert "still to come" in program.json("history", "--at", "2999-01-01", code=2)["error"]
+
     history = program.json("history")
     assert [e["event"] for e in history["events"]].count("rollback") == 1
     shown = program.json("show", 2)

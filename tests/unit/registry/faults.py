@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contlearn.errors import ContlearnError
+from contlearn.registry.aliases import set_alias
 from contlearn.registry.promotion import promote, recover, rollback, verify_serving
 from contlearn.registry.retention import apply_retention
 from contlearn.registry.versions import Registry
@@ -204,6 +205,10 @@ def _recover(registry: Registry) -> None:
     recover(registry)
 
 
+def _alias(registry: Registry) -> None:
+    set_alias(registry, "audited", 1, actor="ada", reason="asked for")
+
+
 SCENARIOS = (
     Scenario("register", _staged, _register_act, (1,), 1, (1, 2)),
     Scenario("first promotion", lambda r: register(r, "c1"), _promote(1), (None, 1), 1, (1,)),
@@ -212,6 +217,7 @@ SCENARIOS = (
     Scenario("rollback to a copied version", _copy_gone, _rollback_act, (2, 1), 1, (1, 2)),
     Scenario("rollback to a damaged copy", _damaged_copy, _rollback_act, (2, 1), 1, (1, 2)),
     Scenario("retention", _five, _retain, (5,), 5, (4, 5)),
+    Scenario("alias", lambda r: promoted(r, "c1", "c2"), _alias, (2,), 2, (1, 2)),
     Scenario("recovery of a deletion", _forced_deletion, _recover, (4,), 4, (2, 3, 4)),
     Scenario("recovery backwards", _broken_promotion, _recover, (1,), 1, (1, 2)),
     Scenario("recovery forwards", _committed_promotion, _recover, (2,), 2, (1, 2)),

@@ -142,7 +142,7 @@ def test_history_says_what_was_live_when(registry):
     registry.clock.sleep(3600)
     rollback(registry, actor="ada", reason="worse")
     moments = [start - timedelta(seconds=1), *(start + timedelta(minutes=m) for m in (30, 90, 150))]
-    assert [registry.champion_at(moment) for moment in moments] == [None, 1, 2, 1]
+    assert [registry.live_at(moment)["version"] for moment in moments] == [None, 1, 2, 1]
     assert registry.promoted_at(1) == (start + timedelta(hours=2)).isoformat()
     assert registry.promoted_at(2) == (start + timedelta(hours=1)).isoformat()
 
