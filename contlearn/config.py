@@ -8,17 +8,26 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from contlearn.errors import ConfigError, WorkspaceError
 from contlearn.interfaces import FieldNames
+from contlearn.sections import (
+    DaemonConfig,
+    Duration,
+    NotificationsConfig,
+    ProbationConfig,
+    RetentionConfig,
+    Section,
+    UpdateConfig,
+    parse_duration,
+)
 
 __all__ = [
     "CONFIG_FILE",
@@ -31,7 +40,9 @@ __all__ = [
     "LoadedConfig",
     "ModelConfig",
     "MonitoringConfig",
+    "NotificationsConfig",
     "PluginsConfig",
+    "ProbationConfig",
     "RegularizerConfig",
     "ReplayConfig",
     "RetentionConfig",
@@ -46,37 +57,6 @@ __all__ = [
 ]
 
 CONFIG_FILE = "contlearn.toml"
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def parse_duration(value: object) -> float:
-    """Turn "90s", "5m", "1h", "7d" or a number of seconds into seconds.
-
-    Example:
-        >>> parse_duration("1h")
-        3600.0
-    """
-    if isinstance(value, bool):
-        raise ValueError("expected a duration such as 90s, 5m, 1h or 7d")
-    if isinstance(value, int | float):
-        seconds = float(value)
-    else:
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", str(value))
-        if match is None:
-            raise ValueError("expected a duration such as 90s, 5m, 1h or 7d")
-        seconds = float(match[1]) * _UNITS[match[2] or "s"]
-    if seconds < 0:
-        raise ValueError("a duration cannot be negative")
-    return seconds
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-
-
-class Section(BaseModel):
-    """A part of the configuration; a key it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class ModelConfig(Section):
@@ -131,19 +111,6 @@ class DataConfig(Section):
     def field_names(self) -> FieldNames:
         """Give the names of the fields as tasks want them."""
         return FieldNames(text=self.text, label=self.label, tokens=self.tokens, tags=self.tags)
-
-
-class UpdateConfig(Section):
-    """[update]: when an update starts."""
-
-    schedule: str = ""
-    timezone: str = "UTC"
-    min_new_records: int = Field(500, ge=1)
-    max_wait: Duration = 7 * 86400.0
-    on_drift: bool = True
-    cooldown: Duration = 3600.0
-    heartbeat_seconds: float = Field(5.0, gt=0.0)
-    lease_seconds: float = Field(60.0, gt=1.0)
 
 
 class RegularizerConfig(BaseModel):
@@ -251,26 +218,10 @@ class MonitoringConfig(Section):
     slices: dict[str, str] = {}
 
 
-class RetentionConfig(Section):
-    """[retention]: what is kept when time goes by."""
-
-    versions: int = Field(10, ge=1)
-    cycles: int = Field(50, ge=1)
-
-
 class StorageConfig(Section):
     """[storage]: where the catalog is."""
 
     catalog: str = "sqlite:///state/catalog.sqlite"
-
-
-class DaemonConfig(Section):
-    """[daemon]: the long-running process."""
-
-    scan_seconds: float = Field(2.0, gt=0.0)
-    grace_seconds: float = Field(30.0, ge=0.0)
-    retry_seconds: Duration = 60.0
-    max_retry_seconds: Duration = 3600.0
 
 
 class PluginsConfig(Section):
@@ -295,6 +246,8 @@ class Config(Section):
     retention: RetentionConfig = RetentionConfig()
     storage: StorageConfig = StorageConfig()
     daemon: DaemonConfig = DaemonConfig()
+    probation: ProbationConfig = ProbationConfig()
+    notifications: NotificationsConfig = NotificationsConfig()
     plugins: PluginsConfig = PluginsConfig()
 
     @model_validator(mode="after")

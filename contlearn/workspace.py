@@ -101,6 +101,11 @@ class Workspace:
         return self.state / "predictions"
 
     @property
+    def outbox(self) -> Path:
+        """Notifications that wait, and those that went out."""
+        return self.state / "outbox"
+
+    @property
     def cycles(self) -> Path:
         """The work folder and log of each cycle."""
         return self.state / "cycles"

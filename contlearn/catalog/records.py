@@ -9,13 +9,14 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from contlearn.catalog.schema import cycle_records, records
+from contlearn.catalog.schema import cycle_records, cycles, meta, records
 
 __all__ = [
     "RecordCounts",
     "chunks",
     "count_records",
     "experience_records",
+    "hold_poison",
     "plan_records",
     "release_records",
     "settle_learnt",
@@ -26,6 +27,9 @@ __all__ = [
 # Records of these states take part in the next cycle.
 OPEN_STATES: Final = ("pending", "refused")
 MAX_ATTEMPTS: Final = 2
+# Failures that may lie in the records; the others (a full disk, a wrong key) lie elsewhere.
+POISON_KINDS: Final = ("TrainingError", "EvaluationError", "ExportError", "RecordError")
+_RELEASED: Final = "released_after_cycle"
 _CHUNK: Final = 500
 T = TypeVar("T")
 
@@ -143,6 +147,45 @@ def settle_refused(connection: Connection, cycle_id: str, reason: str) -> int:
     return held.rowcount
 
 
+def hold_poison(connection: Connection, cycle_id: str, *, failures: int) -> int:
+    """A cycle failed: hold its records that took part in `failures` failed cycles.
+
+    Cycles that failed for a reason outside their records (a full disk) do not count, nor those
+    before the last release: who releases records gives them all their tries again.
+
+    Returns:
+        How many records are held now.
+    """
+    since = connection.execute(sa.select(meta.c.value).where(meta.c.key == _RELEASED)).scalar()
+    failed = connection.execute(
+        sa.select(cycles.c.cycle_id)
+        .where(
+            cycles.c.outcome == "failed",
+            cycles.c.seq > int(since or 0),
+            cycles.c.numbers["error_kind"].as_string().in_(POISON_KINDS),
+        )
+        .order_by(cycles.c.seq.desc())
+        .limit(20 * failures)
+    ).scalars()
+    often = (
+        sa.select(cycle_records.c.record_id)
+        .where(cycle_records.c.cycle_id.in_(list(failed)))
+        .group_by(cycle_records.c.record_id)
+        .having(sa.func.count() >= failures)
+    )
+    held = connection.execute(
+        records.update()
+        .where(
+            _of_cycle(cycle_id), records.c.state.in_(OPEN_STATES), records.c.record_id.in_(often)
+        )
+        .values(
+            state="held",
+            reason=f"{failures} updates with these records failed, the last one {cycle_id}",
+        )
+    )
+    return held.rowcount
+
+
 def take_back(connection: Connection, cycle_ids: Iterable[str], *, hold: bool, reason: str) -> int:
     """What these cycles learnt is no longer in the champion: pending again, or held.
 
@@ -167,6 +210,10 @@ def release_records(connection: Connection, record_ids: Sequence[str] | None = N
     changed = 0
     values = {"state": "pending", "attempts": 0, "reason": None}
     held = records.c.state == "held"
+    newest = connection.execute(sa.select(sa.func.max(cycles.c.seq))).scalar() or 0
+    noted = meta.update().where(meta.c.key == _RELEASED).values(value=str(newest))
+    if connection.execute(noted).rowcount == 0:
+        connection.execute(meta.insert().values(key=_RELEASED, value=str(newest)))
     if record_ids is None:
         return connection.execute(records.update().where(held).values(values)).rowcount
     for some in chunks(record_ids):

@@ -16,6 +16,8 @@ from contlearn.cli.settings import (
 @click.command("update", help="Learn what is new, prove it, promote it if the gate allows.")
 @click.option("--strategy", help="Another strategy than the configured one, for this cycle.")
 @click.option("--force", is_flag=True, help="Allow a strategy that reads the whole history.")
+@click.option("--request", is_flag=True, help="Ask the daemon to update, and do not wait for it.")
+@click.option("--reason", default="", help="Why; goes with a request.")
 @click.option("--no-promote", is_flag=True, help="Register the challenger, keep the champion.")
 @dry_run_option
 @json_option
@@ -24,11 +26,15 @@ def command(
     settings: Settings,
     strategy: str | None,
     force: bool,
+    request: bool,
+    reason: str,
     no_promote: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
     """Run one cycle, or finish the one that was interrupted."""
+    if request:
+        return _request(settings, reason, as_json=as_json)
     from contlearn.cli.reports import show_update
     from contlearn.pipeline.cycle import UpdateCycle
 
@@ -45,3 +51,23 @@ def command(
         if result.error.hint:
             settings.remark(f"  to do: {result.error.hint}")
     return result.exit_code
+
+
+def _request(settings: Settings, reason: str, *, as_json: bool) -> int:
+    from contlearn.catalog.leases import holder_of
+    from contlearn.pipeline.fired import request_update
+
+    with settings.open() as context:
+        asked = request_update(
+            context.catalog, at=context.clock.now(), by=context.actor, reason=reason
+        )
+        running = holder_of(context.catalog, "daemon") is not None
+    value = {"request": asked.request_id, "at": asked.at.isoformat(), "daemon_running": running}
+
+    def human() -> None:
+        click.echo(f"Asked for an update ({asked.request_id}).")
+        if not running:
+            click.echo("No daemon watches this workspace now; the next one to start serves it.")
+
+    print_result(value, as_json=as_json, human=human)
+    return 0

@@ -10,42 +10,90 @@ import selectors
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from contlearn import errors
 from contlearn.errors import ContlearnError, TrainingError
+from contlearn.pipeline.control_groups import ControlGroup, find_delegated
 
-__all__ = ["ChildEnd", "ChildStopped", "die_with_parent", "error_from_json", "run_child"]
+__all__ = [
+    "ChildEnd",
+    "ChildLimits",
+    "ChildStopped",
+    "StopFlag",
+    "die_with_parent",
+    "error_from_json",
+    "run_child",
+]
 
 _PR_SET_PDEATHSIG: Final = 1
 _TAIL_BYTES: Final = 4_000
+_LOG_BYTES: Final = 5_000_000
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class StopFlag(Protocol):
+    """What says that the work must stop: a threading.Event fits."""
+
+    def is_set(self) -> bool:
+        """Say whether it must stop now."""
+        ...
 
 
 class ChildStopped(Exception):
     """The child was stopped on request; its work can be taken up again."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildLimits:
+    """What a child may use; 0 means no limit.
+
+    Args:
+        memory_bytes: Of the child and its children together. Held by a control group where one was
+            handed over, else by watching resident memory (an address-space limit would break CUDA).
+        seconds: From its start to its end.
+        stuck_seconds: Without a message.
+        nice: How far it steps back behind other processes.
+        threads: Of its numerical libraries.
+    """
+
+    memory_bytes: int = 0
+    seconds: float = 0.0
+    stuck_seconds: float = 0.0
+    nice: int = 0
+    threads: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ChildEnd:
-    """How a child ended: exit code (negative for a signal), peak memory, its last words."""
+    """How a child ended: exit code (negative for a signal), peak memory, its last words.
+
+    `limit` says which limit ended it, in words; empty when none did.
+    """
 
     returncode: int
     peak_bytes: int
     log_tail: str
+    limit: str = ""
 
     def explain(self) -> str:
         """Say in one sentence how it ended."""
+        memory = f" Its peak memory was {self.peak_bytes / 1e6:.0f} MB." if self.peak_bytes else ""
+        if self.limit:
+            return f"The child process was ended because {self.limit}.{memory}"
         if self.returncode >= 0:
             return f"The child process ended with code {self.returncode}."
         name = signal.Signals(-self.returncode).name
-        memory = f" Its peak memory was {self.peak_bytes / 1e6:.0f} MB." if self.peak_bytes else ""
         likely = " The system probably ran out of memory." if name == "SIGKILL" else ""
         return f"The child process was ended by {name}.{likely}{memory}"
+
+
+_NO_LIMITS: Final = ChildLimits()
 
 
 def die_with_parent() -> None:
@@ -68,9 +116,10 @@ def run_child(
     *,
     log: Path,
     on_message: Callable[[Mapping[str, Any]], None],
-    stop: threading.Event | None = None,
+    stop: StopFlag | None = None,
     grace_seconds: float = 30.0,
     environ: Mapping[str, str] | None = None,
+    limits: ChildLimits = _NO_LIMITS,
 ) -> ChildEnd:
     """Run `python -m module`, hand on each JSON line it prints, and wait for its end.
 
@@ -81,8 +130,10 @@ def run_child(
         ChildStopped: When `stop` was set and the child ended because of it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    _rotate(log)
     variables = {
         **os.environ,
+        **({name: str(limits.threads) for name in _THREADS} if limits.threads else {}),
         "CONTLEARN_PARENT_PID": str(os.getpid()),
         "PYTHONUNBUFFERED": "1",
         **(environ or {}),
@@ -97,41 +148,130 @@ def run_child(
             # Ctrl-C reaches the whole terminal group; the parent decides how the child ends.
             process_group=0,
         )
-    stopped = False
-    peak = 0
+    watched = _Watched(child, limits, grace_seconds)
     try:
-        pipe = child.stdout
-        if pipe is None:
-            raise TrainingError("The child process has no output.", where=module)
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            pending = b""
-            open_pipe = True
-            while open_pipe:
-                ready = selector.select(timeout=0.5)
-                peak = max(peak, _peak_memory(child.pid))
-                if stop is not None and stop.is_set() and not stopped:
-                    stopped = True
-                    _end(child, grace_seconds)
-                if not ready:
-                    if child.poll() is not None:
-                        break
-                    continue
-                data = os.read(pipe.fileno(), 65536)
-                open_pipe = bool(data)
-                *lines, pending = (pending + data).split(b"\n")
-                for line in lines:
-                    _hand_on(line, on_message)
+        watched.step_back()
+        watched.listen(on_message, stop)
         child.wait()
     except BaseException:
         _end(child, grace_seconds=5.0)
         raise
     finally:
-        if child.stdout is not None:
-            child.stdout.close()
-    if stopped:
+        watched.close()
+    if watched.is_stopped:
         raise ChildStopped
-    return ChildEnd(child.returncode, peak, _tail(log))
+    return ChildEnd(child.returncode, watched.peak, _tail(log), watched.limit)
+
+
+class _Watched:
+    """A child, its limits, and what was seen of it."""
+
+    def __init__(
+        self, child: subprocess.Popen[bytes], limits: ChildLimits, grace_seconds: float
+    ) -> None:
+        self.child, self.limits, self.grace_seconds = child, limits, grace_seconds
+        self.peak = 0
+        self.limit = ""
+        self.is_stopped = False
+        self._kill_at: float | None = None
+        self._started = self._heard = time.monotonic()
+        self._group: ControlGroup | None = None
+
+    def step_back(self) -> None:
+        """Set how the system treats the child: its group, its priority, who goes first."""
+        pid, limits = self.child.pid, self.limits
+        if limits.memory_bytes:
+            base = find_delegated()
+            if base is not None:
+                name = f"update-{pid}"
+                self._group = ControlGroup.make(base, name, memory_bytes=limits.memory_bytes)
+                if self._group is not None and not self._group.add(pid):
+                    self._group.remove()
+                    self._group = None
+        if limits.nice:
+            # The child may have ended already; a lower priority is no condition of its work.
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, pid, limits.nice)
+            # Should the machine run out of memory, the update goes before parent and server.
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/oom_score_adj").write_text("500", encoding="ascii")
+
+    def listen(
+        self, on_message: Callable[[Mapping[str, Any]], None], stop: StopFlag | None
+    ) -> None:
+        """Hand on what it says until it ends; hold it to its limits meanwhile."""
+        pipe = self.child.stdout
+        if pipe is None:
+            raise TrainingError("The child process has no output.", where="child")
+        pending = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            looked = 0.0
+            while True:
+                ready = selector.select(timeout=0.5)
+                now = time.monotonic()
+                if now - looked >= 0.25:
+                    looked = now
+                    self._look(now)
+                if stop is not None and stop.is_set() and self._kill_at is None:
+                    self.is_stopped = True
+                    self._ask_to_end(now)
+                if self._kill_at is not None and now >= self._kill_at:
+                    _kill_group(self.child)
+                if not ready:
+                    if self.child.poll() is not None:
+                        return
+                    continue
+                data = os.read(pipe.fileno(), 65536)
+                if not data:
+                    if self.child.poll() is not None:
+                        return
+                    # It closed its output and lives on: only its end or a limit is left.
+                    selector.unregister(pipe)
+                    continue
+                self._heard = now
+                *lines, pending = (pending + data).split(b"\n")
+                for line in lines:
+                    _hand_on(line, on_message)
+
+    def close(self) -> None:
+        """Let go of everything that belongs to it."""
+        if self.child.stdout is not None:
+            self.child.stdout.close()
+        if self._group is not None:
+            if self.child.returncode == -signal.SIGKILL and self._group.ran_out():
+                self.limit = self._memory_words()
+            self._group.remove()
+
+    def _look(self, now: float) -> None:
+        limits = self.limits
+        self.peak = max(self.peak, _peak_memory(self.child.pid))
+        if self._kill_at is not None:
+            return
+        if limits.memory_bytes and self._group is None:
+            resident = _resident_memory(self.child.pid)
+            self.peak = max(self.peak, resident)
+            if resident > limits.memory_bytes:
+                # At once: what grows this fast leaves no time for a farewell.
+                self.limit = self._memory_words()
+                self._kill_at = now
+                return
+        if limits.seconds and now - self._started > limits.seconds:
+            self.limit = f"it took longer than {limits.seconds:.0f} s (daemon.update_time)"
+        elif limits.stuck_seconds and now - self._heard > limits.stuck_seconds:
+            self.limit = (
+                f"it said nothing for {limits.stuck_seconds:.0f} s (daemon.stuck_time): it is stuck"
+            )
+        if self.limit:
+            self._ask_to_end(now)
+
+    def _memory_words(self) -> str:
+        allowed = self.limits.memory_bytes / 1e6
+        return f"it used more than {allowed:.0f} MB of memory (daemon.memory_bytes)"
+
+    def _ask_to_end(self, now: float) -> None:
+        self.child.terminate()
+        self._kill_at = now + self.grace_seconds
 
 
 def error_from_json(value: Mapping[str, Any]) -> ContlearnError:
@@ -161,8 +301,34 @@ def _end(child: subprocess.Popen[bytes], grace_seconds: float) -> None:
     while child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     if child.poll() is None:
-        child.kill()
+        _kill_group(child)
         child.wait()
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill the child and what it started; it leads a group of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _rotate(log: Path) -> None:
+    """Keep one former log beside one that has grown."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > _LOG_BYTES:
+            log.replace(log.with_name(log.name + ".1"))
+
+
+def _resident_memory(pid: int) -> int:
+    """Add up the resident memory of a process and its descendants."""
+    total, todo = 0, [pid]
+    while todo:
+        folder = Path("/proc") / str(todo.pop())
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pages = int((folder / "statm").read_text(encoding="ascii").split()[1])
+            total += pages * _PAGE
+            for task in (folder / "task").iterdir():
+                todo += map(int, (task / "children").read_text(encoding="ascii").split())
+    return total
 
 
 def _peak_memory(pid: int) -> int:

@@ -10,10 +10,11 @@ Each state is one transaction; a cycle found unfinished is taken up where it sta
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ from contlearn.catalog.leases import hold_lease
 from contlearn.catalog.records import (
     RecordCounts,
     count_records,
+    hold_poison,
     plan_records,
     settle_learnt,
     settle_refused,
@@ -37,9 +39,17 @@ from contlearn.catalog.records import (
 from contlearn.errors import ContlearnError, RegistryError, TrainingError, UsageError
 from contlearn.interfaces import Progress, no_progress
 from contlearn.pipeline.changes import mend, promote_version
-from contlearn.pipeline.children import ChildStopped, error_from_json, run_child
+from contlearn.pipeline.children import (
+    ChildLimits,
+    ChildStopped,
+    StopFlag,
+    error_from_json,
+    run_child,
+)
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.housekeeping import require_space
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
+from contlearn.pipeline.triggers import BY_HAND
 from contlearn.registry.retention import apply_retention
 from contlearn.types import CycleOutcome
 from contlearn.workspace import read_json, storage_border
@@ -49,8 +59,6 @@ __all__ = ["CYCLE_LEASE", "UpdateCycle", "UpdateResult", "scan_in_child"]
 CYCLE_LEASE: Final = "update"
 # A cycle whose parent was lost this often is given up: something in it takes the machine down.
 MAX_PARENTS: Final = 5
-# Triggers behind which a person stands and waits.
-BY_HAND: Final = ("manual", "demo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +74,7 @@ class UpdateResult:
     message: str = ""
     resumed: bool = False
     error: ContlearnError | None = None
+    held: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -100,12 +109,25 @@ class UpdateCycle:
         progress: Called with (stage, done, total, message).
         stop: Set from outside to end the child; the cycle is taken up again by the next run.
         plugins_dir: A folder of loose plugin files that the child must load too.
+        child: The module that does the work, run as a process of its own.
+        scan: Takes in the inbox; called as `scan_in_child`.
     """
 
     context: Context
     progress: Progress = no_progress
-    stop: threading.Event | None = None
+    stop: StopFlag | None = None
     plugins_dir: Path | None = None
+    child: str = "contlearn.training"
+    scan: Callable[..., dict[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        # Set when another process has taken the lease over.
+        self._lost = threading.Event()
+        self._shown_at = float("-inf")
+
+    def is_set(self) -> bool:
+        """Say whether the work must stop: on request, or because the lease is lost."""
+        return self._lost.is_set() or (self.stop is not None and self.stop.is_set())
 
     def run_once(
         self,
@@ -141,12 +163,14 @@ class UpdateCycle:
                 hint="Add --force to run it once, or compare it with `contlearn bench strategies`.",
             )
         update = context.config.update
+        scan = self.scan or scan_in_child
         with hold_lease(
             context.catalog,
             CYCLE_LEASE,
             purpose="updating",
             seconds=update.lease_seconds,
             heartbeat_seconds=update.heartbeat_seconds,
+            lost=self._lost,
         ):
             mend(context)
             with context.catalog.read() as connection:
@@ -155,11 +179,12 @@ class UpdateCycle:
                 return self._dry_run(name, interrupted)
             if interrupted is not None:
                 return self._drive(interrupted, resumed=True)
-            report = scan_in_child(context, progress=self.progress, stop=self.stop)
+            report = scan(context, progress=self.progress, stop=self)
             if report.get("waiting") and trigger in BY_HAND:
                 # Somebody dropped a file a moment ago and now asks: give it its time to rest.
                 context.clock.sleep(context.config.data.rest_seconds + 0.1)
-                scan_in_child(context, progress=self.progress, stop=self.stop)
+                scan(context, progress=self.progress, stop=self)
+            require_space(context)
             cycle = self._plan(trigger, run_key, name, promote=promote)
             if cycle is None:
                 return UpdateResult(
@@ -272,6 +297,7 @@ class UpdateCycle:
             message=result.message,
             resumed=resumed,
             error=result.error,
+            held=result.held,
         )
 
     def _prepare(self, cycle: CycleRow, folder: CycleFolder) -> None:
@@ -284,7 +310,8 @@ class UpdateCycle:
         Job(
             cycle_id=cycle.cycle_id,
             workspace=str(context.workspace.root),
-            config=context.config.model_dump(mode="json"),
+            # Whom to tell is nobody's business who reads a version's manifest.
+            config=context.config.model_dump(mode="json", exclude={"notifications"}),
             strategy=cycle.strategy,
             champion=cycle.champion,
             experience=cycle.experience,
@@ -296,7 +323,7 @@ class UpdateCycle:
         """Let the child train, export, score and judge; a finished one is not run again."""
         if folder.result.exists():
             return
-        context = self.context
+        settings = self.context.config.daemon
         state = cycle.state
 
         def hear(message: Mapping[str, Any]) -> None:
@@ -306,16 +333,25 @@ class UpdateCycle:
                 state = stage  # type: ignore[assignment]  # one of the literals, just checked
                 self._enter(cycle.cycle_id, stage)
             done, total = int(message.get("done", 0)), int(message.get("total", 0))
-            self.progress(stage, done, total, str(message.get("message", "")))
+            words = str(message.get("message", ""))
+            self.progress(stage, done, total, words)
+            self._show(folder, stage, done, total, words)
 
         with storage_border("run the cycle", folder.path):
             end = run_child(
-                "contlearn.training",
+                self.child,
                 [str(folder.path)],
                 log=folder.log,
                 on_message=hear,
-                stop=self.stop,
-                grace_seconds=context.config.daemon.grace_seconds,
+                stop=self,
+                grace_seconds=settings.grace_seconds,
+                limits=ChildLimits(
+                    memory_bytes=settings.memory_bytes,
+                    seconds=settings.update_time,
+                    stuck_seconds=settings.stuck_time,
+                    nice=settings.nice,
+                    threads=settings.threads,
+                ),
             )
         if end.returncode == 0 and folder.result.exists():
             return
@@ -327,6 +363,19 @@ class UpdateCycle:
             where=str(folder.log),
             hint="The log has the details; the records are pending again.",
         )
+
+    def _show(self, folder: CycleFolder, stage: str, done: int, total: int, words: str) -> None:
+        """Leave the progress where `status` finds it, at most once a second."""
+        now = self.context.clock.monotonic()
+        if now - self._shown_at < 1.0:
+            return
+        self._shown_at = now
+        value = {"stage": stage, "done": done, "total": total, "message": words}
+        # Only for looking at, so it need not survive a power cut: no flush to the disk.
+        with contextlib.suppress(OSError):
+            temporary = folder.progress.with_suffix(".tmp")
+            temporary.write_text(json.dumps(value), encoding="utf-8")
+            temporary.replace(folder.progress)
 
     def _enter(self, cycle_id: str, state: str, **values: object) -> None:
         with self.context.catalog.write() as connection:
@@ -435,6 +484,7 @@ class UpdateCycle:
                 where=str(error.filename) if error.filename else None,
                 hint="Mend the cause and run `contlearn update` again; nothing was lost.",
             )
+        limit, held = self.context.config.daemon.poison_failures, 0
         # With a full disk even this may fail; then the next update takes the cycle up again.
         with contextlib.suppress(ContlearnError), self.context.catalog.write() as connection:
             change_cycle(
@@ -444,8 +494,19 @@ class UpdateCycle:
                 outcome="failed",
                 ended_at=self.context.clock.now().isoformat(),
                 error=str(error),
+                numbers={"error_kind": type(error).__name__},
             )
-        return UpdateResult(cycle=cycle.cycle_id, outcome="failed", error=error)
+            held = hold_poison(connection, cycle.cycle_id, failures=limit)
+        message = ""
+        if held:
+            message = (
+                f"{held} records took part in {limit} failed updates and are held "
+                "(`contlearn data release` lets them take part again)."
+            )
+            self.context.emit("records-held", cycle=cycle.cycle_id, records=held, reason=message)
+        return UpdateResult(
+            cycle=cycle.cycle_id, outcome="failed", error=error, message=message, held=held
+        )
 
     def _result(self, cycle: CycleRow, outcome: CycleOutcome, *, message: str = "") -> UpdateResult:
         with self.context.catalog.read() as connection:
@@ -491,7 +552,7 @@ def scan_in_child(
     context: Context,
     *,
     progress: Progress = no_progress,
-    stop: threading.Event | None = None,
+    stop: StopFlag | None = None,
 ) -> dict[str, Any]:
     """Take in what rests in the inbox, in a child, so that this process stays small.
 

@@ -90,6 +90,11 @@ class CycleFolder:
         return self.path / "error.json"
 
     @property
+    def progress(self) -> Path:
+        """How far the running cycle is, for `status`."""
+        return self.path / "progress.json"
+
+    @property
     def result(self) -> Path:
         """What the child found, when all stages are done."""
         return self.path / "result.json"

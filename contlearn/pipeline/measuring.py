@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,15 +12,14 @@ import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
 from contlearn.catalog.schema import files, records
-from contlearn.errors import UsageError
 from contlearn.monitoring.label_drift import LabelDriftWatch
 from contlearn.monitoring.prediction_log import predicted_labels
 from contlearn.monitoring.quarantine import QuarantineTally
 from contlearn.monitoring.shares import ShareDrift
 from contlearn.monitoring.signals import Signals, read_signals
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.schedule import next_scheduled
 from contlearn.pipeline.status import read_status
-from contlearn.pipeline.triggers import next_scheduled
 from contlearn.telemetry.metrics import (
     AccuracyReading,
     DaemonCollector,
@@ -31,7 +29,7 @@ from contlearn.telemetry.metrics import (
     make_registry,
 )
 
-__all__ = ["Measuring", "start_metrics_server", "workspace_registry"]
+__all__ = ["Measuring", "workspace_registry"]
 
 
 class Measuring:
@@ -186,34 +184,3 @@ def workspace_registry(
     registry = make_registry()
     registry.register(DaemonCollector(Measuring(context).snapshots, heartbeat=heartbeat))
     return registry
-
-
-@contextlib.contextmanager
-def start_metrics_server(
-    context: Context, heartbeat: Callable[[], float | None] = lambda: None
-) -> Iterator[str]:
-    """Answer scrapes of the workspace's metrics while the block runs, in threads of their own.
-
-    Yields:
-        The address, with the port that was taken.
-    Raises:
-        UsageError: When the port is taken by another program.
-    """
-    from prometheus_client import start_http_server
-
-    registry = workspace_registry(context, heartbeat)
-    host, port = context.config.monitoring.host, context.config.monitoring.port
-    try:
-        server, thread = start_http_server(port, addr=host, registry=registry)
-    except OSError as error:
-        raise UsageError(
-            f"The metrics cannot be offered at {host}:{port}: {error.strerror}.",
-            where="monitoring.port in contlearn.toml",
-            hint="Choose another port with --port, or 0 for a free one.",
-        ) from error
-    try:
-        yield f"http://{host}:{server.server_port}/metrics"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

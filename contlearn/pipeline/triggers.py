@@ -1,19 +1,46 @@
-"""When an update starts: enough new records, the oldest waiting too long, the schedule."""
+"""When an update starts, why, and what holds it back. Every reason names the cause it comes from.
+
+A cause has a run key, and the catalog starts one cycle for a key: what was served is not served
+again, whatever is killed in between.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
-from contlearn.catalog import Catalog
-from contlearn.catalog.records import RecordCounts
-from contlearn.catalog.schema import triggers
+from contlearn.catalog.cycles import CycleRow
+from contlearn.catalog.records import OPEN_STATES, RecordCounts
+from contlearn.catalog.schema import cycles, records
 from contlearn.config import UpdateConfig
+from contlearn.monitoring.signals import Signals
+from contlearn.pipeline.fired import Request, note_fired, read_fired
+from contlearn.pipeline.schedule import local_day, next_scheduled, quiet_until
 
-__all__ = ["Trigger", "due_trigger", "next_scheduled", "note_fired", "read_fired"]
+__all__ = [
+    "BY_HAND",
+    "Trigger",
+    "TriggerFacts",
+    "due_triggers",
+    "holds_back",
+    "new_labels",
+    "next_scheduled",
+    "note_fired",
+    "read_fired",
+    "unused",
+]
+
+# Triggers behind which a person stands and waits.
+BY_HAND: Final = ("manual", "demo")
+# What waits for nothing, and what does not wait for the cool-down.
+_AT_ONCE: Final = ("request", "resume")
+_NOT_COOLED: Final = ("request", "resume", "schedule", "retry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,81 +52,168 @@ class Trigger:
     run_key: str
 
 
-def next_scheduled(update: UpdateConfig, after: datetime) -> datetime | None:
-    """Give the first moment of the schedule after `after`, in UTC; None without a schedule.
-
-    As in Vixie's cron, a fixed hour that daylight saving skips is served when the clock has jumped,
-    and one that comes twice is served the first time; schedules of every hour follow real time.
-    """
-    if not update.schedule:
-        return None
-    from apscheduler.triggers.cron import CronTrigger
-
-    trigger = CronTrigger.from_crontab(update.schedule, timezone=update.timezone)
-    has_fixed_hour = "*" not in update.schedule.split()[1]
-    moment: datetime | None = trigger.get_next_fire_time(None, after + timedelta(seconds=1))
-    while moment is not None and has_fixed_hour and moment.fold:
-        moment = trigger.get_next_fire_time(None, moment.astimezone(UTC) + timedelta(seconds=1))
-    return None if moment is None else moment.astimezone(UTC)
-
-
-def due_trigger(
-    update: UpdateConfig,
-    counts: RecordCounts,
-    *,
-    now: datetime,
-    last_ended: datetime | None,
-    schedule_since: datetime,
-) -> Trigger | None:
-    """Say whether an update is due, and why.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerFacts:
+    """What is known when the question is asked.
 
     Args:
-        update: The configuration.
         counts: The records as they stand.
         now: The present moment.
-        last_ended: When the last cycle ended; the cool-down counts from there.
-        schedule_since: The last scheduled moment that was served. However many were missed since,
-            one cycle starts.
+        schedule_since: The last scheduled moment that was served.
+        last: The newest cycle.
+        champion: The version served.
+        new_labels: Open training records of each label that the champion does not know.
+        signals: What monitoring found.
+        request: What somebody asked for.
+        seconds_today: How long updates ran on this day.
     """
-    cooling = last_ended is not None and now < last_ended + timedelta(seconds=update.cooldown)
-    scheduled = next_scheduled(update, schedule_since)
+
+    counts: RecordCounts
+    now: datetime
+    schedule_since: datetime
+    last: CycleRow | None = None
+    champion: int | None = None
+    new_labels: Mapping[str, int] = field(default_factory=dict)
+    signals: Signals | None = None
+    request: Request | None = None
+    seconds_today: float = 0.0
+
+
+def due_triggers(update: UpdateConfig, facts: TriggerFacts) -> list[Trigger]:
+    """Give every reason to update that holds now, the most urgent first.
+
+    Nothing here asks whether one is held back (`holds_back`) or was served (`unused`).
+    """
+    found: list[Trigger] = []
+    counts, now = facts.counts, facts.now
+    if facts.request is not None:
+        said = f": {facts.request.reason}" if facts.request.reason else ""
+        key = f"request-{facts.request.request_id}"
+        found.append(Trigger("request", f"asked for by {facts.request.by}{said}", key))
+    scheduled = next_scheduled(update, facts.schedule_since)
     if scheduled is not None and scheduled <= now:
-        # The schedule is the user's own word; the cool-down is for what starts by itself.
-        return Trigger(
-            "schedule", f"scheduled for {scheduled.isoformat()}", f"cron-{scheduled.isoformat()}"
-        )
-    if cooling or counts.pending == 0:
-        return None
+        moment = scheduled.isoformat()
+        found.append(Trigger("schedule", f"scheduled for {moment}", f"cron-{moment}"))
+    if counts.pending == 0:
+        return found
+    last = facts.last
+    if last is not None and last.outcome == "failed" and last.trigger not in BY_HAND:
+        reason = f"the cycle {last.cycle_id} failed and is tried again"
+        found.append(Trigger("retry", reason, f"retry-{last.cycle_id}"))
+    found += _of_labels(update, facts)
+    found += _of_signals(update, facts)
+    after = last.cycle_id if last is not None else "start"
     if counts.never_tried >= update.min_new_records:
-        return Trigger(
-            "count",
-            f"{counts.never_tried} new records (at least {update.min_new_records})",
-            f"count-{now.isoformat()}",
-        )
+        reason = f"{counts.never_tried} new records (at least {update.min_new_records})"
+        found.append(Trigger("count", reason, f"count-after-{after}"))
     if counts.oldest_pending is not None:
-        waited = now - datetime.fromisoformat(counts.oldest_pending)
-        if waited >= timedelta(seconds=update.max_wait):
-            return Trigger(
-                "wait",
-                f"the oldest record has waited {waited.total_seconds() / 3600:.1f} hours",
-                f"wait-{counts.oldest_pending}-{now.isoformat()}",
+        # A record from the future came before the clock was set back: its age is not known.
+        waited = abs((now - datetime.fromisoformat(counts.oldest_pending)).total_seconds())
+        if waited >= update.max_wait:
+            reason = f"the oldest record has waited {waited / 3600:.1f} hours"
+            found.append(Trigger("wait", reason, f"wait-after-{after}"))
+    return found
+
+
+def _of_labels(update: UpdateConfig, facts: TriggerFacts) -> Iterable[Trigger]:
+    least = update.min_new_label_records
+    enough = {name: n for name, n in facts.new_labels.items() if n >= least}
+    if not least or not enough or facts.champion is None:
+        return
+    names = sorted(enough)
+    shown = ", ".join(f"{name!r} ({enough[name]})" for name in names[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "replace")).hexdigest()[:16]
+    yield Trigger(
+        "new-label",
+        f"labels the champion does not know have at least {least} records: {shown}{more}",
+        f"new-label-{facts.champion}-{digest}",
+    )
+
+
+def _of_signals(update: UpdateConfig, facts: TriggerFacts) -> Iterable[Trigger]:
+    signals = facts.signals
+    if signals is None or signals.version is None or signals.version != facts.champion:
+        return  # about a version that is no longer served
+    version = signals.version
+    drift = signals.drift
+    if update.on_drift and drift.detected and drift.consecutive >= update.drift_looks:
+        why = drift.explanation[0] if drift.explanation else ", ".join(drift.detectors)
+        yield Trigger(
+            "drift",
+            f"{drift.severity} drift in {drift.consecutive} looks in a row: {why}",
+            f"drift-{version}-{drift.since or ''}",
+        )
+    for name, wanted, found in (
+        ("measured-accuracy", update.on_measured_drop, signals.measured),
+        ("estimated-accuracy", update.on_estimated_drop, signals.estimated),
+    ):
+        if wanted and found.dropped:
+            between = (
+                f" ({found.low:.3f} to {found.high:.3f})"
+                if found.low is not None and found.high is not None
+                else ""
             )
+            value = "–" if found.value is None else f"{found.value:.3f}"
+            before = "–" if found.reference is None else f"{found.reference:.3f}"
+            # A version's accuracy falls once; however it moves below, it is one cause.
+            yield Trigger(
+                name,
+                f"{name.replace('-', ' ')} {value}{between} on {found.records} records has "
+                f"fallen below the {before} it was promoted with",
+                f"{name}-{version}",
+            )
+
+
+def holds_back(update: UpdateConfig, facts: TriggerFacts, trigger: Trigger) -> str | None:
+    """Say why a trigger must wait; None when it may start."""
+    if trigger.name in _AT_ONCE:
+        return None
+    now, last = facts.now, facts.last
+    quiet = quiet_until(update, now)
+    if quiet is not None:
+        return f"quiet hours until {quiet.isoformat()}"
+    if update.max_minutes_per_day and facts.seconds_today >= 60 * update.max_minutes_per_day:
+        return (
+            f"the budget of {update.max_minutes_per_day:g} minutes for {local_day(update, now)} "
+            "is used up"
+        )
+    if trigger.name not in _NOT_COOLED and last is not None and last.ended_at is not None:
+        since = (now - datetime.fromisoformat(last.ended_at)).total_seconds()
+        # An end in the future: the clock was set back, and how long ago it was is not known.
+        if -update.cooldown < since < update.cooldown:
+            end = now + timedelta(seconds=update.cooldown - since)
+            return f"cool-down until {end.isoformat(timespec='seconds')}"
     return None
 
 
-def read_fired(catalog: Catalog, name: str) -> datetime | None:
-    """Give the last moment of a trigger that was served."""
-    with catalog.read() as connection:
-        value = connection.execute(
-            sa.select(triggers.c.fired_at).where(triggers.c.name == name)
-        ).scalar()
-    return datetime.fromisoformat(value) if value else None
+def unused(connection: Connection, found: Sequence[Trigger]) -> list[Trigger]:
+    """Leave out the triggers whose cause has had its cycle."""
+    keys = [trigger.run_key for trigger in found]
+    query = sa.select(cycles.c.run_key).where(cycles.c.run_key.in_(keys))
+    used = set(connection.execute(query).scalars()) if keys else set()
+    return [trigger for trigger in found if trigger.run_key not in used]
 
 
-def note_fired(catalog: Catalog, name: str, at: datetime, detail: dict[str, Any]) -> None:
-    """Remember that a trigger was served, so that a restart does not serve it again."""
-    values = {"fired_at": at.isoformat(), "detail": detail}
-    with catalog.write() as connection:
-        done = connection.execute(triggers.update().where(triggers.c.name == name).values(values))
-        if done.rowcount == 0:
-            connection.execute(triggers.insert().values(name=name, **values))
+def new_labels(
+    connection: Connection, known: Iterable[str], *, is_tagging: bool = False
+) -> dict[str, int]:
+    """Count the open training records of each label that is not known.
+
+    Args:
+        connection: To the catalog.
+        known: The outputs of the champion; the tags of entity types for tagging.
+        is_tagging: A record's key is a set of types, joined by plus signs.
+    """
+    query = (
+        sa.select(records.c.key, sa.func.count())
+        .where(records.c.state.in_(OPEN_STATES), records.c.split == "train")
+        .group_by(records.c.key)
+    )
+    names = {name[2:] if is_tagging and name[:2] in ("B-", "I-") else name for name in known}
+    found: dict[str, int] = {}
+    for key, number in connection.execute(query):
+        for label in str(key).split("+") if is_tagging else (str(key),):
+            if label not in names:
+                found[label] = found.get(label, 0) + int(number)
+    return found

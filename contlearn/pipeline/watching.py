@@ -6,16 +6,13 @@ import contextlib
 import json
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
 from contlearn.errors import ContlearnError, EvaluationError
 from contlearn.monitoring.signals import signals_path
-from contlearn.pipeline.children import ChildStopped, die_with_parent, run_child
+from contlearn.pipeline.children import StopFlag, die_with_parent, run_child
 from contlearn.pipeline.context import Context
 
 __all__ = ["Watcher", "main"]
@@ -23,7 +20,7 @@ __all__ = ["Watcher", "main"]
 
 @dataclass
 class Watcher:
-    """Looks every `monitoring.check_interval`, if anything was answered or labelled since.
+    """Looks at production if anything was answered or labelled since the last look.
 
     Args:
         context: The opened workspace; its folders are used, not its connections.
@@ -32,35 +29,9 @@ class Watcher:
     """
 
     context: Context
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: StopFlag = field(default_factory=threading.Event)
     plugins_dir: Path | None = None
     _seen: tuple[float, int] | None = field(default=None, init=False)
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Look now and then, in a thread of its own, while the block runs."""
-        thread = threading.Thread(target=self._run, name="watcher", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.stop.set()
-            thread.join(15.0)
-
-    def _run(self) -> None:
-        log = structlog.get_logger("contlearn.watching")
-        while not self.stop.is_set():
-            begun = time.monotonic()
-            try:
-                self.look()
-            except ChildStopped:
-                return
-            except Exception as error:
-                # A look that fails must not end the looking; an alert tells when none comes.
-                log.error("look failed", error=str(error))
-            spent = time.monotonic() - begun
-            interval = self.context.config.monitoring.check_interval
-            self.stop.wait(max(0.2, interval - spent))
 
     def look(self) -> bool:
         """Look in a child, unless nothing is new.

@@ -24,6 +24,9 @@ EVENT_KINDS: Final = (
     "promoted",
     "rolled-back",
     "recovered",
+    "records-held",
+    "probation-passed",
+    "alert",
 )
 
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 import structlog
+
+from contlearn.errors import StorageError
 
 __all__ = ["FORBIDDEN_FIELDS", "configure_logs", "get_logger"]
 
@@ -16,12 +20,24 @@ FORBIDDEN_FIELDS: Final = frozenset({"text", "texts", "tokens", "inputs", "row",
 _WITHHELD: Final = "(withheld)"
 
 
-def configure_logs(level: str = "INFO", *, stream: TextIO | None = None) -> None:
-    """Send every log of this process, of libraries too, to one stream as JSON lines.
+def configure_logs(
+    level: str = "INFO",
+    *,
+    stream: TextIO | None = None,
+    file: Path | None = None,
+    max_bytes: int = 10_000_000,
+    files: int = 5,
+) -> None:
+    """Send every log of this process, of libraries too, to one place as JSON lines.
 
     Args:
         level: DEBUG, INFO, WARNING or ERROR.
         stream: Where to; standard error if left out.
+        file: Where to instead; it is rotated.
+        max_bytes: The file is put aside at this size.
+        files: How many are kept that were put aside.
+    Raises:
+        StorageError: When the file cannot be written.
     """
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -31,7 +47,19 @@ def configure_logs(level: str = "INFO", *, stream: TextIO | None = None) -> None
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         withhold_texts,
     ]
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler: logging.Handler = logging.StreamHandler(stream or sys.stderr)
+    if file is not None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handler = RotatingFileHandler(
+                file, maxBytes=max_bytes, backupCount=files, encoding="utf-8"
+            )
+        except OSError as error:
+            raise StorageError(
+                f"The log cannot be written: {error.strerror}.",
+                where=str(file),
+                hint="Name a file in a folder this user may write to, in daemon.log_file.",
+            ) from error
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

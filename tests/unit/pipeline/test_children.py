@@ -8,7 +8,7 @@ import time
 import pytest
 
 from contlearn.errors import ConfigError, ContlearnError
-from contlearn.pipeline.children import ChildStopped, error_from_json, run_child
+from contlearn.pipeline.children import ChildLimits, ChildStopped, error_from_json, run_child
 
 
 @pytest.fixture
@@ -128,3 +128,73 @@ def test_child_dies_with_its_parent(tmp_path):
             break
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_child_over_its_memory_is_ended_at_once(child):
+    run, _ = child(
+        "import time\nblock = bytearray(300_000_000)\nblock[::4096] = b'x' * len(block[::4096])\n"
+        "time.sleep(60)"
+    )
+    end = run(limits=ChildLimits(memory_bytes=150_000_000), grace_seconds=60.0)
+    assert end.returncode == -signal.SIGKILL
+    assert "more than 150 MB of memory" in end.explain()
+
+
+def test_memory_of_grandchildren_counts(child):
+    run, _ = child(
+        "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time; b = bytearray(300_000_000);"
+        ' b[::4096] = b"x" * len(b[::4096]); time.sleep(60)\'])'
+    )
+    end = run(limits=ChildLimits(memory_bytes=150_000_000))
+    assert end.limit
+
+
+def test_child_over_its_time_is_asked_and_then_ended(child):
+    run, _ = child("import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(60)")
+    end = run(limits=ChildLimits(seconds=1.0), grace_seconds=0.5)
+    assert end.returncode == -signal.SIGKILL
+    assert "daemon.update_time" in end.explain()
+
+
+def test_silent_child_is_stuck_and_a_talking_one_is_not(child):
+    run, _ = child("import time\ntime.sleep(60)")
+    assert "stuck" in run(limits=ChildLimits(stuck_seconds=1.0)).explain()
+    run, heard = child(
+        'import time\nfor _ in range(8):\n    print(\'{"stage": "x"}\', flush=True)\n    time.sleep(0.5)'
+    )
+    end = run(limits=ChildLimits(stuck_seconds=30.0))
+    assert (end.returncode, end.limit, len(heard)) == (0, "", 8)
+
+
+def test_child_steps_back_and_counts_its_threads(child):
+    run, heard = child(
+        "import json, os, time\n"
+        "while not os.getpriority(os.PRIO_PROCESS, 0):\n    time.sleep(0.05)\n"
+        "print(json.dumps({'nice': os.getpriority(os.PRIO_PROCESS, 0), 'threads': os.environ['OMP_NUM_THREADS']}))"
+    )
+    assert run(limits=ChildLimits(nice=7, threads=1, seconds=60)).returncode == 0
+    assert heard == [{"nice": 7, "threads": "1"}]
+
+
+def test_child_that_talks_while_it_ends_does_not_block(child):
+    run, _ = child(
+        "import signal, sys\n"
+        "def bye(*_):\n"
+        '    for _ in range(20000):\n        print(\'{"stage": "farewell"}\')\n'
+        "    sys.stdout.flush()\n    sys.exit(0)\n"
+        'signal.signal(15, bye)\nprint(\'{"stage": "up"}\', flush=True)\nsignal.pause()'
+    )
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(ChildStopped):
+        run(stop=stop, grace_seconds=40.0)
+    assert time.monotonic() - began < 30
+
+
+def test_log_that_has_grown_is_put_aside(child, tmp_path):
+    (tmp_path / "log.txt").write_bytes(b"x" * 5_000_001)
+    run, _ = child("import sys\nsys.exit('it broke')")
+    assert "it broke" in run().log_tail
+    assert (tmp_path / "log.txt").stat().st_size < 1000
+    assert (tmp_path / "log.txt.1").stat().st_size == 5_000_001

@@ -1,0 +1,128 @@
+"""The daemon's small HTTP server: metrics and health. Each question is answered by one function."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, TypeAlias
+
+from prometheus_client.exposition import choose_encoder
+
+from contlearn.daemon.host import Daemon
+from contlearn.errors import UsageError
+from contlearn.pipeline.context import Context
+from contlearn.pipeline.measuring import Measuring
+from contlearn.telemetry.metrics import DaemonCollector, make_registry
+
+__all__ = ["Answer", "Route", "daemon_routes", "start_endpoint"]
+
+# Status, content type, body.
+Answer: TypeAlias = tuple[int, str, bytes]
+Route: TypeAlias = Callable[[Mapping[str, str]], Answer]
+_JSON: Final = "application/json"
+_SECONDS: Final = 30.0
+
+
+def daemon_routes(daemon: Daemon) -> dict[str, Route]:
+    """Give the routes of the daemon: path → what answers, given the request's headers."""
+    registry = make_registry()
+    measurings = [Measuring(watch.context) for watch in daemon.watches]
+    registry.register(
+        DaemonCollector(
+            lambda: (snapshot for measuring in measurings for snapshot in measuring.snapshots()),
+            heartbeat=daemon.heartbeat,
+        )
+    )
+
+    def metrics(headers: Mapping[str, str]) -> Answer:
+        encode, content_type = choose_encoder(headers.get("accept", ""))
+        return 200, content_type, encode(registry)
+
+    def checked(check: Callable[[], tuple[bool, dict[str, Any]]]) -> Route:
+        def answer(_headers: Mapping[str, str]) -> Answer:
+            ok, value = check()
+            return (200 if ok else 503), _JSON, json.dumps(value).encode() + b"\n"
+
+        return answer
+
+    return {
+        "/metrics": metrics,
+        "/health/live": checked(daemon.health),
+        "/health/ready": checked(daemon.is_ready),
+    }
+
+
+@contextlib.contextmanager
+def start_endpoint(context: Context, routes: Mapping[str, Route]) -> Iterator[str]:
+    """Answer while the block runs, each request in a thread of its own.
+
+    Args:
+        context: Its configuration names host and port.
+        routes: What there is.
+    Yields:
+        The address, with the port that was taken.
+    Raises:
+        UsageError: When the port is taken by another program.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _SECONDS
+        protocol_version = "HTTP/1.1"
+        server_version = "contlearn"
+        sys_version = ""
+
+        def do_GET(self) -> None:  # the name that http.server calls
+            """Answer a route, or say what there is."""
+            route = routes.get(self.path.partition("?")[0])
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            try:
+                answer = route(headers) if route else _nothing(routes)
+            except Exception as error:
+                body = json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
+                answer = (500, _JSON, body + b"\n")
+            status, content_type, body = answer
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815  # the name that http.server calls
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing: scrapes would fill the log."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 16
+
+        def handle_error(self, *_: Any) -> None:
+            """A client that went away is no event."""
+
+    host, port = context.config.monitoring.host, context.config.monitoring.port
+    try:
+        server = Server((host, port), Handler)
+    except OSError as error:
+        raise UsageError(
+            f"The metrics cannot be offered at {host}:{port}: {error.strerror}.",
+            where="monitoring.port in contlearn.toml",
+            hint="Choose another port with --port, or 0 for a free one.",
+        ) from error
+    thread = threading.Thread(target=server.serve_forever, name="endpoint", daemon=True)
+    thread.start()
+    try:
+        yield f"http://{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _nothing(routes: Mapping[str, Route]) -> Answer:
+    body = json.dumps({"error": "There is nothing here.", "hint": f"Ask {', '.join(routes)}."})
+    return 404, _JSON, body.encode() + b"\n"

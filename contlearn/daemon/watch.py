@@ -1,0 +1,450 @@
+"""One workspace under watch: take in, look, judge, update, tell; each round is one `step`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from contlearn import __version__
+from contlearn.catalog.leases import hold_lease, wait_for_lease
+from contlearn.daemon.judging import Judging
+from contlearn.daemon.pacing import BackOff, Every
+from contlearn.daemon.slot import UpdateSlot
+from contlearn.errors import ContlearnError, StorageError, WorkspaceLocked
+from contlearn.pipeline.children import ChildStopped, run_child
+from contlearn.pipeline.context import Context
+from contlearn.pipeline.cycle import UpdateCycle, UpdateResult, scan_in_child
+from contlearn.pipeline.fired import add_seconds_today, note_fired, read_fired
+from contlearn.pipeline.housekeeping import disk_state, sweep
+from contlearn.pipeline.probation import Probation
+from contlearn.pipeline.schedule import local_day, next_scheduled
+from contlearn.pipeline.telling import collect, post, tell
+from contlearn.pipeline.triggers import Trigger
+from contlearn.workspace import write_json_atomic
+
+__all__ = ["LEASE", "Watch"]
+
+LEASE: Final = "daemon"
+_STATE_SECONDS: Final = 10.0
+_SWEEP_SECONDS: Final = 3600.0
+_DISK_SECONDS: Final = 300.0
+_POST_SECONDS: Final = 2.0
+
+
+@dataclass
+class Watch:
+    """One workspace, watched until told to stop.
+
+    Args:
+        context: The opened workspace.
+        slot: The right to update, shared by all workspaces of the host.
+        stop: Set to end; a running child is given `daemon.grace_seconds` to end, and its cycle is
+            taken up again at the next start.
+        plugins_dir: A folder of loose plugin files that children must load too.
+        standby: Wait for another daemon's lease instead of giving up.
+        child: The module that makes a challenger, run as a process of its own.
+        scan: Takes in the inbox; called as `scan_in_child`.
+    """
+
+    context: Context
+    slot: UpdateSlot = field(default_factory=lambda: UpdateSlot(None))
+    stop: threading.Event = field(default_factory=threading.Event)
+    plugins_dir: Path | None = None
+    standby: bool = False
+    child: str = "contlearn.training"
+    scan: Callable[..., dict[str, Any]] = scan_in_child
+
+    def __post_init__(self) -> None:
+        context, clock = self.context, self.context.clock
+        self.log = structlog.get_logger("contlearn.daemon").bind(model=context.config.model.name)
+        self.started_at = clock.now()
+        self.beat = clock.monotonic()
+        self.beat_at: float | None = None
+        self.doing = "starting"
+        self.scan_error: str | None = None
+        self.last_error: str | None = None
+        self.refused_config: str | None = None
+        self.disk: dict[str, int] | None = None
+        self.is_active = False
+        self._lost = threading.Event()
+        self._reload = threading.Event()
+        self._posting = threading.Lock()
+        self.judging = Judging(context)
+        self.probation = Probation(context)
+        self.back_off = BackOff(context)
+        self._state_due = Every(clock, _STATE_SECONDS)
+        self._sweep_due = Every(clock, _SWEEP_SECONDS)
+        self._disk_due = Every(clock, _DISK_SECONDS)
+        self._post_due = Every(clock, _POST_SECONDS)
+        self._probation_every = Every(clock, 0.0)
+        self._look_every = Every(clock, 0.0)
+        self._log_seen: tuple[float, int] = (0.0, 0)
+
+    @property
+    def name(self) -> str:
+        """The workspace's folder, which names it in queues and logs."""
+        return str(self.context.workspace.root)
+
+    def is_set(self) -> bool:
+        """Say whether work must stop: on request, or because the lease is lost. Shows life too."""
+        self.beat = self.context.clock.monotonic()
+        return self.stop.is_set() or self._lost.is_set()
+
+    def run(self) -> None:
+        """Hold the lease and work, or stand by for it, until `stop` is set.
+
+        Raises:
+            WorkspaceLocked: When another daemon watches this workspace and `standby` is off.
+        """
+        while not self.stop.is_set():
+            update = self.context.config.update
+            self._lost.clear()
+            try:
+                with hold_lease(
+                    self.context.catalog,
+                    LEASE,
+                    purpose="watching this workspace as its daemon",
+                    seconds=update.lease_seconds,
+                    heartbeat_seconds=update.heartbeat_seconds,
+                    lost=self._lost,
+                ):
+                    self._watch()
+                if self._lost.is_set():
+                    self.log.error("lease lost: another daemon took over")
+            except WorkspaceLocked as error:
+                if not self.standby:
+                    raise
+                self.log.info("standing by", **error.to_json())
+                self.doing = "standing by"
+                while not self._wait_for_lease():
+                    if self.stop.is_set():
+                        return
+            except ContlearnError as error:
+                # The catalog of a network may be away for a while.
+                if not self.standby:
+                    raise
+                self.log.error("the workspace cannot be watched", **error.to_json())
+                self.stop.wait(update.heartbeat_seconds)
+
+    def reload(self) -> None:
+        """Read the configuration again at the next step; a bad one is refused, the old kept."""
+        self._reload.set()
+
+    def step(self) -> UpdateResult | None:
+        """Do one round; errors are logged and tried again later."""
+        self.is_set()
+        try:
+            return self._step()
+        except ChildStopped:
+            return None
+        except ContlearnError as error:
+            self._failed(error)
+        except Exception as error:
+            # A bug must not end the daemon: it is shown, and the round is tried again later.
+            self.log.exception("the round failed")
+            self._failed(
+                ContlearnError(
+                    f"{type(error).__name__}: {error}",
+                    where="the daemon",
+                    hint="The log has the traceback. Please report it.",
+                )
+            )
+        return None
+
+    def post(self) -> None:
+        """Put what happened into the outbox and tell whom it may concern."""
+        if not self.is_active or not self._post_due() or not self._posting.acquire(blocking=False):
+            return
+        try:
+            collect(self.context)
+            for channel, message, delivery in post(self.context):
+                write = self.log.info if delivery.ok else self.log.warning
+                write("notification", channel=channel, message=message, said=delivery.said)
+        except ContlearnError as error:
+            self.log.error("notifications wait", **error.to_json())
+        finally:
+            self._posting.release()
+
+    def begin(self) -> None:
+        """Note the start: schedules count from here, and a failure of before is waited out."""
+        self.log.info("daemon started", version=__version__, pid=os.getpid())
+        self.back_off.restore()
+        if read_fired(self.context.catalog, "schedule") is None:
+            # The schedule begins now: what would have been before the first start is not due.
+            note_fired(self.context.catalog, "schedule", self.context.clock.now(), {"first": True})
+        self.is_active = True
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self.begin()
+        try:
+            while not self.is_set():
+                self.step()
+                self.stop.wait(self.context.config.daemon.scan_seconds)
+        finally:
+            self.is_active = False
+            self.doing = "stopped"
+            if not self._lost.is_set():
+                self.write_state(running=False)
+            self.log.info("daemon stopped")
+
+    def _wait_for_lease(self) -> bool:
+        update = self.context.config.update
+        try:
+            return wait_for_lease(
+                self.context.catalog,
+                LEASE,
+                seconds=update.lease_seconds,
+                heartbeat_seconds=update.heartbeat_seconds,
+                stop=self.stop,
+            )
+        except ContlearnError as error:
+            self.log.error("standing by", **error.to_json())
+            self.stop.wait(update.heartbeat_seconds)
+            return False
+
+    def _step(self) -> UpdateResult | None:
+        context = self.context
+        if self._reload.is_set():
+            self._take_configuration()
+        self._take_in()
+        self._look()
+        reason = self.probation.look(self) if self._probation_due() else None
+        if reason is not None:
+            self.log.error("rolled back by itself", reason=reason)
+            self.judging.forget()
+        if self._sweep_due():
+            gone = sweep(context)
+            if gone:
+                self.log.info("swept", files=gone)
+        trigger = self.judging.next_trigger(
+            waits_for=self.probation.until(), retry_in=self.back_off.left()
+        )
+        self.doing = self.judging.words
+        if self._state_due() or self.judging.has_changed():
+            self.write_state(running=True)
+        self.post()
+        if trigger is None:
+            return None
+        return self._update(trigger)
+
+    def _probation_due(self) -> bool:
+        if self._probation_every.seconds != self.context.config.probation.check_interval:
+            self._probation_every.seconds = self.context.config.probation.check_interval
+        return self._probation_every()
+
+    def _take_in(self) -> None:
+        context = self.context
+        self.doing = "looking at the inbox"
+        try:
+            report = self.scan(context, stop=self)
+            self.scan_error = None
+        except ContlearnError as error:
+            if str(error) != self.scan_error:
+                self.log.error("inbox could not be taken in", **error.to_json())
+                self._alert("inbox", "the inbox cannot be taken in", error)
+            self.scan_error = str(error)
+            return
+        if report and report.get("files"):
+            counts = ("accepted", "duplicates", "conflicts", "rejected")
+            self.log.info("files taken in", **{k: report.get(k, 0) for k in counts})
+            self.judging.forget()
+
+    def _look(self) -> None:
+        """Let monitoring look at production in a child, when there is something new to see."""
+        context = self.context
+        self._look_every.seconds = context.config.monitoring.check_interval
+        if not self._look_every.is_due():
+            return
+        seen = _newest(context.workspace.predictions, context.workspace.state / "feedback")
+        if seen == self._log_seen:
+            return
+        self._look_every()
+        self._log_seen = seen
+        self.doing = "looking at production"
+        end = run_child(
+            "contlearn.pipeline.watching",
+            [str(context.workspace.root)],
+            log=context.workspace.state / "watching.log",
+            on_message=lambda _: None,
+            stop=self,
+        )
+        if end.returncode != 0:
+            self.log.warning("monitoring could not look", said=end.explain())
+
+    def _update(self, trigger: Trigger) -> UpdateResult | None:
+        context = self.context
+        self.doing = f"waiting for its turn: {trigger.reason}"
+        self.write_state(running=True)
+        with self.slot.turn(self.name, self) as mine:
+            if not mine:
+                return None
+            self.log.info("update due", trigger=trigger.name, reason=trigger.reason)
+            self.doing = f"updating: {trigger.reason}"
+            self.write_state(running=True)
+            started = context.clock.monotonic()
+            try:
+                result = UpdateCycle(
+                    context,
+                    stop=self,
+                    plugins_dir=self.plugins_dir,
+                    child=self.child,
+                    scan=self.scan,
+                ).run_once(trigger=trigger.name, run_key=trigger.run_key or None)
+            except WorkspaceLocked as error:
+                self.log.info("update waits", **error.to_json())
+                return None
+            finally:
+                self.judging.forget()
+                self._disk_due.now()
+                seconds = context.clock.monotonic() - started
+                now = context.clock.now()
+                with contextlib.suppress(StorageError):
+                    day = local_day(context.config.update, now)
+                    add_seconds_today(context.catalog, day, seconds, now=now)
+        self.judging.served(trigger)
+        self._ended(result)
+        return result
+
+    def _ended(self, result: UpdateResult) -> None:
+        self.log.info(
+            "update ended",
+            cycle=result.cycle,
+            outcome=result.outcome,
+            version=result.version,
+            seconds=round(result.seconds, 1),
+            refused_by=[r["rule"] for r in result.reasons if r["passed"] is False],
+        )
+        if result.outcome == "failed" and result.error is not None:
+            self._failed(result.error, held=result.held, cycle=result.cycle)
+        elif result.outcome != "nothing-to-do":
+            self.back_off.clear()
+            self.last_error = None
+
+    def _failed(self, error: ContlearnError, *, held: int = 0, cycle: str | None = None) -> None:
+        """Wait longer after each failure in a row, and call somebody when it goes on."""
+        wait = self.back_off.failed()
+        self.last_error = str(error)
+        self.log.error(
+            "update failed",
+            failures=self.back_off.failures,
+            retry_in_seconds=wait,
+            held=held,
+            **error.to_json(),
+        )
+        if self.back_off.failures == self.context.config.daemon.alert_failures:
+            self._alert(
+                f"failing-{cycle or 'round'}",
+                f"{self.back_off.failures} updates in a row failed",
+                error,
+            )
+        if held:
+            # What stood in the way is out of the way: the rest goes on at once.
+            self.back_off.clear()
+            self._alert(
+                f"held-{cycle}",
+                f"{held} records are held",
+                ContlearnError(
+                    f"{held} records took part in every one of the last failed updates and are "
+                    f"held. The last failure: {error.what}",
+                    where=error.where,
+                    hint="`contlearn data release` lets them take part again.",
+                ),
+            )
+
+    def _alert(self, name: str, subject: str, error: ContlearnError) -> None:
+        """Tell somebody; with a full disk the log must do."""
+        self.context.emit("alert", subject=subject, reason=str(error))
+        moment = f"{self.context.clock.now():%Y%m%dT%H%M}"
+        with contextlib.suppress(ContlearnError):
+            tell(
+                self.context,
+                "alert",
+                f"alert-{name}-{moment}",
+                subject=subject,
+                reason=error.what,
+                where=error.where,
+                hint=error.hint,
+            )
+
+    def _take_configuration(self) -> None:
+        self._reload.clear()
+        context = self.context
+        try:
+            new = Context.open(
+                context.workspace.root, plugins_dir=self.plugins_dir, clock=context.clock
+            )
+            if new.config.storage != context.config.storage:
+                raise ContlearnError(
+                    "storage.catalog cannot change while the daemon runs.",
+                    where="storage.catalog",
+                    hint="Restart the daemon.",
+                )
+        except ContlearnError as error:
+            self.refused_config = str(error)
+            self.log.error("configuration refused, the old one is kept", **error.to_json())
+            self._alert("config", "the new configuration was refused", error)
+            return
+        self.refused_config = None
+        context.config, context.manager, context.origins = new.config, new.manager, new.origins
+        for name in ("registry", "task"):
+            context.__dict__.pop(name, None)
+        self.judging.forget()
+        self.log.info("configuration read again")
+
+    def write_state(self, *, running: bool) -> None:
+        """Leave what goes on where `status` and the metrics find it."""
+        # A full disk must not end the daemon: the next beat writes it.
+        with contextlib.suppress(ContlearnError, OSError):
+            write_json_atomic(
+                self.context.workspace.state / "daemon.json", self.to_json(running=running)
+            )
+
+    def to_json(self, *, running: bool = True) -> dict[str, Any]:
+        """Give everything there is to know about this watch."""
+        context = self.context
+        now = context.clock.now()
+        self.beat_at = now.timestamp()
+        scheduled = next_scheduled(context.config.update, now)
+        if self._disk_due():
+            with contextlib.suppress(ContlearnError, OSError):
+                self.disk = disk_state(context).to_json()
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "started_at": self.started_at.isoformat(),
+            "heartbeat_at": now.isoformat(),
+            "doing": self.doing,
+            "next_scheduled": scheduled.isoformat() if scheduled else None,
+            "due": [trigger.name for trigger in self.judging.due],
+            "waits": self.judging.waits,
+            "queue": list(self.slot.waiting()),
+            "failures": self.back_off.failures,
+            "retry_in_seconds": round(self.back_off.left(), 1),
+            "last_error": self.last_error,
+            "inbox_error": self.scan_error,
+            "config_error": self.refused_config,
+            "probation": self.probation.to_json(),
+            "disk": self.disk,
+            "stopping": not running,
+        }
+
+
+def _newest(*folders: Path) -> tuple[float, int]:
+    """Give the newest change in folders and the bytes in them: unchanged means nothing is new."""
+    newest, size = 0.0, 0
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(folder):
+                with contextlib.suppress(OSError):
+                    facts = entry.stat()
+                    newest, size = max(newest, facts.st_mtime), size + facts.st_size
+    return newest, size

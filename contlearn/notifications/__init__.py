@@ -1,0 +1,1 @@
+"""Telling people and programs what happened: a durable outbox and four kinds of channels."""
