@@ -233,10 +233,12 @@ class Probation:
         # Enough, and a quarter more than at the last look.
         if rows < settings.min_labels or rows < 1.25 * state.rows:
             return None
+        # Also when comparing fails: it is tried again with more rows, not at every look.
+        state.rows = rows
         found = self._numbers(state)
         if found is None:
             return None
-        state.rows, state.looks, state.labels = rows, state.looks + 1, found
+        state.looks, state.labels = state.looks + 1, found
         if found["rows"] < settings.min_labels:
             return None
         # 1/2 + 1/6 + 1/12 + … = 1: all looks together keep the rate.

@@ -101,7 +101,9 @@ def test_poison_batch_is_held_after_three_failures_and_the_rest_goes_on(made):
     assert states(watch) == {"held": 12, "learnt": 15}
     assert [trigger for trigger, _ in outcomes(watch)] == ["count", "retry", "retry", "retry"]
     with watch.context.catalog.read() as connection:
-        reasons = set(connection.execute(sa.text("select reason from records where state='held'")).scalars())
+        reasons = set(
+            connection.execute(sa.text("select reason from records where state='held'")).scalars()
+        )
     assert "3 updates with these records failed" in reasons.pop()
     # Released records get all their tries again.
     with watch.context.catalog.write() as connection:
@@ -113,7 +115,7 @@ def test_poison_batch_is_held_after_three_failures_and_the_rest_goes_on(made):
 
 def test_back_off_doubles_up_to_its_cap_calls_somebody_and_survives_a_restart(made):
     workspace, watch = made(
-        '[daemon]\npoison_failures = 9\nmax_retry_seconds = 200\n[notifications]\n'
+        "[daemon]\npoison_failures = 9\nmax_retry_seconds = 200\n[notifications]\n"
         'channels = [{name = "c", kind = "command", command = ["true"], events = ["none"]}]\n'
     )
     drop(workspace, "crash", 12)

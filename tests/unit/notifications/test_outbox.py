@@ -250,7 +250,10 @@ def test_message_survives_a_kill_between_two_channels(tmp_path, listener):
     done = subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ})
     assert done.returncode == -9
     assert len(listener.requests) == 1
-    channels = [webhook(listener.url), ChannelConfig(name="kill", kind="command", command=("true",))]
+    channels = [
+        webhook(listener.url),
+        ChannelConfig(name="kill", kind="command", command=("true",)),
+    ]
     tries = outbox.post(channels, max_age_seconds=1e9)
     assert [name for name, _, _ in tries] == ["kill"]
     assert len(listener.requests) == 1

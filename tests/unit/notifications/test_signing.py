@@ -41,7 +41,9 @@ def test_reference_library_verifies_what_we_sign():
 def test_secret_that_is_none_is_refused_and_never_shown(secret):
     with pytest.raises(ConfigError) as caught:
         decode_secret(secret, where="secret.txt")
-    assert not secret or secret.removeprefix("whsec_") not in str(caught.value) or secret == "whsec_"
+    assert (
+        not secret or secret.removeprefix("whsec_") not in str(caught.value) or secret == "whsec_"
+    )
 
 
 def test_new_secrets_differ_and_are_long_enough():

@@ -130,7 +130,9 @@ def test_drift_without_records_to_learn_starts_nothing():
 
 
 def test_fallen_accuracy_is_due_measured_or_estimated():
-    fallen = AccuracySignal(value=0.7, low=0.65, high=0.75, records=400, reference=0.9, dropped=True)
+    fallen = AccuracySignal(
+        value=0.7, low=0.65, high=0.75, records=400, reference=0.9, dropped=True
+    )
     found = due(
         champion=3,
         signals=signals(measured=fallen, estimated=fallen),
