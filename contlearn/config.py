@@ -215,7 +215,7 @@ class MonitoringConfig(Section):
     detectors: tuple[str, ...] = ()
     accuracy_margin: float = Field(0.05, ge=0.0, lt=1.0)
     check_interval: Duration = 900.0
-    slices: dict[str, str] = {}
+    slices: Mapping[str, str] = {}
 
 
 class StorageConfig(Section):

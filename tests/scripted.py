@@ -114,7 +114,7 @@ def states(watch: Watch) -> dict[str, int]:
         rows = connection.execute(
             sa.select(records.c.state, sa.func.count()).group_by(records.c.state)
         )
-        return {state: count for state, count in rows}
+        return {row[0]: row[1] for row in rows}
 
 
 def outcomes(watch: Watch) -> list[tuple[str, str | None]]:

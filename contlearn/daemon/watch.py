@@ -18,7 +18,7 @@ from contlearn.daemon.judging import Judging
 from contlearn.daemon.pacing import BackOff, Every
 from contlearn.daemon.slot import UpdateSlot
 from contlearn.errors import ContlearnError, StorageError, WorkspaceLocked
-from contlearn.pipeline.children import ChildStopped, run_child
+from contlearn.pipeline.children import ChildStopped
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.cycle import UpdateCycle, UpdateResult, scan_in_child
 from contlearn.pipeline.fired import add_seconds_today, note_fired, read_fired
@@ -27,6 +27,7 @@ from contlearn.pipeline.probation import Probation
 from contlearn.pipeline.schedule import local_day, next_scheduled
 from contlearn.pipeline.telling import collect, post, tell
 from contlearn.pipeline.triggers import Trigger
+from contlearn.pipeline.watching import Watcher
 from contlearn.workspace import write_json_atomic
 
 __all__ = ["LEASE", "Watch"]
@@ -84,8 +85,8 @@ class Watch:
         self._disk_due = Every(clock, _DISK_SECONDS)
         self._post_due = Every(clock, _POST_SECONDS)
         self._probation_every = Every(clock, 0.0)
-        self._look_every = Every(clock, 0.0)
-        self._log_seen: tuple[float, int] = (0.0, 0)
+        self._look_due = Every(clock, 0.0)
+        self._watcher = Watcher(context, stop=self, plugins_dir=self.plugins_dir)
 
     @property
     def name(self) -> str:
@@ -260,25 +261,15 @@ class Watch:
 
     def _look(self) -> None:
         """Let monitoring look at production in a child, when there is something new to see."""
-        context = self.context
-        self._look_every.seconds = context.config.monitoring.check_interval
-        if not self._look_every.is_due():
+        self._look_due.seconds = self.context.config.monitoring.check_interval
+        if not self._look_due():
             return
-        seen = _newest(context.workspace.predictions, context.workspace.state / "feedback")
-        if seen == self._log_seen:
-            return
-        self._look_every()
-        self._log_seen = seen
         self.doing = "looking at production"
-        end = run_child(
-            "contlearn.pipeline.watching",
-            [str(context.workspace.root)],
-            log=context.workspace.state / "watching.log",
-            on_message=lambda _: None,
-            stop=self,
-        )
-        if end.returncode != 0:
-            self.log.warning("monitoring could not look", said=end.explain())
+        try:
+            self._watcher.look()
+        except ContlearnError as error:
+            # It is no reason to stop taking in and learning; an alert tells when none comes.
+            self.log.error("look failed", **error.to_json())
 
     def _update(self, trigger: Trigger) -> UpdateResult | None:
         context = self.context
@@ -436,15 +427,3 @@ class Watch:
             "disk": self.disk,
             "stopping": not running,
         }
-
-
-def _newest(*folders: Path) -> tuple[float, int]:
-    """Give the newest change in folders and the bytes in them: unchanged means nothing is new."""
-    newest, size = 0.0, 0
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(folder):
-                with contextlib.suppress(OSError):
-                    facts = entry.stat()
-                    newest, size = max(newest, facts.st_mtime), size + facts.st_size
-    return newest, size
