@@ -192,11 +192,23 @@ class ServingConfig(Section):
     max_body_bytes: int = Field(4_000_000, ge=1_000)
     max_texts: int = Field(1_000, ge=1)
     threads: int = Field(0, ge=0)
-    batch_texts: int = Field(8, ge=1, le=1_024)
+    intra_threads: int = Field(0, ge=0, le=256)
+    batch_texts: int = Field(0, ge=0, le=1_024)
     max_wait_seconds: float = Field(1.0, gt=0.0)
     deadline_seconds: float = Field(10.0, gt=0.0)
     drain_seconds: float = Field(30.0, ge=0.0)
     feedback_token_file: str = ""
+    tokens_file: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_authorities: str = ""
+    max_connections: int = Field(1_000, ge=1)
+    also_versions: tuple[int, ...] = Field((), max_length=4)
+    canary_version: int | Literal["challenger"] = 0
+    canary_share: float = Field(0.05, ge=0.0, le=1.0)
+    canary_max_latency_ratio: float = Field(2.0, ge=1.0)
+    shadow_version: int | Literal["challenger"] = 0
+    shadow_share: float = Field(1.0, ge=0.0, le=1.0)
 
 
 class MonitoringConfig(Section):

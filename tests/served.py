@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from contlearn.config import load_config
 from contlearn.inference.manifest import describe_files
-from contlearn.serving.app import create_app, service_of
+from contlearn.serving.app import create_app, site_of
 from contlearn.serving.server import HttpServer, bind
 from contlearn.serving.settings import settings_from_config
 from contlearn.tasks.text_classification import TextClassification
@@ -169,10 +169,10 @@ def make_workspace(
 
 
 @contextlib.contextmanager
-def running(settings):
+def running(*settings):
     """Run a real server on a free port in a thread; yields the server, its address in `.address`."""
-    app = create_app(settings)
-    server = HttpServer(app, service_of(app), bind("127.0.0.1", 0))
+    app = create_app(*settings)
+    server = HttpServer(app, site_of(app), bind("127.0.0.1", 0))
     thread = threading.Thread(target=server.serve_until_stopped, daemon=True)
     thread.start()
     try:

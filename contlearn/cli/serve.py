@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import click
 
 from contlearn.cli.settings import Settings, pass_settings
 
 
-@click.command("serve", help="Answer predictions over HTTP, following the champion.")
+@click.command(
+    "serve",
+    help="Answer predictions over HTTP, following the champion. Several WORKSPACES are served "
+    "together, each under its model's name; the first answers where none is named.",
+)
+@click.argument("workspaces", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--host", help="The address; serving.host if left out.")
 @click.option(
     "--port",
@@ -15,7 +23,9 @@ from contlearn.cli.settings import Settings, pass_settings
     help="The port; serving.port if left out, 0 takes a free one.",
 )
 @pass_settings
-def command(settings: Settings, host: str | None, port: int | None) -> None:
+def command(
+    settings: Settings, workspaces: tuple[Path, ...], host: str | None, port: int | None
+) -> None:
     """Run until SIGTERM or Ctrl-C."""
     from contlearn.errors import ServingError
     from contlearn.telemetry.logs import configure_logs
@@ -29,5 +39,7 @@ def command(settings: Settings, host: str | None, port: int | None) -> None:
             hint='Install it with: pip install "contlearn[serve]"',
         ) from error
     configure_logs("DEBUG" if settings.verbose else "WARNING" if settings.quiet else "INFO")
-    with settings.open() as context:
-        run(context.workspace, context.config, context.manager, host=host, port=port)
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(each.open()) for each in settings.each(workspaces)]
+        served = [(context.workspace, context.config) for context in opened]
+        run(served, opened[0].manager, host=host, port=port)

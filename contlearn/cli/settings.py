@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,6 +44,10 @@ class Settings:
         from contlearn.pipeline.context import Context
 
         return Context.open(self.root, overrides=overrides, plugins_dir=self.plugins_dir)
+
+    def each(self, workspaces: Sequence[Path]) -> list[Settings]:
+        """Give the settings of every workspace named, or these when none is."""
+        return [replace(self, root=root) for root in workspaces] or [self]
 
     def remark(self, text: str) -> None:
         """Say something that is not the result, on standard error."""

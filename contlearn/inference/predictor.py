@@ -26,7 +26,7 @@ from contlearn.types import Encoding, Inputs, LabelSpace, Prediction
 
 if TYPE_CHECKING:
     from contlearn.plugins.manager import PluginManager
-    from contlearn.types import FloatArray
+    from contlearn.types import FloatArray, IntArray
 
 __all__ = ["Answer", "OnnxPredictor"]
 
@@ -38,6 +38,8 @@ _ROWS_PER_RUN: Final = 8
 _PADDING_SHARE: Final = 0.1
 # Tokenising goes by parts, so that a long list never stands in memory twice.
 _ROWS_PER_PART: Final = 1024
+# Masks that are kept: one for each number of rows and length that comes.
+_MAX_CONSTANTS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,8 @@ class OnnxPredictor:
         label_space: The outputs, in order.
         max_tokens: Longer inputs are cut.
         temperature: Calibrates confidences.
-        threads: Cores to use; 0 takes those that are there.
+        threads: Runs at the same time; 0 takes the cores that are there.
+        intra_threads: Cores that one run is spread over.
         model_file: Another file of the folder to run.
         tokenizer: One that was loaded from the same tokenizer.json before; parsing it again would
             hold up every other thread for as long as it takes.
@@ -86,6 +89,7 @@ class OnnxPredictor:
         max_tokens: int,
         temperature: float = 1.0,
         threads: int = 0,
+        intra_threads: int = 1,
         model_file: str = MODEL_FILE,
         tokenizer: Any = None,
     ) -> None:
@@ -99,7 +103,7 @@ class OnnxPredictor:
         self.notes: tuple[str, ...] = ()
         self.tokenizer = _load_tokenizer(folder) if tokenizer is None else tokenizer
         path = folder / model_file
-        self._session = _open_session(path)
+        self._session = _open_session(path, intra_threads)
         self.precision = "int8" if _is_quantised(path) else "fp32"
         self.graph_inputs = tuple(item.name for item in self._session.get_inputs())
         self.graph_outputs = {
@@ -122,6 +126,7 @@ class OnnxPredictor:
                 hint="Model and manifest belong to different versions; run `contlearn verify`.",
             )
         self._outputs = [n for n in ("logits", "projection") if n in self.graph_outputs]
+        self._constants: dict[tuple[int, int], tuple[IntArray, IntArray]] = {}
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="predict")
 
     @classmethod
@@ -131,6 +136,7 @@ class OnnxPredictor:
         *,
         manager: PluginManager,
         threads: int = 0,
+        intra_threads: int = 1,
         verify: bool = True,
         features: Sequence[str] | None = None,
         tokenizer: Any = None,
@@ -143,7 +149,8 @@ class OnnxPredictor:
         Args:
             folder: Holds the model.
             manager: Knows the task.
-            threads: Cores to use; 0 takes those that are there.
+            threads: Runs at the same time; 0 takes the cores that are there.
+            intra_threads: Cores that one run is spread over.
             verify: Check the SHA-256 of every file first.
             features: What the processor can do; asked of this machine if left out.
             tokenizer: One that was loaded from the same tokenizer.json before.
@@ -171,6 +178,7 @@ class OnnxPredictor:
                 max_tokens=int(model["max_tokens"]),
                 temperature=float(model.get("temperature", 1.0)),
                 threads=threads,
+                intra_threads=intra_threads,
                 model_file=name,
                 tokenizer=tokenizer,
             )
@@ -217,12 +225,15 @@ class OnnxPredictor:
         self._pool.shutdown(wait=True)
         self._session = None
 
-    def _answer_part(self, inputs: Sequence[Inputs]) -> list[Answer]:
-        windows = self.task.encode(self.tokenizer, inputs, self.max_tokens)
-        flat = [encoding for encodings in windows for encoding in encodings]
-        outputs: list[dict[str, FloatArray]] = [{}] * len(flat)
-        runs = list(self._runs(flat))
-        batches = [[flat[i] for i in run] for run in runs]
+    def run_encoded(self, encodings: Sequence[Encoding]) -> list[dict[str, FloatArray]]:
+        """Run the graph on inputs that are tokenised already.
+
+        Returns:
+            The outputs of each, by name: logits (C,) for a text, (words, C) for tags.
+        """
+        outputs: list[dict[str, FloatArray]] = [{}] * len(encodings)
+        runs = list(self._runs(encodings))
+        batches = [[encodings[i] for i in run] for run in runs]
         results: Iterable[list[dict[str, FloatArray]]]
         if len(runs) == 1 or self.threads == 1:
             results = map(self._run, batches)
@@ -231,31 +242,47 @@ class OnnxPredictor:
         for run, rows in zip(runs, results, strict=True):
             for position, row in zip(run, rows, strict=True):
                 outputs[position] = row
-        answers, at = [], 0
-        for item, encodings in zip(inputs, windows, strict=True):
-            mine = outputs[at : at + len(encodings)]
-            at += len(encodings)
-            answers.append(self._answer(item, encodings, mine))
-        return answers
+        return outputs
 
-    def _answer(
+    def answer_encoded(
         self, inputs: Inputs, encodings: tuple[Encoding, ...], outputs: list[dict[str, FloatArray]]
     ) -> Answer:
-        import numpy as np
-
+        """Make the answer of one input from what the graph said about its encodings."""
         prediction = self.task.decode(
             outputs, encodings, inputs, self.label_space, self.temperature
         )
-        logits = [row["logits"] for row in outputs]
+        if len(outputs) == 1:
+            first, encoding = outputs[0], encodings[0]
+            return Answer(
+                prediction=prediction,
+                logits=first["logits"],
+                projection=first["projection"] if "projection" in first else _nothing(),
+                tokens=len(encoding.input_ids),
+                truncated=encoding.truncated,
+                unknown_pieces=encoding.unknown_pieces,
+            )
+        import numpy as np
+
         projections = [row["projection"] for row in outputs if "projection" in row]
         return Answer(
             prediction=prediction,
-            logits=logits[0] if len(logits) == 1 else np.concatenate(logits),
-            projection=np.mean(projections, axis=0) if projections else np.zeros(0, np.float32),
+            logits=np.concatenate([row["logits"] for row in outputs]),
+            projection=np.mean(projections, axis=0) if projections else _nothing(),
             tokens=sum(len(encoding.input_ids) for encoding in encodings),
             truncated=any(encoding.truncated for encoding in encodings),
             unknown_pieces=sum(encoding.unknown_pieces for encoding in encodings),
         )
+
+    def _answer_part(self, inputs: Sequence[Inputs]) -> list[Answer]:
+        windows = self.task.encode(self.tokenizer, inputs, self.max_tokens)
+        flat = [encoding for encodings in windows for encoding in encodings]
+        outputs = self.run_encoded(flat)
+        answers, at = [], 0
+        for item, encodings in zip(inputs, windows, strict=True):
+            end = at + len(encodings)
+            answers.append(self.answer_encoded(item, encodings, outputs[at:end]))
+            at = end
+        return answers
 
     def _runs(self, encodings: Sequence[Encoding]) -> Iterator[list[int]]:
         """Put rows of nearly equal length together; longest first, so that threads end together."""
@@ -278,22 +305,44 @@ class OnnxPredictor:
         """Run the graph once. Shape: ids (B, L); logits (B, C) or (B, L, C)."""
         import numpy as np
 
-        length = max(len(encoding.input_ids) for encoding in encodings)
-        ids = np.zeros((len(encodings), length), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding.input_ids)] = encoding.input_ids
-            mask[row, : len(encoding.input_ids)] = 1
-        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        lengths = [len(encoding.input_ids) for encoding in encodings]
+        length = max(lengths)
+        ones, zeros = self._constant(len(encodings), length)
+        if min(lengths) == length:
+            ids = np.array([encoding.input_ids for encoding in encodings], dtype=np.int64)
+            mask = ones
+        else:
+            ids, mask = np.zeros_like(zeros), np.zeros_like(zeros)
+            for row, encoding in enumerate(encodings):
+                ids[row, : lengths[row]] = encoding.input_ids
+                mask[row, : lengths[row]] = 1
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": zeros}
         values = self._session.run(self._outputs, {name: feed[name] for name in self.graph_inputs})
-        named = dict(zip(self._outputs, values, strict=True))
         rows = []
         for row, encoding in enumerate(encodings):
-            one = {name: value[row] for name, value in named.items()}
+            one = {name: value[row] for name, value in zip(self._outputs, values, strict=True)}
             if one["logits"].ndim == 2:
                 one["logits"] = one["logits"][list(encoding.word_starts)]
             rows.append(one)
         return rows
+
+    def _constant(self, rows: int, length: int) -> tuple[IntArray, IntArray]:
+        """Give the mask and the segments of unpadded rows; never written to, so kept."""
+        import numpy as np
+
+        known = self._constants.get((rows, length))
+        if known is None:
+            shape = (rows, length)
+            known = (np.ones(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64))
+            if len(self._constants) < _MAX_CONSTANTS:
+                self._constants[shape] = known
+        return known
+
+
+def _nothing() -> FloatArray:
+    import numpy as np
+
+    return np.zeros(0, dtype=np.float32)
 
 
 def _damaged(folder: Path, problems: Sequence[str]) -> ServingError:
@@ -324,13 +373,14 @@ def _load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _open_session(path: Path) -> Any:
+def _open_session(path: Path, intra_threads: int) -> Any:
     _require_plain(path)
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     # Runs are spread over our own threads; a spinning pool beside them would only steal cores.
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = intra_threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3

@@ -30,6 +30,14 @@ _QUEUE: Final = 20_000
 _log = logging.getLogger("contlearn.monitoring")
 
 
+class Line(Protocol):
+    """What the log writes: a prediction, or two predictions compared."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the line."""
+        ...
+
+
 class Tally(Protocol):
     """What counts: a Prometheus counter fits."""
 
@@ -78,7 +86,7 @@ class LoggedPrediction:
         if self.unknown_ratio is not None:
             line["unknown_ratio"] = round(self.unknown_ratio, 6)
         if self.projection is not None:
-            line["projection"] = [round(float(value), 5) for value in self.projection]
+            line["projection"] = _rounded(self.projection)
         if self.logits is not None and len(self.logits):
             line["energy"] = round(energy_of(self.logits), 4)
         if self.text is not None:
@@ -102,6 +110,15 @@ def energy_of(logits: Any) -> float:
         return min(energy_of(row) for row in values)
     top = max(values)
     return float(top + math.log(sum(math.exp(value - top) for value in values)))
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    rounded: Any = getattr(values, "round", None)
+    if rounded is None:
+        return [round(float(value), 5) for value in values]
+    # An array rounds all its values at once; 32-bit digits would not print short.
+    whole: list[float] = values.astype("float64").round(5).tolist()  # type: ignore[attr-defined]  # it is an array
+    return whole
 
 
 @dataclass
@@ -129,7 +146,7 @@ class PredictionLog:
     written: Tally | None = None
     dropped: Tally | None = None
     flush_seconds: float = 0.5
-    _queue: deque[LoggedPrediction] = field(default_factory=deque, init=False)
+    _queue: deque[Line] = field(default_factory=deque, init=False)
     _wake: threading.Event = field(default_factory=threading.Event, init=False)
     _closing: bool = field(default=False, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -142,7 +159,7 @@ class PredictionLog:
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
-    def add(self, prediction: LoggedPrediction) -> None:
+    def add(self, prediction: Line) -> None:
         """Take a prediction, or drop it when the writer is behind. Never waits."""
         if len(self._queue) >= self.queue_records or self._closing:
             if self.dropped is not None:
@@ -167,7 +184,7 @@ class PredictionLog:
 
     def flush(self) -> None:
         """Write everything that waits now; a disk that fails costs records, never a request."""
-        batch: list[LoggedPrediction] = []
+        batch: list[Line] = []
         while self._queue and len(batch) < self.queue_records:
             batch.append(self._queue.popleft())
         if not batch:
@@ -186,7 +203,7 @@ class PredictionLog:
             if self.written is not None:
                 self.written.inc(len(batch))
 
-    def _write(self, batch: list[LoggedPrediction]) -> None:
+    def _write(self, batch: list[Line]) -> None:
         data = b"".join(
             orjson.dumps(item.to_json(), option=orjson.OPT_APPEND_NEWLINE) for item in batch
         )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -16,16 +16,17 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from contlearn.config import Config
 from contlearn.errors import ServingError
-from contlearn.serving import plain, v2_routes
+from contlearn.serving import control, plain, v2_routes
 from contlearn.serving.call import Call, Endpoint, Handler
 from contlearn.serving.edge import Edge
 from contlearn.serving.memory import keep_memory_together, quiet_collector
 from contlearn.serving.openapi import openapi_document
-from contlearn.serving.service import Service
 from contlearn.serving.settings import ServerSettings, settings_from_config
+from contlearn.serving.site import Site
 from contlearn.serving.version import LoadedVersion
 from contlearn.telemetry.logs import get_logger
 from contlearn.telemetry.metrics import make_registry
@@ -34,42 +35,42 @@ from contlearn.workspace import Workspace
 if TYPE_CHECKING:
     from contlearn.plugins.manager import PluginManager
 
-__all__ = ["create_app", "run", "service_of"]
+__all__ = ["create_app", "run", "site_of"]
 
 
-def create_app(settings: ServerSettings, *, registry: CollectorRegistry | None = None) -> Starlette:
-    """Make the ASGI application of one model.
+def create_app(*settings: ServerSettings, registry: CollectorRegistry | None = None) -> Starlette:
+    """Make the ASGI application of one model or several.
 
-    Following the champion begins with the application's lifespan, not here.
+    Following the champions begins with the application's lifespan, not here.
 
     Args:
-        settings: Everything it works with.
-        registry: Where its metrics appear; a new one if left out.
+        settings: Everything each model works with; the first answers where none is named.
+        registry: Where metrics appear; a new one if left out.
     """
-    service = Service(settings, make_registry() if registry is None else registry)
+    site = Site(settings, make_registry() if registry is None else registry)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        service.start()
+        site.start()
         try:
             yield
         finally:
-            await asyncio.to_thread(service.stop)
+            await asyncio.to_thread(site.stop)
 
     app = Starlette(
-        routes=_routes(service),
-        middleware=[Middleware(Edge, service=service)],
+        routes=_routes(site),
+        middleware=[Middleware(Edge, site=site, direct=_direct(site))],
         exception_handlers={HTTPException: _raise_on},
         lifespan=lifespan,
     )
-    app.state.service = service
+    app.state.site = site
     return app
 
 
-def service_of(app: Starlette) -> Service:
-    """Give the service behind an application."""
-    service: Service = app.state.service
-    return service
+def site_of(app: Starlette) -> Site:
+    """Give what is behind an application."""
+    site: Site = app.state.site
+    return site
 
 
 async def _raise_on(_: Request, error: Exception) -> Response:
@@ -77,11 +78,23 @@ async def _raise_on(_: Request, error: Exception) -> Response:
     raise error
 
 
-def _routes(service: Service) -> list[Route]:
-    def route(method: str, path: str, handler: Handler) -> Route:
-        return Route(path, Endpoint(path, service, handler), methods=[method])
+def _direct(site: Site) -> dict[tuple[str, str], ASGIApp]:
+    """Give the routes that skip the router: asking a model."""
+    direct: dict[tuple[str, str], ASGIApp] = {
+        ("POST", "/predict"): Endpoint("/predict", site, plain.predict, {})
+    }
+    for name in site.services:
+        template = "/v2/models/{model}/infer"
+        endpoint = Endpoint(template, site, v2_routes.infer, {"model": name})
+        direct["POST", template.format(model=name)] = endpoint
+    return direct
 
-    document = openapi_document(service.settings)
+
+def _routes(site: Site) -> list[Route]:
+    def route(method: str, path: str, handler: Handler) -> Route:
+        return Route(path, Endpoint(path, site, handler), methods=[method])
+
+    document = openapi_document(site.settings)
 
     async def openapi(call: Call) -> None:
         await call.json(document)
@@ -89,11 +102,13 @@ def _routes(service: Service) -> list[Route]:
     model = "/v2/models/{model}"
     routes = [
         route("POST", "/predict", plain.predict),
+        route("POST", "/models/{model}/predict", plain.predict),
         route("POST", f"{model}/infer", v2_routes.infer),
         route("GET", "/health/live", plain.live),
         route("GET", "/health/ready", plain.ready),
         route("GET", "/metrics", plain.metrics),
         route("GET", "/status", plain.status),
+        route("GET", "/models/{model}/status", plain.status),
         route("GET", "/", plain.Page()),
         route("GET", "/openapi.json", openapi),
         route("GET", "/v2", v2_routes.server_metadata),
@@ -101,10 +116,20 @@ def _routes(service: Service) -> list[Route]:
         route("GET", "/v2/health/live", v2_routes.server_live),
         route("GET", "/v2/health/ready", v2_routes.server_ready),
         route("POST", "/v2/repository/index", v2_routes.index),
-        route("GET", "/v2/models/stats", v2_routes.model_stats),
+        route("GET", "/v2/models/stats", v2_routes.all_stats),
     ]
-    if service.desk is not None:  # without a token there is no such route
+    tokens = site.settings[0].tokens
+    if tokens.has("feedback"):  # without a token there is no such route
         routes.append(route("POST", "/feedback", plain.feedback))
+        routes.append(route("POST", "/models/{model}/feedback", plain.feedback))
+    if tokens.has("control"):
+        repository = "/v2/repository/models/{model}"
+        routes += [
+            route("GET", "/models/{model}/roles", control.show_roles),
+            route("POST", "/models/{model}/roles", control.change_roles),
+            route("POST", f"{repository}/load", control.load),
+            route("POST", f"{repository}/unload", control.unload),
+        ]
     for prefix in (model, f"{model}/versions/{{version}}"):
         routes += [
             route("GET", prefix, v2_routes.model_metadata),
@@ -117,19 +142,18 @@ def _routes(service: Service) -> list[Route]:
 
 
 def run(
-    workspace: Workspace,
-    config: Config,
+    workspaces: Sequence[tuple[Workspace, Config]],
     manager: PluginManager,
     *,
     host: str | None = None,
     port: int | None = None,
 ) -> None:
-    """Serve the champion of a workspace until SIGTERM or SIGINT.
+    """Serve the champions of workspaces until SIGTERM or SIGINT.
 
     Args:
-        workspace: Where the serving directory and the prediction log are.
-        config: The configuration in force.
-        manager: Knows the task.
+        workspaces: Each with the configuration in force. Address, workers, tokens, limits and
+            certificates are those of the first.
+        manager: Knows the tasks.
         host: Overrides `serving.host`.
         port: Overrides `serving.port`; 0 takes any free one, shown in the log.
     Raises:
@@ -146,19 +170,23 @@ def run(
     # One text at a time is tokenised by each worker; a second pool of threads would fight them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_memory_together()
-    settings = settings_from_config(workspace, config, manager)
-    app = create_app(settings)
-    service = service_of(app)
+    settings = [settings_from_config(each, config, manager) for each, config in workspaces]
+    app = create_app(*settings)
+    site = site_of(app)
 
     def loaded(_: LoadedVersion) -> None:
-        if service.follower.swaps == 1:
+        if site.first.follower.swaps == 1:
             quiet_collector()
 
-    service.follower.on_swap = loaded
+    site.first.follower.on_swap = loaded
     get_logger("contlearn.serving").info(
-        "starting", model=settings.name, pid=os.getpid(), workers=settings.engine.workers
+        "starting",
+        models=", ".join(site.services),
+        pid=os.getpid(),
+        workers=settings[0].engine.workers,
     )
     # uvicorn raises the signal again when it has shut down; by then it has done its work.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    listener = bind(host or config.serving.host, config.serving.port if port is None else port)
-    HttpServer(app, service, listener).serve_until_stopped()
+    serving = workspaces[0][1].serving
+    listener = bind(host or serving.host, serving.port if port is None else port)
+    HttpServer(app, site, listener).serve_until_stopped()

@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
 from contlearn.serving.service import Service
+from contlearn.serving.site import Site
+from contlearn.serving.tokens import Role
 from contlearn.serving.wire import header, read_body, send_bytes, send_json
 
-__all__ = ["REQUEST_ID", "ROUTE", "Call", "Endpoint", "Handler"]
+__all__ = ["CANARY", "REQUEST_ID", "ROUTE", "Call", "Endpoint", "Handler"]
 
+# What a client says about the canary: always, never, or a key whose requests stay together.
+CANARY: Final = b"x-contlearn-canary"
 REQUEST_ID: Final = "contlearn.request_id"
 ROUTE: Final = "contlearn.route"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The service, and the three parts of an ASGI request."""
+    """The server's models, and the three parts of an ASGI request."""
 
-    service: Service
+    site: Site
     scope: Scope
     receive: Receive
     send: Send
+
+    @property
+    def service(self) -> Service:
+        """Give the model that the path names, or the first.
+
+        Raises:
+            RequestProblem: 404 when there is none of this name.
+        """
+        return self.site.service(self.scope["path_params"].get("model"))
+
+    def require(self, role: Role) -> None:
+        """Check the client's token.
+
+        Raises:
+            RequestProblem: 401 or 403.
+        """
+        self.site.settings[0].tokens.require(role, self.header(b"authorization"))
+
+    def require_if_closed(self) -> None:
+        """Check the client's token where predicting needs one: where any has the role predict.
+
+        Raises:
+            RequestProblem: 401 or 403.
+        """
+        if self.site.settings[0].tokens.has("predict"):
+            self.require("predict")
 
     @property
     def request_id(self) -> str:
@@ -42,7 +72,7 @@ class Call:
         Raises:
             RequestProblem: When it is too large, too slow, or damaged.
         """
-        limits = self.service.settings.limits
+        limits = self.site.settings[0].limits
         return await read_body(
             self.scope,
             self.receive,
@@ -76,12 +106,21 @@ Handler: TypeAlias = Callable[[Call], Awaitable[None]]
 class Endpoint:
     """A route's handler with what it needs; its template is what metrics count it under."""
 
-    def __init__(self, template: str, service: Service, handler: Handler) -> None:
+    def __init__(
+        self,
+        template: str,
+        site: Site,
+        handler: Handler,
+        path_params: Mapping[str, str] | None = None,
+    ) -> None:
         self.template = template
-        self.service = service
+        self.site = site
         self.handler = handler
+        self.path_params = path_params
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         scope[ROUTE] = self.template
-        await self.handler(Call(self.service, scope, receive, send))
+        if self.path_params is not None:
+            scope["path_params"] = self.path_params
+        await self.handler(Call(self.site, scope, receive, send))

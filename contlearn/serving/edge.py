@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -14,8 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contlearn.errors import ContlearnError
 from contlearn.serving.call import REQUEST_ID, ROUTE
 from contlearn.serving.problems import RequestProblem
-from contlearn.serving.service import Service
+from contlearn.serving.site import Site
 from contlearn.serving.wire import header, send_json
+from contlearn.telemetry.server_metrics import ServerMetrics
 
 __all__ = ["Edge"]
 
@@ -30,11 +33,20 @@ class Edge:
     Every answer carries `x-request-id`. A problem becomes JSON with its three parts; anything else
     that is raised is a bug: it is logged with its traceback, and the client learns only the
     request id. While the server drains, connections are closed after their answer.
+
+    Args:
+        app: What answers everything else.
+        site: What is behind it.
+        direct: The routes that must be quick, by method and path: they skip the router.
     """
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, site: Site, direct: Mapping[tuple[str, str], ASGIApp]) -> None:
         self.app = app
-        self.service = service
+        self.site = site
+        self.direct = direct
+        # Random once, counted from there: asking the system each time would switch threads.
+        self._prefix = os.urandom(8).hex()
+        self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -43,7 +55,10 @@ class Edge:
             return
         begun = time.perf_counter()
         given = header(scope, b"x-request-id")
-        request_id = given if given and _ID.fullmatch(given) else os.urandom(12).hex()
+        if given and _ID.fullmatch(given):
+            request_id = given
+        else:
+            request_id = f"{self._prefix}{next(self._numbers):08x}"
         scope[REQUEST_ID] = request_id
         status = 0
 
@@ -53,14 +68,15 @@ class Edge:
                 status = message["status"]
                 headers = message["headers"] = list(message.get("headers", ()))
                 headers.append((b"x-request-id", request_id.encode("ascii")))
-                if self.service.draining:
+                if self.site.draining:
                     headers.append((b"connection", b"close"))
             await send(message)
 
         try:
-            await self.app(scope, receive, send_marked)
+            app = self.direct.get((scope["method"], scope["path"]), self.app)
+            await app(scope, receive, send_marked)
         except RequestProblem as problem:
-            rejected = self.service.metrics.rejected.get(problem.reason)
+            rejected = self._metrics(scope).rejected.get(problem.reason)
             if rejected is not None:
                 rejected.inc()
             status = await self._explain(problem, request_id, status, send_marked)
@@ -81,9 +97,13 @@ class Edge:
             status = await self._explain(failure, request_id, status, send_marked)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self.service.metrics.request(
+            self.site.instruments.request(
                 scope.get(ROUTE, "other"), method, status, time.perf_counter() - begun
             )
+
+    def _metrics(self, scope: Scope) -> ServerMetrics:
+        name = scope.get("path_params", {}).get("model")
+        return self.site.services.get(name, self.site.first).metrics
 
     async def _explain(
         self, problem: RequestProblem, request_id: str, status: int, send: Any

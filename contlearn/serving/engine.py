@@ -1,4 +1,4 @@
-"""Answering off the event loop: a bounded queue, a pool of threads, texts of like length together.
+"""Answering off the event loop: bounded queues, a pool of threads, a fair share for every model.
 
 The model runs in native code without Python's lock, so threads use all cores. A request is cut
 into pieces of texts of like length; a worker takes what waits, up to its batch, and never waits
@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from contlearn.serving.problems import RequestProblem, overloaded, too_late
-from contlearn.serving.version import Answer, LoadedVersion
+from contlearn.serving.version import Answer, Item, LoadedVersion
 from contlearn.telemetry.server_metrics import ServerMetrics
-from contlearn.types import Inputs
 
-__all__ = ["Engine", "EngineLimits", "Totals"]
+__all__ = ["Engine", "EngineLimits", "Lane", "Totals", "VersionRetired"]
 
 _log = logging.getLogger("contlearn.serving")
 # After this long a request is watched for its deadline and for a client that went away; shorter
@@ -34,8 +33,9 @@ _PACE_SECONDS: Final = 0.2
 class EngineLimits:
     """How many workers, how many texts at once, how much may wait for how long.
 
-    `max_wait_seconds` bounds the time a new text would wait, as measured from the pace of the
-    last seconds: above it, requests are turned away at once, and what is admitted stays quick.
+    `max_wait_seconds` bounds the time until a request's first text is begun. What would wait
+    longer, as measured from the pace of the last seconds, is turned away at once; what did wait
+    longer all the same is given up. So whatever is answered was answered soon.
     """
 
     workers: int = 2
@@ -43,6 +43,10 @@ class EngineLimits:
     max_queue_texts: int = 2_000
     max_wait_seconds: float = 1.0
     deadline_seconds: float = 10.0
+
+
+class VersionRetired(Exception):
+    """The version was let go between being chosen and being asked; choose again."""
 
 
 @dataclass(eq=False, slots=True)
@@ -54,6 +58,8 @@ class _Request:
     left: int
     future: asyncio.Future[None]
     deadline: float
+    begin_before: float
+    begun: bool = False
     abandoned: bool = False
 
 
@@ -61,15 +67,16 @@ class _Request:
 class _Piece:
     """Some texts of one request, with their places in it."""
 
+    lane: Lane
     request: _Request
     places: list[int]
-    inputs: list[Inputs]
+    inputs: list[Item]
     queued_at: float
 
 
 @dataclass(slots=True)
 class Totals:
-    """What the engine did since it started; `last` is seconds since the epoch."""
+    """What a lane did since it started; `last` is seconds since the epoch."""
 
     texts: int = 0
     runs: int = 0
@@ -79,56 +86,44 @@ class Totals:
     last: float = 0.0
 
 
-@dataclass
-class Engine:
-    """Runs predictions in a pool of threads.
+@dataclass(eq=False)
+class Lane:
+    """The queue of one model.
 
     Args:
+        engine: Runs what waits.
         limits: See `EngineLimits`.
-        metrics: Where waiting, computing and turning away are counted.
+        metrics: Where waiting, computing and turning away are counted; None counts nothing.
+        is_background: Served only while no other lane waits: for answers that nobody waits for.
     """
 
+    engine: Engine
     limits: EngineLimits
-    metrics: ServerMetrics
+    metrics: ServerMetrics | None
+    is_background: bool = False
     totals: Totals = field(default_factory=Totals, init=False)
-    _pieces: queue.SimpleQueue[_Piece | None] = field(default_factory=queue.SimpleQueue, init=False)
-    _threads: list[threading.Thread] = field(default_factory=list, init=False)
-    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    pieces: deque[_Piece] = field(default_factory=deque, init=False)
+    # Seconds of computing this lane has had, as fair sharing counts them.
+    used: float = field(default=0.0, init=False)
     _waiting: int = field(default=0, init=False)
     # Seconds one text takes in the whole pool, smoothed; a guess until something was measured.
     _pace: float = field(default=0.0, init=False)
     # Since when the queue has not been empty, and how many texts were answered since.
     _busy: tuple[float, int] = field(default=(0.0, 0), init=False)
 
-    def start(self) -> None:
-        """Start the workers; called on the event loop."""
-        self._loop = asyncio.get_running_loop()
-        for number in range(self.limits.workers):
-            thread = threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
-
-    def stop(self) -> None:
-        """Let the workers end after what is queued."""
-        for _ in self._threads:
-            self._pieces.put(None)
-        for thread in self._threads:
-            thread.join(self.limits.deadline_seconds)
-        self._threads.clear()
-
     @property
     def waiting(self) -> int:
-        """Give the number of texts admitted and not answered yet."""
+        """Give the texts that wait or are being answered."""
         return self._waiting
 
-    def expected_wait(self, texts: int = 0) -> float:
-        """Give the seconds after which `texts` more would be answered, at the present pace."""
-        return (self._waiting + texts) * self._pace
+    def expected_wait(self) -> float:
+        """Give the seconds a new text would wait, from the pace of the last seconds."""
+        return self._waiting * self._pace
 
     async def answer(
         self,
         version: LoadedVersion,
-        inputs: Sequence[Inputs],
+        inputs: Sequence[Item],
         *,
         lengths: Sequence[int],
         deadline_seconds: float | None = None,
@@ -144,6 +139,7 @@ class Engine:
             gone: Starts to wait for the client to go away.
         Raises:
             RequestProblem: When too much waits, or the deadline passes.
+            VersionRetired: When another version has taken its place in this moment.
         """
         limits, count = self.limits, len(inputs)
         if not count:
@@ -156,13 +152,22 @@ class Engine:
         loop = asyncio.get_running_loop()
         allowed = min(deadline_seconds or limits.deadline_seconds, limits.deadline_seconds)
         now = time.monotonic()
-        request = _Request(version, [None] * count, count, loop.create_future(), now + allowed)
-        version.take()
+        request = _Request(
+            version,
+            [None] * count,
+            count,
+            loop.create_future(),
+            now + allowed,
+            now + limits.max_wait_seconds,
+        )
+        if not version.take():
+            raise VersionRetired
         if self._waiting == 0:
             self._busy = (now, 0)
         self._waiting += count
-        self.metrics.queue_depth.set(self._waiting)
-        self._cut(request, inputs, lengths, now)
+        if self.metrics is not None:
+            self.metrics.queue_depth.set(self._waiting)
+        self.engine.put(self._cut(request, inputs, lengths, now))
         watch: asyncio.Task[None] | None = None
 
         def start_watch() -> None:
@@ -182,77 +187,36 @@ class Engine:
         return [answer for answer in request.answers if answer is not None]
 
     def _cut(
-        self, request: _Request, inputs: Sequence[Inputs], lengths: Sequence[int], now: float
-    ) -> None:
+        self, request: _Request, inputs: Sequence[Item], lengths: Sequence[int], now: float
+    ) -> list[_Piece]:
         if len(inputs) == 1:
-            self._pieces.put(_Piece(request, [0], [inputs[0]], now))
-            return
+            return [_Piece(self, request, [0], [inputs[0]], now)]
         # Longest first, so that the last piece to finish is a short one.
         order = sorted(range(len(inputs)), key=lambda place: -lengths[place])
-        size = max(1, min(self.limits.batch_texts, -(-len(order) // max(1, len(self._threads)))))
+        size = max(1, min(self.limits.batch_texts, -(-len(order) // self.engine.workers)))
+        pieces = []
         for start in range(0, len(order), size):
             places = order[start : start + size]
-            self._pieces.put(_Piece(request, places, [inputs[place] for place in places], now))
+            pieces.append(_Piece(self, request, places, [inputs[p] for p in places], now))
+        return pieces
 
-    def _work(self) -> None:
-        held: _Piece | None = None
-        while True:
-            piece = held or self._pieces.get()
-            held = None
-            if piece is None:
-                return
-            batch, texts = [piece], len(piece.inputs)
-            while texts < self.limits.batch_texts:
-                try:
-                    more = self._pieces.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    self._pieces.put(None)
-                    break
-                if more.request.version is not piece.request.version:
-                    held = more
-                    break
-                batch.append(more)
-                texts += len(more.inputs)
-            self._answer(batch)
-
-    def _answer(self, batch: list[_Piece]) -> None:
-        begun = time.monotonic()
-        live = [
-            piece
-            for piece in batch
-            if not piece.request.abandoned and begun < piece.request.deadline
-        ]
-        results = _run(live)
-        done = time.monotonic()
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            return
-        try:
-            loop.call_soon_threadsafe(self._deliver, batch, results, begun, done)
-        except RuntimeError:  # the loop closed in between: nobody waits any more
-            return
-
-    def _deliver(
-        self,
-        batch: list[_Piece],
-        results: dict[int, list[Answer] | Exception],
-        begun: float,
-        done: float,
+    def deliver(
+        self, batch: list[_Piece], results: dict[int, _Result], begun: float, done: float
     ) -> None:
-        metrics, totals, texts = self.metrics, self.totals, 0
+        """Hand out what a worker found; on the loop's thread."""
+        totals, texts, metrics = self.totals, 0, self.metrics
         for piece in batch:
             request, count = piece.request, len(piece.inputs)
             self._waiting -= count
             request.left -= count
             if request.left == 0:
                 request.version.give_back()
-            metrics.queue_seconds.observe(begun - piece.queued_at)
+            if metrics is not None:
+                metrics.queue_seconds.observe(begun - piece.queued_at)
             totals.queue_seconds += (begun - piece.queued_at) * count
             result = results.get(id(piece))
             if result is None:
-                _fail(request, too_late(self.limits.deadline_seconds))
+                _fail(request, self._given_up(request, begun))
             elif isinstance(result, Exception):
                 _fail(request, result)
                 totals.failed += count
@@ -264,13 +228,20 @@ class Engine:
                     request.future.set_result(None)
         if texts:
             self._measure(texts, done - begun)
-            metrics.compute_seconds.observe(done - begun)
-            metrics.batch_rows.observe(texts)
             totals.texts += texts
             totals.runs += 1
             totals.compute_seconds += done - begun
             totals.last = time.time()
-        metrics.queue_depth.set(self._waiting)
+            if metrics is not None:
+                metrics.compute_seconds.observe(done - begun)
+                metrics.batch_rows.observe(texts)
+        if metrics is not None:
+            metrics.queue_depth.set(self._waiting)
+
+    def _given_up(self, request: _Request, begun: float) -> RequestProblem:
+        if begun >= request.deadline:
+            return too_late(self.limits.deadline_seconds)
+        return overloaded(self._waiting, self.expected_wait())
 
     def _measure(self, texts: int, seconds: float) -> None:
         """Learn the pace: what really came out while texts waited, not what one run takes.
@@ -278,7 +249,7 @@ class Engine:
         On a busy machine the two differ by a factor: runs wait for a processor, and for each other.
         """
         if not self._pace:
-            self._pace = seconds / texts / max(1, self.limits.workers)
+            self._pace = seconds / texts / self.engine.workers
         since, answered = self._busy
         answered += texts
         elapsed = time.monotonic() - since
@@ -288,7 +259,127 @@ class Engine:
         self._busy = (since, answered)
 
 
-def _run(pieces: list[_Piece]) -> dict[int, list[Answer] | Exception]:
+_Result = list[Answer] | Exception
+
+
+@dataclass(eq=False)
+class Engine:
+    """A pool of threads that serves lanes.
+
+    Among lanes that wait, the one that has had the least computing is next, so that a model that
+    is asked much cannot keep another one from answering.
+
+    Source: start-time fair queueing (Goyal, Vin and Cheng, 1996), with equal weights.
+
+    Args:
+        workers: How many threads.
+    """
+
+    workers: int = 2
+    lanes: list[Lane] = field(default_factory=list, init=False)
+    _ready: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _threads: list[threading.Thread] = field(default_factory=list, init=False)
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    _stopped: bool = field(default=False, init=False)
+    _idle: int = field(default=0, init=False)
+    # How far the lane being served has come; a lane that was empty continues from here.
+    _clock: float = field(default=0.0, init=False)
+
+    def lane(
+        self,
+        limits: EngineLimits,
+        metrics: ServerMetrics | None = None,
+        *,
+        is_background: bool = False,
+    ) -> Lane:
+        """Make a lane; before `start`."""
+        lane = Lane(self, limits, metrics, is_background)
+        self.lanes.append(lane)
+        return lane
+
+    def start(self) -> None:
+        """Start the workers; called on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        for number in range(self.workers):
+            thread = threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Stop the workers after what they are doing."""
+        with self._ready:
+            self._stopped = True
+            self._ready.notify_all()
+        for thread in self._threads:
+            thread.join(5.0)
+
+    def put(self, pieces: Sequence[_Piece]) -> None:
+        """Queue pieces of one lane."""
+        lane = pieces[0].lane
+        with self._ready:
+            if not lane.pieces:
+                lane.used = max(lane.used, self._clock)
+            lane.pieces.extend(pieces)
+            if self._idle:
+                self._ready.notify(min(self._idle, len(pieces)))
+
+    def _next(self) -> list[_Piece]:
+        """Wait for pieces of one lane and one version; nothing when the engine stops."""
+        with self._ready:
+            while True:
+                waiting = [lane for lane in self.lanes if lane.pieces]
+                if waiting:
+                    break
+                if self._stopped:
+                    return []
+                self._idle += 1
+                self._ready.wait()
+                self._idle -= 1
+            lane = waiting[0]
+            if len(waiting) > 1:
+                lane = min(waiting, key=lambda lane: (lane.is_background, lane.used))
+            if not lane.is_background:
+                self._clock = max(self._clock, lane.used)
+            batch = [lane.pieces.popleft()]
+            texts, version = len(batch[0].inputs), batch[0].request.version
+            while lane.pieces and lane.pieces[0].request.version is version:
+                texts += len(lane.pieces[0].inputs)
+                if texts > lane.limits.batch_texts:
+                    break
+                batch.append(lane.pieces.popleft())
+            return batch
+
+    def _work(self) -> None:
+        while batch := self._next():
+            self._answer(batch)
+
+    def _answer(self, batch: list[_Piece]) -> None:
+        begun = time.monotonic()
+        live = [piece for piece in batch if _may_begin(piece.request, begun)]
+        results = _run(live)
+        done = time.monotonic()
+        lane = batch[0].lane
+        with self._ready:
+            lane.used += done - begun
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        try:
+            loop.call_soon_threadsafe(lane.deliver, batch, results, begun, done)
+        except RuntimeError:  # the loop closed in between: nobody waits any more
+            return
+
+
+def _may_begin(request: _Request, now: float) -> bool:
+    if request.abandoned or now >= request.deadline:
+        return False
+    if not request.begun and now >= request.begin_before:
+        return False
+    request.begun = True
+    return True
+
+
+def _run(pieces: list[_Piece]) -> dict[int, _Result]:
     """Answer pieces together; when that fails, one by one, so that only the guilty one fails."""
     if not pieces:
         return {}
@@ -298,11 +389,11 @@ def _run(pieces: list[_Piece]) -> dict[int, list[Answer] | Exception]:
     except Exception as error:
         if len(pieces) == 1:
             return {id(pieces[0]): error}
-        results: dict[int, list[Answer] | Exception] = {}
+        results: dict[int, _Result] = {}
         for piece in pieces:
             results |= _run([piece])
         return results
-    found: dict[int, list[Answer] | Exception] = {}
+    found: dict[int, _Result] = {}
     start = 0
     for piece in pieces:
         found[id(piece)] = answers[start : start + len(piece.inputs)]

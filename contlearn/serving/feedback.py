@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -64,32 +63,15 @@ class FeedbackDesk:
 
     Args:
         inbox: Where the files land.
-        token: What the client must show.
         task: Checks the rows.
         fields: Names the fields of a row.
         recent: Finds the texts.
     """
 
     inbox: Path
-    token: str
     task: Task
     fields: FieldNames
     recent: RecentRequests = field(default_factory=RecentRequests)
-
-    def require(self, authorization: str | None) -> None:
-        """Check the bearer token, in a time that says nothing about it.
-
-        Raises:
-            RequestProblem: 401.
-        """
-        given = (authorization or "").removeprefix("Bearer ").encode("utf-8", "replace")
-        if not hmac.compare_digest(given, self.token.encode()):
-            raise RequestProblem(
-                401,
-                "This needs the token for feedback.",
-                where="header authorization",
-                hint="Send `Authorization: Bearer TOKEN`, as in serving.feedback_token_file.",
-            )
 
     def row(self, item: object, where: str) -> dict[str, Any]:
         """Join a label with its text, and check the row as the inbox will.

@@ -22,10 +22,12 @@ class CheckedLoader:
 
     Args:
         manager: Knows the tasks.
+        intra_threads: Cores that one run is spread over.
     """
 
-    def __init__(self, manager: PluginManager) -> None:
+    def __init__(self, manager: PluginManager, intra_threads: int = 1) -> None:
         self._manager = manager
+        self._intra_threads = intra_threads
         self._tokenizer: tuple[str, Any] | None = None
 
     def __call__(self, folder: Path) -> Predictor:
@@ -45,6 +47,7 @@ class CheckedLoader:
             folder,
             manager=self._manager,
             threads=1,
+            intra_threads=self._intra_threads,
             verify=True,
             tokenizer=known[1] if known is not None and digest and known[0] == digest else None,
         )

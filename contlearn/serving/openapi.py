@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from contlearn import __version__
@@ -37,17 +38,52 @@ _TENSOR: dict[str, Any] = {
 }
 
 
-def openapi_document(settings: ServerSettings) -> dict[str, Any]:
-    """Write the document for one model."""
-    limits = settings.limits
+_IDS: dict[str, Any] = {
+    **_TENSOR,
+    "properties": {
+        **_TENSOR["properties"],
+        "name": {"enum": ["input_ids", "attention_mask", "token_type_ids"]},
+        "datatype": {"enum": ["INT64", "INT32"]},
+        "data": {"type": "array", "description": "Numbers, flat or in rows"},
+    },
+}
+
+
+def openapi_document(models: Sequence[ServerSettings]) -> dict[str, Any]:
+    """Write the document of a server; tokens and limits are those of the first model."""
+    settings = models[0]
+    limits, tokens = settings.limits, settings.tokens
     model = "/v2/models/{model}"
-    feedback = {"/feedback": {"post": _feedback()}} if settings.feedback_token else {}
+    named = [_path_parameter("model")]
+    closed: dict[str, Any] = {}
+    for prefix, parameters in (("", []), ("/models/{model}", named)):
+        predict = _predict(limits.texts)
+        closed[f"{prefix}/predict"] = {"parameters": parameters, "post": predict}
+        if tokens.has("feedback"):
+            closed[f"{prefix}/feedback"] = {"parameters": parameters, "post": _feedback()}
+    if tokens.has("control"):
+        closed["/models/{model}/roles"] = {
+            "parameters": named,
+            "get": _controlled("Say what is served beside the champion"),
+            "post": {**_controlled("Change canary, shadow and further versions"), **_roles()},
+        }
+        for verb, summary in (
+            ("load", "Look at the champion's pointer now"),
+            ("unload", "Always refused: a champion is replaced, never taken away"),
+        ):
+            closed[f"/v2/repository/models/{{model}}/{verb}"] = {
+                "parameters": named,
+                "post": _controlled(summary),
+            }
     paths: dict[str, Any] = {
-        "/predict": {"post": _predict(limits.texts)},
-        **feedback,
+        **closed,
         "/health/live": {"get": _get("Say whether the process runs", "Health")},
         "/health/ready": {"get": _get("Say whether a version can answer", "Health")},
         "/status": {"get": _get("Say what is served", "Status")},
+        "/models/{model}/status": {
+            "parameters": named,
+            "get": _get("Say what is served of one model", "Status"),
+        },
         "/metrics": {
             "get": {
                 "summary": "Give metrics for Prometheus",
@@ -81,18 +117,25 @@ def openapi_document(settings: ServerSettings) -> dict[str, Any]:
         ):
             paths[prefix + suffix] = {"parameters": parameters, "get": _get(summary, schema)}
         paths[f"{prefix}/infer"] = {"parameters": parameters, "post": _infer()}
+    if tokens.has("predict"):
+        for path, item in paths.items():
+            if path.endswith(("/predict", "/infer")):
+                item["post"]["security"] = [{"token": []}]
+                item["post"]["responses"] |= _errors(401, 403)
     _name_operations(paths)
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": f"contlearn: {settings.name}",
+            "title": f"contlearn: {', '.join(each.name for each in models)}",
             "version": __version__,
-            "description": f"Predictions of the task {settings.task.name}.",
+            "description": " ".join(
+                f"{each.name}: predictions of the task {each.task.name}." for each in models
+            ),
         },
         "paths": paths,
         "components": {
-            "schemas": _schemas(settings),
-            "securitySchemes": {"feedback": {"type": "http", "scheme": "bearer"}},
+            "schemas": _schemas(models),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
@@ -170,7 +213,7 @@ def _predict(texts: int) -> dict[str, Any]:
         },
         "responses": {
             "200": _json("Predictions", "One prediction for each text, in order"),
-            **_errors(400, 408, 413, 415, 503),
+            **_errors(400, 404, 408, 413, 415, 503),
         },
     }
 
@@ -193,14 +236,64 @@ def _feedback() -> dict[str, Any]:
     }
     return {
         "summary": "Give the right labels of earlier requests; they go to the inbox",
-        "security": [{"feedback": []}],
+        "security": [{"token": []}],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"anyOf": [label, several]}}},
         },
         "responses": {
             "202": _json({"type": "object", "required": ["accepted", "new"]}, "Taken"),
-            **_errors(400, 401, 404, 408, 413, 415),
+            **_errors(400, 401, 403, 404, 408, 413, 415),
+        },
+    }
+
+
+def _controlled(summary: str) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "security": [{"token": []}],
+        "responses": {
+            "200": _json({"type": "object"}, "Done"),
+            **_errors(400, 401, 403, 404, 408, 413, 415, 503),
+        },
+    }
+
+
+def _roles() -> dict[str, Any]:
+    version = {
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "exclusiveMaximum": 10**9},
+            {"const": "challenger"},
+        ]
+    }
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+
+    def role(**more: Any) -> dict[str, Any]:
+        return {
+            "type": ["object", "null"],
+            "required": ["version"],
+            "additionalProperties": False,
+            "properties": {"version": version, "share": share, **more},
+        }
+
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "canary": role(max_latency_ratio={"type": "number", "minimum": 1, "maximum": 1000}),
+            "shadow": role(),
+            "also": {
+                "type": "array",
+                "maxItems": 4,
+                "items": {"type": "integer", "minimum": 1, "exclusiveMaximum": 10**9},
+            },
+        },
+    }
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {
+            "202": _json({"type": "object"}, "Taken; versions are loaded in a moment"),
+            **_errors(400, 401, 403, 404, 408, 413, 415, 503),
         },
     }
 
@@ -243,7 +336,7 @@ def _index() -> dict[str, Any]:
     }
 
 
-def _schemas(settings: ServerSettings) -> dict[str, Any]:
+def _schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
     entity = {
         "type": "object",
         "required": ["start", "end", "type", "text", "score"],
@@ -255,16 +348,21 @@ def _schemas(settings: ServerSettings) -> dict[str, Any]:
             "score": {"type": "number"},
         },
     }
-    tagging = settings.task.graph == "token-classification"
-    prediction = (
-        {"entities": {"type": "array", "items": entity}}
-        if tagging
-        else {
-            "label": {"type": "string"},
-            "confidence": {"type": "number", "minimum": 0, "maximum": 1.000001},
-            "scores": {"type": "object", "additionalProperties": {"type": "number"}},
-        }
-    )
+    tags = {"entities": {"type": "array", "items": entity}}
+    classes = {
+        "label": {"type": "string"},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1.000001},
+        "scores": {"type": "object", "additionalProperties": {"type": "number"}},
+    }
+    kinds = {each.task.graph == "token-classification" for each in models}
+    predictions = [
+        {"type": "object", "required": list(fields), "properties": fields | unknown}
+        for is_tagging, fields, unknown in (
+            (True, tags, {}),
+            (False, classes, {"unknown": {"type": "boolean"}}),
+        )
+        if is_tagging in kinds
+    ]
     return {
         "Error": _ERROR,
         "Health": {"type": "object"},
@@ -282,7 +380,12 @@ def _schemas(settings: ServerSettings) -> dict[str, Any]:
             "properties": {
                 "id": {"type": "string"},
                 "parameters": {"type": "object"},
-                "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": _TENSOR},
+                "inputs": {
+                    "anyOf": [
+                        {"type": "array", "minItems": 1, "maxItems": 1, "items": _TENSOR},
+                        {"type": "array", "minItems": 1, "maxItems": 3, "items": _IDS},
+                    ]
+                },
                 "outputs": {
                     "type": "array",
                     "maxItems": 16,
@@ -303,11 +406,7 @@ def _schemas(settings: ServerSettings) -> dict[str, Any]:
             "properties": {
                 "predictions": {
                     "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": list(prediction),
-                        "properties": prediction,
-                    },
+                    "items": predictions[0] if len(predictions) == 1 else {"anyOf": predictions},
                 },
                 "model": {"type": "string"},
                 "version": {"type": "integer"},

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, Final
 
-from contlearn.serving.call import Call
+from contlearn.serving.call import CANARY, Call
 from contlearn.serving.problems import RequestProblem
 from contlearn.serving.settings import MIN_DEADLINE_SECONDS
 from contlearn.serving.version import Answer
@@ -24,7 +24,8 @@ __all__ = ["Page", "feedback", "live", "metrics", "predict", "ready", "status"]
 
 
 async def predict(call: Call) -> None:
-    """POST /predict."""
+    """POST /predict and /models/NAME/predict."""
+    call.require_if_closed()
     service = call.service
     value = parse_json(await call.body())
     unknown = value.keys() - {"texts", "inputs", "top", "deadline_seconds"}
@@ -57,12 +58,11 @@ async def predict(call: Call) -> None:
             where="deadline_seconds",
         )
     inputs, lengths = service.read_inputs(rows, name=name)
-    version = service.version()
-    answers = await service.answer(
-        version,
+    version, answers = await service.answer(
         inputs,
         lengths,
         request_id=call.request_id,
+        wish=call.header(CANARY),
         deadline_seconds=deadline,
         gone=call.gone,
     )
@@ -92,25 +92,31 @@ def _whole_number(value: Mapping[str, Any], name: str) -> int | None:
 
 def _to_json(answer: Answer, top: int | None) -> dict[str, object]:
     prediction = answer.prediction
-    if not isinstance(prediction, ClassPrediction) or top is None:
+    if not isinstance(prediction, ClassPrediction):
         return prediction.to_json()
-    best = sorted(prediction.scores.items(), key=lambda item: -item[1])[:top]
-    return {
+    scores = prediction.scores
+    if top is not None:
+        scores = dict(sorted(scores.items(), key=lambda item: -item[1])[:top])
+    value: dict[str, object] = {
         "label": prediction.label,
         "confidence": prediction.confidence,
-        "scores": dict(best),
+        "scores": scores,
     }
+    if answer.is_unknown is not None:
+        value["unknown"] = answer.is_unknown
+    return value
 
 
 async def live(call: Call) -> None:
     """GET /health/live: the process runs and follows the champion."""
-    alive = call.service.follower.alive
+    alive = call.site.alive
     await call.json({"live": alive}, status=200 if alive else 503)
 
 
 async def ready(call: Call) -> None:
-    """GET /health/ready: a version can answer."""
-    facts = call.service.facts()
+    """GET /health/ready: a version of every model can answer."""
+    waiting = [service for service in call.site.services.values() if not service.is_ready]
+    facts = (waiting[0] if waiting else call.service).facts()
     if facts["ready"]:
         await call.json({"ready": True, "version": facts["version"], "problem": facts["problem"]})
         return
@@ -127,9 +133,10 @@ async def ready(call: Call) -> None:
 
 async def metrics(call: Call) -> None:
     """GET /metrics."""
-    service = call.service
-    service.metrics.ready.set(float(service.is_ready))
-    body, content_type = encode_metrics(service.registry, call.header(b"accept") or "")
+    for service in call.site.services.values():
+        service.metrics.ready.set(float(service.is_ready))
+        service.trials.facts()
+    body, content_type = encode_metrics(call.site.registry, call.header(b"accept") or "")
     await call.bytes(body, headers=[(b"content-type", content_type.encode("ascii"))])
 
 
@@ -162,17 +169,17 @@ class Page:
 
 
 async def status(call: Call) -> None:
-    """GET /status: what the page shows."""
-    await call.json(call.service.facts())
+    """GET /status and /models/NAME/status: what the page shows."""
+    await call.json({**call.service.facts(), "models": list(call.site.services)})
 
 
 async def feedback(call: Call) -> None:
-    """POST /feedback: one label, or a list of them."""
+    """POST /feedback and /models/NAME/feedback: one label, or a list of them."""
+    call.require("feedback")
     service = call.service
     desk = service.desk
     if desk is None:
-        raise RequestProblem(404, "This server takes no feedback.", where="path")
-    desk.require(call.header(b"authorization"))
+        raise RequestProblem(404, "This model takes no feedback.", where="path")
     value = parse_json(await call.body())
     items = value.get("labels", [value])
     if not isinstance(items, list) or not 0 < len(items) <= _MAX_LABELS:

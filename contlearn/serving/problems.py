@@ -18,6 +18,7 @@ class RequestProblem(Exception):
         reason: The value of the label `reason` of contlearn_infer_rejected_total.
         retry_after_seconds: For the header Retry-After.
         allow: For the header Allow, with 405.
+        challenge: Send WWW-Authenticate, with 401.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class RequestProblem(Exception):
         reason: str = "invalid",
         retry_after_seconds: float | None = None,
         allow: str | None = None,
+        challenge: bool = False,
     ) -> None:
         super().__init__(what)
         self.status = status
@@ -39,6 +41,7 @@ class RequestProblem(Exception):
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
         self.allow = allow
+        self.challenge = challenge
 
     def body(self, request_id: str) -> dict[str, str | None]:
         """Give the fields of the answer."""
@@ -56,6 +59,8 @@ class RequestProblem(Exception):
             headers.append((b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_seconds))))
         if self.allow is not None:
             headers.append((b"allow", self.allow.encode("ascii")))
+        if self.challenge:
+            headers.append((b"www-authenticate", b'Bearer realm="contlearn"'))
         return headers
 
 

@@ -11,7 +11,7 @@ import socket
 import struct
 from asyncio.events import TimerHandle
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import httptools
 import uvicorn
@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from contlearn.errors import ServingError
-from contlearn.serving.service import Service
+from contlearn.serving.site import Site
 
 __all__ = ["GuardedProtocol", "HttpServer", "bind"]
 
@@ -48,7 +48,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        if len(self.connections) > _MAX_CONNECTIONS:
+        if len(self.connections) > getattr(self.server_state, "max_connections", _MAX_CONNECTIONS):
             self._refuse(503, "There are too many connections.", "Try again in a moment.")
             return
         self._wait_for_head()
@@ -66,15 +66,19 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             # Data may hold a body as well; only what is still a head afterwards counts.
         super().data_received(data)
-        if self._in_head and self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+        if not self._in_head or self.transport.is_closing():
+            return
+        if self._head_bytes > _HEAD_BYTES:
             self._refuse(431, "The head of the request is too large.", "Send fewer headers.")
+        elif self._head_timer is None:
+            # Most heads come whole; only one that did not is worth a timer.
+            self._wait_for_head()
 
     def on_message_begin(self) -> None:
         """Begin a head; further ones of the same connection come here too."""
         super().on_message_begin()
         if not self._in_head:
             self._in_head, self._head_bytes = True, 0
-            self._wait_for_head()
 
     def on_headers_complete(self) -> None:
         """End a head."""
@@ -128,14 +132,12 @@ class HttpServer(uvicorn.Server):
 
     Args:
         app: The application.
-        service: What is behind it.
+        site: What is behind it.
         listener: A bound socket (see `bind`).
-        tls: uvicorn's ssl_* options.
     """
 
-    def __init__(
-        self, app: Starlette, service: Service, listener: socket.socket, **tls: Any
-    ) -> None:
+    def __init__(self, app: Starlette, site: Site, listener: socket.socket) -> None:
+        settings = site.settings[0]
         super().__init__(
             uvicorn.Config(
                 app,
@@ -147,11 +149,13 @@ class HttpServer(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=max(1, int(service.settings.drain_seconds)),
-                **tls,
+                timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
+                **settings.tls,
             )
         )
-        self.service = service
+        self.server_state.max_connections = settings.max_connections  # type: ignore[attr-defined]  # ours, read by GuardedProtocol
+        self.site = site
+        self.service = site.first
         self.listener = listener
         self.fell_ill = False
 
@@ -159,7 +163,8 @@ class HttpServer(uvicorn.Server):
     def address(self) -> str:
         """Give the base URL."""
         host, port = self.listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self.config.is_ssl else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def serve_until_stopped(self) -> None:
         """Serve until a signal or `stop`; returns after the last answer.
@@ -181,17 +186,17 @@ class HttpServer(uvicorn.Server):
 
     def stop(self) -> None:
         """Begin to leave, as SIGTERM does."""
-        self.service.draining = True
+        self.site.drain()
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note the signal: readiness is false from now on."""
-        self.service.draining = True
+        self.site.drain()
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         """Stop also when the follower ended unexpectedly: nobody should trust this process."""
-        if not self.service.follower.alive and not self.should_exit:
+        if not self.site.alive and not self.should_exit:
             _log.critical("the champion is not followed any more; stopping")
             self.fell_ill = True
             self.should_exit = True
@@ -199,7 +204,7 @@ class HttpServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let clients leave, then close what is left."""
-        self.service.draining = True
+        self.site.drain()
         if not self.force_exit:
             await asyncio.sleep(_LEAVE_SECONDS)
             _drop_new_connections(self.listener)

@@ -8,24 +8,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
 from contlearn.interfaces import RowProblem
 from contlearn.monitoring.prediction_log import LoggedPrediction
 from contlearn.serving.champion import ChampionFollower
-from contlearn.serving.engine import Engine
+from contlearn.serving.engine import Engine, Lane, VersionRetired
 from contlearn.serving.feedback import FeedbackDesk
 from contlearn.serving.problems import RequestProblem, not_ready
 from contlearn.serving.settings import ServerSettings
+from contlearn.serving.shelf import Shelf
+from contlearn.serving.trials import Trials
 from contlearn.serving.version import (
     Answer,
+    Item,
     LoadedVersion,
     confidence_of,
     label_names,
     labels_of,
 )
-from contlearn.telemetry.server_metrics import ServerMetrics
-from contlearn.types import Inputs
+from contlearn.telemetry.server_metrics import Instruments, ServerMetrics
+from contlearn.types import Encoding, Inputs
 
 __all__ = ["Service"]
 
@@ -35,15 +36,19 @@ class Service:
     """One model being served. Routes ask it; it knows nothing of HTTP messages.
 
     Args:
-        settings: The server's.
-        registry: Where its metrics appear.
+        settings: The model's.
+        instruments: The metrics of the server.
+        engine: Computes; models share it.
     """
 
     settings: ServerSettings
-    registry: CollectorRegistry
+    instruments: Instruments
+    engine: Engine
     metrics: ServerMetrics = field(init=False)
     follower: ChampionFollower = field(init=False)
-    engine: Engine = field(init=False)
+    shelf: Shelf = field(init=False)
+    trials: Trials = field(init=False)
+    lane: Lane = field(init=False)
     desk: FeedbackDesk | None = field(default=None, init=False)
     draining: bool = field(default=False, init=False)
     requests: int = field(default=0, init=False)
@@ -51,7 +56,7 @@ class Service:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.metrics = ServerMetrics(self.registry, settings.name)
+        self.metrics = ServerMetrics(self.instruments, settings.name)
         self.follower = ChampionFollower(
             settings.folder,
             settings.load,
@@ -61,33 +66,55 @@ class Service:
             drain_seconds=settings.drain_seconds,
             leases=settings.leases,
         )
-        self.engine = Engine(settings.engine, self.metrics)
-        if settings.inbox is not None and settings.feedback_token is not None:
-            self.desk = FeedbackDesk(
-                settings.inbox, settings.feedback_token, settings.task, settings.fields
-            )
+        self.shelf = Shelf(
+            settings.folder,
+            settings.versions,
+            settings.load,
+            settings.clock,
+            self._champion_number,
+            poll_seconds=settings.poll_seconds,
+            drain_seconds=settings.drain_seconds,
+            leases=settings.leases,
+            roles=settings.roles.read(),
+        )
+        self.lane = self.engine.lane(settings.engine, self.metrics)
+        self.trials = Trials(
+            self.shelf,
+            self.engine.lane(settings.engine, is_background=True),
+            self.metrics,
+            settings.roles,
+            settings.shadow_log,
+        )
+        if settings.inbox is not None and settings.tokens.has("feedback"):
+            self.desk = FeedbackDesk(settings.inbox, settings.task, settings.fields)
         if settings.log is not None:
             settings.log.written = self.metrics.log_written
             settings.log.dropped = self.metrics.log_dropped
 
     def start(self) -> None:
-        """Start workers, follower and log; called on the event loop."""
-        self.engine.start()
+        """Start follower, shelf and logs; called on the event loop."""
         self.follower.start()
-        if self.settings.log is not None:
-            self.settings.log.start()
+        self.shelf.start()
+        for log in (self.settings.log, self.settings.shadow_log):
+            if log is not None:
+                log.start()
 
     def stop(self) -> None:
         """Stop them again, after the last answer."""
         self.follower.stop()
-        self.engine.stop()
-        if self.settings.log is not None:
-            self.settings.log.close()
+        self.shelf.stop()
+        for log in (self.settings.log, self.settings.shadow_log):
+            if log is not None:
+                log.close()
 
     @property
     def is_ready(self) -> bool:
         """Say whether a version can answer."""
         return self.follower.current is not None and not self.draining and self.follower.alive
+
+    def _champion_number(self) -> int | None:
+        current = self.follower.current
+        return None if current is None else current.number
 
     def version(self, number: int | None = None) -> LoadedVersion:
         """Give the version that answers now.
@@ -108,15 +135,25 @@ class Service:
                     retry_after_seconds=5,
                 )
             raise not_ready(f"model {self.settings.name!r}")
-        if number is not None and number != current.number:
-            raise RequestProblem(
-                404,
-                f"Version {number} of {self.settings.name!r} is not served; "
-                f"version {current.number} is.",
-                where="path",
-                hint="Leave /versions/… out to ask whatever version is served.",
-            )
-        return current
+        if number is None or number == current.number:
+            return current
+        further = self.shelf.loaded.get(number)
+        if further is not None:
+            return further
+        raise RequestProblem(
+            404,
+            f"Version {number} of {self.settings.name!r} is not served; "
+            f"version {current.number} is.",
+            where="path",
+            hint="Leave /versions/… out to ask whatever version is served, or name it in "
+            "serving.also_versions.",
+        )
+
+    def versions(self) -> list[LoadedVersion]:
+        """Give all versions that can be asked, the champion first."""
+        current = self.follower.current
+        others = [v for _, v in sorted(self.shelf.loaded.items()) if v is not current]
+        return others if current is None else [current, *others]
 
     def read_inputs(self, rows: Sequence[object], *, name: str) -> tuple[list[Inputs], list[int]]:
         """Check the inputs of one request, all of them, and give them with their lengths.
@@ -169,27 +206,62 @@ class Service:
 
     async def answer(
         self,
-        version: LoadedVersion,
-        inputs: Sequence[Inputs],
+        inputs: Sequence[Item],
         lengths: Sequence[int],
         *,
         request_id: str,
+        number: int | None = None,
+        wish: str | None = None,
         deadline_seconds: float | None = None,
         gone: Callable[[], asyncio.Future[Any]] | None = None,
-    ) -> list[Answer]:
-        """Answer, count and log."""
+    ) -> tuple[LoadedVersion, list[Answer]]:
+        """Answer, count and log.
+
+        Args:
+            inputs: What is asked.
+            lengths: The length of each.
+            request_id: Names the request.
+            number: The version asked for; whichever answers now if left out.
+            wish: What the client says about the canary: always, never, or a key that decides.
+            deadline_seconds: At most this long.
+            gone: Starts to wait for the client to go away.
+        Returns:
+            The version that answered, and its answers.
+        """
         self.requests += 1
         self.metrics.in_flight.inc()
-        try:
-            answers = await self.engine.answer(
+
+        async def ask(version: LoadedVersion) -> list[Answer]:
+            return await self.lane.answer(
                 version, inputs, lengths=lengths, deadline_seconds=deadline_seconds, gone=gone
             )
+
+        try:
+            while True:
+                champion = self.version(number)
+                try:
+                    version, answers = await self.trials.answer(
+                        champion,
+                        ask,
+                        texts=len(inputs),
+                        may_try=number is None,
+                        key=request_id,
+                        wish=wish,
+                    )
+                    break
+                except VersionRetired:
+                    continue
         finally:
             self.metrics.in_flight.dec()
+        if any(isinstance(item, Encoding) for item in inputs):
+            return version, answers  # without texts there is nothing to log or to label
+        texts = [item for item in inputs if not isinstance(item, Encoding)]
         if self.desk is not None:
-            self.desk.recent.keep(request_id, inputs, sum(lengths))
-        self._note(version, inputs, lengths, answers, request_id)
-        return answers
+            self.desk.recent.keep(request_id, texts, sum(lengths))
+        self._note(version, texts, lengths, answers, request_id)
+        if number is None:
+            self.trials.show(version, texts, lengths, answers, request_id)
+        return version, answers
 
     def _note(
         self,
@@ -201,15 +273,18 @@ class Service:
     ) -> None:
         metrics, log = self.metrics, self.settings.log
         now = time.time()
+        counts: dict[str, int] = {}
         for index, answer in enumerate(answers):
             labels = labels_of(answer.prediction)
             confidence = confidence_of(answer.prediction)
             for label in labels:
-                metrics.answered(label)
+                counts[label] = counts.get(label, 0) + 1
             if confidence is not None:
                 metrics.confidence.observe(confidence)
             if answer.truncated:
                 metrics.truncated.inc()
+            if answer.is_unknown:
+                metrics.unknown.inc()
             if log is not None:
                 log.add(
                     LoggedPrediction(
@@ -228,6 +303,8 @@ class Service:
                         keep_text=self.settings.log_text,
                     )
                 )
+        for label, number in counts.items():
+            metrics.answered(label, number)
 
     def facts(self) -> Mapping[str, Any]:
         """Give what the page and the readiness answer show."""
@@ -243,7 +320,8 @@ class Service:
             else list(label_names(current.predictor.label_space.names)),
             "loaded_at": None if current is None else current.loaded_at,
             "problem": None if problem is None else problem.to_json(),
-            "waiting_texts": self.engine.waiting,
+            "waiting_texts": self.lane.waiting,
+            **self.trials.facts(),
             "requests": self.requests,
             "uptime_seconds": round(time.monotonic() - self.started_at, 1),
         }

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from contlearn.config import Config
+from contlearn.config import Config, ServingConfig
 from contlearn.errors import ConfigError
-from contlearn.inference.processor import available_cores
 from contlearn.interfaces import Clock, FieldNames, Task
 from contlearn.monitoring.feedback_log import FeedbackLog
 from contlearn.monitoring.prediction_log import PredictionLog
+from contlearn.serving.calibration import choose_layout
 from contlearn.serving.engine import EngineLimits
 from contlearn.serving.loading import CheckedLoader
+from contlearn.serving.roles import Canary, Roles, RolesFile, Shadow
+from contlearn.serving.tokens import Role, Tokens, read_token, read_tokens
 from contlearn.serving.version import Load
 from contlearn.workspace import SystemClock, Workspace
 
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MIN_DEADLINE_SECONDS", "RequestLimits", "ServerSettings", "settings_from_config"]
 
-_TOKEN_CHARACTERS: Final = 16
 # A client may ask for less time than the server allows, but not for less than this.
 MIN_DEADLINE_SECONDS: Final = 0.05
 
@@ -45,6 +47,7 @@ class ServerSettings:
     Args:
         name: The model's name, as in V2 routes and the label `model`.
         folder: The serving directory: current.json and the version folders.
+        versions: The registry's folder, where versions lie that were never promoted.
         task: What reads the inputs.
         load: Loads and verifies a version folder.
         fields: The names of the fields of an input.
@@ -58,11 +61,16 @@ class ServerSettings:
         leases: Where it notes which version it uses, so that retention leaves it alone.
         inbox: Where labels sent to /feedback land; None takes no feedback.
         feedback_log: Where they are also kept by request id, so that accuracy can be measured.
-        feedback_token: What a client must show to send labels; without one there is no such route.
+        tokens: Who may send labels and change roles; without tokens there are no such routes.
+        roles: What is served beside the champion, and where changes are kept.
+        shadow_log: Where the shadow's answers are compared; None logs nothing.
+        tls: uvicorn's ssl_* options.
+        max_connections: Further ones are turned away.
     """
 
     name: str
     folder: Path
+    versions: Path | None = None
     task: Task
     load: Load
     fields: FieldNames = field(default_factory=FieldNames)
@@ -76,7 +84,11 @@ class ServerSettings:
     leases: Path | None = None
     inbox: Path | None = None
     feedback_log: FeedbackLog | None = None
-    feedback_token: str | None = None
+    tokens: Tokens = field(default_factory=Tokens)
+    roles: RolesFile = field(default_factory=lambda: RolesFile(None))
+    shadow_log: PredictionLog | None = None
+    tls: Mapping[str, Any] = field(default_factory=dict)
+    max_connections: int = 1_000
 
 
 def settings_from_config(
@@ -86,16 +98,29 @@ def settings_from_config(
 
     Raises:
         PluginError: When there is no such task.
-        ConfigError: When the token for feedback cannot be read.
+        ConfigError: When tokens or certificates cannot be read.
     """
     serving, monitoring, bounds = config.serving, config.monitoring, config.data.limits
-
     clock = SystemClock()
+    layout = choose_layout(workspace.state / "serving", serving)
+
+    def log(folder: Path) -> PredictionLog | None:
+        if not monitoring.log_predictions:
+            return None
+        return PredictionLog(
+            folder,
+            clock,
+            max_bytes=monitoring.log_bytes,
+            max_age_seconds=monitoring.log_age,
+            segment_bytes=max(1_000, min(5_000_000, monitoring.log_bytes // 4)),
+        )
+
     return ServerSettings(
         name=config.model.name,
         folder=workspace.serving(config),
+        versions=workspace.versions,
         task=manager.get("task", config.model.task, where="model.task")(),
-        load=CheckedLoader(manager),
+        load=CheckedLoader(manager, layout.intra_threads),
         fields=config.data.field_names(),
         limits=RequestLimits(
             body_bytes=serving.max_body_bytes,
@@ -104,8 +129,8 @@ def settings_from_config(
             words=bounds.words,
         ),
         engine=EngineLimits(
-            workers=serving.threads or available_cores(),
-            batch_texts=serving.batch_texts,
+            workers=layout.threads,
+            batch_texts=layout.batch_texts,
             max_queue_texts=max(2_000, 2 * serving.max_texts),
             max_wait_seconds=serving.max_wait_seconds,
             deadline_seconds=serving.deadline_seconds,
@@ -113,38 +138,73 @@ def settings_from_config(
         clock=clock,
         poll_seconds=serving.poll_seconds,
         drain_seconds=serving.drain_seconds,
-        log=PredictionLog(
-            workspace.predictions,
-            clock,
-            max_bytes=monitoring.log_bytes,
-            max_age_seconds=monitoring.log_age,
-            segment_bytes=max(1_000, min(5_000_000, monitoring.log_bytes // 4)),
-        )
-        if monitoring.log_predictions
-        else None,
+        log=log(workspace.predictions),
         log_text=monitoring.log_text,
         leases=workspace.state / "leases",
         inbox=workspace.inbox,
         feedback_log=FeedbackLog(workspace.state / "feedback"),
-        feedback_token=_read_token(workspace.root / serving.feedback_token_file)
-        if serving.feedback_token_file
-        else None,
+        tokens=_tokens(workspace.root, serving),
+        roles=RolesFile(
+            workspace.state / "serving" / f"roles-{config.model.name}.json", _roles(serving)
+        ),
+        shadow_log=log(workspace.state / "shadow"),
+        tls=_tls(workspace.root, serving),
+        max_connections=serving.max_connections,
     )
 
 
-def _read_token(path: Path) -> str:
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"The token for feedback cannot be read: {error}.",
-            where="serving.feedback_token_file in contlearn.toml",
-            hint="Name a file that holds one line, readable for this user alone.",
-        ) from error
-    if len(token) < _TOKEN_CHARACTERS:
-        raise ConfigError(
-            f"The token for feedback has only {len(token)} characters.",
-            where=str(path),
-            hint=f"Write at least {_TOKEN_CHARACTERS} random ones: openssl rand -hex 32 > FILE",
+def _tokens(root: Path, serving: ServingConfig) -> Tokens:
+    found: dict[Role, list[str]] = {}
+    if serving.tokens_file:
+        found = read_tokens(root / serving.tokens_file)
+    if serving.feedback_token_file:
+        found.setdefault("feedback", []).append(read_token(root / serving.feedback_token_file))
+    return Tokens(found)
+
+
+def _roles(serving: ServingConfig) -> Roles:
+    return Roles(
+        canary=Canary(
+            version=serving.canary_version,
+            share=serving.canary_share,
+            max_latency_ratio=serving.canary_max_latency_ratio,
         )
-    return token
+        if serving.canary_version
+        else None,
+        shadow=Shadow(version=serving.shadow_version, share=serving.shadow_share)
+        if serving.shadow_version
+        else None,
+        also=serving.also_versions,
+    )
+
+
+def _tls(root: Path, serving: ServingConfig) -> dict[str, Any]:
+    """Give uvicorn's options, after trying certificate and key.
+
+    Raises:
+        ConfigError: When they cannot be read, or do not belong together.
+    """
+    if not serving.tls_certificate and not serving.tls_key:
+        return {}
+    import ssl
+
+    certificate, key = (
+        root / serving.tls_certificate,
+        root / (serving.tls_key or serving.tls_certificate),
+    )
+    options: dict[str, Any] = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        if serving.tls_client_authorities:
+            authorities = root / serving.tls_client_authorities
+            context.load_verify_locations(authorities)
+            options["ssl_ca_certs"] = str(authorities)
+            options["ssl_cert_reqs"] = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"The certificate or its key cannot be used: {error}.",
+            where="serving.tls_certificate and serving.tls_key in contlearn.toml",
+            hint="Name PEM files that belong together and that this user may read.",
+        ) from error
+    return options

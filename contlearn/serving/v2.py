@@ -383,7 +383,7 @@ def _classify(
 
 def _to_bytes(tensor: OutputTensor) -> bytes:
     if isinstance(tensor.data, np.ndarray):
-        kind = {"FP32": "<f4", "INT64": "<i8"}[tensor.datatype]
+        kind = {"FP32": "<f4", "INT64": "<i8", "BOOL": "?"}[tensor.datatype]
         return np.ascontiguousarray(tensor.data, dtype=kind).tobytes()
     parts = []
     for text in tensor.data:

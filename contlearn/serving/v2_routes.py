@@ -9,15 +9,17 @@ import numpy as np
 import orjson
 
 from contlearn import __version__
-from contlearn.serving.call import Call
+from contlearn.serving.call import CANARY, Call
 from contlearn.serving.problems import RequestProblem
 from contlearn.serving.service import Service
 from contlearn.serving.v2 import InferRequest, OutputTensor, encode_answer, parse_infer
-from contlearn.serving.version import Answer, LoadedVersion, label_names
+from contlearn.serving.v2_ids import id_tensors, read_ids
+from contlearn.serving.version import Answer, Item, LoadedVersion, label_names
 from contlearn.serving.wire import parse_json
-from contlearn.types import ClassPrediction
+from contlearn.types import ClassPrediction, Encoding
 
 __all__ = [
+    "all_stats",
     "index",
     "infer",
     "model_config",
@@ -52,13 +54,14 @@ async def server_metadata(call: Call) -> None:
 
 async def server_live(call: Call) -> None:
     """GET /v2/health/live."""
-    alive = call.service.follower.alive
+    alive = call.site.alive
     await call.json({"live": alive}, status=200 if alive else 503)
 
 
 async def server_ready(call: Call) -> None:
     """GET /v2/health/ready."""
-    await call.json({"ready": call.service.is_ready}, status=200 if call.service.is_ready else 503)
+    is_ready = call.site.is_ready
+    await call.json({"ready": is_ready}, status=200 if is_ready else 503)
 
 
 async def model_ready(call: Call) -> None:
@@ -80,9 +83,13 @@ async def model_metadata(call: Call) -> None:
     await call.json(
         {
             "name": service.settings.name,
-            "versions": [str(version.number)],
+            "versions": [str(each.number) for each in service.versions()],
             "platform": "contlearn_onnxruntime",
-            "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
+            # Either text, or ids that the client tokenised itself.
+            "inputs": [
+                {"name": name, "datatype": datatype, "shape": shape}
+                for name, datatype, shape in _inputs(version)
+            ],
             "outputs": [
                 {"name": name, "datatype": datatype, "shape": shape}
                 for name, datatype, shape in _outputs(service, version)
@@ -104,13 +111,16 @@ async def model_config(call: Call) -> None:
             "name": service.settings.name,
             "platform": "contlearn_onnxruntime",
             "backend": "contlearn",
-            "version_policy": {"specific": {"versions": [version.number]}},
+            "version_policy": {"specific": {"versions": [v.number for v in service.versions()]}},
             "max_batch_size": 0,
-            "input": [{"name": "text", "data_type": "TYPE_STRING", "dims": [-1]}],
+            "input": [
+                {"name": name, "data_type": _triton(datatype), "dims": shape, "optional": True}
+                for name, datatype, shape in _inputs(version)
+            ],
             "output": [
                 {
                     "name": name,
-                    "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}",
+                    "data_type": _triton(datatype),
                     "dims": shape,
                 }
                 for name, datatype, shape in _outputs(service, version)
@@ -124,90 +134,109 @@ async def model_config(call: Call) -> None:
 
 
 async def model_stats(call: Call) -> None:
-    """GET /v2/models/stats and /v2/models/NAME/stats."""
-    service = call.service
-    version = service.version() if "model" not in call.scope["path_params"] else _version(call)
-    totals = service.engine.totals
+    """GET /v2/models/NAME/stats."""
+    await call.json({"model_stats": [_stats(call.service, _version(call))]})
+
+
+async def all_stats(call: Call) -> None:
+    """GET /v2/models/stats."""
+    services = call.site.services.values()
+    await call.json({"model_stats": [_stats(each, each.version()) for each in services]})
+
+
+def _stats(service: Service, version: LoadedVersion) -> dict[str, Any]:
+    totals = service.lane.totals
     compute = {"count": totals.texts, "ns": int(totals.compute_seconds * 1e9)}
-    await call.json(
-        {
-            "model_stats": [
-                {
-                    "name": service.settings.name,
-                    "version": str(version.number),
-                    "last_inference": int(totals.last * 1000),
-                    "inference_count": totals.texts,
-                    "execution_count": totals.runs,
-                    "inference_stats": {
-                        "success": {
-                            "count": totals.texts,
-                            "ns": int((totals.queue_seconds + totals.compute_seconds) * 1e9),
-                        },
-                        "fail": {"count": totals.failed, "ns": 0},
-                        "queue": {"count": totals.texts, "ns": int(totals.queue_seconds * 1e9)},
-                        "compute_input": {"count": totals.texts, "ns": 0},
-                        "compute_infer": compute,
-                        "compute_output": {"count": totals.texts, "ns": 0},
-                    },
-                    "batch_stats": [],
-                }
-            ]
+    return {
+        "name": service.settings.name,
+        "version": str(version.number),
+        "last_inference": int(totals.last * 1000),
+        "inference_count": totals.texts,
+        "execution_count": totals.runs,
+        "inference_stats": {
+            "success": {
+                "count": totals.texts,
+                "ns": int((totals.queue_seconds + totals.compute_seconds) * 1e9),
+            },
+            "fail": {"count": totals.failed, "ns": 0},
+            "queue": {"count": totals.texts, "ns": int(totals.queue_seconds * 1e9)},
+            "compute_input": {"count": totals.texts, "ns": 0},
+            "compute_infer": compute,
+            "compute_output": {"count": totals.texts, "ns": 0},
         },
-    )
+        "batch_stats": [],
+    }
 
 
 async def index(call: Call) -> None:
     """POST /v2/repository/index; the body may be empty, as Triton's client leaves it."""
-    service = call.service
     body = await call.body(10_000)
     wants_ready = parse_json(body).get("ready", False) if body.strip() else False
     if not isinstance(wants_ready, bool):
         raise RequestProblem(400, "ready is neither true nor false.", where="ready")
-    current, problem = service.follower.current, service.follower.problem
     rows: list[dict[str, str]] = []
-    if current is not None:
-        rows.append(
-            {
-                "name": service.settings.name,
-                "version": str(current.number),
-                "state": "READY" if service.is_ready else "UNAVAILABLE",
-                "reason": "" if problem is None else problem.what,
-            }
-        )
-    elif not wants_ready:
-        rows.append(
-            {
-                "name": service.settings.name,
-                "version": "",
-                "state": "UNAVAILABLE",
-                "reason": "no version has been promoted" if problem is None else problem.what,
-            }
-        )
+    for service in call.site.services.values():
+        rows += _index(service, wants_ready=wants_ready)
     await call.json(rows)
+
+
+def _index(service: Service, *, wants_ready: bool) -> list[dict[str, str]]:
+    name, problem = service.settings.name, service.follower.problem
+    reason = "" if problem is None else problem.what
+    rows = [
+        {
+            "name": name,
+            "version": str(version.number),
+            "state": "READY" if service.is_ready else "UNAVAILABLE",
+            "reason": reason,
+        }
+        for version in service.versions()
+    ]
+    if wants_ready:
+        return [row for row in rows if row["state"] == "READY"]
+    return rows or [
+        {
+            "name": name,
+            "version": "",
+            "state": "UNAVAILABLE",
+            "reason": reason or "no version has been promoted",
+        }
+    ]
 
 
 async def infer(call: Call) -> None:
     """POST /v2/models/NAME/infer."""
+    call.require_if_closed()
     service = call.service
     length = call.header(b"inference-header-content-length")
     request = parse_infer(await call.body(), length)
-    version = _version(call)
-    texts = _texts(request)
-    inputs, lengths = service.read_inputs(texts, name="inputs[0].data")
-    answers = await service.answer(
-        version,
-        inputs,
+    number = None if "version" not in call.scope["path_params"] else _version(call).number
+    if "input_ids" in request.inputs:
+        # Ids mean something only to the tokenizer of the version they were made for.
+        asked = service.version(number)
+        items: list[Item] = list(read_ids(request, asked, service.settings.limits.texts))
+        lengths = [len(item.input_ids) for item in items if isinstance(item, Encoding)]
+        number = asked.number
+    else:
+        inputs, lengths = service.read_inputs(_texts(request), name="inputs[0].data")
+        items = list(inputs)
+    version, answers = await service.answer(
+        items,
         lengths,
         request_id=call.request_id,
+        number=number,
+        wish=call.header(CANARY),
         deadline_seconds=request.timeout_seconds,
         gone=call.gone,
     )
+    by_ids = "input_ids" in request.inputs
+    tensors = id_tensors(version, answers, items) if by_ids else _tensors(version, answers)
     answer, head = encode_answer(
         model=service.settings.name,
         version=version.number,
         request=request,
-        tensors=_tensors(version, answers),
-        defaults=[name for name, _, _ in _outputs(service, version)],
+        tensors=tensors,
+        defaults=["logits"] if by_ids else [name for name, _, _ in _outputs(service, version)],
         labels=version.predictor.label_space.names,
         request_id=call.request_id,
     )
@@ -221,14 +250,6 @@ async def infer(call: Call) -> None:
 def _version(call: Call) -> LoadedVersion:
     """Check name and version of the path."""
     service, given = call.service, call.scope["path_params"]
-    name = given.get("model")
-    if name != service.settings.name:
-        raise RequestProblem(
-            404,
-            f"There is no model {str(name)[:100]!r}.",
-            where="path",
-            hint=f"This server has {service.settings.name!r}.",
-        )
     number = given.get("version")
     if number is None:
         return service.version()
@@ -265,6 +286,15 @@ def _texts(request: InferRequest) -> tuple[str, ...]:
     return tensor.texts
 
 
+def _triton(datatype: str) -> str:
+    return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
+
+
+def _inputs(version: LoadedVersion) -> list[tuple[str, str, list[int]]]:
+    names = getattr(version.predictor, "graph_inputs", ())
+    return [("text", "BYTES", [-1]), *((name, "INT64", [-1, -1]) for name in names)]
+
+
 def _labels(version: LoadedVersion) -> list[str]:
     return list(label_names(version.predictor.label_space.names))
 
@@ -273,7 +303,12 @@ def _outputs(service: Service, version: LoadedVersion) -> list[tuple[str, str, l
     if service.settings.task.graph == "token-classification":
         return [("entities", "BYTES", [-1]), ("tags", "BYTES", [-1])]
     count = len(version.predictor.label_space)
-    return [("label", "BYTES", [-1]), ("confidence", "FP32", [-1]), ("scores", "FP32", [-1, count])]
+    found = [
+        ("label", "BYTES", [-1]),
+        ("confidence", "FP32", [-1]),
+        ("scores", "FP32", [-1, count]),
+    ]
+    return found if version.unknown_rule is None else [*found, ("unknown", "BOOL", [-1])]
 
 
 def _tensors(version: LoadedVersion, answers: Sequence[Answer]) -> Mapping[str, OutputTensor]:
@@ -293,7 +328,13 @@ def _tensors(version: LoadedVersion, answers: Sequence[Answer]) -> Mapping[str, 
         [[item.scores.get(name, 0.0) for name in names] for item in classes], dtype=np.float32
     ).reshape(count, len(names))
     confidence = np.array([item.confidence for item in classes], dtype=np.float32)
-    return {
+    unknown = np.array([answer.is_unknown is True for answer in answers], dtype=np.bool_)
+    further = (
+        {}
+        if version.unknown_rule is None
+        else {"unknown": OutputTensor("unknown", "BOOL", (count,), unknown)}
+    )
+    return further | {
         "label": OutputTensor("label", "BYTES", (count,), [item.label for item in classes]),
         "confidence": OutputTensor("confidence", "FP32", (count,), confidence),
         "scores": OutputTensor("scores", "FP32", (count, len(names)), scores),

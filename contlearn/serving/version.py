@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,18 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from contlearn.errors import ServingError
+from contlearn.inference.familiarity import is_unknown
 from contlearn.interfaces import Predictor
-from contlearn.types import ClassPrediction, Inputs, Prediction
+from contlearn.types import ClassPrediction, Encoding, EntityPrediction, Inputs, Prediction
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
-__all__ = ["Answer", "Load", "LoadedVersion", "confidence_of", "label_names", "labels_of"]
+__all__ = ["Answer", "Item", "Load", "LoadedVersion", "confidence_of", "label_names", "labels_of"]
+
+# What one answer is asked for: inputs of the task, or ids that the client tokenised itself.
+Item: TypeAlias = "Inputs | Encoding"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One prediction and what stands behind it; None where the predictor cannot say."""
+    """One prediction and what stands behind it; None where the predictor cannot say.
+
+    `is_unknown` says that the text is unlike what the model was proven on.
+    """
 
     prediction: Prediction
     logits: FloatArray | None = None
@@ -28,6 +36,7 @@ class Answer:
     tokens: int | None = None
     truncated: bool = False
     unknown_pieces: int = 0
+    is_unknown: bool | None = None
 
     @property
     def unknown_ratio(self) -> float | None:
@@ -63,10 +72,17 @@ class LoadedVersion:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _idle: threading.Event = field(default_factory=threading.Event, init=False)
 
-    def take(self) -> None:
-        """Note one more user."""
+    def take(self) -> bool:
+        """Note one more user.
+
+        Returns:
+            False when it is retired: whoever asks takes the version that answers now.
+        """
         with self._lock:
+            if self._retired:
+                return False
             self._users += 1
+            return True
 
     def give_back(self) -> None:
         """Note one user less."""
@@ -98,27 +114,25 @@ class LoadedVersion:
         if close is not None:
             close()
 
-    def answer(self, inputs: Sequence[Inputs]) -> list[Answer]:
+    def answer(self, items: Sequence[Item]) -> list[Answer]:
         """Predict.
 
         Raises:
-            ServingError: When the predictor does not give one answer for each input.
+            ServingError: When the predictor does not give one sound answer for each item.
         """
+        if any(isinstance(item, Encoding) for item in items):
+            return [answer for item in items for answer in self._answer_one(item)]
+        return self._answer_inputs([item for item in items if not isinstance(item, Encoding)])
+
+    def _answer_one(self, item: Item) -> list[Answer]:
+        return self._answer_ids(item) if isinstance(item, Encoding) else self._answer_inputs([item])
+
+    def _answer_inputs(self, inputs: Sequence[Inputs]) -> list[Answer]:
         detailed = getattr(self.predictor, "predict_detailed", None)
         if detailed is None:
             answers = [Answer(prediction=item) for item in self.predictor.predict(inputs)]
         else:
-            answers = [
-                Answer(
-                    prediction=item.prediction,
-                    logits=item.logits,
-                    projection=item.projection if len(item.projection) else None,
-                    tokens=item.tokens,
-                    truncated=item.truncated,
-                    unknown_pieces=item.unknown_pieces,
-                )
-                for item in detailed(inputs)
-            ]
+            answers = [self._checked(item) for item in detailed(inputs)]
         if len(answers) != len(inputs):
             raise ServingError(
                 f"Version {self.number} gave {len(answers)} answers to {len(inputs)} texts.",
@@ -126,6 +140,54 @@ class LoadedVersion:
                 hint="Roll back to another version, and report this as a bug.",
             )
         return answers
+
+    def _answer_ids(self, encoding: Encoding) -> list[Answer]:
+        """Answer ids: the logits, and for a text its class; tags need words, so there are none."""
+        predictor: Any = self.predictor
+        outputs = predictor.run_encoded([encoding])
+        if outputs[0]["logits"].ndim == 1:
+            return [self._checked(predictor.answer_encoded({}, (encoding,), outputs))]
+        empty = EntityPrediction(entities=(), tags=())
+        return [
+            Answer(prediction=empty, logits=outputs[0]["logits"], tokens=len(encoding.input_ids))
+        ]
+
+    def _checked(self, item: Any) -> Answer:
+        """Take over a predictor's answer; one that is not a number never reaches a client."""
+        prediction = item.prediction
+        unknown = None
+        if isinstance(prediction, ClassPrediction):
+            if not math.isfinite(prediction.confidence):
+                raise ServingError(
+                    f"Version {self.number} gave scores that are not numbers.",
+                    where=str(self.folder),
+                    hint="Roll back to another version; its weights or its export are damaged.",
+                )
+            if self.unknown_rule is not None:
+                temperature = getattr(self.predictor, "temperature", 1.0)
+                unknown = is_unknown(item.logits, self.unknown_rule, temperature)
+        return Answer(
+            prediction=prediction,
+            logits=item.logits,
+            projection=item.projection if len(item.projection) else None,
+            tokens=item.tokens,
+            truncated=item.truncated,
+            unknown_pieces=item.unknown_pieces,
+            is_unknown=unknown,
+        )
+
+    @property
+    def per_word(self) -> bool:
+        """Say whether the model gives scores for each word, not for a text."""
+        task = getattr(self.predictor, "task", None)
+        return getattr(task, "graph", None) == "token-classification"
+
+    @property
+    def unknown_rule(self) -> Mapping[str, Any] | None:
+        """Give how unknown texts are told, where the version was calibrated for it."""
+        model = self.manifest.get("model")
+        rule = model.get("unknown") if isinstance(model, Mapping) else None
+        return rule if isinstance(rule, Mapping) else None
 
 
 def label_names(names: Sequence[str]) -> tuple[str, ...]:

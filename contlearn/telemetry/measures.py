@@ -371,6 +371,42 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "Labels sent back by users: accepted, duplicate, unknown.",
         "server",
     ),
+    _counter(
+        "unknown_texts_total",
+        "texts",
+        "model",
+        "Texts flagged as unlike what the model was proven on.",
+        "server",
+    ),
+    # --- server: versions beside the champion
+    _gauge(
+        "model_role_info",
+        "info",
+        "model role version",
+        "Fixed at 1; the version that is canary or shadow.",
+        "server",
+    ),
+    _counter(
+        "canary_requests_total",
+        "requests",
+        "model outcome",
+        "Requests given to the canary: answered or failed (then the champion answered).",
+        "server",
+    ),
+    _counter(
+        "canary_stops_total",
+        "stops",
+        "model reason",
+        "Canaries stopped by the server itself: errors or latency.",
+        "server",
+    ),
+    _counter(
+        "shadow_texts_total",
+        "texts",
+        "model outcome",
+        "Texts shown to the shadow: same, different, failed, dropped.",
+        "server",
+    ),
 )
 
 DAEMON: Final = tuple(m for m in MEASURES if m.source in ("daemon", "both"))

@@ -129,7 +129,7 @@ def test_unknown_paths_and_methods_have_the_same_shape_of_error(client):
     assert client.get("/nothing").json()["where"] == "path"
     answer = client.get("/predict")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-    assert client.post("/v2/models/other/infer", json={"inputs": []}).status_code == 400
+    assert client.post("/v2/models/other/infer", json={"inputs": []}).status_code == 404
     assert client.get("/v2/models/other").status_code == 404
     assert client.get("/v2/models/tickets/versions/9").json()["error"].endswith("version 3 is.")
 

@@ -44,16 +44,18 @@ def texts(*values):
 
 
 def engine(**limits):
-    return Engine(EngineLimits(**{"workers": 2, **limits}), ServerMetrics(make_registry(), "m"))
+    """One lane of an engine of its own; `made.engine` is the engine."""
+    chosen = EngineLimits(**{"workers": 2, **limits})
+    return Engine(chosen.workers).lane(chosen, ServerMetrics(make_registry(), "m"))
 
 
 def run(body, made):
     async def inside():
-        made.start()
+        made.engine.start()
         try:
             return await body()
         finally:
-            await asyncio.to_thread(made.stop)
+            await asyncio.to_thread(made.engine.stop)
 
     return asyncio.run(inside())
 

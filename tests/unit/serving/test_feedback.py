@@ -13,9 +13,7 @@ from contlearn.tasks.token_classification import TokenClassification
 
 @pytest.fixture
 def desk(tmp_path):
-    return FeedbackDesk(
-        tmp_path, "t" * 32, TextClassification(), FieldNames(text="message", label="topic")
-    )
+    return FeedbackDesk(tmp_path, TextClassification(), FieldNames(text="message", label="topic"))
 
 
 def test_recent_requests_are_bounded_in_number_and_size():
@@ -81,22 +79,9 @@ def test_a_label_is_checked_as_the_inbox_checks_it(desk):
 
 
 def test_tags_go_with_the_tokens_they_were_predicted_for(tmp_path):
-    desk = FeedbackDesk(tmp_path, "t" * 32, TokenClassification(), FieldNames())
+    desk = FeedbackDesk(tmp_path, TokenClassification(), FieldNames())
     desk.recent.keep("r1", [{"tokens": ("to", "Rome")}], 7)
     row = desk.row({"request_id": "r1", "label": ["O", "B-city"]}, "")
     assert row == {"tokens": ["to", "Rome"], "tags": ["O", "B-city"]}
     with pytest.raises(RequestProblem, match="2 words but 1 tags"):
         desk.row({"request_id": "r1", "label": ["O"]}, "")
-
-
-@pytest.mark.parametrize(
-    "given", [None, "", "Bearer ", "Bearer wrong", "Basic " + "t" * 32, "Bearer \udcff"]
-)
-def test_a_wrong_token_is_refused(desk, given):
-    with pytest.raises(RequestProblem) as caught:
-        desk.require(given)
-    assert caught.value.status == 401
-
-
-def test_the_right_token_passes(desk):
-    assert desk.require("Bearer " + "t" * 32) is None

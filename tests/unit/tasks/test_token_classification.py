@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 from seqeval.metrics import f1_score, precision_score, recall_score
+from seqeval.metrics.sequence_labeling import get_entities
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from contlearn.interfaces import FieldNames, RowProblem
@@ -137,3 +138,11 @@ def test_closed_set_may_name_types_or_tags():
 
 def test_spans_are_whole_entities():
     assert spans_of(["B-x", "I-x", "O", "B-y"]) == [("x", 0, 2), ("y", 3, 4)]
+
+
+def test_spans_equal_those_of_seqeval_for_every_short_sequence():
+    tags = ("O", "B-x", "I-x", "B-y", "I-y", "I-a-b")
+    for length in range(6):
+        for sequence in itertools.product(tags, repeat=length):
+            expected = [(kind, a, b + 1) for kind, a, b in get_entities(list(sequence))]
+            assert spans_of(sequence) == expected, sequence
