@@ -729,6 +729,39 @@ def serving() -> Panel:
             (f"contlearn_feedback_total{{{MODEL}}}", "{{outcome}}"),
             width=8,
         ),
+        panel(
+            "timeseries",
+            "Unknown texts",
+            (f"rate(contlearn_unknown_texts_total{{{MODEL}}}[5m])", "flagged"),
+            unit="reqps",
+            width=6,
+        ),
+        panel(
+            "timeseries",
+            "Canary and shadow",
+            (f"contlearn_model_role_info{{{MODEL}}}", "{{role}} {{version}}"),
+            width=6,
+        ),
+        panel(
+            "timeseries",
+            "Requests of the canary",
+            (
+                f"sum by (outcome) (rate(contlearn_canary_requests_total{{{MODEL}}}[5m]))",
+                "{{outcome}}",
+            ),
+            (f"increase(contlearn_canary_stops_total{{{MODEL}}}[5m])", "stopped: {{reason}}"),
+            width=6,
+        ),
+        panel(
+            "timeseries",
+            "Shadow beside champion",
+            (
+                f"sum by (outcome) (rate(contlearn_shadow_texts_total{{{MODEL}}}[5m]))",
+                "{{outcome}}",
+            ),
+            unit="reqps",
+            width=6,
+        ),
     ]
     return dashboard(
         "contlearn-serving",
