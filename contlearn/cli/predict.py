@@ -22,6 +22,9 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
 @click.option(
     "--version", metavar="VERSION", type=version_name, help="Another version than the champion."
 )
+@click.option(
+    "--explain", is_flag=True, help="Also weigh each word: how much it speaks for the label."
+)
 @json_option
 @pass_settings
 def command(
@@ -29,6 +32,7 @@ def command(
     texts: tuple[str, ...],
     path: Path | None,
     version: int | str | None,
+    explain: bool,
     as_json: bool,
 ) -> None:
     """Answer in this process."""
@@ -40,7 +44,7 @@ def command(
     elif path is not None:
         lines += read_lines(path)
     with settings.open() as context:
-        value = predict_texts(context, lines, version=version)
+        value = predict_texts(context, lines, version=version, explain=explain)
     print_result(value, as_json=as_json, human=lambda: _show(lines, value))
 
 
@@ -73,6 +77,27 @@ def _show(lines: list[str], value: dict[str, Any]) -> None:
             ],
             right=(2,),
         )
+        for prediction in value["predictions"]:
+            if "explanation" in prediction:
+                _show_explanation(prediction["explanation"])
+
+
+def _show_explanation(explanation: dict[str, Any]) -> None:
+    """Write the words in their order, those that matter with their weight."""
+    from rich.markup import escape
+
+    from contlearn.cli.output import console
+
+    most = max((abs(word["weight"]) for word in explanation["words"]), default=0.0)
+    shown = []
+    for word in explanation["words"]:
+        text, weight = escape(word["text"]), word["weight"]
+        if abs(weight) < max(0.05, 0.1 * most):
+            shown.append(f"[dim]{text}[/dim]")
+        else:
+            colour = "green" if weight > 0 else "red"
+            shown.append(f"[{colour}]{text}[/{colour}]({weight:+.1f})")
+    console().print(f"  {escape(explanation['label'])}: {' '.join(shown)}", soft_wrap=True)
 
 
 def _with_first(items: list[Any]) -> list[tuple[bool, Any]]:

@@ -89,15 +89,25 @@ def _inputs(context: Context, texts: Iterable[str]) -> list[Inputs]:
 
 
 def predict_texts(
-    context: Context, texts: Sequence[str], *, version: int | str | None = None
+    context: Context,
+    texts: Sequence[str],
+    *,
+    version: int | str | None = None,
+    explain: bool = False,
 ) -> dict[str, Any]:
     """Predict texts with the champion or another version, in this process.
+
+    Args:
+        context: The opened workspace.
+        texts: Bare texts, or JSON objects with the fields of a row.
+        version: Another version than the champion.
+        explain: Also weigh each word, by leaving it out and asking again.
 
     Returns:
         `version` and one prediction per text, as `predict --json` prints them.
     Raises:
         RegistryError: When the version is missing or damaged.
-        UsageError: When a text is empty, or there is none.
+        UsageError: When a text is empty, or there is none, or it cannot be explained.
     """
     if not texts:
         raise UsageError(
@@ -107,11 +117,22 @@ def predict_texts(
         )
     inputs = _inputs(context, texts)
     chosen = chosen_version(context, version)
-    predictions = _load(context, chosen).predict(inputs)
-    return {
-        "version": chosen.version,
-        "predictions": [prediction.to_json() for prediction in predictions],
-    }
+    predictor = _load(context, chosen)
+    predictions = predictor.predict(inputs)
+    rows: list[dict[str, Any]] = [dict(prediction.to_json()) for prediction in predictions]
+    if explain:
+        from contlearn.inference.attribution import explain_texts
+
+        if context.task.graph != "sequence-classification":
+            raise UsageError(
+                f"Answers of the task {context.config.model.task!r} cannot be explained by words.",
+                where="predict --explain",
+                hint="Only classifications can; leave --explain out.",
+            )
+        asked = [context.task.text_of(item) for item in inputs]
+        for row, explanation in zip(rows, explain_texts(predictor, asked), strict=True):
+            row["explanation"] = explanation.to_json()
+    return {"version": chosen.version, "predictions": rows}
 
 
 def evaluate_version(

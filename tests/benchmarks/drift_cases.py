@@ -7,6 +7,8 @@ is also what the label-free estimate may know. Answers are made into the columns
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -67,8 +69,16 @@ class Model:
         from scipy.optimize import minimize_scalar
         from sklearn.linear_model import LogisticRegression
 
-        self.head = LogisticRegression(C=10.0, max_iter=300).fit(train.embeddings, train.labels)
-        self.names = [str(name) for name in self.head.classes_]
+        key = hashlib.sha256("\0".join([*train.texts, *train.labels]).encode()).hexdigest()[:12]
+        path = encoded.WORK / f"head-{key}.npz"
+        if not path.exists():
+            head = LogisticRegression(C=10.0, max_iter=300).fit(train.embeddings, train.labels)
+            temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
+            np.savez(temporary, w=head.coef_, b=head.intercept_, names=head.classes_.astype(str))
+            os.replace(temporary, path)
+        with np.load(path) as stored:
+            self.weights, self.bias = stored["w"], stored["b"]
+            self.names = stored["names"].tolist()
         self.temperature = 1.0
         logits = self._logits(calibrate)
         known = {name: place for place, name in enumerate(self.names)}
@@ -88,7 +98,7 @@ class Model:
         self.accuracy = float(answered.right.mean())
 
     def _logits(self, rows: Encoded) -> np.ndarray:
-        logits = rows.embeddings @ self.head.coef_.T + self.head.intercept_
+        logits = rows.embeddings @ self.weights.T + self.bias
         if logits.shape[1] == 1:
             logits = np.concatenate([-logits / 2, logits / 2], axis=1)
         return logits

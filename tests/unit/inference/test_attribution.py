@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from contlearn.inference.attribution import explain_text
+from contlearn.inference.predictor import OnnxPredictor
+from contlearn.tasks.text_classification import TextClassification
+from contlearn.types import ClassPrediction, LabelSpace
+from tests.served import LABELS, write_version
+
+
+class Additive:
+    """Log-odds of `yes` are the sum of the words' weights."""
+
+    label_space = LabelSpace(("no", "yes"))
+
+    def predict(self, inputs):
+        weights = {"good": 2.0, "bad": -1.5, "very": 0.25}
+        answers = []
+        for item in inputs:
+            score = sum(weights.get(word, 0.0) for word in item["text"].lower().split())
+            p = 1 / (1 + math.exp(-score))
+            scores = {"no": 1 - p, "yes": p}
+            label = max(scores, key=scores.get)
+            answers.append(ClassPrediction(label=label, confidence=scores[label], scores=scores))
+        return answers
+
+
+def test_weights_of_an_additive_model_are_its_own():
+    text = "a Very good, bad film"
+    found = explain_text(Additive(), "a very good bad film")
+    assert found.label == "yes"
+    assert {p.text: round(p.weight, 6) for p in found.parts} == {
+        "a": 0.0, "very": 0.25, "good": 2.0, "bad": -1.5, "film": 0.0
+    }  # fmt: skip
+    against = explain_text(Additive(), "good film", label="no")
+    assert [round(p.weight, 6) for p in against.parts] == [-2.0, 0.0]
+    for part in explain_text(Additive(), text).parts:
+        assert text[part.start : part.end] == part.text
+
+
+def test_long_texts_are_explained_by_runs_and_texts_without_blanks_by_characters():
+    long = " ".join(["very"] * 200)
+    parts = explain_text(Additive(), long).parts
+    assert len(parts) <= 48
+    assert " ".join(part.text for part in parts) == long
+    assert [p.text for p in explain_text(Additive(), "退款 good").parts] == ["退", "款", "good"]
+
+
+def test_one_word_and_no_word_have_an_answer():
+    (part,) = explain_text(Additive(), "good").parts
+    assert part.weight == pytest.approx(2.0)
+    assert explain_text(Additive(), "   ").parts == ()
+
+
+def test_unknown_label_is_refused():
+    with pytest.raises(ValueError, match="no label 'maybe'"):
+        explain_text(Additive(), "good", label="maybe")
+
+
+def test_an_exported_model_names_the_word_that_decided(tmp_path):
+    folder = write_version(tmp_path, 1)
+    predictor = OnnxPredictor(
+        folder, task=TextClassification(), label_space=LabelSpace(LABELS), max_tokens=32
+    )
+    found = explain_text(predictor, "please help me with the exchange today")
+    best = max(found.parts, key=lambda part: part.weight)
+    assert found.label == "returns"
+    assert best.text == "exchange"
+    predictor.close()
