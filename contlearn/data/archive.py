@@ -11,7 +11,7 @@ from typing import Final
 
 from contlearn.workspace import FileOperations, Workspace, storage_border
 
-__all__ = ["archive_copy", "content_hash", "suffixes_of"]
+__all__ = ["archive_copy", "archived", "content_hash", "prefix_hash", "suffixes_of"]
 
 _CHUNK: Final = 1 << 20
 
@@ -34,6 +34,22 @@ def content_hash(path: Path) -> str:
         while data := file.read(_CHUNK):
             digest.update(data)
     return digest.hexdigest()
+
+
+def prefix_hash(path: Path, size_bytes: int) -> tuple[str, bytes]:
+    """Hash the beginning of a file, and give its last byte."""
+    digest, last, left = hashlib.sha256(), b"", size_bytes
+    with storage_border(f"read {path.name}", path), path.open("rb") as file:
+        while left and (data := file.read(min(_CHUNK, left))):
+            digest.update(data)
+            last, left = data[-1:], left - len(data)
+    return digest.hexdigest(), last
+
+
+def archived(workspace: Workspace, digest: str, name: str) -> Path | None:
+    """Give the archive's copy of a content that came under a name; None where it is redacted."""
+    path = workspace.archive / digest[:2] / f"{digest}{suffixes_of(name)}"
+    return path if path.is_file() else None
 
 
 def archive_copy(workspace: Workspace, source: Path, files: FileOperations) -> tuple[str, Path]:

@@ -26,7 +26,9 @@ __all__ = [
     "count_try",
     "is_open_for_writing",
     "list_claims",
+    "may_read",
     "release_claim",
+    "unreadable",
     "visible",
 ]
 
@@ -46,6 +48,21 @@ def visible(folder: Path) -> list[Path]:
             if not path.name.startswith(".") and not path.name.endswith(_IGNORED)
         )
     return []
+
+
+def unreadable(folder: Path) -> list[Path]:
+    """Give the files that this user may not read; they stay where they are."""
+    return [path for path in visible(folder) if _is_unreadable(path)]
+
+
+def may_read(path: Path) -> bool:
+    """Say whether this process may read a file."""
+    effective = os.access in os.supports_effective_ids
+    return os.access(path, os.R_OK, effective_ids=effective)
+
+
+def _is_unreadable(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and not may_read(path)
 
 
 def is_open_for_writing(path: Path) -> bool:
@@ -97,7 +114,7 @@ def claim_rested(workspace: Workspace, config: Config, clock: Clock, files: File
     waiting: list[tuple[Path, tuple[int, int, int]]] = []
     for path in visible(workspace.inbox):
         state = _state(path)
-        if state is None:
+        if state is None or _is_unreadable(path):
             continue
         marker = path.with_name(path.name + READY)
         age = clock.now().timestamp() - state[2] / 1e9

@@ -62,12 +62,19 @@ class FileIntake:
         place: Where to.
         file: Which.
         advance: Called with the number of rows read so far, now and then.
+        known_rows: How many rows at the beginning were taken in before, as a file of their own.
     """
 
     def __init__(
-        self, place: IntakePlace, file: OneFile, *, advance: Callable[[int], None]
+        self,
+        place: IntakePlace,
+        file: OneFile,
+        *,
+        advance: Callable[[int], None],
+        known_rows: int = 0,
     ) -> None:
         self._place, self._file, self._advance = place, file, advance
+        self._known_rows = known_rows
         self._limits = place.config.data.limits
         self._rows = Collected(place.config.data)
 
@@ -144,6 +151,8 @@ class FileIntake:
                 self._advance(report.rows)
             for code, message in parsed.warnings:
                 report.warnings.add(code, message, line=parsed.number)
+            if report.rows <= self._known_rows:
+                continue
             problem = parsed.problem
             if problem is None and parsed.row is not None:
                 try:
@@ -164,6 +173,12 @@ class FileIntake:
             self._refuse(parsed, problem or _NOTHING, refused, report)
         if batch:
             self._rows.stage(batch, lines, writer)
+        if self._known_rows:
+            report.warnings.add(
+                "appended",
+                f"The first {self._known_rows:,} rows were taken in before, as the beginning of "
+                "this file.",
+            )
         if not report.rows:
             raise refuse_file("empty-file", "The file has no rows.", "Put rows into it.")
         if report.rejected == report.rows:
@@ -295,7 +310,7 @@ class FileIntake:
     def _count(self, result: Resolution, held_out: NDArray[np.bool_], report: FileReport) -> None:
         accepted = result.action == ACCEPT
         report.accepted = int(accepted.sum())
-        report.duplicates = int((result.action == DUPLICATE).sum())
+        report.duplicates = int((result.action == DUPLICATE).sum()) + self._known_rows
         report.conflicts = int((result.action == CONFLICT).sum())
         report.held_out = int((accepted & held_out).sum())
         if report.accepted + report.duplicates == 0:
