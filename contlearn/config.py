@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,6 +25,7 @@ from contlearn.sections import (
     ProbationConfig,
     RetentionConfig,
     Section,
+    SourceConfig,
     UpdateConfig,
     parse_duration,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "RetentionConfig",
     "Section",
     "ServingConfig",
+    "SourceConfig",
     "StorageConfig",
     "TrainingConfig",
     "UpdateConfig",
@@ -261,11 +263,15 @@ class Config(Section):
     probation: ProbationConfig = ProbationConfig()
     notifications: NotificationsConfig = NotificationsConfig()
     plugins: PluginsConfig = PluginsConfig()
+    sources: tuple[SourceConfig, ...] = ()
 
     @model_validator(mode="after")
     def _closed_sets_are_consistent(self) -> Config:
         if len(set(self.data.labels)) != len(self.data.labels):
             raise ValueError("data.labels names a label twice")
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError("two sources have one name")
         return self
 
 
@@ -426,8 +432,12 @@ def _explain(item: Mapping[str, Any], origins: Mapping[str, str]) -> str:
 def _known_keys(parents: list[str]) -> list[str]:
     model: type[BaseModel] = Config
     for part in parents:
+        if part.isdigit():
+            continue
         info = model.model_fields.get(part)
         annotation = info.annotation if info is not None else None
+        if get_origin(annotation) is tuple:
+            annotation = get_args(annotation)[0]
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation

@@ -1,9 +1,11 @@
-"""The sections of the configuration about running unattended: when, within what, whom to tell."""
+"""The sections of the configuration about running unattended: from where, when, whom to tell."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -17,6 +19,7 @@ __all__ = [
     "RetentionConfig",
     "Section",
     "Size",
+    "SourceConfig",
     "UpdateConfig",
     "parse_duration",
     "parse_size",
@@ -235,4 +238,52 @@ class NotificationsConfig(Section):
         names = [channel.name for channel in self.channels]
         if len(set(names)) != len(names):
             raise ValueError("two channels have the same name")
+        return self
+
+
+class SourceConfig(Section):
+    """[[sources]]: rows that are fetched: files behind an address, a hub data set, a SQL query.
+
+    `${NAME}` in `url` stands for a variable of the environment, so that no secret is in the file.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")
+    kind: Literal["files", "hub", "sql"]
+    every: Duration = 3600.0
+    held_out: bool = False
+    url: str = ""
+    format: str = ""
+    options: Mapping[str, Any] = {}
+    dataset: str = ""
+    subset: str = ""
+    split: str = "train"
+    revision: str = ""
+    query: str = ""
+    cursor: str = ""
+    start: datetime | date | int | float | str | None = None
+    max_rows: int = Field(1_000_000, ge=1)
+    columns: Mapping[str, str] = {}
+    label_names: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> SourceConfig:
+        needed = {"files": ("url",), "hub": ("dataset",), "sql": ("url", "query")}[self.kind]
+        for key in needed:
+            if not getattr(self, key):
+                raise ValueError(f"a source of kind {self.kind} needs {key}")
+        foreign = {
+            "files": ("dataset", "subset", "revision", "query", "cursor", "start"),
+            "hub": ("url", "query", "cursor", "start"),
+            "sql": ("dataset", "subset", "revision", "format", "options"),
+        }[self.kind]
+        for key in foreign:
+            if getattr(self, key):
+                raise ValueError(f"{key} does not belong to a source of kind {self.kind}")
+        if self.cursor and (":cursor" not in self.query or self.start is None):
+            raise ValueError(
+                "a cursor needs start (the value before the first row) and :cursor in the query, "
+                "such as: WHERE id > :cursor ORDER BY id"
+            )
+        if len(set(self.columns.values())) != len(self.columns):
+            raise ValueError("columns gives two columns one name")
         return self

@@ -19,6 +19,8 @@ from contlearn.cli.settings import (
 @click.command("ingest", help="Check labelled files and take them in; the inbox if none is named.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--format", "file_format", help="The format, where the file's name does not say it.")
+@click.option("--source", "sources", multiple=True, help="Fetch a source of the configuration now.")
+@click.option("--again", is_flag=True, help="Fetch the source from its start.")
 @click.option("--held-out", is_flag=True, help="Keep all rows for measuring only.")
 @dry_run_option
 @json_option
@@ -27,12 +29,14 @@ def command(
     settings: Settings,
     paths: tuple[Path, ...],
     file_format: str | None,
+    sources: tuple[str, ...],
+    again: bool,
     held_out: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
     """Take files in, or scan the inbox."""
-    from contlearn.data.ingest import ingest_paths, scan_inbox
+    from contlearn.data.ingest import ingest_paths, ingest_sources, scan_inbox
 
     with settings.open() as context, settings.progress() as progress:
         common: dict[str, Any] = {
@@ -41,7 +45,9 @@ def command(
             "progress": progress,
         }
         parts = (context.workspace, context.config, context.catalog, context.manager)
-        if paths:
+        if sources:
+            report = ingest_sources(*parts, list(sources), again=again, **common)
+        elif paths:
             report = ingest_paths(
                 *parts, list(paths), format=file_format, held_out=held_out, **common
             )

@@ -8,7 +8,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+import orjson
+
 from contlearn.config import LimitsConfig
+from contlearn.data.mapped import name_label
 from contlearn.data.streams import refuse_file
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
@@ -39,7 +42,8 @@ class ParquetRows:
                 metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)
             )
             _check_size(unpacked, metadata.num_rows, limits)
-            yield from _batches(file.iter_batches(batch_size=_BATCH_ROWS), limits)
+            classes = _class_names(file.schema_arrow.metadata)
+            yield from _batches(file.iter_batches(batch_size=_BATCH_ROWS), limits, classes)
 
 
 class ArrowRows:
@@ -66,7 +70,30 @@ class ArrowRows:
                 if is_file
                 else reader
             )
-            yield from _batches(batches, limits)
+            yield from _batches(batches, limits, _class_names(reader.schema.metadata))
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
+    """Give the names behind numbered labels, by column, where the file states them.
+
+    Source: the library `datasets` writes its features into the schema, under "huggingface"; a
+    ClassLabel has its names, a list of them is a Sequence, a List, or a list with one feature.
+    """
+    try:
+        about = orjson.loads((metadata or {})[b"huggingface"])
+        features = dict(about["info"]["features"])
+    except (KeyError, TypeError, ValueError):
+        return {}
+    found = {}
+    for column, feature in features.items():
+        inner = feature[0] if isinstance(feature, list) and feature else feature
+        if isinstance(inner, dict) and isinstance(inner.get("feature"), dict):
+            inner = inner["feature"]
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
+            names = inner.get("names")
+            if isinstance(names, list) and all(isinstance(name, str) for name in names):
+                found[str(column)] = tuple(names)
+    return found
 
 
 @contextlib.contextmanager
@@ -119,7 +146,9 @@ def _check_size(size: int, rows: int, limits: LimitsConfig) -> None:
         )
 
 
-def _batches(batches: Iterable[Any], limits: LimitsConfig) -> Iterator[ParsedRow]:
+def _batches(
+    batches: Iterable[Any], limits: LimitsConfig, classes: Mapping[str, tuple[str, ...]]
+) -> Iterator[ParsedRow]:
     number, given = 0, 0
     for batch in batches:
         # A damaged file can have offsets that point anywhere; pyarrow trusts them if we do.
@@ -131,7 +160,11 @@ def _batches(batches: Iterable[Any], limits: LimitsConfig) -> Iterator[ParsedRow
             columns = [_values(column) for column in batch.slice(start, _BATCH_ROWS).columns]
             for cells in zip(*columns, strict=True):
                 number += 1
-                yield _row(number, dict(zip(names, cells, strict=True)), limits)
+                row = dict(zip(names, cells, strict=True))
+                for name, labels in classes.items():
+                    if name in row:
+                        row[name] = name_label(row[name], labels)
+                yield _row(number, row, limits)
 
 
 def _values(column: Any) -> list[object]:

@@ -18,12 +18,13 @@ from contlearn.data.inbox import (
 )
 from contlearn.data.report import FileReport, IngestReport
 from contlearn.data.run import IntakeRun
+from contlearn.data.sources import chosen_sources, due_sources, take_source
 from contlearn.errors import UsageError
 from contlearn.interfaces import Clock, Progress
 from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import FileOperations, Workspace
 
-__all__ = ["ingest_paths", "scan_inbox"]
+__all__ = ["ingest_paths", "ingest_sources", "scan_inbox"]
 
 def ingest_paths(
     workspace: Workspace,
@@ -83,6 +84,47 @@ def ingest_paths(
     return _report(workspace, reports, dry_run=dry_run)
 
 
+def ingest_sources(
+    workspace: Workspace,
+    config: Config,
+    catalog: Catalog,
+    manager: PluginManager,
+    names: Sequence[str],
+    *,
+    again: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    clock: Clock,
+    files: FileOperations | None = None,
+) -> IngestReport:
+    """Fetch sources of the configuration now, and take in what is new.
+
+    Args:
+        workspace: Where the rows go.
+        config: The configuration.
+        catalog: The catalog, open.
+        manager: Where tasks and parsers come from.
+        names: Which sources; all of them if none is named.
+        again: Fetch everything, whatever was fetched before.
+        dry_run: Only say what would happen.
+        progress: Called with ("ingesting", done, total, message).
+        clock: The time.
+        files: The file operations.
+    Raises:
+        UsageError: When there is no such source.
+        StorageError: When the disk is full.
+        WorkspaceLocked: When another process is taking files in for very long.
+    """
+    chosen = chosen_sources(config, names or [source.name for source in config.sources])
+    with IntakeRun.opened(
+        workspace, config, catalog, manager, clock, files, progress, dry_run=dry_run
+    ) as intake:
+        reports: list[FileReport] = []
+        for source in chosen:
+            reports += take_source(intake, source, now=clock.now(), again=again)
+    return _report(workspace, reports, dry_run=dry_run)
+
+
 def scan_inbox(
     workspace: Workspace,
     config: Config,
@@ -94,7 +136,7 @@ def scan_inbox(
     progress: Progress | None = None,
     files: FileOperations | None = None,
 ) -> IngestReport:
-    """Take in what has come to rest in the inbox, and what a killed run had claimed.
+    """Take in what rests in the inbox, what a killed run had claimed, and what sources are due.
 
     Raises:
         PluginError: When the task is not known.
@@ -130,6 +172,8 @@ def scan_inbox(
                 # Somebody wrote to it meanwhile: the next scan takes in what is new.
                 waiting += 1
         if not dry_run:
+            for source in due_sources(config, catalog, clock.now()):
+                reports += take_source(intake, source, now=clock.now())
             # Not claimed: whoever put them there sees them, and can set it right.
             reports += [
                 intake.take(path, held_out=False, place=(len(found), len(found)), in_inbox=True)

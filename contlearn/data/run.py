@@ -74,9 +74,11 @@ class IntakeRun:
         progress: Progress,
         format: str | None,
     ) -> None:
-        self._place, self._config, self._manager = place, config, manager
-        self._progress, self._format = progress, format
-        self.files = place.files
+        self._place, self._progress, self._format = place, progress, format
+        self.config, self.manager = config, manager
+        self.files, self.catalog, self.staging = place.files, place.catalog, place.staging
+        self.root, self.dry_run = place.workspace.root, place.dry_run
+        self.settings = place.settings
 
     @classmethod
     @contextlib.contextmanager
@@ -129,7 +131,7 @@ class IntakeRun:
 
     def is_held_out(self, name: str) -> bool:
         """Say whether the configuration names a file as one to measure on."""
-        return any(fnmatch(name, pattern) for pattern in self._config.data.held_out_files)
+        return any(fnmatch(name, pattern) for pattern in self.config.data.held_out_files)
 
     def take(
         self,
@@ -166,7 +168,7 @@ class IntakeRun:
             file = OneFile(name=shown_name(path.name), content_hash=digest, held_out=held_out)
             # The ending decides how a content is read: under another one it is another file.
             endings = suffixes_of(path.name) if self._format is None else self._format
-            settings = _settings(self._config, self._manager, reading or endings)
+            settings = _settings(self.config, self.manager, reading or endings)
             intake_place = dataclasses.replace(self._place, settings=settings)
             if self._known(file, intake_place, report):
                 return report
@@ -176,7 +178,7 @@ class IntakeRun:
                     f"Reading it ended the process {tries} times.",
                     f"A copy is in {source}; please report it. Nothing of the file was used.",
                 )
-            parser = parser or find_parser(self._manager, path.name, self._format)
+            parser = parser or find_parser(self.manager, path.name, self._format)
             intake = FileIntake(
                 intake_place,
                 file,
