@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from contlearn.catalog import schema
+from contlearn.catalog.ids import IdIndex
+from contlearn.catalog.migrations import migrate
 from contlearn.errors import StorageError
 
 __all__ = ["Catalog"]
@@ -21,13 +23,18 @@ class Catalog:
 
     Args:
         url: An SQLAlchemy URL; a SQLite file and its folder are made when missing.
+        ids: Where the index of record ids is kept; beside the file for SQLite.
     Raises:
         StorageError: When the database cannot be opened, or was made by a newer contlearn.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, ids: Path | None = None) -> None:
         self.url = sa.engine.make_url(url)
         is_sqlite = self.url.get_backend_name() == "sqlite"
+        if is_sqlite:
+            file = self.url.database
+            ids = None if file in (None, "", ":memory:") else Path(f"{file}.ids")
+        self.ids = IdIndex(ids)
         if is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         self.engine: Engine = sa.create_engine(
@@ -58,8 +65,10 @@ class Catalog:
                         where=str(self.url),
                         hint="Use the newer contlearn that wrote it.",
                     )
-                return
+                if found == schema.SCHEMA_VERSION:
+                    return
         with self.write() as connection:
+            migrate(connection)
             schema.metadata.create_all(connection)
             exists = connection.execute(
                 sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")

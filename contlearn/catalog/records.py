@@ -94,11 +94,12 @@ def plan_records(connection: Connection, cycle_id: str) -> tuple[int, int]:
     open_ones = records.c.state.in_(OPEN_STATES)
     connection.execute(
         cycle_records.insert().from_select(
-            ["cycle_id", "record_id", "role"],
+            ["cycle_id", "record_id", "role", "seq"],
             sa.select(
                 sa.literal(cycle_id),
                 records.c.record_id,
                 records.c.split,
+                records.c.seq,
             ).where(open_ones),
         )
     )
@@ -113,8 +114,8 @@ def plan_records(connection: Connection, cycle_id: str) -> tuple[int, int]:
 
 
 def _of_cycle(cycle_id: str) -> sa.ColumnElement[bool]:
-    return records.c.record_id.in_(
-        sa.select(cycle_records.c.record_id).where(cycle_records.c.cycle_id == cycle_id)
+    return records.c.seq.in_(
+        sa.select(cycle_records.c.seq).where(cycle_records.c.cycle_id == cycle_id)
     )
 
 
@@ -168,16 +169,14 @@ def hold_poison(connection: Connection, cycle_id: str, *, failures: int) -> int:
         .limit(20 * failures)
     ).scalars()
     often = (
-        sa.select(cycle_records.c.record_id)
+        sa.select(cycle_records.c.seq)
         .where(cycle_records.c.cycle_id.in_(list(failed)))
-        .group_by(cycle_records.c.record_id)
+        .group_by(cycle_records.c.seq)
         .having(sa.func.count() >= failures)
     )
     held = connection.execute(
         records.update()
-        .where(
-            _of_cycle(cycle_id), records.c.state.in_(OPEN_STATES), records.c.record_id.in_(often)
-        )
+        .where(_of_cycle(cycle_id), records.c.state.in_(OPEN_STATES), records.c.seq.in_(often))
         .values(
             state="held",
             reason=f"{failures} updates with these records failed, the last one {cycle_id}",
@@ -205,8 +204,8 @@ def take_back(connection: Connection, cycle_ids: Iterable[str], *, hold: bool, r
     return changed
 
 
-def release_records(connection: Connection, record_ids: Sequence[str] | None = None) -> int:
-    """Let held records (all, or those named) take part again."""
+def release_records(connection: Connection, rows: Sequence[int] | None = None) -> int:
+    """Let held records (all, or those of these rows) take part again."""
     changed = 0
     values = {"state": "pending", "attempts": 0, "reason": None}
     held = records.c.state == "held"
@@ -214,13 +213,12 @@ def release_records(connection: Connection, record_ids: Sequence[str] | None = N
     noted = meta.update().where(meta.c.key == _RELEASED).values(value=str(newest))
     if connection.execute(noted).rowcount == 0:
         connection.execute(meta.insert().values(key=_RELEASED, value=str(newest)))
-    if record_ids is None:
+    if rows is None:
         return connection.execute(records.update().where(held).values(values)).rowcount
-    for some in chunks(record_ids):
-        result = connection.execute(
-            records.update().where(held, records.c.record_id.in_(some)).values(values)
-        )
-        changed += result.rowcount
+    for some in chunks(rows):
+        changed += connection.execute(
+            records.update().where(held, records.c.seq.in_(some)).values(values)
+        ).rowcount
     return changed
 
 
@@ -228,7 +226,7 @@ def experience_records(connection: Connection, cycle_id: str, role: str) -> list
     """Give the ids of the records that a cycle learns (train) or measures on (held_out)."""
     query = (
         sa.select(cycle_records.c.record_id)
-        .join(records, records.c.record_id == cycle_records.c.record_id)
+        .join(records, records.c.seq == cycle_records.c.seq)
         .where(
             cycle_records.c.cycle_id == cycle_id,
             cycle_records.c.role == role,

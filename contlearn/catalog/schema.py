@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 metadata = MetaData()
 
@@ -58,7 +58,7 @@ files = Table(
 
 # A record: where its text is, which side of the split it is on, and what became of it.
 # A record_id is the hash of the normalised input (24 digits) and of the target (8): records of one
-# text stand beside each other in the one index that grows at random places.
+# text have ids that begin alike. Ids are found through `catalog.ids`, not through an index here.
 records = Table(
     "records",
     metadata,
@@ -75,7 +75,6 @@ records = Table(
     Column("size_bytes", Integer, nullable=False, default=0),
     Column("received_at", String(32), nullable=False),
     Column("cycle_id", String(40)),  # the cycle that has it, or had it last
-    Index("records_by_id", "record_id", unique=True),
     Index("records_by_state", "state", "split", "attempts"),
 )
 # Partial, so that a row without a group or a cycle costs nothing here.
@@ -132,6 +131,7 @@ cycle_records = Table(
     Column("cycle_id", String(40), primary_key=True),
     Column("record_id", String(32), primary_key=True),
     Column("role", String(8), nullable=False),  # train, held_out
+    Column("seq", Integer),  # of the record
 )
 
 # Who may do what now. A lease is taken over when it has expired or its holder is gone.

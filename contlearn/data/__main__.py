@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         workspace = Workspace(Path(arguments[0])).require()
         config = load_config(workspace.root).config
         manager = PluginManager(blocked=config.plugins.blocked)
-        with Catalog(workspace.catalog_url(config)) as catalog:
+        with Catalog(workspace.catalog_url(config), ids=workspace.state / "ids") as catalog:
             report = scan_inbox(
                 workspace, config, catalog, manager, clock=SystemClock(), progress=_progress()
             )

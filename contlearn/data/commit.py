@@ -22,11 +22,11 @@ from contlearn.data.segments import copy_rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["commit_records", "insert_file", "prepare_connection", "publish_segment"]
+__all__ = ["commit_records", "insert_file", "publish_segment"]
 
 _INSERT_ROWS: Final = 10_000
-_FEW_ROWS: Final = 50_000
 _COLUMNS: Final = (
+    "seq",
     "record_id",
     "group_key",
     "file_id",
@@ -38,19 +38,6 @@ _COLUMNS: Final = (
     "size_bytes",
     "received_at",
 )
-
-
-def prepare_connection(connection: sa.Connection, *, rows: int) -> None:
-    """Fit a SQLite connection to a file of so many rows.
-
-    The index over ids is read and written at random places. What was read for a few rows is kept
-    until they are written; a large file goes through the index once, in its order, and leaves the
-    memory to other things. The log is carried over into the database every 160 MB, not at once.
-    """
-    if connection.dialect.name == "sqlite":
-        kibibytes = 65_536 if rows <= _FEW_ROWS else 16_384
-        connection.exec_driver_sql(f"PRAGMA cache_size = -{kibibytes}")
-        connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 40000")
 
 
 def publish_segment(
@@ -83,18 +70,36 @@ def commit_records(
     report: FileReport,
 ) -> None:
     """Write the file, its records and its labels into the catalog, all or nothing."""
+    accepted = _in_order_of_ids(collected, result)
+    digests = collected.digests()[accepted]
     with place.catalog.write() as connection:
-        prepare_connection(connection, rows=len(result.action))
+        if connection.dialect.name == "sqlite":
+            # The log is carried over into the database every 160 MB, not at once.
+            connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 40000")
         file_id = insert_file(connection, place, file, report, segment)
-        for some in _record_rows(place, collected, result, held_out, file_id):
+        newest = connection.execute(sa.select(sa.func.max(records.c.seq))).scalar() or 0
+        for some in _record_rows(place, collected, result, held_out, accepted, file_id, newest + 1):
             insert_rows(connection, records, _COLUMNS, some)
         add_labels(connection, labels, file_id)
-        for ids in chunks(result.superseded):
+        superseded = place.catalog.ids.find_ids(connection, result.superseded)
+        for rows in chunks(list(superseded.values())):
             connection.execute(
                 records.update()
-                .where(records.c.record_id.in_(ids), records.c.state != "forgotten")
+                .where(records.c.seq.in_(rows), records.c.state != "forgotten")
                 .values(state="held", reason=f"superseded by a newer label in {file.name}")
             )
+    if len(digests):
+        place.catalog.ids.add(
+            newest + 1, digests["high"].astype(np.uint64), digests[-1].tobytes().hex()
+        )
+
+
+def _in_order_of_ids(collected: Collected, result: Resolution) -> NDArray[np.int64]:
+    """Give the accepted rows in the order of their ids, which is that of their numbers too."""
+    accepted, digests = result.accepted(), collected.digests()
+    high = digests["high"].astype(np.uint64)[accepted]
+    rest = (digests["low"].astype(np.uint64) << np.uint64(32)) | digests["target"]
+    return accepted[np.lexsort((rest[accepted], high))]
 
 
 def _record_rows(
@@ -102,16 +107,13 @@ def _record_rows(
     collected: Collected,
     result: Resolution,
     held_out: NDArray[np.bool_],
+    accepted: NDArray[np.int64],
     file_id: int,
+    first: int,
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """Give the records as tuples of `_COLUMNS`, in the order of their ids.
-
-    So the index over ids, the one that grows at random places, is gone through once.
-    """
-    accepted = result.accepted()
+    """Give the records as tuples of `_COLUMNS`, numbered from `first`."""
     place_of = np.cumsum(result.action == ACCEPT) - 1
     digests = collected.digests()
-    accepted = accepted[np.lexsort((digests["low"][accepted], digests["high"][accepted]))]
     keys, groups = collected.key_names(), collected.group_names()
     received = place.received_at.isoformat()
     for start in range(0, len(accepted), _INSERT_ROWS):
@@ -119,6 +121,7 @@ def _record_rows(
         ids = digests[rows].tobytes().hex()
         yield [
             (
+                first + start + i,
                 ids[32 * i : 32 * i + 32],
                 groups[group] if (group := collected.group_of(row)) >= 0 else None,
                 file_id,

@@ -103,10 +103,11 @@ def forget_records(
     ):
         changed = 0
         with catalog.write() as connection:
-            for some in chunks(record_ids):
+            rows = catalog.ids.find_ids(connection, record_ids)
+            for some in chunks(list(rows.values())):
                 changed += connection.execute(
                     records.update()
-                    .where(records.c.record_id.in_(some), records.c.state != "forgotten")
+                    .where(records.c.seq.in_(some), records.c.state != "forgotten")
                     .values(state="forgotten", reason=_CLEARING + reason)
                 ).rowcount
         report = finish_forgetting(workspace, config, catalog, manager, files=operations)
@@ -161,7 +162,7 @@ def forgotten_seen(catalog: Catalog, cycle_ids: Sequence[str]) -> int:
     with catalog.read() as connection:
         query = (
             sa.select(sa.func.count(sa.distinct(records.c.record_id)))
-            .join(cycle_records, cycle_records.c.record_id == records.c.record_id)
+            .join(cycle_records, cycle_records.c.seq == records.c.seq)
             .where(
                 cycle_records.c.cycle_id.in_(list(cycle_ids)),
                 cycle_records.c.role == "train",

@@ -26,6 +26,7 @@ from contlearn.workspace import FileOperations, Workspace
 
 __all__ = ["ingest_paths", "ingest_sources", "scan_inbox"]
 
+
 def ingest_paths(
     workspace: Workspace,
     config: Config,

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from contlearn.catalog.schema import labels as label_table
 from contlearn.data.checking import Checked, RowChecker
 from contlearn.data.collected import Collected
-from contlearn.data.commit import commit_records, prepare_connection, publish_segment
-from contlearn.data.known import has_records, known_groups, known_labels, known_records
+from contlearn.data.commit import commit_records, publish_segment
+from contlearn.data.known import known_groups, known_labels, known_records
 from contlearn.data.neighbours import Reserve
 from contlearn.data.place import IntakePlace, OneFile
 from contlearn.data.quarantine import QuarantineWriter, row_text, safe_name
@@ -26,7 +26,6 @@ from contlearn.data.resolve import (
     Resolution,
     assign_sides,
     resolve,
-    texts_of,
 )
 from contlearn.data.segments import GROUP_ROWS, SegmentWriter, read_rows
 from contlearn.data.streams import refuse_file
@@ -215,8 +214,7 @@ class FileIntake:
         place, data = self._place, self._place.config.data
         digests, names = self._rows.digests(), self._rows.group_names()
         with place.catalog.read() as connection:
-            prepare_connection(connection, rows=len(digests))
-            known = known_records(connection, *texts_of(digests)) if has_records(connection) else []
+            known = known_records(connection, place.catalog.ids, digests)
             sides: Mapping[str, bool] = known_groups(connection, names)
         result = resolve(digests, known, policy=data.on_conflict, held_out=self._file.held_out)
         none = np.zeros(0, dtype=np.int64)

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from contlearn.catalog.ids import HEAD_DIGITS, IdIndex, in_rows
 from contlearn.catalog.records import chunks
 from contlearn.catalog.schema import labels, records
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "KnownRecord",
     "add_labels",
-    "has_records",
     "known_groups",
     "known_labels",
     "known_records",
 ]
 
 TEXT_DIGITS: Final = 24
-# A table of this session alone: joining with it is one pass over an index, in the index's order.
-_wanted = sa.Table(
-    "wanted_texts",
-    sa.MetaData(),
-    sa.Column("prefix", sa.String(TEXT_DIGITS), primary_key=True),
-    prefixes=["TEMPORARY"],
-)
-# Up to this many texts are asked for one by one: cheaper than a table.
-_FEW: Final = 200
-_AT_ONCE: Final = 50_000
+_AT_ONCE: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,48 +63,33 @@ def insert_rows(
     connection.exec_driver_sql(str(compiled), values)
 
 
-def has_records(connection: Connection) -> bool:
-    """Say whether the catalog holds any record."""
-    return connection.execute(sa.select(records.c.seq).limit(1)).first() is not None
-
-
-def known_records(connection: Connection, texts: Iterable[str], number: int) -> list[KnownRecord]:
-    """Give all records whose id begins with one of these.
+def known_records(
+    connection: Connection, ids: IdIndex, digests: NDArray[np.void]
+) -> list[KnownRecord]:
+    """Give all records that have the text of one of these rows.
 
     Args:
         connection: To the catalog.
-        texts: The beginnings of ids that stand for texts, ascending; taken only as needed.
-        number: How many there are.
+        ids: The catalog's index of ids.
+        digests: One `DIGEST` a row.
     """
-    columns = (records.c.record_id, records.c.split, records.c.state, records.c.key)
+    import numpy as np
+
+    high, low = digests["high"].astype(np.uint64), digests["low"].astype(np.uint64)
+    rows, heads = ids.find(connection, np.unique(high))
+    if not len(rows):
+        return []
+    # Two texts may have the same first eight bytes: the next four decide.
+    mine = np.isin(high, heads)
+    wanted = set(zip(high[mine].tolist(), low[mine].tolist(), strict=True))
+    query = sa.select(records.c.record_id, records.c.split, records.c.state, records.c.key)
     found: list[KnownRecord] = []
-    if number <= _FEW:
-        # "g" follows the last hex digit, so the range holds exactly the ids with this beginning.
-        query = sa.select(*columns).where(
-            records.c.record_id >= sa.bindparam("low"), records.c.record_id < sa.bindparam("high")
-        )
-        for text in texts:
-            rows = connection.execute(query, {"low": text, "high": text + "g"})
-            found.extend(_known(*row) for row in rows)
-        return found
-    joined = sa.select(*columns).select_from(
-        _wanted.join(
-            records,
-            sa.and_(
-                records.c.record_id >= _wanted.c.prefix,
-                records.c.record_id < _wanted.c.prefix + "g",
-            ),
-        )
-    )
-    _wanted.create(connection)
-    try:
-        texts = iter(texts)
-        while some := list(itertools.islice(texts, _AT_ONCE)):
-            connection.execute(_wanted.delete())
-            insert_rows(connection, _wanted, ("prefix",), [(text,) for text in some])
-            found.extend(_known(*row) for row in connection.execute(joined))
-    finally:
-        _wanted.drop(connection)
+    for start in range(0, len(rows), _AT_ONCE):
+        some = np.sort(rows[start : start + _AT_ONCE]).tolist()
+        for row in connection.execute(query.where(in_rows(some))):
+            text = (int(row[0][:HEAD_DIGITS], 16), int(row[0][HEAD_DIGITS:TEXT_DIGITS], 16))
+            if text in wanted:
+                found.append(_known(*row))
     return found
 
 

@@ -81,8 +81,8 @@ def name_label(value: object, names: Sequence[str]) -> object:
     number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif isinstance(value, float) and value.is_integer():
-        number = int(value)
-    elif isinstance(value, str) and value.strip().isdigit():
+    elif (isinstance(value, float) and value.is_integer()) or (
+        isinstance(value, str) and value.strip().isdigit()
+    ):
         number = int(value)
     return names[number] if number is not None and 0 <= number < len(names) else value

@@ -19,7 +19,20 @@ __all__ = ["RemoteFile", "download", "find_files", "split_files"]
 _MAX_FILES: Final = 10_000
 # What changes by itself, or says nothing about the content.
 _FICKLE: Final = frozenset(
-    "name type atime ctime created mode uid gid ino nlink islink destination".split()
+    [
+        "name",
+        "type",
+        "atime",
+        "ctime",
+        "created",
+        "mode",
+        "uid",
+        "gid",
+        "ino",
+        "nlink",
+        "islink",
+        "destination",
+    ]
 )
 # The words by which a hub knows the files of a split that is not described.
 # Source: Hugging Face Hub documentation, "Structure your repository" (file names and splits).
@@ -128,9 +141,7 @@ def _described(source: SourceConfig, system: Any, paths: Sequence[str]) -> Itera
         }
         known |= {key: str(info[key]) for key in ("LastModified", "mtime") if key in info}
         mark = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
-        yield RemoteFile(
-            path=path, mark=mark, size_bytes=int(info.get("size") or 0), system=system
-        )
+        yield RemoteFile(path=path, mark=mark, size_bytes=int(info.get("size") or 0), system=system)
 
 
 def _hub_files(source: SourceConfig, root: Path, endings: Sequence[str]) -> Iterator[RemoteFile]:
@@ -162,7 +173,7 @@ def _hub_files(source: SourceConfig, root: Path, endings: Sequence[str]) -> Iter
             f"{source.dataset!r} has no files of the split {source.split!r}"
             + (f" in {source.subset!r}" if source.subset else "")
             + f"; readable files: {shown}.",
-            "Correct sources.split and sources.subset, or name the files with kind = \"files\".",
+            'Correct sources.split and sources.subset, or name the files with kind = "files".',
         )
     yield from _described(source, system, [paths[name] for name in chosen])
 
@@ -197,9 +208,7 @@ def _card(system: Any, path: str | None) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def split_files(
-    source: SourceConfig, names: Sequence[str], card: Mapping[str, Any]
-) -> list[str]:
+def split_files(source: SourceConfig, names: Sequence[str], card: Mapping[str, Any]) -> list[str]:
     """Choose the files of a split: as the data set describes them, else by their names.
 
     Args:

@@ -6,7 +6,7 @@ Everything is decided from digests: 16 bytes a row, sorted once, whatever the te
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -97,24 +97,6 @@ class _Sorted:
             np.concatenate([record_starts, end]),
             (np.cumsum(new_text) - 1)[record_starts],
         )
-
-
-def texts_of(digests: NDArray[np.void]) -> tuple[Iterator[str], int]:
-    """Give the distinct texts as the beginnings of their record ids, ascending, and how many."""
-    high, low = digests["high"].astype(np.uint64), digests["low"].astype(np.uint64)
-    order = np.lexsort((low, high))
-    high, low = high[order], low[order]
-    new = np.ones(len(order), dtype=np.bool_)
-    new[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    high, low = high[new], low[new]
-
-    def names() -> Iterator[str]:
-        for start in range(0, len(high), 4096):
-            part = slice(start, start + 4096)
-            for first, second in zip(high[part].tolist(), low[part].tolist(), strict=True):
-                yield f"{first:016x}{second:08x}"
-
-    return names(), len(high)
 
 
 def resolve(

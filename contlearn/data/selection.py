@@ -9,7 +9,6 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
-from contlearn.catalog.records import chunks
 from contlearn.catalog.schema import files, records
 from contlearn.errors import UsageError
 
@@ -71,14 +70,8 @@ def select_records(catalog: Catalog, selection: Selection) -> list[str]:
 
 def _known_ids(catalog: Catalog, record_ids: Sequence[str]) -> list[str]:
     wanted = list(dict.fromkeys(record_ids))
-    known: set[str] = set()
     with catalog.read() as connection:
-        for some in chunks(wanted):
-            known.update(
-                connection.execute(
-                    sa.select(records.c.record_id).where(records.c.record_id.in_(some))
-                ).scalars()
-            )
+        known = catalog.ids.find_ids(connection, wanted)
     missing = [record_id for record_id in wanted if record_id not in known]
     if missing:
         raise UsageError(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
+from contlearn.catalog.ids import in_rows
 from contlearn.catalog.records import chunks
 from contlearn.catalog.schema import files, records
 from contlearn.data.segments import read_rows
@@ -18,6 +19,8 @@ from contlearn.types import LabelledRecord
 from contlearn.workspace import Workspace, storage_border
 
 __all__ = ["read_records"]
+
+_READ_ROWS: Final = 10_000
 
 
 def read_records(
@@ -33,7 +36,8 @@ def read_records(
     """
     places: dict[str, Any] = {}
     with catalog.read() as connection:
-        for some in chunks(list(dict.fromkeys(record_ids))):
+        rows = catalog.ids.find_ids(connection, record_ids)
+        for some in chunks(list(rows.values()), _READ_ROWS):
             query = (
                 sa.select(
                     records.c.record_id,
@@ -45,7 +49,7 @@ def read_records(
                     files.c.name,
                 )
                 .join(files, files.c.file_id == records.c.file_id)
-                .where(records.c.record_id.in_(some))
+                .where(in_rows(some))
             )
             places.update((row.record_id, row) for row in connection.execute(query))
     by_segment: dict[str, list[Any]] = defaultdict(list)

@@ -79,7 +79,9 @@ class _Child:
         self.config = Config.model_validate(self.job.config)
         plugins_dir = Path(self.job.plugins_dir) if self.job.plugins_dir else None
         self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
-        self.catalog = Catalog(self.workspace.catalog_url(self.config))
+        self.catalog = Catalog(
+            self.workspace.catalog_url(self.config), ids=self.workspace.state / "ids"
+        )
         self.task: Task = self.manager.get("task", self.config.model.task, where="model.task")()
         self.seconds: dict[str, float] = {}
         self._last_sent = 0.0

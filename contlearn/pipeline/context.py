@@ -68,7 +68,7 @@ class Context:
         """The catalog, opened."""
         from contlearn.catalog import Catalog
 
-        return Catalog(self.workspace.catalog_url(self.config))
+        return Catalog(self.workspace.catalog_url(self.config), ids=self.workspace.state / "ids")
 
     @cached_property
     def registry(self) -> Registry:

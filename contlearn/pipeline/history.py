@@ -64,7 +64,7 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
         forgotten = connection.execute(
             sa.select(sa.func.count())
             .select_from(cycle_records)
-            .join(records, records.c.record_id == cycle_records.c.record_id)
+            .join(records, records.c.seq == cycle_records.c.seq)
             .where(
                 cycle_records.c.cycle_id.in_(lineage["experiences"]),
                 records.c.state == "forgotten",

@@ -77,7 +77,8 @@ def show_record(context: Context, record_id: str) -> dict[str, Any]:
         )
     record = found[0]
     with context.catalog.read() as connection:
-        row = connection.execute(sa.select(records).where(records.c.record_id == record_id)).one()
+        seq = context.catalog.ids.find_ids(connection, [record_id])[record_id]
+        row = connection.execute(sa.select(records).where(records.c.seq == seq)).one()
     return {
         "record_id": record.record_id,
         "inputs": dict(record.inputs),
@@ -104,10 +105,11 @@ def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
     """
     changed = 0
     with context.catalog.write() as connection:
-        for some in chunks(record_ids):
+        rows = context.catalog.ids.find_ids(connection, record_ids)
+        for some in chunks(list(rows.values())):
             changed += connection.execute(
                 records.update()
-                .where(records.c.record_id.in_(some), records.c.state.in_(("pending", "refused")))
+                .where(records.c.seq.in_(some), records.c.state.in_(("pending", "refused")))
                 .values(state="held", reason=reason)
             ).rowcount
     context.registry.note("hold", actor=context.actor, reason=reason, records=changed)
@@ -121,7 +123,10 @@ def release(context: Context, record_ids: Sequence[str] | None, *, reason: str) 
         How many are pending now.
     """
     with context.catalog.write() as connection:
-        changed = release_records(connection, record_ids)
+        rows = None
+        if record_ids is not None:
+            rows = list(context.catalog.ids.find_ids(connection, record_ids).values())
+        changed = release_records(connection, rows)
     context.registry.note("release", actor=context.actor, reason=reason, records=changed)
     return changed
 

@@ -18,7 +18,6 @@ from contlearn.data.resolve import (
     DUPLICATE,
     assign_sides,
     resolve,
-    texts_of,
 )
 from contlearn.data.split import held_out_by_hash, union_groups
 
@@ -110,13 +109,6 @@ def test_held_out_file_does_not_take_what_is_known_for_training():
         digests_of([("a", "x"), ("b", "x"), ("c", "x")]), known, policy="all", held_out=True
     )
     assert found.action.tolist() == [CONFLICT, DUPLICATE, ACCEPT]
-
-
-def test_texts_are_the_beginnings_of_the_ids_in_order():
-    names, number = texts_of(digests_of([("a", "x"), ("b", "x"), ("a", "y")]))
-    expected = sorted({text_digest("a").hex(), text_digest("b").hex()})
-    assert list(names) == expected
-    assert number == 2
 
 
 def sides(rows, groups=(), known_groups=None, near=(NONE, NONE, NONE), ratio=0.3, **options):
