@@ -181,7 +181,7 @@ class IdIndex:
             .where(records.c.seq > after, records.c.seq <= newest)
             .order_by(records.c.seq)
         )
-        result = connection.execution_options(yield_per=_READ_ROWS).execute(query)
+        result = connection.execute(query.execution_options(yield_per=_READ_ROWS))
         for part in result.partitions():
             size += len(part)
             joined = bytes.fromhex("".join(row.record_id[:HEAD_DIGITS] for row in part))

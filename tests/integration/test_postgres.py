@@ -1,0 +1,147 @@
+"""The catalog and a source on a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from contlearn.catalog import Catalog
+from contlearn.catalog.schema import records
+from contlearn.config import Config
+from contlearn.data.forgetting import forget_records
+from contlearn.data.ingest import ingest_paths, ingest_sources
+from contlearn.data.store import read_records
+from contlearn.plugins.manager import PluginManager
+from contlearn.testing import FakeClock
+from contlearn.workspace import Workspace
+from tests.postgres import postgres
+
+
+@pytest.fixture(scope="module")
+def url():
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def place(tmp_path, url):
+    """A workspace whose catalog is on the server, empty."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+    engine.dispose()
+    workspace = Workspace(tmp_path / "ws")
+    workspace.make_folders()
+    return workspace
+
+
+def take(workspace, url, path, **data):
+    config = Config.model_validate({"data": data, "storage": {"catalog": url}})
+    with Catalog(url, ids=workspace.state / "ids") as catalog:
+        parts = (workspace, config, catalog, PluginManager(discover=False))
+        return ingest_paths(*parts, [path], clock=FakeClock()).to_json()
+
+
+def test_records_are_taken_in_once_and_found_again(place, url, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"text": f"message number {i}", "label": "ab"[i % 2]} for i in range(300)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0], {"text": 5}]))
+    first = take(place, url, path)
+    assert (first["accepted"], first["duplicates"], first["rejected"]) == (300, 1, 1)
+    other = tmp_path / "more.jsonl"
+    lines = [*rows[:10], {"text": "new", "label": "a"}, {"text": rows[1]["text"], "label": "a"}]
+    other.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    second = take(place, url, other)
+    assert (second["accepted"], second["duplicates"], second["conflicts"]) == (1, 10, 1)
+    with Catalog(url, ids=place.state / "ids") as catalog:
+        with catalog.read() as connection:
+            ids = list(connection.execute(sa.select(records.c.record_id)).scalars())
+        assert len(ids) == len(set(ids)) == 301
+        texts = {record.inputs["text"] for record in read_records(place, catalog, ids)}
+        assert texts == {row["text"] for row in rows} | {"new"}
+        config = Config.model_validate({"storage": {"catalog": url}})
+        manager = PluginManager(discover=False)
+        report = forget_records(place, config, catalog, manager, ids[:2], reason="asked to")
+        assert report.records == 2
+        assert len(read_records(place, catalog, ids)) == 299
+
+
+def test_newer_label_wins_on_the_server_too(place, url, tmp_path):
+    for name, label in (("one", "a"), ("two", "b")):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(json.dumps({"text": "the same", "label": label}) + "\n")
+        assert take(place, url, path, on_conflict="newest")["accepted"] == 1
+    with Catalog(url, ids=place.state / "ids") as catalog, catalog.read() as connection:
+        states = dict(connection.execute(sa.select(records.c.key, records.c.state)).all())
+    assert states == {"a": "held", "b": "pending"}
+
+
+def test_source_reads_the_server_from_where_it_ended(place, url, tmp_path):
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS tickets")
+        connection.exec_driver_sql(
+            "CREATE TABLE tickets (id serial, body text, topic int, at timestamptz, weight numeric)"
+        )
+
+        def insert(count, hour):
+            connection.exec_driver_sql(
+                f"INSERT INTO tickets (body, topic, at, weight) SELECT 'hour {hour} ticket ' || n, "
+                f"mod(n, 2), '2025-03-01 {hour}:00+00', 0.5 FROM generate_series(1, {count}) n"
+            )
+
+        insert(40, 10)
+    source = {
+        "name": "tickets",
+        "kind": "sql",
+        "url": url,
+        "query": "SELECT body AS text, topic AS label, at, weight::numeric FROM tickets "
+        "WHERE at > :cursor ORDER BY at",
+        "cursor": "at",
+        "start": datetime(2020, 1, 1, tzinfo=UTC),
+        "label_names": ["billing", "returns"],
+    }
+    config = Config.model_validate(
+        {"data": {"weight": "weight", "timestamp": "at"}, "sources": [source]}
+    )
+    manager = PluginManager(discover=False)
+    with Catalog(f"sqlite:///{tmp_path}/c.sqlite") as catalog:
+
+        def fetch():
+            parts = (place, config, catalog, manager)
+            return ingest_sources(*parts, ["tickets"], clock=FakeClock()).to_json()
+
+        first = fetch()
+        assert (first["accepted"], first["files"][0]["verdict"]) == (40, "ok")
+        assert fetch()["files"] == []
+        with engine.begin() as connection:
+            insert(5, 11)
+        assert fetch()["rows"] == 5
+        with catalog.read() as connection:
+            ids = list(connection.execute(sa.select(records.c.record_id)).scalars())
+        found = read_records(place, catalog, ids)
+    assert {record.target for record in found} == {"billing", "returns"}
+    assert found[0].weight == 0.5
+    assert found[0].timestamp == datetime(2025, 3, 1, 10, tzinfo=UTC)
+    engine.dispose()
+
+
+def test_source_cannot_change_the_server(place, url, tmp_path):
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SEQUENCE numbers")
+    query = "SELECT 'text' AS text, nextval('numbers') AS label"
+    source = {"name": "wrong", "kind": "sql", "url": url, "query": query}
+    config = Config.model_validate({"sources": [source]})
+    with Catalog(f"sqlite:///{tmp_path}/c.sqlite") as catalog:
+        parts = (place, config, catalog, PluginManager(discover=False))
+        report = ingest_sources(*parts, [], clock=FakeClock()).to_json()
+    assert report["files"][0]["reason"] == "source-failed"
+    assert "read-only" in report["files"][0]["message"]
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT nextval('numbers')").scalar() == 1
+    engine.dispose()
