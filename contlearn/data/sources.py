@@ -25,6 +25,7 @@ from contlearn.data.reading import find_parser
 from contlearn.data.report import FileReport
 from contlearn.data.streams import COMPRESSIONS
 from contlearn.errors import ContlearnError, PluginError, RecordError, UsageError
+from contlearn.interfaces import RecordParser
 
 if TYPE_CHECKING:
     from contlearn.data.run import IntakeRun
@@ -145,9 +146,9 @@ def _take_files(
 
 def _take(run: IntakeRun, source: SourceConfig, path: Path) -> FileReport:
     held_out = source.held_out or run.is_held_out(path.name)
-    parser, reading = None, ""
+    reading = ""
     try:
-        parser = find_parser(run.manager, path.name, source.format or None)
+        parser: RecordParser = find_parser(run.manager, path.name, source.format or None)
     except RecordError as error:
         return _failed(source, error, path.name)
     if source.columns or source.label_names:

@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +22,7 @@ __all__ = ["expand_variables", "fetch_query", "source_failed"]
 
 _FETCH_ROWS: Final = 1_000
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_READERS: Final = {
+_READERS: Final[Mapping[str, Callable[[str], object]]] = {
     "int": int,
     "float": float,
     "str": str,

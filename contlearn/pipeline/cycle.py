@@ -554,14 +554,16 @@ def scan_in_child(
     progress: Progress = no_progress,
     stop: StopFlag | None = None,
 ) -> dict[str, Any]:
-    """Take in what rests in the inbox, in a child, so that this process stays small.
+    """Take in what rests in the inbox and what sources are due, in a child.
+
+    So this process stays small.
 
     Returns:
-        The ingest report; empty when the inbox is.
+        The ingest report; empty when there is nothing to do.
     Raises:
         ContlearnError: When the child could not do its work.
     """
-    if not any(_visible_files(context.workspace)):
+    if not any(_visible_files(context.workspace)) and not _sources_are_due(context):
         return {}
     report: dict[str, Any] = {}
 
@@ -595,3 +597,11 @@ def _visible_files(workspace: Any) -> Iterator[Path]:
             for entry in os.scandir(folder):
                 if not entry.name.startswith(".") and not entry.name.endswith((".part", ".tmp")):
                     yield Path(entry.path)
+
+
+def _sources_are_due(context: Context) -> bool:
+    if not context.config.sources:
+        return False
+    from contlearn.data.sources import due_sources
+
+    return bool(due_sources(context.config, context.catalog, context.clock.now()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -23,7 +23,8 @@ def page() -> str:
         "",
     ]
     for name, field in Config.model_fields.items():
-        lines += section(name, field.annotation)
+        many = get_args(field.annotation)
+        lines += section(f"[{name}]", many[0]) if many else section(name, field.annotation)
     return "\n".join(lines)
 
 
@@ -35,6 +36,9 @@ def section(name: str, model: Any) -> list[str]:
     for key, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             nested.append((f"{name}.{key}", field.annotation))
+            continue
+        if field.is_required():
+            lines.append(f"| `{key}` | required |")
             continue
         default = field.get_default()
         shown = json.dumps(default, default=lambda v: dict(v) if hasattr(v, "keys") else list(v))
