@@ -23,6 +23,7 @@ class MappedRows:
         label_fields: The fields that hold labels.
     """
 
+    name: ClassVar[str] = "mapped"
     summary: ClassVar[str] = "a source with other names"
     suffixes: ClassVar[tuple[str, ...]] = ()
 
@@ -36,11 +37,10 @@ class MappedRows:
     ) -> None:
         self._inner, self._columns = inner, dict(columns)
         self._names, self._fields = tuple(label_names), tuple(label_fields)
-        self.name = inner.name
 
     def reading(self) -> str:
         """Say what is done to each row: with another mapping, a content is read again."""
-        return json.dumps([self.name, self._columns, self._names, self._fields], sort_keys=True)
+        return json.dumps([self._inner.name, self._columns, self._names, self._fields], sort_keys=True)
 
     def rows(
         self, path: Path, limits: LimitsConfig, needed: Sequence[str] = ()
