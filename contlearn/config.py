@@ -92,6 +92,7 @@ class DataConfig(Section):
     label: str = "label"
     tokens: str = "tokens"
     tags: str = "tags"
+    columns: tuple[str, ...] = ()
     group: str = ""
     weight: str = ""
     timestamp: str = ""

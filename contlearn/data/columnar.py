@@ -12,7 +12,7 @@ import orjson
 
 from contlearn.config import LimitsConfig
 from contlearn.data.mapped import name_label
-from contlearn.data.streams import refuse_file
+from contlearn.data.streams import refuse_file, unpacked_file
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
 
@@ -34,7 +34,11 @@ class ParquetRows:
         """Yield the rows, numbered from 1."""
         import pyarrow.parquet as parquet
 
-        with _border(path, "Parquet"), path.open("rb") as source:
+        with (
+            unpacked_file(path, limits) as plain,
+            _border(plain, "Parquet"),
+            plain.open("rb") as source,
+        ):
             file = parquet.ParquetFile(source)
             metadata = file.metadata
             _check_names(file.schema_arrow.names, needed)
@@ -43,7 +47,8 @@ class ParquetRows:
             )
             _check_size(unpacked, metadata.num_rows, limits)
             classes = _class_names(file.schema_arrow.metadata)
-            yield from _batches(file.iter_batches(batch_size=_BATCH_ROWS), limits, classes)
+            batches = file.iter_batches(batch_size=_BATCH_ROWS)
+            yield from _batches(batches, limits, classes, needed)
 
 
 class ArrowRows:
@@ -59,9 +64,20 @@ class ArrowRows:
         """Yield the rows, numbered from 1."""
         import pyarrow as pa
 
-        with _border(path, "Arrow"), path.open("rb") as source:
-            is_file = source.read(6) == b"ARROW1"
+        with (
+            unpacked_file(path, limits) as plain,
+            _border(plain, "Arrow"),
+            plain.open("rb") as source,
+        ):
+            magic = source.read(6)
+            is_file = magic == b"ARROW1"
             source.seek(0)
+            if magic.startswith(b"FEA1"):
+                raise refuse_file(
+                    "binary",
+                    "The file is Feather of version 1, which is given up.",
+                    "Write it again: pyarrow.feather.write_feather(table, path, version=2).",
+                )
             opener = pa.ipc.open_file if is_file else pa.ipc.open_stream
             reader = opener(source)
             _check_names(reader.schema.names, needed)
@@ -70,7 +86,8 @@ class ArrowRows:
                 if is_file
                 else reader
             )
-            yield from _batches(batches, limits, _class_names(reader.schema.metadata))
+            classes = _class_names(reader.schema.metadata)
+            yield from _batches(batches, limits, classes, needed)
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
@@ -147,7 +164,10 @@ def _check_size(size: int, rows: int, limits: LimitsConfig) -> None:
 
 
 def _batches(
-    batches: Iterable[Any], limits: LimitsConfig, classes: Mapping[str, tuple[str, ...]]
+    batches: Iterable[Any],
+    limits: LimitsConfig,
+    classes: Mapping[str, tuple[str, ...]],
+    needed: Sequence[str],
 ) -> Iterator[ParsedRow]:
     number, given = 0, 0
     for batch in batches:
@@ -164,10 +184,15 @@ def _batches(
                 for name, labels in classes.items():
                     if name in row:
                         row[name] = name_label(row[name], labels)
-                yield _row(number, row, limits)
+                yield _row(number, row, limits, needed)
 
 
 def _values(column: Any) -> list[object]:
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        # Python's times end at microseconds.
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
     try:
         return list(column.to_pylist())
     except (UnicodeDecodeError, ValueError, OverflowError):
@@ -181,10 +206,16 @@ def _values(column: Any) -> list[object]:
         return values
 
 
-def _row(number: int, row: Mapping[str, object], limits: LimitsConfig) -> ParsedRow:
+def _row(
+    number: int, row: Mapping[str, object], limits: LimitsConfig, needed: Sequence[str]
+) -> ParsedRow:
     size = 0
     plain: dict[str, object] = {}
-    for name, value in row.items():
+    for name, found in row.items():
+        value = _text_of(found)
+        if isinstance(value, Exception) and needed and name not in needed:
+            # A column that nobody asks for stands in no row's way.
+            value = None
         if isinstance(value, UnicodeDecodeError):
             problem = RowProblem(
                 "bad-encoding", f"The column {name!r} is not UTF-8.", "Write it as UTF-8."
@@ -206,3 +237,13 @@ def _row(number: int, row: Mapping[str, object], limits: LimitsConfig) -> Parsed
         )
         return ParsedRow(number, problem=problem)
     return ParsedRow(number, plain)
+
+
+def _text_of(value: object) -> object:
+    """Give bytes as the text that they are mostly meant to be; other values as they are."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
 from contlearn.config import LimitsConfig
-from contlearn.data.streams import HEAD_BYTES, iter_lines, open_text, printable, refuse_file
+from contlearn.data.streams import (
+    ROW_BYTES,
+    TextFile,
+    iter_lines,
+    open_text,
+    printable,
+    refuse_file,
+)
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
 
 __all__ = ["CsvRows", "TsvRows"]
 
+_SEPARATOR: Final = re.compile(r"sep=(.)", re.IGNORECASE)
 _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 
@@ -24,13 +33,15 @@ class _RecordTooLong(Exception):
 class _Lines:
     """Feeds lines to the csv module, counting them, and stops a record that grows too long."""
 
-    def __init__(self, read: Callable[[int], bytes], limits: LimitsConfig) -> None:
-        self._lines = iter_lines(read, limits.line_bytes)
+    def __init__(self, text: TextFile, limits: LimitsConfig) -> None:
+        self._lines = iter_lines(text.read, limits.line_bytes, dropped=self._drop)
+        self._guess = text.guess
         self._limit = limits.line_bytes
         self._put_back: list[str] = []
         self.number = 0
-        self._taken = 0
+        self._taken = self._quotes = 0
         self.head = ""
+        self.problem: RowProblem | None = None
 
     def __iter__(self) -> _Lines:
         return self
@@ -38,23 +49,58 @@ class _Lines:
     def __next__(self) -> str:
         if self._put_back:
             line = self._put_back.pop()
+            self._quotes += line.count('"')
         else:
             number, data, too_long = next(self._lines)
-            # Bytes that are not UTF-8 become lone surrogates (PEP 383), which no text may hold.
-            line = data.decode("utf-8", errors="surrogateescape") + "\n"
+            try:
+                line = data.decode("utf-8") + "\n"
+            except UnicodeDecodeError as error:
+                # Lone surrogates stand for the bytes (PEP 383); the record is refused.
+                line = data.decode("utf-8", errors="surrogateescape") + "\n"
+                if not too_long:
+                    self.problem = self.problem or self._not_utf8(number, data, error)
             self._taken += len(data)
+            self._quotes += data.count(b'"')
             self.number = number
             if too_long:
                 self._taken = self._limit + 1
-        if len(self.head) < HEAD_BYTES:
-            self.head += line[:HEAD_BYTES]
+        if len(self.head) < ROW_BYTES:
+            self.head += line[:ROW_BYTES]
         if self._taken > self._limit:
             raise _RecordTooLong
         return line
 
+    def _drop(self, piece: bytes) -> None:
+        """Count the quotes in what is left out of a line that is too long."""
+        self._quotes += piece.count(b'"')
+
+    def _not_utf8(self, number: int, data: bytes, error: UnicodeDecodeError) -> RowProblem:
+        return RowProblem(
+            "bad-encoding",
+            f"The byte 0x{data[error.start]:02X} on line {number} is not UTF-8.",
+            self._guess.hint(data),
+        )
+
     def begin_record(self) -> None:
         """Start counting anew."""
-        self._taken, self.head = 0, ""
+        self._taken, self._quotes, self.head, self.problem = 0, 0, "", None
+
+    def skip_record(self) -> int:
+        """Pass the rest of a record that is too long: up to the line that closes its quote.
+
+        Returns:
+            The last line of it.
+        """
+        for number, data, _ in self._lines if self._quotes % 2 else ():
+            self.number = number
+            self._quotes += data.count(b'"')
+            if self._quotes % 2 == 0:
+                break
+        return self.number
+
+    def has_put_back(self) -> bool:
+        """Say whether the line of `number` is still to be read."""
+        return bool(self._put_back)
 
     def first_line(self) -> str | None:
         """Look at the first line that is not empty, without taking it."""
@@ -74,13 +120,16 @@ class CsvRows:
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
     usual: ClassVar[str] = ","
 
+    def __init__(self, columns: Sequence[str] = ()) -> None:
+        self._columns = tuple(columns)
+
     def rows(
         self, path: Path, limits: LimitsConfig, needed: Sequence[str] = ()
     ) -> Iterator[ParsedRow]:
         """Yield a row a record, numbered by the line it begins on."""
         csv.field_size_limit(limits.line_bytes)
         with open_text(path, limits) as text:
-            lines = _Lines(text.read, limits)
+            lines = _Lines(text, limits)
             try:
                 first = lines.first_line()
             except _RecordTooLong:
@@ -91,12 +140,26 @@ class CsvRows:
                 ) from None
             if first is None:
                 raise refuse_file("empty-file", "The file has no rows.", "Put rows into it.")
-            delimiter = _find_delimiter(first, needed, self.usual)
+            stated = _SEPARATOR.fullmatch(first.strip())
+            if stated is not None:
+                # Excel's own way to name the delimiter: a line before the header.
+                next(lines)
+                first = lines.first_line() or ""
+            columns = self._columns
+            try:
+                delimiter = _find_delimiter(first, needed, stated[1] if stated else self.usual)
+                columns = ()
+            except RecordError:
+                if not columns:
+                    raise
+                delimiter = _find_by_number(first, len(columns), self.usual)
             notices = text.notices
             if delimiter != self.usual:
-                sign = _DELIMITERS[delimiter]
+                sign = _DELIMITERS.get(delimiter, repr(delimiter))
                 notices += (("delimiter", f"The cells are parted by a {sign}."),)
-            yield from _records(lines, delimiter, needed, notices)
+            if columns:
+                notices += (("no-header", f"The columns are {', '.join(columns)} (data.columns)."),)
+            yield from _records(lines, delimiter, needed, notices, columns)
 
 
 class TsvRows(CsvRows):
@@ -121,7 +184,7 @@ def _find_delimiter(first: str, needed: Sequence[str], usual: str) -> str:
     Raises:
         RecordError: no-header.
     """
-    for delimiter in (usual, *_DELIMITERS):
+    for delimiter in dict.fromkeys((usual, *_DELIMITERS)):
         cells = [cell.strip() for cell in _cells(first, delimiter)]
         if len(cells) > 1 and set(needed) <= set(cells):
             return delimiter
@@ -131,20 +194,39 @@ def _find_delimiter(first: str, needed: Sequence[str], usual: str) -> str:
     )
 
 
+def _find_by_number(first: str, columns: int, usual: str) -> str:
+    """Find the delimiter that gives as many cells as columns are named in the configuration.
+
+    Raises:
+        RecordError: no-header.
+    """
+    for delimiter in dict.fromkeys((usual, *_DELIMITERS)):
+        if len(_cells(first, delimiter)) == columns:
+            return delimiter
+    raise _no_header(
+        f"The first row is no header, and has not the {columns} cells that data.columns names."
+    )
+
+
 def _no_header(what: str) -> RecordError:
     return refuse_file(
         "no-header",
         what,
-        "Put the column names into the first row, or set the names of the fields under [data].",
+        "Put the column names into the first row, name them in order in data.columns, or set the "
+        "names of the fields under [data].",
     )
 
 
 def _records(
-    lines: _Lines, delimiter: str, needed: Sequence[str], notices: tuple[tuple[str, str], ...]
+    lines: _Lines,
+    delimiter: str,
+    needed: Sequence[str],
+    notices: tuple[tuple[str, str], ...],
+    columns: Sequence[str],
 ) -> Iterator[ParsedRow]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        header = [cell.strip() for cell in next(reader)]
+        header = [cell.strip() for cell in next(reader)] if not columns else list(columns)
     except (csv.Error, StopIteration, _RecordTooLong) as error:
         raise _no_header("The first row cannot be read.") from error
     if not set(needed) <= set(header):
@@ -159,31 +241,11 @@ def _records(
     record = 0
     while True:
         lines.begin_record()
-        number = lines.number + 1
-        problem: RowProblem | None = None
+        number = lines.number if lines.has_put_back() else lines.number + 1
         try:
-            cells = next(reader)
+            cells, problem = _next_record(reader, lines, record + 1, number)
         except StopIteration:
             return
-        except _RecordTooLong:
-            cells, problem = (
-                [],
-                RowProblem(
-                    "too-long",
-                    f"Record {record + 1}, which begins on line {number}, is too long.",
-                    "Close the quotes, or raise data.limits.line_bytes in contlearn.toml.",
-                ),
-            )
-        except csv.Error as error:
-            text = str(error)
-            cells, problem = (
-                [],
-                RowProblem(
-                    "too-long" if "field limit" in text else "bad-columns",
-                    f"Record {record + 1}, which begins on line {number}, cannot be read: {text}.",
-                    'Close each quote; write a quote inside a cell twice: "".',
-                ),
-            )
         if not cells and problem is None:
             continue
         record += 1
@@ -194,6 +256,7 @@ def _records(
                 f"{len(header)}.",
                 "Give each row as many cells as the header; quote cells that hold the delimiter.",
             )
+        problem = lines.problem or problem
         if problem is not None:
             yield ParsedRow(number, problem=problem, raw=_shown(lines.head))
         else:
@@ -201,6 +264,30 @@ def _records(
             notices = ()
 
 
+def _next_record(
+    reader: Iterator[list[str]], lines: _Lines, record: int, number: int
+) -> tuple[list[str], RowProblem | None]:
+    """Read a record; one that cannot be read is passed to its end, so that the next is whole.
+
+    Raises:
+        StopIteration: At the end.
+    """
+    where = f"Record {record}, which begins on line {number}"
+    try:
+        return next(reader), None
+    except _RecordTooLong:
+        problem = ("too-long", "is too long")
+    except csv.Error as error:
+        text = str(error)
+        problem = ("too-long" if "field limit" in text else "bad-columns", f"is unfit: {text}")
+    last = lines.skip_record() if problem[0] == "too-long" else lines.number
+    span = f"{where} and ends on line {last}," if last > number else f"{where},"
+    hint = 'Close each quote; write a quote inside a cell twice: "".'
+    if problem[0] == "too-long":
+        hint = "Close the quotes, or raise data.limits.line_bytes in contlearn.toml."
+    return [], RowProblem(problem[0], f"{span} {problem[1]}.", hint)
+
+
 def _shown(text: str) -> str:
-    shown = text[:HEAD_BYTES].encode("utf-8", "surrogateescape")
+    shown = text[:ROW_BYTES].encode("utf-8", "surrogateescape")
     return shown.decode("utf-8", "backslashreplace").rstrip("\r\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from contlearn.config import LimitsConfig
-from contlearn.data.streams import refuse_file
+from contlearn.data.streams import printable, refuse_file, unpacked_file
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
 
@@ -31,26 +31,35 @@ class ExcelRows:
     ) -> Iterator[ParsedRow]:
         """Yield the rows below the header, numbered as the sheet numbers them."""
         try:
-            import python_calamine
+            import python_calamine  # noqa: F401 - only whether it is there
         except ImportError as error:
             raise refuse_file(
                 "binary",
                 "Reading Excel files needs python-calamine.",
                 "Install it: pip install 'contlearn[excel]'",
             ) from error
-        _check_size(path, limits)
-        try:
-            book = python_calamine.CalamineWorkbook.from_path(path)
-            sheet = book.get_sheet_by_index(0)
-            lines = sheet.to_python(skip_empty_area=False)
-        # A damaged file can also end a Rust function: PanicException is no Exception.
-        except (python_calamine.CalamineError, OSError, ValueError, IndexError) as error:
-            raise _damaged(error) from error
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":
-                raise
-            raise _damaged(error) from error
+        with unpacked_file(path, limits) as plain:
+            lines = _read_sheet(plain, limits)
         yield from _rows(lines, needed)
+
+
+def _read_sheet(path: Path, limits: LimitsConfig) -> Sequence[Sequence[object]]:
+    import python_calamine
+
+    _check_size(path, limits)
+    try:
+        book = python_calamine.CalamineWorkbook.from_path(path)
+        lines: Sequence[Sequence[object]] = book.get_sheet_by_index(0).to_python(
+            skip_empty_area=False
+        )
+    # A damaged file can also end a Rust function: PanicException is no Exception.
+    except (python_calamine.CalamineError, OSError, ValueError, IndexError) as error:
+        raise _damaged(error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _damaged(error) from error
+    return lines
 
 
 def _damaged(error: BaseException) -> RecordError:
@@ -83,7 +92,8 @@ def _rows(lines: Sequence[Sequence[object]], needed: Sequence[str]) -> Iterator[
             if not set(needed) <= set(header):
                 raise refuse_file(
                     "no-header",
-                    f"The first row does not name the columns {', '.join(map(repr, needed))}.",
+                    f"The first row does not name the columns {', '.join(map(repr, needed))}; it "
+                    f"has {', '.join(repr(printable(name, 40)) for name in header[:8])}.",
                     "Put the column names into the first row.",
                 )
             continue
@@ -100,9 +110,16 @@ def _rows(lines: Sequence[Sequence[object]], needed: Sequence[str]) -> Iterator[
                 if isinstance(cell, datetime | date | time)
                 else str(cell)
                 if isinstance(cell, timedelta)
-                else cell
+                else _text_of_number(cell)
             )
         else:
             yield ParsedRow(number, row)
     if header is None:
         raise refuse_file("empty-file", "The sheet is empty.", "Put rows into it.")
+
+
+def _text_of_number(cell: object) -> object:
+    """Give a number as text: in a sheet, whoever types 5 into a column of text gets a number."""
+    if isinstance(cell, bool) or not isinstance(cell, int | float):
+        return cell
+    return str(int(cell)) if isinstance(cell, int) or cell.is_integer() else repr(cell)

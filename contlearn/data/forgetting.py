@@ -237,7 +237,9 @@ def _clear_archive(
 def _archived_rows(path: Path, config: Config, manager: PluginManager) -> Iterator[Any]:
     """Give each row of an archived file: its fields, or what was read of one that was wrong."""
     name = "rows.jsonl" if path.name.endswith(REDACTED) else path.name
-    for parsed in find_parser(manager, name).rows(path, config.data.limits):
+    for parsed in find_parser(manager, name, columns=config.data.columns).rows(
+        path, config.data.limits
+    ):
         yield parsed.row if parsed.row is not None else parsed.raw
 
 

@@ -28,7 +28,7 @@ from contlearn.data.resolve import (
     resolve,
 )
 from contlearn.data.segments import GROUP_ROWS, SegmentWriter, read_rows
-from contlearn.data.streams import refuse_file
+from contlearn.data.streams import named_hint, refuse_file
 from contlearn.errors import ContlearnError
 from contlearn.interfaces import ParsedRow, RecordParser, RowProblem
 from contlearn.types import RejectedRecord
@@ -196,14 +196,15 @@ class FileIntake:
         report: FileReport,
     ) -> None:
         report.rejected += 1
-        report.problems.add(problem.reason, problem.message, line=parsed.number, hint=problem.hint)
+        hint = named_hint(problem.hint, self._file.name)
+        report.problems.add(problem.reason, problem.message, line=parsed.number, hint=hint)
         refused.add(
             RejectedRecord(
                 source=self._file.name,
                 line_number=parsed.number,
                 reason=problem.reason,
                 message=problem.message,
-                hint=problem.hint,
+                hint=hint,
                 row=parsed.raw or ("" if parsed.row is None else row_text(parsed.row)),
             )
         )

@@ -12,9 +12,10 @@ from typing import ClassVar, Final, NoReturn
 import orjson
 
 from contlearn.config import LimitsConfig
+from contlearn.data.encodings import EncodingGuess
 from contlearn.data.streams import (
-    HEAD_BYTES,
-    bad_bytes_hint,
+    ROW_BYTES,
+    TextFile,
     iter_lines,
     open_text,
     printable,
@@ -34,16 +35,22 @@ _ARRAY_OF_OBJECTS: Final = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
 _MAX_DIGITS: Final = 400
 
 
-def parse_object(line: bytes, limits: LimitsConfig) -> Mapping[str, object]:
+def parse_object(
+    line: bytes, limits: LimitsConfig, guess: EncodingGuess | None = None
+) -> Mapping[str, object]:
     """Read one JSON object strictly.
 
+    Args:
+        line: Its bytes.
+        limits: The bounds.
+        guess: Says what encoding the file is in where it is not UTF-8.
     Raises:
         RowProblem: not-json, not-object, bad-encoding, too-deep, duplicate-key or non-finite.
     """
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
-        value = _second_look(line, limits)
+        value = _second_look(line, limits, guess or EncodingGuess())
         if type(value) is dict:
             return value
     else:
@@ -68,7 +75,7 @@ def _check_structure(line: bytes, limits: LimitsConfig) -> None:
     _STRICT.decode(line.decode("utf-8"))
 
 
-def _second_look(line: bytes, limits: LimitsConfig) -> object:
+def _second_look(line: bytes, limits: LimitsConfig, guess: EncodingGuess) -> object:
     """Find out what is wrong with a line that orjson refuses; give the value if nothing is."""
     try:
         text = line.decode("utf-8")
@@ -76,7 +83,7 @@ def _second_look(line: bytes, limits: LimitsConfig) -> object:
         raise RowProblem(
             "bad-encoding",
             f"The byte 0x{line[error.start]:02X} at position {error.start + 1} is not UTF-8.",
-            bad_bytes_hint(line),
+            guess.hint(line),
         ) from None
     deepest, depth, in_string = _depth(line)
     if deepest > limits.nesting:
@@ -201,9 +208,9 @@ class JsonLines:
             first = text.read(_CHUNK)
             again = itertools.chain([first], iter(lambda: text.read(_CHUNK), b""))
             if _ARRAY_OF_OBJECTS.match(first):
-                yield from _array_rows(again, limits, text.notices)
+                yield from _array_rows(again, limits, text)
             else:
-                yield from _line_rows(lambda _: next(again, b""), limits, text.notices)
+                yield from _line_rows(lambda _: next(again, b""), limits, text)
 
 
 class JsonArray(JsonLines):
@@ -214,12 +221,10 @@ class JsonArray(JsonLines):
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
 
 
-Notices = tuple[tuple[str, str], ...]
-
-
 def _line_rows(
-    read: Callable[[int], bytes], limits: LimitsConfig, notices: Notices
+    read: Callable[[int], bytes], limits: LimitsConfig, text: TextFile
 ) -> Iterator[ParsedRow]:
+    notices = text.notices
     lines = iter_lines(read, limits.line_bytes)
     waiting: list[tuple[int, bytes, bool]] = []
     for item in lines:
@@ -231,7 +236,7 @@ def _line_rows(
             yield _too_long(number, line, limits)
             continue
         try:
-            row = parse_object(line, limits)
+            row = parse_object(line, limits, text.guess)
         except RowProblem as problem:
             if line.strip():
                 yield ParsedRow(number, problem=problem, raw=_shown(line))
@@ -285,19 +290,22 @@ def _too_long(number: int, head: bytes, limits: LimitsConfig) -> ParsedRow:
 
 
 def _shown(line: bytes) -> str:
-    return line[:HEAD_BYTES].decode("utf-8", errors="backslashreplace").rstrip("\r")
+    return line[:ROW_BYTES].decode("utf-8", errors="backslashreplace").rstrip("\r")
 
 
 def _array_rows(
-    chunks: Iterator[bytes], limits: LimitsConfig, notices: Notices
+    chunks: Iterator[bytes], limits: LimitsConfig, text: TextFile
 ) -> Iterator[ParsedRow]:
-    notices += (("json-array", "The file is one JSON array; rows are numbered by their place."),)
+    notices = (
+        *text.notices,
+        ("json-array", "The file is one JSON array; rows are numbered by their place."),
+    )
     for number, element, too_long in _array_elements(chunks, limits.line_bytes):
         if too_long:
             yield _too_long(number, element, limits)
             continue
         try:
-            row = parse_object(element, limits)
+            row = parse_object(element, limits, text.guess)
         except RowProblem as problem:
             if problem.reason == "not-json":
                 raise _broken_array(f"Element {number}: {problem.message}") from None
@@ -360,7 +368,7 @@ def _array_elements(chunks: Iterator[bytes], limit: int) -> Iterator[tuple[int, 
         odd = (len(buffer) - len(buffer.rstrip(b"\\"))) % 2
         scanned = len(buffer) - odd
         if len(buffer) - start > limit and not ended:
-            too_long, head = True, head or buffer[start : start + HEAD_BYTES].lstrip()
+            too_long, head = True, head or buffer[start : start + ROW_BYTES].lstrip()
             start = scanned
     if not ended:
         raise _broken_array("It is never closed.")

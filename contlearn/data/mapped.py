@@ -40,7 +40,9 @@ class MappedRows:
 
     def reading(self) -> str:
         """Say what is done to each row: with another mapping, a content is read again."""
-        return json.dumps([self._inner.name, self._columns, self._names, self._fields], sort_keys=True)
+        return json.dumps(
+            [self._inner.name, self._columns, self._names, self._fields], sort_keys=True
+        )
 
     def rows(
         self, path: Path, limits: LimitsConfig, needed: Sequence[str] = ()

@@ -17,7 +17,8 @@ from contlearn.workspace import FileOperations
 
 __all__ = ["QuarantineWriter", "safe_name"]
 
-MAX_ROW_CHARACTERS: Final = 2_000
+# More than the longest text, so that what is refused can be corrected and taken in.
+MAX_ROW_CHARACTERS: Final = 65_536
 _BUFFERED: Final = 256
 
 

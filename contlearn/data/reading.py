@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from contlearn.config import Config
 from contlearn.data.archive import suffixes_of
 from contlearn.data.checking import RowChecker, record_digest
+from contlearn.data.delimited import CsvRows
 from contlearn.data.streams import COMPRESSIONS
 from contlearn.errors import RecordError
 from contlearn.interfaces import RecordParser, RowProblem
@@ -17,17 +20,23 @@ from contlearn.types import LabelledRecord
 __all__ = ["find_parser", "read_labelled"]
 
 
-def find_parser(manager: PluginManager, name: str, format: str | None = None) -> RecordParser:
+def find_parser(
+    manager: PluginManager, name: str, format: str | None = None, *, columns: Sequence[str] = ()
+) -> RecordParser:
     """Find the parser by its own name, or by that of the file.
 
+    Args:
+        manager: Where the parsers come from.
+        name: The file's name.
+        format: The parser's name.
+        columns: The columns of files without a header, for parsers that can do without.
     Raises:
         PluginError: When there is no parser of that name.
         RecordError: When the file's name does not tell the format.
     """
     parser: RecordParser
     if format is not None:
-        parser = manager.get("parser", format, where="--format")()
-        return parser
+        return _made(manager.get("parser", format, where="--format"), columns)
     endings = suffixes_of(name)
     for packed in COMPRESSIONS:
         endings = endings.removesuffix(packed)
@@ -35,7 +44,7 @@ def find_parser(manager: PluginManager, name: str, format: str | None = None) ->
     table = manager.table("parser")
     for item in table.values():
         if suffix in item.implementation.suffixes:
-            parser = item.implementation()
+            parser = _made(item.implementation, columns)
             break
     else:
         known = sorted({s for item in table.values() for s in item.implementation.suffixes})
@@ -44,6 +53,12 @@ def find_parser(manager: PluginManager, name: str, format: str | None = None) ->
             where="unknown-format",
             hint=f"End it in one of {', '.join(known)}, or use --format.",
         )
+    return parser
+
+
+def _made(implementation: Any, columns: Sequence[str]) -> RecordParser:
+    with_columns = columns and issubclass(implementation, CsvRows)
+    parser: RecordParser = implementation(columns) if with_columns else implementation()
     return parser
 
 
@@ -61,7 +76,7 @@ def read_labelled(
         )
     task = manager.get("task", config.model.task, where="model.task")()
     checker = RowChecker(task, config.model_copy(update={"data": _open(config)}))
-    parser = find_parser(manager, path.name)
+    parser = find_parser(manager, path.name, columns=config.data.columns)
     needed = task.needed_fields(config.data.field_names())
     records = []
     for parsed in parser.rows(path, config.data.limits, needed):

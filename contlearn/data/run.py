@@ -43,7 +43,7 @@ from contlearn.data.intake import FileIntake
 from contlearn.data.place import IntakePlace, OneFile
 from contlearn.data.reading import find_parser
 from contlearn.data.report import FileReport
-from contlearn.data.streams import refuse_file
+from contlearn.data.streams import named_hint, refuse_file
 from contlearn.errors import RecordError
 from contlearn.interfaces import Clock, Progress, RecordParser
 from contlearn.plugins.manager import PluginManager
@@ -178,7 +178,9 @@ class IntakeRun:
                     f"Reading it ended the process {tries} times.",
                     f"A copy is in {source}; please report it. Nothing of the file was used.",
                 )
-            parser = parser or find_parser(self.manager, path.name, self._format)
+            parser = parser or find_parser(
+                self.manager, path.name, self._format, columns=self.config.data.columns
+            )
             intake = FileIntake(
                 intake_place,
                 file,
@@ -315,8 +317,9 @@ def _refuse_whole(report: FileReport, error: RecordError) -> None:
     report.verdict = "reject"
     report.rows = report.accepted = report.duplicates = report.conflicts = report.rejected = 0
     report.held_out = 0
-    report.reason, report.message, report.hint = error.where, error.what, error.hint
+    hint = named_hint(error.hint or "", report.path.rpartition("/")[2])
+    report.reason, report.message, report.hint = error.where, error.what, hint
     report.quarantine = None
     report.problems.counts.clear()
     report.problems.examples.clear()
-    report.problems.add(error.where or "", error.what, hint=error.hint or "")
+    report.problems.add(error.where or "", error.what, hint=hint)

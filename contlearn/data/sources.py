@@ -148,7 +148,9 @@ def _take(run: IntakeRun, source: SourceConfig, path: Path) -> FileReport:
     held_out = source.held_out or run.is_held_out(path.name)
     reading = ""
     try:
-        parser: RecordParser = find_parser(run.manager, path.name, source.format or None)
+        parser: RecordParser = find_parser(
+            run.manager, path.name, source.format or None, columns=run.config.data.columns
+        )
     except RecordError as error:
         return _failed(source, error, path.name)
     if source.columns or source.label_names:

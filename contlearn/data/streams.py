@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import contextlib
 import gzip
 import io
 import lzma
+import shlex
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from contlearn.config import LimitsConfig
+from contlearn.data.encodings import EncodingGuess
 from contlearn.errors import RecordError
 
 __all__ = [
     "COMPRESSIONS",
     "TextFile",
-    "bad_bytes_hint",
     "iter_lines",
+    "named_hint",
     "open_text",
     "open_unpacked",
     "printable",
     "refuse_file",
+    "unpacked_file",
 ]
 
 # Suffix of a compressed file, and the bytes it must begin with.
@@ -35,8 +40,9 @@ COMPRESSIONS: Final = {
 }
 _CHUNK: Final = 1 << 18
 _SAMPLE: Final = 1 << 16
-# How much of a row that is too long is kept for the quarantine.
+# How much is kept of a row that is too long, and of any other that is refused.
 HEAD_BYTES: Final = 2_000
+ROW_BYTES: Final = 65_536
 # The largest dictionary an .xz file may ask for.
 _XZ_MEMORY: Final = 192 << 20
 _MAGIC: Final = {
@@ -79,6 +85,16 @@ class Readable(Protocol):
 def refuse_file(reason: str, what: str, hint: str) -> RecordError:
     """Make the error that refuses a whole file; its `where` is the reason code."""
     return RecordError(what, where=reason, hint=hint)
+
+
+def named_hint(hint: str, name: str) -> str:
+    """Put a file's own name into a command that a hint gives.
+
+    Example:
+        >>> named_hint("Convert it: iconv -f KOI8-R -t UTF-8 OLD > NEW", "my file.csv")
+        "Convert it: iconv -f KOI8-R -t UTF-8 'my file.csv' > NEW"
+    """
+    return hint.replace(" OLD ", f" {shlex.quote(name)} ") if " OLD " in hint else hint
 
 
 def printable(text: str, limit: int = HEAD_BYTES) -> str:
@@ -226,16 +242,39 @@ class _Transcoder:
                 ) from error
 
 
+@contextlib.contextmanager
+def unpacked_file(path: Path, limits: LimitsConfig) -> Iterator[Path]:
+    """Give a file for readers that jump in it: the file itself, or its unpacked copy.
+
+    Raises:
+        RecordError: bad-gzip or too-long.
+    """
+    if path.suffix.lower() not in COMPRESSIONS:
+        yield path
+        return
+    stream, file = open_unpacked(path, limits)
+    with file, tempfile.NamedTemporaryFile(prefix="contlearn-") as copy:
+        while data := stream.read(_CHUNK):
+            copy.write(data)
+        copy.flush()
+        yield Path(copy.name)
+
+
 class TextFile:
-    """An open file as UTF-8 bytes without a mark; `notices` are (code, message) pairs."""
+    """An open file as UTF-8 bytes without a mark; `notices` are (code, message) pairs.
+
+    `guess` says what bytes are in that are not UTF-8 all the same.
+    """
 
     def __init__(
         self,
         read: Callable[[int], bytes],
         file: BinaryIO,
         notices: tuple[tuple[str, str], ...] = (),
+        guess: EncodingGuess | None = None,
     ) -> None:
         self.read, self._file, self.notices = read, file, notices
+        self.guess = guess or EncodingGuess()
 
     def __enter__(self) -> TextFile:
         return self
@@ -264,11 +303,19 @@ def open_text(path: Path, limits: LimitsConfig) -> TextFile:
                     return TextFile(read, file)
                 notice = f"The file is {encoding.upper()}; its rows are kept as UTF-8."
                 return TextFile(_Transcoder(read, encoding).read, file, (("encoding", notice),))
-        _refuse_no_text(sample, path.name)
-        return TextFile(_Rest(sample, stream).read, file)
+        _refuse_no_text(sample)
+        read, guess = _Rest(sample, stream).read, EncodingGuess(sample)
+        if b"\r" in sample and b"\n" not in sample:
+            said = ("newlines", "The lines end in CR alone, as on an old Macintosh.")
+            return TextFile(_carriage_returns(read), file, (said,), guess)
+        return TextFile(read, file, guess=guess)
     except BaseException:
         file.close()
         raise
+
+
+def _carriage_returns(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    return lambda size: read(size).replace(b"\r", b"\n")
 
 
 class _Rest:
@@ -284,7 +331,7 @@ class _Rest:
         return self._stream.read(size)
 
 
-def _refuse_no_text(sample: bytes, name: str) -> None:
+def _refuse_no_text(sample: bytes) -> None:
     for magic, kind in _MAGIC.items():
         if sample.startswith(magic):
             raise refuse_file(
@@ -308,7 +355,7 @@ def _refuse_no_text(sample: bytes, name: str) -> None:
             raise refuse_file(
                 "bad-encoding",
                 f"The file looks like {guess} without a byte order mark.",
-                f"Convert it: iconv -f {guess} -t UTF-8 {name!r} > NEW",
+                f"Convert it: iconv -f {guess} -t UTF-8 OLD > NEW",
             )
         raise refuse_file("binary", "The content is not text.", "Export it as JSON lines.")
     controls = len(sample) - len(sample.translate(None, _TEXT_CONTROLS)) + zeros
@@ -324,21 +371,15 @@ def _is_utf8(sample: bytes) -> bool:
     return True
 
 
-def bad_bytes_hint(data: bytes) -> str:
-    """Guess the encoding of bytes that are not UTF-8, and give the command that converts them."""
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(data[:_SAMPLE]).best()
-    guess = "WINDOWS-1252" if best is None else best.encoding.upper().replace("_", "-")
-    # On short samples the detector prefers rare code pages; Western Europe is what people have.
-    if guess.startswith(("CP", "MAC", "ISO8859", "LATIN", "HP-", "PTCP", "KZ")):
-        guess = "WINDOWS-1252"
-    return f"It looks like {guess}. Convert the file: iconv -f {guess} -t UTF-8 OLD > NEW"
-
-
-def iter_lines(read: Callable[[int], bytes], limit: int) -> Iterator[tuple[int, bytes, bool]]:
+def iter_lines(
+    read: Callable[[int], bytes], limit: int, *, dropped: Callable[[bytes], None] | None = None
+) -> Iterator[tuple[int, bytes, bool]]:
     """Cut at LF bytes; never hold more than a line of the limit and one chunk.
 
+    Args:
+        read: Gives the next bytes.
+        limit: The longest line.
+        dropped: Called with what is left out of a line that is longer, piece by piece.
     Yields:
         Line number from 1, the line without its LF, and whether it was longer than the limit;
         then only its beginning is given.
@@ -355,14 +396,20 @@ def iter_lines(read: Callable[[int], bytes], limit: int) -> Iterator[tuple[int, 
         for line in lines:
             number += 1
             if len(line) > limit:
+                if dropped is not None:
+                    dropped(line[HEAD_BYTES:])
                 yield number, line[:HEAD_BYTES], True
             else:
                 yield number, line, False
         if len(rest) > limit:
-            head, rest = rest[:HEAD_BYTES], b""
+            head, tail, rest = rest[:HEAD_BYTES], rest[HEAD_BYTES:], b""
             number += 1
+            if dropped is not None:
+                dropped(tail)
             while chunk := read(_CHUNK):
                 end = chunk.find(b"\n")
+                if dropped is not None:
+                    dropped(chunk if end < 0 else chunk[:end])
                 if end >= 0:
                     rest = chunk[end + 1 :]
                     break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 MAX_LABEL_CHARACTERS = 200
+_MAX_SHOWN_FIELDS = 32
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 # White space and signs that leave no mark: what a text of nothing else is empty of.
@@ -62,6 +64,8 @@ def type_name(value: object) -> str:
         return "number"
     if isinstance(value, str):
         return "text"
+    if isinstance(value, bytes):
+        return "run of bytes"
     if isinstance(value, Mapping):
         return "object"
     if isinstance(value, Sequence):
@@ -73,15 +77,21 @@ def need_field(row: Mapping[str, object], name: str) -> object:
     """Take a field that must be there and must not be null."""
     value = row.get(name)
     if value is None:
-        near = difflib.get_close_matches(name, [str(key) for key in row], n=1, cutoff=0.5)
-        there = f" The row has: {', '.join(map(repr, list(row)[:8]))}." if row else ""
-        raise RowProblem(
-            "missing-field",
-            f"The field {name!r} is {'null' if name in row else 'missing'}.{there}",
-            (f"Did you mean {near[0]!r}? " if near and near[0] != name else "")
-            + f"Name the field {name!r}, or set its name under [data] in contlearn.toml.",
-        )
+        keys = tuple(map(str, itertools.islice(row, _MAX_SHOWN_FIELDS)))
+        raise RowProblem("missing-field", *_missing(name, keys, is_null=name in row))
     return value
+
+
+@functools.lru_cache(maxsize=512)
+def _missing(name: str, keys: tuple[str, ...], *, is_null: bool) -> tuple[str, str]:
+    """Say that a field is missing; rows of one file mostly lack the same."""
+    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
+    there = f" The row has: {', '.join(repr(key[:60]) for key in keys[:8])}." if keys else ""
+    return (
+        f"The field {name!r} is {'null' if is_null else 'missing'}.{there}",
+        (f"Did you mean {near[0]!r}? " if near and near[0] != name else "")
+        + f"Name the field {name!r}, or set its name under [data] in contlearn.toml.",
+    )
 
 
 def clean_text(value: object, name: str) -> str:
