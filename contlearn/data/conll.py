@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
 from contlearn.config import LimitsConfig
-from contlearn.data.streams import HEAD_BYTES, iter_lines, open_text
+from contlearn.data.streams import ROW_BYTES, TextFile, iter_lines, open_text
 from contlearn.interfaces import ParsedRow, RowProblem
 
 __all__ = ["ConllColumns", "from_bioes"]
 
 _DOCUMENT: Final = "-DOCSTART-"
+# The last column of a line of words: a tag.
+_TAG: Final = re.compile(r"\s(O|[A-Z]-\S+)$")
 
 
 def from_bioes(tag: str) -> str:
@@ -44,10 +47,14 @@ class ConllColumns:
         # The task reads the words first and the tags second, whatever their configured names.
         words_name, tags_name = needed if len(needed) == 2 else ("tokens", "tags")
         with open_text(path, limits) as text:
-            sentence = _Sentence(words_name, tags_name, limits, text.notices)
+            sentence = _Sentence(words_name, tags_name, limits, text)
             for number, data, too_long in iter_lines(text.read, limits.line_bytes):
-                # Bytes that are not UTF-8 become lone surrogates, which no word may hold.
-                line = data.decode("utf-8", errors="surrogateescape").rstrip("\r")
+                try:
+                    line = data.decode("utf-8").rstrip()
+                except UnicodeDecodeError as error:
+                    line = data.decode("utf-8", errors="surrogateescape").rstrip()
+                    if not too_long:
+                        sentence.refuse_bytes(number, data, error)
                 if not line.strip() or line.split(None, 1)[0] == _DOCUMENT:
                     yield from sentence.close()
                 else:
@@ -63,10 +70,10 @@ class _Sentence:
         words_name: str,
         tags_name: str,
         limits: LimitsConfig,
-        notices: tuple[tuple[str, str], ...],
+        text: TextFile,
     ) -> None:
         self._names = (words_name, tags_name)
-        self._limits, self._notices = limits, notices
+        self._limits, self._notices, self._guess = limits, text.notices, text.guess
         self._count = 0
         self._converted = False
         self._reset()
@@ -78,11 +85,21 @@ class _Sentence:
         self._raw: list[str] = []
         self._problem: RowProblem | None = None
 
+    def refuse_bytes(self, number: int, data: bytes, error: UnicodeDecodeError) -> None:
+        """Note that a line is not UTF-8."""
+        self._problem = self._problem or RowProblem(
+            "bad-encoding",
+            f"The byte 0x{data[error.start]:02X} on line {number} is not UTF-8.",
+            self._guess.hint(data),
+        )
+
     def take(self, number: int, line: str, *, too_long: bool) -> None:
-        """Add a line."""
+        """Add a line; a comment before a sentence is none of it."""
+        if not self._begin and line.startswith("#") and not _TAG.search(line):
+            return
         self._begin = self._begin or number
         self._bytes += len(line)
-        if sum(map(len, self._raw)) < HEAD_BYTES:
+        if self._bytes <= ROW_BYTES:
             self._raw.append(line)
         if too_long or self._bytes > self._limits.line_bytes:
             self._words.clear()
@@ -110,7 +127,7 @@ class _Sentence:
         if not self._begin:
             return
         self._count += 1
-        raw = "\n".join(self._raw)[:HEAD_BYTES]
+        raw = "\n".join(self._raw)[:ROW_BYTES]
         raw = raw.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if self._problem is not None:
             yield ParsedRow(self._begin, problem=self._problem, raw=raw)

@@ -218,13 +218,11 @@ def test_csv_record_that_quoting_makes_endless_is_refused(tmp_path):
 
 
 def test_csv_row_that_is_not_utf8_holds_no_replacement(tmp_path):
-    from contlearn.tasks.rows import clean_text
-
-    found = parse_bytes(tmp_path, "rows.csv", b"text,label\ncaf\xe9,a\n")
-    with pytest.raises(RowProblem) as caught:
-        clean_text(found[0].row["text"], "text")
-    assert caught.value.reason == "bad-encoding"
-    assert "0xE9" in caught.value.message
+    found = parse_bytes(tmp_path, "rows.csv", b"text,label\ncaf\xe9,a\nfine,b\n")
+    assert reasons(found) == [(2, "bad-encoding")]
+    assert "0xE9 on line 2" in found[0].problem.message
+    assert "iconv -f WINDOWS-1252" in found[0].problem.hint
+    assert used(found) == [{"text": "fine", "label": "b"}]
 
 
 def test_csv_empty_file_and_header_alone(tmp_path):
