@@ -173,7 +173,7 @@ def scan_inbox(
                 # Somebody wrote to it meanwhile: the next scan takes in what is new.
                 waiting += 1
         if not dry_run:
-            for source in due_sources(config, catalog, clock.now()):
+            for source in due_sources(config, catalog, clock):
                 reports += take_source(intake, source, now=clock.now())
             # Not claimed: whoever put them there sees them, and can set it right.
             reports += [

@@ -25,7 +25,7 @@ from contlearn.data.reading import find_parser
 from contlearn.data.report import FileReport
 from contlearn.data.streams import COMPRESSIONS
 from contlearn.errors import ContlearnError, PluginError, RecordError, UsageError
-from contlearn.interfaces import RecordParser
+from contlearn.interfaces import Clock, RecordParser
 
 if TYPE_CHECKING:
     from contlearn.data.run import IntakeRun
@@ -50,12 +50,12 @@ def chosen_sources(config: Config, names: Sequence[str]) -> list[SourceConfig]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def due_sources(config: Config, catalog: Catalog, now: datetime) -> list[SourceConfig]:
+def due_sources(config: Config, catalog: Catalog, clock: Clock) -> list[SourceConfig]:
     """Give the sources whose time has come."""
     due = []
     for source in config.sources:
         last, _ = _read(catalog, source)
-        if last is None or now - last >= timedelta(seconds=source.every):
+        if last is None or clock.now() - last >= timedelta(seconds=source.every):
             due.append(source)
     return due
 

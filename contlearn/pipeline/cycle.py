@@ -604,4 +604,4 @@ def _sources_are_due(context: Context) -> bool:
         return False
     from contlearn.data.sources import due_sources
 
-    return bool(due_sources(context.config, context.catalog, context.clock.now()))
+    return bool(due_sources(context.config, context.catalog, context.clock))

@@ -127,7 +127,7 @@ def test_dry_run_fetches_but_remembers_nothing(tmp_path, tickets):
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("SELECT nothing WHERE :cursor", "no such column"),
+        ("SELECT absent WHERE :cursor", "no such column"),
         (QUERY + " WHERE id > :cursor ORDER BY id DESC", "goes back from 3 to 2"),
         ("SELECT body AS text, topic AS label, :cursor AS c FROM tickets", "does not give"),
         ("SELECT NULL AS id, :cursor AS c", "is None after 0"),
