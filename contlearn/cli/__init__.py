@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "daemon": ("daemon", "Watch workspaces and update when there is a reason to."),
     "notify": ("notify", "Test the notifications, send what waits, make a secret."),
     "drift": ("drift", "Say whether the world has changed, and how right the answers still are."),
+    "report": ("report", "Write a page: the model's history, or one version with its worst flips."),
     "metrics": ("metrics", "Print the metrics, or write them for node_exporter."),
     "data": ("data", "Look after records and the quarantine."),
     "config": ("config", "Show the configuration and its schema."),

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
 
-from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+from contlearn.cli.settings import (
+    Settings,
+    json_option,
+    pass_settings,
+    past_moment,
+    print_result,
+    version_name,
+)
 
 
 @click.command("drift", help="Say whether the world has changed since the version began to answer.")
@@ -17,10 +24,10 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
     type=click.IntRange(min=100),
     help="The newest so many predictions; monitoring.drift_window if left out.",
 )
-@click.option("--since", type=click.DateTime(), help="The window begins here (UTC).")
-@click.option("--until", type=click.DateTime(), help="The window ends before this (UTC).")
+@click.option("--since", type=past_moment, help="The window begins here: ISO (UTC), or 2h, 3d ago.")
+@click.option("--until", type=past_moment, help="The window ends before this.")
 @click.option(
-    "--version", type=click.IntRange(min=1), help="Whose answers; the newest if left out."
+    "--version", type=version_name, help="Whose answers; those of the newest if left out."
 )
 @click.option(
     "--examples",
@@ -39,13 +46,14 @@ def command(
     window: int | None,
     since: datetime | None,
     until: datetime | None,
-    version: int | None,
+    version: int | str | None,
     examples: int,
     record: bool,
     as_json: bool,
 ) -> None:
     """Judge a window of the prediction log."""
     from contlearn.errors import EvaluationError, UsageError
+    from contlearn.pipeline.answers import chosen_version
     from contlearn.pipeline.looking import look, record_look
 
     if since is not None and window is not None:
@@ -60,15 +68,14 @@ def command(
             where="drift --record",
             hint="Leave --since, --until and --version out.",
         )
-    begin, end = (m.replace(tzinfo=UTC) if m is not None else None for m in (since, until))
     with settings.open() as context:
         try:
             value = look(
                 context,
                 window=window,
-                since=begin,
-                until=end,
-                version=version,
+                since=since,
+                until=until,
+                version=None if version is None else chosen_version(context, version).version,
                 examples=examples,
             )
         except EvaluationError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, TypeAlias
 
@@ -24,6 +25,7 @@ Answer: TypeAlias = tuple[int, str, bytes]
 Route: TypeAlias = Callable[[Mapping[str, str]], Answer]
 _JSON: Final = "application/json"
 _SECONDS: Final = 30.0
+_RELOAD_SECONDS: Final = 30
 
 
 def daemon_routes(daemon: Daemon) -> dict[str, Route]:
@@ -48,7 +50,20 @@ def daemon_routes(daemon: Daemon) -> dict[str, Route]:
 
         return answer
 
+    def page(context: Context) -> Route:
+        def answer(_headers: Mapping[str, str]) -> Answer:
+            from contlearn.pipeline.overview import read_overview
+            from contlearn.pipeline.overview_page import render_overview
+
+            body = render_overview(read_overview(context), live_seconds=_RELOAD_SECONDS)
+            return 200, "text/html; charset=utf-8", body.encode()
+
+        return answer
+
+    pages = {f"/models/{w.context.config.model.name}": page(w.context) for w in daemon.watches}
     return {
+        "/": page(daemon.watches[0].context) if len(pages) == 1 else _index(sorted(pages)),
+        **pages,
         "/metrics": metrics,
         "/health/live": checked(daemon.health),
         "/health/ready": checked(daemon.is_ready),
@@ -121,6 +136,18 @@ def start_endpoint(context: Context, routes: Mapping[str, Route]) -> Iterator[st
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _index(paths: Sequence[str]) -> Route:
+    """Give a page that links to those of the models."""
+    links = "".join(f'<li><a href="{escape(p)}">{escape(p[8:])}</a></li>' for p in paths)
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>contlearn</title>'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        "<style>:root{color-scheme:light dark}body{font:1rem/1.6 system-ui;margin:2rem}</style>"
+        f"</head><body><h1>Models</h1><ul>{links}</ul></body></html>\n"
+    ).encode()
+    return lambda _headers: (200, "text/html; charset=utf-8", page)
 
 
 def _nothing(routes: Mapping[str, Route]) -> Answer:
