@@ -104,6 +104,7 @@ class DataConfig(Section):
     on_conflict: Literal["quarantine", "newest", "all"] = "quarantine"
     held_out_ratio: float = Field(0.1, gt=0.0, lt=1.0)
     held_out_files: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
     split_seed: int = Field(17, ge=0, lt=2**63)
     near_duplicates: bool = True
     near_duplicate_similarity: float = Field(0.8, gt=0.5, lt=1.0)
@@ -172,9 +173,10 @@ class GateConfig(Section):
     min_evidence_rows: int = Field(300, ge=1)
     short_evidence: Literal["point", "refuse"] = "point"
     approval: Literal["automatic", "manual"] = "automatic"
-    rules: tuple[str, ...] = ("no-regression", "no-harm", "gain", "floor")
+    rules: tuple[str, ...] = ("minimum-evidence", "no-regression", "no-harm", "gain", "floor")
     rule_options: Mapping[str, Mapping[str, Any]] = {}
     min_gain: float = Field(0.0, ge=0.0, lt=1.0)
+    reserve_rows: int = Field(5000, ge=1)
 
 
 class ExportConfig(Section):

@@ -8,7 +8,7 @@ methods, so that listing plugins stays quick.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
@@ -321,7 +321,11 @@ class RecordParser(Protocol):
 
 
 class GateRule(Protocol):
-    """One condition of promotion: a pure function of the paired scores."""
+    """One condition of promotion: a pure function of the evidence.
+
+    A rule that depends on other keys of the configuration than its own options may have a method
+    `check(config)`, which raises ConfigError before anything runs.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
@@ -334,7 +338,12 @@ class GateRule(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateEvidence:
-    """All that a gate rule may look at. `config` is the GateConfig in force."""
+    """All that a gate rule may look at. `config` is the GateConfig in force.
+
+    `parity` and `champion_parity` are what the exports measured (precision, size_bytes,
+    label_agreement, …), `runtime` what runtime.json holds (latency, tokens); each is empty where
+    nothing was measured.
+    """
 
     task: Task
     labels: LabelSpace
@@ -343,6 +352,8 @@ class GateEvidence:
     config: Any
     seed: int
     parity: Mapping[str, object]
+    champion_parity: Mapping[str, object] = field(default_factory=dict)
+    runtime: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Exporter(Protocol):

@@ -76,7 +76,7 @@ class LabelledRecord:
     """One labelled example, as it came in and as it is kept.
 
     `record_id` is the hash of the normalised inputs and the target; `split` is fixed once, when
-    the record is first seen, and never changes.
+    the record is first seen, and never changes. `slices` are the fields named in `data.slices`.
     """
 
     record_id: str
@@ -89,6 +89,7 @@ class LabelledRecord:
     weight: float = 1.0
     annotator: str | None = None
     timestamp: datetime | None = None
+    slices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +270,8 @@ class PairedScores:
     """Champion and challenger on the same rows of one held-out set; champion is None at first.
 
     `targets` follow the rows. `baseline` is the best answer that does not look at the inputs:
-    always the commonest label; `majority` is its primary metric.
+    always the commonest label; `majority` is its primary metric. `slices` gives each row's value of
+    each slice ("script" → one script a row), empty where it has none.
     """
 
     experience: str
@@ -280,6 +282,7 @@ class PairedScores:
     majority: float | None = None
     baseline: SetScores | None = None
     targets: tuple[Target, ...] = ()
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

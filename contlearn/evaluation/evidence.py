@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from contlearn.errors import EvaluationError
 from contlearn.evaluation.bootstrap import PairedDifference, paired_difference
+from contlearn.evaluation.exact import count_changes, sign_test
 from contlearn.interfaces import GateEvidence
 from contlearn.types import PairedScores, Target
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "association_chance",
+    "chance_of_harm",
     "compare",
+    "least_rows",
     "metric_of",
     "new_sets",
     "old_sets",
@@ -89,6 +92,19 @@ def compare(
     )
 
 
+def chance_of_harm(
+    evidence: GateEvidence, pairs: Sequence[PairedScores], result: PairedDifference
+) -> float:
+    """Give the p-value of "the challenger is not worse" on some sets together.
+
+    Accuracy is a share of rows, for which McNemar's test is exact; other metrics are resampled.
+    """
+    if evidence.metric == "accuracy" and all(isinstance(t, str) for p in pairs for t in p.targets):
+        changes = count_changes(pairs)
+        return sign_test(changes.lost, changes.won)
+    return result.chance_of_harm()
+
+
 def association_chance(
     answers: Sequence[Target], targets: Sequence[Target], *, seed: int
 ) -> tuple[float, int] | None:
@@ -136,6 +152,17 @@ def rows_needed(difference: float, disagreement: float, confidence: float) -> in
     return math.ceil(total**2 * max(disagreement, _LEAST_DISAGREEMENT) / difference**2)
 
 
+def least_rows(difference: float, disagreement: float, confidence: float) -> int:
+    """Give the rows below which even two versions that are equally good cannot pass.
+
+    Example:
+        >>> least_rows(0.03, 0.05, 0.95)
+        151
+    """
+    quantile = NormalDist().inv_cdf(confidence)
+    return math.ceil(quantile**2 * max(disagreement, _LEAST_DISAGREEMENT) / difference**2)
+
+
 def short_evidence_warning(evidence: GateEvidence) -> str | None:
     """Say when there are fewer old held-out rows than asked for, and how many more would do."""
     pairs = old_sets(evidence)
@@ -143,10 +170,16 @@ def short_evidence_warning(evidence: GateEvidence) -> str | None:
     if not pairs or rows >= least:
         return None
     margin, confidence = evidence.config.margin, evidence.config.confidence
-    needed = max(rows_needed(margin, disagreement(pairs), confidence), least)
+    apart = disagreement(pairs)
+    needed = max(rows_needed(margin, apart, confidence), least)
+    lowest = least_rows(margin, apart, confidence)
+    assumed = f" ({percent(_LEAST_DISAGREEMENT)} is assumed)" if apart < _LEAST_DISAGREEMENT else ""
     return (
         f"Only {rows} held-out rows of earlier experiences: fewer than gate.min_evidence_rows = "
-        f"{least}. {needed - rows} more would show a loss of {percent(margin)} in 4 cases of 5."
+        f"{least}. The answers differ on {percent(apart)} of them{assumed}; to tell a difference "
+        f"of {percent(margin)} from chance, "
+        + (f"{lowest - rows} more are the least, and " if lowest > rows else "")
+        + f"{needed - rows} more do it in 4 cases of 5."
     )
 
 

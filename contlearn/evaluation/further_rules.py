@@ -1,4 +1,4 @@
-"""Further rules of the gate, off by default: name them in `gate.rules`.
+"""Further rules about answers, off by default: name them in `gate.rules`.
 
 A limit has no default where none would be right for everybody: leaving it out is an error of the
 configuration, never a pass. Limits stand in `[gate.rule_options.<rule>]`.
@@ -6,28 +6,23 @@ configuration, never a pass. Limits stand in `[gate.rule_options.<rule>]`.
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contlearn.errors import EvaluationError
+from contlearn.errors import ConfigError
 from contlearn.evaluation.calibration import calibration_error
-from contlearn.evaluation.evidence import old_sets, percent
+from contlearn.evaluation.evidence import metric_of, old_sets, percent
+from contlearn.evaluation.exact import count_changes, sign_test
 from contlearn.evaluation.rules import NoOptions
+from contlearn.evaluation.slices import SLICES, score_slices
 from contlearn.interfaces import GateEvidence
-from contlearn.types import PairedScores, RuleOutcome
+from contlearn.types import RuleOutcome
 
-__all__ = [
-    "Calibration",
-    "ExactSign",
-    "LabelAgreement",
-    "LabelFloor",
-    "ModelSize",
-    "NegativeFlips",
-    "sign_test",
-]
+if TYPE_CHECKING:
+    from contlearn.config import Config
+
+__all__ = ["Calibration", "ExactSign", "LabelFloor", "NegativeFlips", "SliceFloor"]
 
 
 class _Limits(BaseModel):
@@ -51,7 +46,7 @@ class ExactSign:
 
     def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
         """Count the rows that changed sides."""
-        lost, won, rows = _changes(old_sets(evidence))
+        lost, won, rows = count_changes(old_sets(evidence))
         if rows == 0:
             return (_not_applicable(self.name, "no champion, or no old held-out rows"),)
         alpha = 1.0 - evidence.config.confidence
@@ -120,6 +115,82 @@ class LabelFloor:
         )
 
 
+class SliceFloor:
+    """Every slice with enough rows keeps a least measure, or stays as good as the champion's.
+
+    Slices are taken by `length`, `script`, `source`, `group`, or a field named in `data.slices`.
+    """
+
+    name: ClassVar[str] = "slice-floor"
+    summary: ClassVar[str] = "every slice with enough rows has a least measure"
+
+    class Options(_Limits):
+        """`min_value` of `gate.metric` on slices `by` with at least `min_rows` rows."""
+
+        by: tuple[str, ...] = Field(min_length=1)
+        min_value: float = Field(ge=0.0, le=1.0)
+        min_rows: int = Field(30, ge=10)
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def check(self, config: Config) -> None:
+        """See that each slice exists.
+
+        Raises:
+            ConfigError: When one is neither built in nor named in `data.slices`.
+        """
+        known = (*SLICES, *config.data.slices)
+        for name in self.options.by:
+            if name not in known:
+                raise ConfigError(
+                    f"There is no slice {name!r}.",
+                    where="gate.rule_options.slice-floor.by in contlearn.toml",
+                    hint=f"Choose from {', '.join(known)}, or name a field of the rows in "
+                    "data.slices.",
+                )
+
+    def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
+        """Look at each kind of slice over all held-out rows."""
+        if not any(pair.challenger.rows for pair in evidence.sets):
+            return (_not_applicable(self.name, "no held-out rows"),)
+        options = self.options
+        metric_of(evidence)(evidence.sets[0].challenger.statistics.sum(axis=0))
+        scores = score_slices(
+            evidence.sets,
+            evidence.task,
+            evidence.labels,
+            evidence.metric,
+            by=options.by,
+            min_rows=options.min_rows,
+        )
+        outcomes = []
+        for name in options.by:
+            mine = [score for score in scores if score.by == name]
+            low = [
+                score
+                for score in mine
+                if score.challenger
+                < min(options.min_value, 1.0 if score.champion is None else score.champion)
+            ]
+            named = ", ".join(
+                f"{score.value} {percent(score.challenger)} of {score.rows} rows"
+                for score in sorted(low, key=lambda score: score.challenger)[:10]
+            )
+            outcomes.append(
+                RuleOutcome(
+                    rule=self.name,
+                    passed=not low if mine else None,
+                    measured=min((score.challenger for score in mine), default=None),
+                    required=options.min_value,
+                    message=f"By {name}: {len(low)} of {len(mine)} slices with at least "
+                    f"{options.min_rows} rows are below {percent(options.min_value)} "
+                    f"{evidence.metric}" + (f" and below the champion: {named}." if named else "."),
+                )
+            )
+        return tuple(outcomes)
+
+
 class NegativeFlips:
     """Few rows that the champion answers right and the challenger wrong.
 
@@ -140,7 +211,7 @@ class NegativeFlips:
 
     def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
         """Count the rows that went from right to wrong."""
-        lost, _, rows = _changes(old_sets(evidence))
+        lost, _, rows = count_changes(old_sets(evidence))
         if rows == 0:
             return (_not_applicable(self.name, "no champion, or no old held-out rows"),)
         rate = lost / rows
@@ -185,104 +256,6 @@ class Calibration:
                 f"most {percent(self.options.max_error)} is allowed.",
             ),
         )
-
-
-class LabelAgreement:
-    """The exported model answers like the model it was made from."""
-
-    name: ClassVar[str] = "label-agreement"
-    summary: ClassVar[str] = "the exported model answers like its source"
-
-    class Options(_Limits):
-        """`min_agreement`: the share of equal labels."""
-
-        min_agreement: float = Field(gt=0.0, le=1.0)
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
-        """Read what the export measured."""
-        agreement = _fact(evidence, "label_agreement", self.name)
-        return (
-            RuleOutcome(
-                rule=self.name,
-                passed=agreement >= self.options.min_agreement,
-                measured=agreement,
-                required=self.options.min_agreement,
-                message=f"{percent(agreement)} of {evidence.parity.get('rows_checked', '?')} rows "
-                f"have the label of the source model; {percent(self.options.min_agreement)} must.",
-            ),
-        )
-
-
-class ModelSize:
-    """The file that is served stays under a size."""
-
-    name: ClassVar[str] = "size"
-    summary: ClassVar[str] = "the served file stays under a size"
-
-    class Options(_Limits):
-        """`max_bytes` of model.onnx."""
-
-        max_bytes: int = Field(ge=1)
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
-        """Read what the export wrote."""
-        size = _fact(evidence, "size_bytes", self.name)
-        return (
-            RuleOutcome(
-                rule=self.name,
-                passed=size <= self.options.max_bytes,
-                measured=size,
-                required=float(self.options.max_bytes),
-                message=f"model.onnx has {size / 1e6:.1f} MB; at most "
-                f"{self.options.max_bytes / 1e6:.1f} MB are allowed.",
-            ),
-        )
-
-
-def sign_test(lost: int, won: int) -> float:
-    """Give the probability of at least so many losses if a loss and a win were equally likely.
-
-    Example:
-        >>> sign_test(5, 0)
-        0.03125
-    """
-    total = lost + won
-    tail = sum(math.comb(total, k) for k in range(lost, total + 1))
-    # Whole numbers first: 0.5 ** total alone would be 0 from about 1 100 rows on.
-    return float(Fraction(tail, 1 << total))
-
-
-def _changes(pairs: tuple[PairedScores, ...]) -> tuple[int, int, int]:
-    """Count rows gone from right to wrong, from wrong to right, and all."""
-    lost = won = rows = 0
-    for pair in pairs:
-        if pair.champion is None:
-            continue
-        answers = zip(
-            pair.champion.predictions, pair.challenger.predictions, pair.targets, strict=True
-        )
-        for before, after, target in answers:
-            rows += 1
-            lost += before == target != after
-            won += after == target != before
-    return lost, won, rows
-
-
-def _fact(evidence: GateEvidence, key: str, rule: str) -> float:
-    value = evidence.parity.get(key)
-    if not isinstance(value, int | float):
-        raise EvaluationError(
-            f"The rule {rule!r} needs {key!r}, which the export did not measure.",
-            where="gate.rules in contlearn.toml",
-            hint="Take the rule out, or use an exporter that measures it.",
-        )
-    return float(value)
 
 
 def _not_applicable(rule: str, why: str) -> RuleOutcome:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from contlearn.errors import ConfigError, EvaluationError
 from contlearn.evaluation.evidence import new_sets, short_evidence_warning
-from contlearn.interfaces import GateEvidence
+from contlearn.interfaces import GateEvidence, GateRule
 from contlearn.types import PromotionDecision, RuleOutcome
 
 if TYPE_CHECKING:
+    from contlearn.config import GateConfig
     from contlearn.plugins.manager import PluginManager
 
-__all__ = ["decide", "decision_to_json"]
+__all__ = ["decide", "decision_to_json", "make_rules"]
 
 
 def decide(
@@ -36,31 +37,7 @@ def decide(
         PluginError: When a rule or one of its options is not known.
         EvaluationError: When a rule did not answer, or the metric is not known.
     """
-    names = tuple(evidence.config.rules)
-    if not names:
-        raise ConfigError(
-            "gate.rules is empty: every challenger would be promoted unseen.",
-            where="gate.rules in contlearn.toml",
-            hint="Leave the key out for the default rules.",
-        )
-    unused = sorted(set(evidence.config.rule_options) - set(names))
-    if unused:
-        raise ConfigError(
-            f"gate.rule_options has options for {', '.join(unused)}, which gate.rules does not "
-            "name.",
-            where="gate.rule_options in contlearn.toml",
-            hint="Name the rule in gate.rules, or take its options out.",
-        )
-    # All rules are made before the first judges: a wrong option is found at once.
-    rules = []
-    for name in names:
-        implementation, options = manager.options(
-            "gate rule",
-            name,
-            evidence.config.rule_options.get(name, {}),
-            where=f"gate.rule_options.{name}",
-        )
-        rules.append((name, implementation(options)))
+    rules = make_rules(evidence.config, manager)
     outcomes: list[RuleOutcome] = []
     for name, rule in rules:
         judged = tuple(rule.judge(evidence))
@@ -84,6 +61,48 @@ def decide(
         outcomes=tuple(outcomes),
         warnings=tuple(warnings),
     )
+
+
+def make_rules(config: GateConfig, manager: PluginManager) -> list[tuple[str, GateRule]]:
+    """Make every configured rule with its options; what is missing is an error, never a pass.
+
+    Raises:
+        ConfigError: When no rule is configured, or options belong to none.
+        PluginError: When a rule or one of its options is not known, or a limit is missing.
+    """
+    names = tuple(config.rules)
+    if not names:
+        raise ConfigError(
+            "gate.rules is empty: every challenger would be promoted unseen.",
+            where="gate.rules in contlearn.toml",
+            hint="Leave the key out for the default rules.",
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"gate.rules names {', '.join(twice)} twice.",
+            where="gate.rules in contlearn.toml",
+            hint="Name each rule once.",
+        )
+    unused = sorted(set(config.rule_options) - set(names))
+    if unused:
+        raise ConfigError(
+            f"gate.rule_options has options for {', '.join(unused)}, which gate.rules does not "
+            "name.",
+            where="gate.rule_options in contlearn.toml",
+            hint="Name the rule in gate.rules, or take its options out.",
+        )
+    # All rules are made before the first judges: a wrong option is found at once.
+    rules = []
+    for name in names:
+        implementation, options = manager.options(
+            "gate rule",
+            name,
+            config.rule_options.get(name, {}),
+            where=f"gate.rule_options.{name}",
+        )
+        rules.append((name, implementation(options)))
+    return rules
 
 
 def decision_to_json(decision: PromotionDecision) -> dict[str, Any]:

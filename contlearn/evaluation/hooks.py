@@ -8,12 +8,12 @@ from __future__ import annotations
 from contlearn.evaluation.further_rules import (
     Calibration,
     ExactSign,
-    LabelAgreement,
     LabelFloor,
-    ModelSize,
     NegativeFlips,
+    SliceFloor,
 )
-from contlearn.evaluation.rules import Floor, Gain, NoHarm, NoRegression
+from contlearn.evaluation.rules import Floor, Gain, MinimumEvidence, NoHarm, NoRegression
+from contlearn.evaluation.serving_rules import LabelAgreement, Latency, ModelSize, UnknownTokens
 from contlearn.plugins.hookspecs import hookimpl
 
 
@@ -21,14 +21,18 @@ from contlearn.plugins.hookspecs import hookimpl
 def contlearn_register_gate_rules() -> list[type]:
     """Give the gate rule classes."""
     return [
+        MinimumEvidence,
         NoRegression,
         NoHarm,
         Gain,
         Floor,
         ExactSign,
         LabelFloor,
+        SliceFloor,
         NegativeFlips,
         Calibration,
         LabelAgreement,
+        Latency,
         ModelSize,
+        UnknownTokens,
     ]

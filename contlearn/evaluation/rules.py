@@ -1,4 +1,4 @@
-"""The four default rules of the gate. Each says what it measured, what it required, and why.
+"""The default rules of the gate. Each says what it measured, what it required, and why.
 
 A rule answers `passed = None` where it does not apply; too little evidence is an answer, never a
 crash. Champion rules do not apply to the first version, whose floor is the commonest label.
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from contlearn.evaluation.evidence import (
     association_chance,
+    chance_of_harm,
     compare,
     metric_of,
     new_sets,
@@ -22,10 +23,11 @@ from contlearn.evaluation.evidence import (
     rows_of,
     short_evidence_warning,
 )
+from contlearn.evaluation.exact import holm
 from contlearn.interfaces import GateEvidence
 from contlearn.types import PairedScores, RuleOutcome
 
-__all__ = ["Floor", "Gain", "NoHarm", "NoOptions", "NoRegression"]
+__all__ = ["Floor", "Gain", "MinimumEvidence", "NoHarm", "NoOptions", "NoRegression"]
 
 # Bounds are compared with what is required to this precision, so that rounding decides nothing.
 _TINY = 1e-9
@@ -35,6 +37,42 @@ class NoOptions(BaseModel):
     """A rule without options of its own; it goes by the keys of [gate]."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MinimumEvidence:
+    """Enough old held-out rows to tell a loss of the margin from chance.
+
+    Below `gate.min_evidence_rows` the message says how many more rows are the least with which
+    two equal versions can pass, and how many give a power of 80 %. `gate.short_evidence` decides:
+    "refuse" refuses the challenger; with "point" the rule does not apply, the other rules go by
+    what was observed, and the decision carries a warning.
+    """
+
+    name: ClassVar[str] = "minimum-evidence"
+    summary: ClassVar[str] = "enough old held-out rows to tell a loss from chance"
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, options: BaseModel | None = None) -> None:
+        self.options = options
+
+    def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
+        """Count the rows."""
+        pairs = old_sets(evidence)
+        if not pairs:
+            return (_not_applicable(self.name, _why_no_old(evidence)),)
+        rows, least = sum(map(rows_of, pairs)), evidence.config.min_evidence_rows
+        warning = short_evidence_warning(evidence)
+        refuse = evidence.config.short_evidence == "refuse"
+        return (
+            RuleOutcome(
+                rule=self.name,
+                passed=True if warning is None else False if refuse else None,
+                measured=float(rows),
+                required=float(least),
+                message=warning
+                or f"{rows} old held-out rows are enough to judge by confidence bounds.",
+            ),
+        )
 
 
 class NoRegression:
@@ -96,10 +134,10 @@ class NoRegression:
 class NoHarm:
     """No single earlier experience is harmed, even if the whole is well.
 
-    Harm is a loss beyond `gate.margin` that chance does not explain: the bootstrap's p-values of
-    all old sets are corrected together by Holm's method, so that many sets do not make a refusal
-    by accident. A set with a smaller loss cannot be harmed and counts with p = 1.
-    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+    Harm is a loss beyond `gate.margin` that chance does not explain: for accuracy by McNemar's
+    exact test, for other metrics by the paired bootstrap. The p-values of all old sets are
+    corrected together by Holm's method, so that many sets do not make a refusal by accident. A
+    set with a smaller loss cannot be harmed and counts with p = 1.
     """
 
     name: ClassVar[str] = "no-harm"
@@ -123,7 +161,12 @@ class NoHarm:
             if result.observed < -margin:
                 result = compare(evidence, [pair], resamples=resamples)
             results.append(result)
-        corrected = holm([r.chance_of_harm() if r.observed < -margin else 1.0 for r in results])
+        corrected = holm(
+            [
+                chance_of_harm(evidence, [pair], result) if result.observed < -margin else 1.0
+                for pair, result in zip(pairs, results, strict=True)
+            ]
+        )
         harmed = [
             (pair, result, p)
             for pair, result, p in zip(pairs, results, corrected, strict=True)
@@ -214,7 +257,8 @@ class Gain:
                 problems.append("the gain may be chance")
         else:
             required = -config.margin
-            if result.observed < required - _TINY and result.chance_of_harm() < alpha:
+            harm = chance_of_harm(evidence, pairs, result)
+            if result.observed < required - _TINY and harm < alpha:
                 problems.append(
                     f"that is a loss beyond {percent(config.margin)} which chance does not explain"
                 )
@@ -282,21 +326,6 @@ class Floor:
                 + (f"; {problem}." if problem else "."),
             ),
         )
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number: step-down, valid whatever their dependence.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
-    """
-    corrected = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = highest
-    return corrected
 
 
 def chance_problem(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from contlearn.config import Config, load_config
 from contlearn.errors import ConfigError
+from contlearn.evaluation.gate import make_rules
 from contlearn.interfaces import Clock, Task
 from contlearn.plugins.manager import PluginManager
 from contlearn.types import Event
@@ -117,16 +118,9 @@ def check_names(config: Config, manager: PluginManager) -> None:
         options = item.model_dump(exclude={"name"})
         manager.options("regularizer", item.name, options, where=f"training.regularizers[{number}]")
     manager.get("buffer", config.replay.policy, where="replay.policy")
-    if not config.gate.rules:
-        raise ConfigError(
-            "gate.rules is empty: every challenger would be promoted unseen.",
-            where="gate.rules in contlearn.toml",
-            hint="Leave the key out for the default rules.",
-        )
-    for rule in config.gate.rules:
-        manager.options(
-            "gate rule", rule, config.gate.rule_options.get(rule, {}), where=f"gate.rules: {rule}"
-        )
+    for _, rule in make_rules(config.gate, manager):
+        if hasattr(rule, "check"):
+            rule.check(config)
     if config.gate.metric and config.gate.metric not in task.metrics:
         raise ConfigError(
             f"The task {config.model.task!r} has no metric {config.gate.metric!r}.",

@@ -5,9 +5,16 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from contlearn.errors import ConfigError, EvaluationError, PluginError
+from contlearn.evaluation import bootstrap
 from contlearn.evaluation.bootstrap import paired_difference
-from contlearn.evaluation.evidence import association_chance, rows_needed
-from contlearn.evaluation.further_rules import sign_test
+from contlearn.evaluation.evidence import (
+    association_chance,
+    compare,
+    least_rows,
+    metric_of,
+    rows_needed,
+)
+from contlearn.evaluation.exact import sign_test
 from contlearn.evaluation.gate import decide, decision_to_json
 from contlearn.plugins import hookimpl
 from contlearn.plugins.manager import PluginManager
@@ -67,7 +74,9 @@ def test_no_regression_with_few_rows_goes_by_the_point_and_warns(manager):
         pytest.approx(-0.02),
     )
     assert "Only 100 held-out rows" in decision.warnings[0]
-    assert "more would show a loss of 3.0 % in 4 cases of 5" in decision.warnings[0]
+    # 8 of 100 rows differ: least 241 rows, 550 for a power of 80 %.
+    assert "The answers differ on 8.0 % of them" in decision.warnings[0]
+    assert "141 more are the least, and 450 more do it in 4 cases of 5" in decision.warnings[0]
     assert _judge(manager, "no-regression", _old(100, 7, 3)).passed is False
 
 
@@ -93,6 +102,26 @@ def test_no_regression_goes_by_the_configured_metric(manager):
     assert decide(old, manager).outcomes[0].passed is False
 
 
+# minimum-evidence
+
+
+def test_minimum_evidence_says_how_many_rows_are_missing_for_what(manager):
+    few = _old(100, 3, 2)  # 5 % of the rows differ
+    outcome = _judge(manager, "minimum-evidence", few)
+    assert (outcome.passed, outcome.measured, outcome.required) == (None, 100.0, 300.0)
+    # 151 rows are the least at a margin of 3 %, 344 give a power of 80 %.
+    assert "51 more are the least, and 244 more do it in 4 cases of 5" in outcome.message
+    refused = decide(evidence(few, short_evidence="refuse"), manager)
+    assert refused.outcomes[0].passed is False
+    assert refused.promoted is False
+
+
+def test_minimum_evidence_passes_enough_rows_and_does_not_apply_at_first(manager):
+    assert _judge(manager, "minimum-evidence", _old(300, 3, 2)).passed is True
+    targets = list("aab" * 20)
+    assert _judge(manager, "minimum-evidence", _new(targets, targets)).passed is None
+
+
 # no-harm
 
 
@@ -108,6 +137,12 @@ def test_no_harm_names_the_experience_that_is_harmed(manager):
 def test_no_harm_lets_losses_inside_the_margin_and_noise_pass(manager):
     assert _judge(manager, "no-harm", _old(5000, 100, 20)).passed is True  # 1.6 %, significant
     assert _judge(manager, "no-harm", _old(40, 4, 2)).passed is True  # 5 %, but chance
+
+
+def test_no_harm_goes_by_the_exact_test_for_accuracy(manager):
+    """Five rows lost of five that changed: 1 of 32 by chance, below 5 %; four: 1 of 16."""
+    assert _judge(manager, "no-harm", _old(100, 5, 0)).passed is False
+    assert _judge(manager, "no-harm", _old(100, 4, 0)).passed is True
 
 
 def test_no_harm_is_corrected_for_the_number_of_sets(manager):
@@ -252,7 +287,7 @@ def test_floor_refuses_the_commonest_label_and_guesses(manager):
 def test_first_version_without_held_out_rows_is_not_promoted(manager):
     decision = decide(evidence(), manager)
     assert decision.promoted is False
-    assert [outcome.passed for outcome in decision.outcomes] == [None, None, None, False]
+    assert [outcome.passed for outcome in decision.outcomes] == [None, None, None, None, False]
 
 
 # the gate
@@ -267,11 +302,12 @@ def test_gate_keeps_every_outcome_also_after_a_refusal(manager):
         challenger=4,
     )
     assert [(o.rule, o.passed) for o in decision.outcomes] == [
-        ("no-regression", False), ("no-harm", False), ("gain", True), ("floor", None),
+        ("minimum-evidence", True), ("no-regression", False), ("no-harm", False), ("gain", True),
+        ("floor", None),
     ]  # fmt: skip
     assert (decision.promoted, decision.champion, decision.challenger) == (False, 3, 4)
     value = decision_to_json(decision)
-    assert value["outcomes"][0]["measured"] < value["outcomes"][0]["required"]
+    assert value["outcomes"][1]["measured"] < value["outcomes"][1]["required"]
 
 
 def test_gate_gives_the_same_verdict_for_the_same_seed(manager):
@@ -366,7 +402,7 @@ def test_facts_of_the_export_are_judged_and_must_be_there(manager):
         _judge(manager, "label-agreement", **agreement, parity={"label_agreement": 0.995}).passed
         is True
     )
-    with pytest.raises(EvaluationError, match="needs 'label_agreement', which the export did not"):
+    with pytest.raises(EvaluationError, match="needs 'label_agreement', which was not measured"):
         _judge(manager, "label-agreement", **agreement)
 
 
@@ -382,6 +418,46 @@ def test_paired_bootstrap_draws_rows_not_answers():
         counts, counts, lambda s: s[..., 0] / s[..., 1], resamples=300, seed=0
     )
     assert (result.observed, result.lower_bound(0.95), result.upper_bound(0.95)) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("rows", "labels"), [(300, 4), (120, 40)])
+def test_paired_bootstrap_is_the_plain_one_done_fast(rows, labels):
+    """Macro F1: drawing row by row and counting anew gives the same distribution."""
+    generator = np.random.default_rng(rows)
+    names = tuple(f"label{i}" for i in range(labels))
+    targets = generator.choice(names, size=rows).tolist()
+    first, second = (answers_of(targets, right, generator, names) for right in (0.85, 0.8))
+    case = evidence(
+        pair(targets, second, first, labels=LabelSpace(names)),
+        labels=LabelSpace(names),
+        metric="macro_f1",
+    )
+    fast = compare(case, case.sets, resamples=4000)
+    champion, challenger = (s.statistics for s in (case.sets[0].champion, case.sets[0].challenger))
+    metric = metric_of(case)
+    plain = []
+    for _ in range(4000):
+        drawn = generator.integers(rows, size=rows)
+        plain.append(metric(challenger[drawn].sum(axis=0)) - metric(champion[drawn].sum(axis=0)))
+    assert fast.observed == pytest.approx(
+        float(metric(challenger.sum(axis=0)) - metric(champion.sum(axis=0)))
+    )
+    assert fast.draws.mean() == pytest.approx(np.mean(plain), abs=5 * np.std(plain) / 4000**0.5)
+    assert fast.draws.std() == pytest.approx(np.std(plain), rel=0.08)
+    for share in (0.05, 0.5, 0.95):
+        assert np.quantile(fast.draws, share) == pytest.approx(
+            np.quantile(plain, share), abs=0.12 * np.std(plain)
+        )
+
+
+@pytest.mark.parametrize("draw", [bootstrap._draw_rows, bootstrap._draw_kinds])
+def test_both_ways_of_drawing_have_the_moments_of_a_multinomial(draw):
+    kind_of = np.repeat([0, 1, 2], [60, 30, 10])
+    drawn = draw(np.random.default_rng(2), kind_of, np.bincount(kind_of), 20_000)
+    assert (drawn.sum(axis=1) == 100).all()
+    np.testing.assert_allclose(drawn.mean(axis=0), [60, 30, 10], atol=0.2)
+    np.testing.assert_allclose(drawn.var(axis=0), [24, 21, 9], rtol=0.06)
+    assert np.cov(drawn.T)[0, 1] == pytest.approx(-18, abs=1.2)
 
 
 def test_paired_bootstrap_is_the_exact_one_on_a_tiny_case():
@@ -408,3 +484,4 @@ def test_rows_needed_follow_margin_and_disagreement():
     assert rows_needed(0.03, 0.05, 0.95) == 344
     assert rows_needed(0.03, 0.10, 0.95) == 687
     assert rows_needed(0.03, 0.0, 0.95) == 344
+    assert least_rows(0.03, 0.05, 0.95) == 151
