@@ -111,6 +111,11 @@ class Workspace:
         return self.state / "cycles"
 
     @property
+    def reports(self) -> Path:
+        """One page a version, with texts; `data forget` takes forgotten ones out."""
+        return self.root / "reports"
+
+    @property
     def evaluations(self) -> Path:
         """Remembered predictions of versions on unchanged held-out sets."""
         return self.state / "evaluations"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -14,9 +14,11 @@ from contlearn.catalog.schema import cycle_records, cycles, meta, records
 __all__ = [
     "RecordCounts",
     "chunks",
+    "count_experience",
     "count_records",
     "experience_records",
     "hold_poison",
+    "experience_sample",
     "plan_records",
     "release_records",
     "settle_learnt",
@@ -224,7 +226,24 @@ def release_records(connection: Connection, rows: Sequence[int] | None = None) -
 
 def experience_records(connection: Connection, cycle_id: str, role: str) -> list[str]:
     """Give the ids of the records that a cycle learns (train) or measures on (held_out)."""
-    query = (
+    query = _experience(cycle_id, role).order_by(records.c.seq)
+    return list(connection.execute(query).scalars())
+
+
+def experience_sample(connection: Connection, cycle_id: str, role: str, limit: int) -> list[str]:
+    """Give the records of a cycle with the lowest ids: a random choice, as ids are hashes."""
+    query = _experience(cycle_id, role).order_by(cycle_records.c.record_id).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def count_experience(connection: Connection, cycle_id: str, role: str, *, at_most: int) -> int:
+    """Count the records of a cycle, looking no further than `at_most`."""
+    some = _experience(cycle_id, role).limit(at_most).subquery()
+    return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+
+
+def _experience(cycle_id: str, role: str) -> sa.Select[Any]:
+    return (
         sa.select(cycle_records.c.record_id)
         .join(records, records.c.seq == cycle_records.c.seq)
         .where(
@@ -232,6 +251,4 @@ def experience_records(connection: Connection, cycle_id: str, role: str) -> list
             cycle_records.c.role == role,
             records.c.state != "forgotten",
         )
-        .order_by(records.c.seq)
     )
-    return list(connection.execute(query).scalars())

@@ -5,7 +5,8 @@
     3  archive      a file that held one of the texts becomes a redacted copy without those rows
     4  quarantine   refused rows with one of the texts go
     5  predictions  logged texts that are one of them go
-    6  catalog      the records are marked as cleared
+    6  reports      pages that show one of the texts show it no longer
+    7  catalog      the records are marked as cleared
 
 A kill after step 1 leaves records that are not cleared yet: `finish_forgetting` goes on with them,
 and every ingest begins with it. Versions and buffers hold ids alone, so nothing of the text is in
@@ -32,6 +33,7 @@ from contlearn.data.checking import TEXT_BYTES, text_digest
 from contlearn.data.reading import find_parser
 from contlearn.data.segments import empty_rows
 from contlearn.errors import RecordError
+from contlearn.pages import clear_cards
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.rows import normal_text
 from contlearn.workspace import (
@@ -59,6 +61,7 @@ class ForgetReport:
     archived: int = 0
     quarantined_rows: int = 0
     predictions: int = 0
+    reports: int = 0
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, object]:
@@ -69,6 +72,7 @@ class ForgetReport:
             "archived": self.archived,
             "quarantined_rows": self.quarantined_rows,
             "predictions": self.predictions,
+            "reports": self.reports,
             "notes": list(self.notes),
         }
 
@@ -148,6 +152,7 @@ def finish_forgetting(
         _clear_archive(workspace, config, manager, forgotten, report, files)
         _clear_quarantine(workspace, forgotten, report, files)
         _clear_predictions(workspace, forgotten, report, files)
+        _clear_reports(workspace, forgotten, report, files)
     with catalog.write() as connection:
         connection.execute(
             records.update()
@@ -183,6 +188,13 @@ class _Forgotten:
         try:
             return text_digest(normal_text(text)) in self._digests
         except UnicodeEncodeError:
+            return False
+
+    def holds_id(self, record_id: str) -> bool:
+        """Say whether a record has one of them: its id begins with the digest of its text."""
+        try:
+            return bytes.fromhex(record_id)[:TEXT_BYTES] in self._digests
+        except ValueError:
             return False
 
     def in_row(self, row: object) -> bool:
@@ -297,6 +309,17 @@ def _clear_predictions(
 
     for path in sorted(workspace.predictions.rglob("*.jsonl")):
         report.predictions += _rewrite(path, without_text, files)
+
+
+def _clear_reports(
+    workspace: Workspace, forgotten: _Forgotten, report: ForgetReport, files: FileOperations
+) -> None:
+    """Empty the cards of forgotten records in every page, also in one of a cycle under way."""
+    for path in (*workspace.reports.glob("*.html"), *workspace.cycles.glob("*/report.html")):
+        page, cleared = clear_cards(path.read_text(encoding="utf-8"), forgotten.holds_id)
+        if cleared:
+            report.reports += 1
+            write_bytes_atomic(path, page.encode(), files=files)
 
 
 def _rewrite(

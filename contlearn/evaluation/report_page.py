@@ -1,62 +1,52 @@
-"""report.html of a version: one file, no script, no network, no text of a record.
+"""The report of a version as a page: one file, no script, no network.
 
-Light and dark follow the reader's system; wide tables scroll inside themselves, so that a phone
-shows it too.
+Two pages are made of each version. `report.html` in the version's folder, which is never changed,
+names records by their ids. `reports/<n>.html` shows their texts too, and `data forget` takes the
+texts of forgotten records out of it again. All that comes from data is escaped.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from contlearn.evaluation.charts import heat_cell, line_chart, reliability_chart
+from contlearn.evaluation.report_sections import (
+    accuracy_matrix,
+    confusions,
+    counts,
+    forgetting_curve,
+    held_out_sets,
+    latency,
+    per_label,
+    reliability_diagram,
+    slices,
+    table,
+)
+from contlearn.evaluation.report_style import STYLE
+from contlearn.evaluation.wording import megabytes, metric_name, number, percent
+from contlearn.pages import FORGOTTEN, record_card
 from contlearn.workspace import FileOperations, read_json, write_bytes_atomic
 
-__all__ = ["REPORT_PAGE", "render_report", "write_report_page"]
+__all__ = [
+    "REPORT_PAGE",
+    "VERSION_MARK",
+    "ShownRecord",
+    "render_report",
+    "shown_records",
+    "with_version",
+    "write_report_page",
+]
 
 REPORT_PAGE: Final = "report.html"
-# Beyond so many labels a matrix says nothing to the eye; the commonest confusions do.
-_MATRIX_LABELS: Final = 20
-_CONFUSIONS: Final = 20
-_NAMES: Final = {
-    "average_accuracy": "average accuracy",
-    "backward_transfer": "backward transfer",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "f1": "F1",
-}
-
-_STYLE: Final = """
-:root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --line: #d5dae0;
-  --page: #ffffff; --card: #f5f7f9; --good: #1a7f37; --bad: #c2262e; --mark: #1f6feb;
-  --heat: 31, 111, 235; }
-@media (prefers-color-scheme: dark) { :root { --text: #e8ecf0; --soft: #9aa5b1; --line: #343b44;
-  --page: #12161b; --card: #1b2128; --good: #4ac26b; --bad: #ff7b72; --mark: #6cb0ff;
-  --heat: 88, 166, 255; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 60rem; background: var(--page);
-  color: var(--text); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { margin: .4rem 0; } .soft { color: var(--soft); } .good { color: var(--good); }
-.bad { color: var(--bad); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr));
-  gap: .6rem; margin: 1rem 0; }
-.figures div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
-  padding: .6rem .8rem; } .figures b { display: block; font-size: 1.35rem;
-  font-variant-numeric: tabular-nums; }
-.rule { border-bottom: 1px solid var(--line); padding: .5rem 0; }
-.rule p { margin: .1rem 0 0; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.wide + .wide { margin-top: 1.2rem; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
-  vertical-align: top; white-space: nowrap; } th { color: var(--soft); font-weight: 600; }
-th:first-child, td:first-child, td.words, th.words { text-align: left; }
-td.words { white-space: normal; overflow-wrap: break-word; min-width: 15rem; }
-svg { max-width: 100%; height: auto; display: block; } svg text { fill: var(--soft);
-  font: 11px system-ui, sans-serif; }
-"""
+# Stands for the version's number in a page made before the number is known; see `with_version`.
+VERSION_MARK: Final = "@VERSION@"
+_MAX_CHARACTERS: Final = 400
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+# The text of a record, and its words where the task goes word by word.
+ShownRecord = tuple[str, "tuple[str, ...] | None"]
 
 
 def write_report_page(
@@ -86,41 +76,91 @@ def write_report_page(
 
 
 def render_report(
-    *, name: str, facts: Mapping[str, Any], report: Mapping[str, Any], decision: Mapping[str, Any]
+    *,
+    name: str,
+    facts: Mapping[str, Any],
+    report: Mapping[str, Any],
+    decision: Mapping[str, Any],
+    records: Mapping[str, ShownRecord] | None = None,
+    version: str | None = None,
 ) -> str:
-    """Write the page as HTML."""
-    parts = [
-        _head(name, facts, decision),
-        _figures(report["metrics"]),
-        _decision(decision),
-        _matrix(report),
-        _forgetting(report),
-        _sets(report),
-        _labels(report["per_label"]),
-        _confusion(report.get("confusion")),
-        _reliability(report.get("reliability")),
-        _facts(facts),
+    """Write the page as HTML.
+
+    Args:
+        name: The model's name.
+        facts: Parts of the manifest.
+        report: What report.json holds.
+        decision: What decision.json holds.
+        records: The texts to show, by record id; without them rows are named by their ids.
+        version: The version's number, or `VERSION_MARK`.
+    """
+    sections: list[tuple[str, str]] = [
+        ("Decision", _decision(decision)),
+        ("Accuracy matrix", accuracy_matrix(report)),
+        ("Forgetting", forgetting_curve(report)),
+        ("Held-out sets", held_out_sets(report)),
+        ("Slices", slices(report)),
+        ("Labels", per_label(report["per_label"])),
+        ("Confusions", confusions(report.get("confusion"))),
+        ("Reliability of confidences", reliability_diagram(report.get("reliability"))),
+        ("Worst rows", _worst_rows(report.get("flips"), records)),
+        ("Latency", latency(report.get("runtime"))),
+        ("Data", counts(report, facts)),
+        ("How it was made", _making(facts)),
     ]
-    title = escape(f"{name}: report of a version")
+    there = [(title, body) for title, body in sections if body]
+    links = "".join(f'<a href="#{_anchor(title)}">{escape(title)}</a>' for title, _ in there)
+    parts = [
+        _head(name, version, facts, decision),
+        _figures(report),
+        f"<nav>{links}</nav>",
+        *(
+            f'<section id="{_anchor(title)}"><h2>{escape(title)}</h2>{body}</section>'
+            for title, body in there
+        ),
+    ]
+    title = escape(_title(name, version))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{title}</title>\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body>\n</html>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
 
 
-def _head(name: str, facts: Mapping[str, Any], decision: Mapping[str, Any]) -> str:
+def with_version(page: str, version: int) -> str:
+    """Put the version's number where a page made before has the mark: title and heading."""
+    return page.replace(VERSION_MARK, str(version), 2)
+
+
+def shown_records(report: Mapping[str, Any]) -> list[str]:
+    """Give the ids of the records that a page of this report shows."""
+    flips = report.get("flips") or {}
+    return list(dict.fromkeys(item["record_id"] for kind in flips.values() for item in kind))
+
+
+def _title(name: str, version: str | None) -> str:
+    return f"{name}, version {version}" if version else f"{name}: a challenger"
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _head(
+    name: str, version: str | None, facts: Mapping[str, Any], decision: Mapping[str, Any]
+) -> str:
     passed = bool(decision.get("promoted"))
     verdict = "The gate let it pass" if passed else "The gate refused it"
     champion = decision.get("champion")
     against = f"compared with version {champion}" if champion is not None else "the first version"
     lineage, model = facts.get("lineage", {}), facts.get("model", {})
     return (
-        f"<header><h1>{escape(name)}</h1>"
-        f'<p class="{"good" if passed else "bad"}"><b>{verdict}</b> '
-        f'<span class="soft">({escape(against)})</span></p>'
+        f"<header><h1>{escape(_title(name, version))}</h1>"
+        f'<p><span class="verdict {"good" if passed else "bad"}">{verdict}</span> '
+        f'<span class="soft">{escape(against)}</span></p>'
         f'<p class="soft">Cycle {escape(str(lineage.get("cycle", "–")))} · '
         f"{escape(str(model.get('task', '–')))} · {len(model.get('labels', ()))} outputs · "
         f"{escape(str(lineage.get('strategy', '–')))} · "
@@ -128,158 +168,123 @@ def _head(name: str, facts: Mapping[str, Any], decision: Mapping[str, Any]) -> s
     )
 
 
-def _figures(metrics: Mapping[str, float | None]) -> str:
-    cells = [
-        f"<div><b>{_percent(value)}</b>{escape(_NAMES.get(name, name))}</div>"
-        for name, value in metrics.items()
-    ]
+def _figures(report: Mapping[str, Any]) -> str:
+    before = report.get("champion_metrics") or {}
+    cells = []
+    for name, value in report["metrics"].items():
+        change = ""
+        if value is not None and before.get(name) is not None:
+            gain = value - before[name]
+            style = "soft" if abs(gain) < 5e-4 else "good" if gain > 0 else "bad"
+            change = (
+                f'<span class="small {style}">{percent(gain, sign=True)} to the champion</span>'
+            )
+        cells.append(f"<div><b>{percent(value)}</b>{escape(metric_name(name))}<br>{change}</div>")
     return f'<section class="figures">{"".join(cells)}</section>'
 
 
 def _decision(decision: Mapping[str, Any]) -> str:
     words = {True: ("good", "passed"), False: ("bad", "refused"), None: ("soft", "not applicable")}
-    parts = [f'<p class="bad">{escape(warning)}</p>' for warning in decision.get("warnings", ())]
-    for outcome in decision.get("outcomes", ()):
+    parts = [
+        f'<p class="card bad">{escape(warning)}</p>' for warning in decision.get("warnings", ())
+    ]
+    # What refused comes first; the order of the rules stays otherwise.
+    order = {False: 0, True: 1, None: 2}
+    for outcome in sorted(decision.get("outcomes", ()), key=lambda item: order[item["passed"]]):
         style, word = words[outcome["passed"]]
         numbers = ""
         if outcome["measured"] is not None:
-            numbers = f"measured {_number(outcome['measured'])}"
+            numbers = f"measured {number(outcome['measured'])}"
         if outcome["required"] is not None:
-            numbers += f", required {_number(outcome['required'])}"
+            numbers += f"{', ' if numbers else ''}required {number(outcome['required'])}"
         parts.append(
             f'<div class="rule"><b>{escape(outcome["rule"])}</b> '
-            f'<span class="{style}">{word}</span> <span class="soft">{numbers}</span>'
+            f'<span class="{style}">{word}</span> <span class="soft small">{numbers}</span>'
             f"<p>{escape(outcome['message'])}</p></div>"
         )
-    return _section("Decision", "".join(parts))
+    return "".join(parts)
 
 
-def _matrix(report: Mapping[str, Any]) -> str:
-    matrix = report["accuracy_matrix"]
-    if not matrix:
-        return ""
-    head = "<th>after</th>" + "".join(f"<th>set {k + 1}</th>" for k in range(len(matrix)))
-    rows = [
-        f"<tr><td>experience {t + 1}</td>"
-        + "".join(heat_cell(value, _percent(value)) for value in row)
-        + "</tr>"
-        for t, row in enumerate(matrix)
-    ]
-    note = (
-        '<p class="soft">Row t: the model after experience t. Column k: the held-out rows of '
-        "experience k. What was not measured is empty.</p>"
-    )
-    return _section("Accuracy matrix", note + _table(head, rows))
-
-
-def _forgetting(report: Mapping[str, Any]) -> str:
-    from contlearn.evaluation.metrics import as_matrix, average_accuracy, forgetting
-
-    matrix = report["accuracy_matrix"]
-    if len(matrix) < 2:
-        return ""
-    from contlearn.errors import EvaluationError
-
-    kept: list[float | None] = []
-    lost: list[float | None] = []
-    for t in range(len(matrix)):
-        rows = as_matrix(matrix[: t + 1])
-        for values, measure in ((kept, average_accuracy), (lost, forgetting)):
-            try:
-                values.append(measure(rows))
-            except EvaluationError:
-                values.append(None)
-    chart = line_chart({"average accuracy": kept, "forgetting": lost}, "experience")
-    return _section("Over the experiences", f'<div class="wide">{chart}</div>')
-
-
-def _sets(report: Mapping[str, Any]) -> str:
-    rows = []
-    for item in report["sets"]:
-        champion = item.get("champion") or {}
-        new = " (new)" if item.get("is_new") else ""
-        for name, value in item["metrics"].items():
-            rows.append(
-                f"<tr><td>set {item['index'] + 1}{new}</td><td>{item['rows']}</td>"
-                f"<td>{escape(_NAMES.get(name, name))}</td><td>{_percent(value)}</td>"
-                f"<td>{_percent(champion.get(name))}</td></tr>"
-            )
-    head = (
-        "<th>held-out set</th><th>rows</th><th>measure</th><th>this version</th><th>champion</th>"
-    )
-    return _section("Held-out sets", _table(head, rows))
-
-
-def _labels(labels: Sequence[Mapping[str, Any]]) -> str:
-    rows = [
-        f"<tr><td>{escape(item['label'])}</td><td>{_percent(item['precision'])}</td>"
-        f"<td>{_percent(item['recall'])}</td>{heat_cell(item['f1'], _percent(item['f1']))}"
-        f"<td>{item['support']}</td></tr>"
-        for item in sorted(labels, key=lambda item: (item["f1"], item["label"]))
-    ]
-    head = "<th>label</th><th>precision</th><th>recall</th><th>F1</th><th>rows</th>"
-    return _section("Labels, the weakest first", _table(head, rows))
-
-
-def _confusion(confusion: Mapping[str, Any] | None) -> str:
-    if not confusion:
-        return ""
-    names, matrix = confusion["labels"], confusion["matrix"]
-    pairs = sorted(
-        (
-            (count, names[i], names[j])
-            for i, row in enumerate(matrix)
-            for j, count in enumerate(row)
-            if i != j and count
-        ),
-        key=lambda item: (-item[0], item[1], item[2]),
-    )
+def _worst_rows(flips: Mapping[str, Any] | None, records: Mapping[str, ShownRecord] | None) -> str:
+    titles = {
+        "lost": "Right in the champion, wrong now; the most confident first",
+        "wrong": "Wrong now, and not right before; the most confident first",
+    }
     parts = []
-    if len(names) <= _MATRIX_LABELS:
-        head = "<th>expected</th>" + "".join(f"<th>{escape(name)}</th>" for name in names)
-        rows = [
-            f"<tr><td>{escape(name)}</td>"
-            + "".join(heat_cell(count / max(sum(row), 1), str(count)) for count in row)
-            + "</tr>"
-            for name, row in zip(names, matrix, strict=True)
-        ]
-        parts.append(_table(head, rows))
-    if pairs:
-        rows = [
-            f'<tr><td>{escape(expected)}</td><td class="words">{escape(given)}</td>'
-            f"<td>{count}</td></tr>"
-            for count, expected, given in pairs[:_CONFUSIONS]
-        ]
-        parts.append(
-            _table('<th>expected</th><th class="words">predicted</th><th>times</th>', rows)
+    for kind, title in titles.items():
+        items = (flips or {}).get(kind) or ()
+        if items:
+            cards = "".join(_card(item, records) for item in items)
+            parts.append(f'<p class="soft">{title}.</p>{cards}')
+    if parts and records is None:
+        parts.insert(
+            0,
+            '<p class="soft">Records are named by their ids here; the page in the workspace\'s '
+            "reports folder shows their texts.</p>",
         )
-    return _section("Confusions", "".join(parts))
+    return "".join(parts)
 
 
-def _reliability(value: Mapping[str, Any] | None) -> str:
-    if not value:
-        return ""
-    error = _percent(value["expected_calibration_error"])
-    note = f'<p class="soft">Confidence and share right differ by {error} on average.</p>'
-    return _section("Reliability of confidences", note + reliability_chart(value["bins"]))
+def _card(item: Mapping[str, Any], records: Mapping[str, ShownRecord] | None) -> str:
+    shown = None if records is None else records.get(item["record_id"])
+    text, words = shown if shown is not None else (None, None)
+    if text is not None:
+        cut = text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + " …"
+        first = f'<p class="text" dir="auto">{_escape(cut)}</p>'
+    elif records is not None:
+        first = f'<p class="soft">{FORGOTTEN}</p>'
+    else:
+        first = f"<p><code>{escape(item['record_id'])}</code></p>"
+    sure = "" if item.get("confidence") is None else f" ({percent(item['confidence'])} sure)"
+    before = item.get("before")
+    answers = [f"expected <b>{_answer(item['target'], words)}</b>"]
+    if before is not None and before != item["target"]:
+        answers.append(f"before <b>{_answer(before, words)}</b>")
+    answers.append(f'now <b class="bad">{_answer(item["after"], words)}</b>{sure}')
+    answers.append(f"set {int(item['set']) + 1}")
+    body = f'{first}<p class="small">{" · ".join(answers)}</p>'
+    return record_card(item["record_id"], body)
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
+def _answer(answer: str | Sequence[str], words: tuple[str, ...] | None) -> str:
+    """Write an answer: a class as it is, tags as the entities they mark."""
+    if isinstance(answer, str):
+        return f"<bdi>{_escape(answer)}</bdi>"
+    spans: list[tuple[str, list[int]]] = []
+    for place, tag in enumerate(answer):
+        if tag.startswith("B-") or (tag.startswith("I-") and not (spans and spans[-1][1])):
+            spans.append((tag[2:], [place]))
+        elif tag.startswith("I-"):
+            spans[-1][1].append(place)
+    if not spans:
+        return "no entity"
+    if words is None or len(words) != len(answer):
+        return ", ".join(f"<bdi>{_escape(kind)}</bdi>" for kind, _ in spans)
+    return ", ".join(
+        f"<bdi>{_escape(' '.join(words[i] for i in places))}</bdi> ({_escape(kind)})"
+        for kind, places in spans
+    )
+
+
+def _making(facts: Mapping[str, Any]) -> str:
     training, export = facts.get("training", {}), facts.get("export", {})
     lineage, model = facts.get("lineage", {}), facts.get("model", {})
+    options = lineage.get("strategy_options") or {}
     items = {
         "base model": model.get("base"),
         "pooling": model.get("pooling"),
         "token limit": model.get("max_tokens"),
-        "calibration temperature": _number(model.get("temperature")),
-        "new training records": lineage.get("records"),
+        "calibration temperature": number(model.get("temperature")),
+        "strategy": lineage.get("strategy"),
+        "its options": json.dumps(options, ensure_ascii=False) if options else None,
         "training steps": training.get("steps"),
-        "training seconds": _number(training.get("seconds")),
-        "share of parameters trained": _percent(training.get("trained_share")),
+        "training seconds": number(training.get("seconds")),
+        "share of parameters trained": percent(training.get("trained_share")),
         "seed": lineage.get("seed"),
-        "label agreement of the export": _percent(export.get("label_agreement")),
-        "largest difference of logits": _number(export.get("max_abs_difference")),
-        "size of model.onnx": _megabytes(export.get("size_bytes")),
+        "label agreement of the export": percent(export.get("label_agreement")),
+        "largest difference of logits": number(export.get("max_abs_difference")),
+        "size of model.onnx": megabytes(export.get("size_bytes")),
+        "notes of the export": "; ".join(export.get("notes") or ()),
         "processor": ", ".join(model.get("processor", ())),
     }
     rows = [
@@ -287,25 +292,10 @@ def _facts(facts: Mapping[str, Any]) -> str:
         for name, value in items.items()
         if value not in (None, "", "–")
     ]
-    return _section("How it was made", _table("", rows))
+    return table("", rows, style="facts")
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
-
-
-def _table(head: str, rows: Sequence[str]) -> str:
-    top = f"<thead><tr>{head}</tr></thead>" if head else ""
-    return f'<div class="wide"><table>{top}<tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
-
-
-def _megabytes(value: float | None) -> str:
-    return "–" if value is None else f"{value / 1e6:.1f} MB"
+def _escape(text: str) -> str:
+    """Escape a text of the data; characters that steer the page or the terminal become visible."""
+    visible = "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+    return escape(visible)

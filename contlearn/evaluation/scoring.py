@@ -7,7 +7,9 @@ versions can be compared row by row. It holds label names, never texts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,15 +17,16 @@ from contlearn.errors import EvaluationError, StorageError
 from contlearn.evaluation.answers import (
     Answers,
     answer_set,
-    in_order,
     pack_targets,
     score_answers,
     unpack_targets,
 )
 from contlearn.evaluation.calibration import reliability
 from contlearn.evaluation.evaluator import build_report, majority_answers, report_to_json
+from contlearn.evaluation.flips import worst_rows
+from contlearn.evaluation.slices import score_slices, slices_of, slices_to_json
 from contlearn.interfaces import Predictor, Progress, Task
-from contlearn.types import HeldOutSet, LabelSpace, PairedScores
+from contlearn.types import HeldOutSet, LabelSpace, PairedScores, Target
 from contlearn.workspace import read_json, write_json_atomic
 
 __all__ = ["REPORT", "SCORES", "evaluate_cycle", "load_paired_scores"]
@@ -44,6 +47,8 @@ def evaluate_cycle(
     memory: Path,
     output: Path,
     progress: Progress,
+    metric: str | None = None,
+    runtime: Mapping[str, Any] | None = None,
 ) -> dict[str, float | None]:
     """Score challenger and champion on every held-out set; write report.json and scores.json.
 
@@ -57,6 +62,8 @@ def evaluate_cycle(
         memory: `state/evaluations`.
         output: The version folder being built.
         progress: Told after each set.
+        metric: What slices are scored by; the task's own if left out.
+        runtime: What `measure_runtime` gave, for the report.
     Returns:
         The challenger's metrics.
     Raises:
@@ -72,15 +79,9 @@ def evaluate_cycle(
         mine.append(answer_set(challenger, held_out, task))
         answers = None
         if champion is not None:
-            answers = _recall_champion(known, held_out)
-            if answers is None:
-                answers = answer_set(
-                    champion,
-                    held_out,
-                    task,
-                    memory=memory,
-                    version_key=f"version-{champion_version}",
-                )
+            answers = _champion_answers(
+                known, champion, held_out, task, memory, f"version-{champion_version}"
+            )
         theirs.append(answers)
         done += len(held_out.records)
         progress("evaluating", done, total, f"{done} of {total} held-out rows")
@@ -90,7 +91,8 @@ def evaluate_cycle(
     labels = task.extend_labels(
         LabelSpace(names), [record.target for held_out in sets for record in held_out.records]
     )
-    write_json_atomic(output / SCORES, _scores_to_json(labels, sets, mine, theirs))
+    slices = slices_of([held_out.records for held_out in sets], task)
+    write_json_atomic(output / SCORES, _scores_to_json(labels, sets, mine, theirs, slices))
     paired, labels = load_paired_scores(output, task)
     earlier = read_json(champion_report) if champion_report is not None else None
     report = build_report(
@@ -105,6 +107,15 @@ def evaluate_cycle(
     new = next((held_out.experience for held_out in sets if held_out.is_new), None)
     value["experiences"].append(new)
     value["reliability"] = reliability(paired)
+    value["runtime"] = None if runtime is None else dict(runtime)
+    value["slices"] = slices_to_json(
+        score_slices(paired, task, labels, metric or task.primary_metric)
+    )
+    value["metric"] = metric or task.primary_metric
+    value["primary_metric"] = task.primary_metric
+    value["champion_metrics"] = _champion_metrics(paired, task, labels)
+    value["flips"] = worst_rows(paired, [[r.record_id for r in s.records] for s in sets])
+    value["label_counts"] = _label_counts(task, sets)
     for item, pair in zip(value["sets"], paired, strict=True):
         item["champion"] = None if pair.champion is None else dict(pair.champion.metrics)
         item["majority"] = pair.majority
@@ -155,6 +166,7 @@ def _pair(item: Mapping[str, Any], task: Task, labels: LabelSpace) -> PairedScor
         majority=baseline.metrics[task.primary_metric],
         baseline=baseline,
         targets=targets,
+        slices={k: unpack_targets(v) for k, v in item.get("slices", {}).items()},  # type: ignore[misc]  # a text a row
     )
 
 
@@ -163,6 +175,7 @@ def _scores_to_json(
     sets: Sequence[HeldOutSet],
     mine: Sequence[Answers],
     theirs: Sequence[Answers | None],
+    slices: Sequence[Mapping[str, Sequence[str]]],
 ) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
@@ -177,29 +190,80 @@ def _scores_to_json(
                 "targets": pack_targets([record.target for record in held_out.records]),
                 "challenger": challenger.to_json(),
                 "champion": None if champion is None else champion.to_json(),
+                "slices": {name: pack_targets(values) for name, values in some.items()},
             }
-            for held_out, challenger, champion in zip(sets, mine, theirs, strict=True)
+            for held_out, challenger, champion, some in zip(sets, mine, theirs, slices, strict=True)
         ],
     }
 
 
-def _known_answers(champion_report: Path | None) -> dict[str, Mapping[str, Any]]:
-    """Give the champion's own answers from when it was the challenger, by content hash."""
+def _champion_metrics(
+    pairs: Sequence[PairedScores], task: Task, labels: LabelSpace
+) -> dict[str, float] | None:
+    """Measure the champion over all sets together; None where there is none."""
+    import numpy as np
+
+    sums = [pair.champion.statistics.sum(axis=0) for pair in pairs if pair.champion is not None]
+    if not sums or len(sums) < len(pairs):
+        return None
+    summary = task.summarise(np.sum(sums, axis=0), labels)
+    return {name: float(summary[name]) for name in task.metrics}
+
+
+def _label_counts(task: Task, sets: Sequence[HeldOutSet]) -> dict[str, int]:
+    """Count the held-out rows of each label, the commonest first; a row counts all its types."""
+    counts: Counter[str] = Counter()
+    for held_out in sets:
+        for record in held_out.records:
+            counts.update(set(task.labels_of(record.target)))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _known_answers(champion_report: Path | None) -> dict[str, tuple[Target, float | None]]:
+    """Give the champion's own answers from when it was the challenger, by record id."""
     if champion_report is None:
         return {}
+    known: dict[str, tuple[Target, float | None]] = {}
     try:
         value = read_json(champion_report.with_name(SCORES))
-    except StorageError:
-        return {}
-    if value.get("format_version") != FORMAT_VERSION:
-        return {}
-    return {str(item["content_hash"]): item for item in value["sets"]}
+        if value.get("format_version") != FORMAT_VERSION:
+            return {}
+        for item in value["sets"]:
+            answers = Answers.from_json(item["challenger"])
+            confidences = answers.confidences or (None,) * len(answers.targets)
+            known.update(
+                zip(item["record_ids"], zip(answers.targets, confidences, strict=True), strict=True)
+            )
+    except (StorageError, KeyError, TypeError, IndexError, ValueError):
+        return {}  # asked again, that is all
+    return known
 
 
-def _recall_champion(
-    known: Mapping[str, Mapping[str, Any]], held_out: HeldOutSet
-) -> Answers | None:
-    item = known.get(held_out.content_hash)
-    if item is None:
-        return None
-    return in_order(Answers.from_json(item["challenger"]), item["record_ids"], held_out)
+def _champion_answers(
+    known: Mapping[str, tuple[Target, float | None]],
+    champion: Predictor,
+    held_out: HeldOutSet,
+    task: Task,
+    memory: Path,
+    version_key: str,
+) -> Answers:
+    """Give the champion's answers: known ones as they are, the rest is asked and remembered."""
+    missing = tuple(record for record in held_out.records if record.record_id not in known)
+    merged = known
+    if missing:
+        asked = answer_set(
+            champion,
+            replace(held_out, records=missing),
+            task,
+            memory=memory,
+            version_key=version_key,
+        )
+        confidences = asked.confidences or (None,) * len(missing)
+        pairs = zip(asked.targets, confidences, strict=True)
+        merged = {**known, **{r.record_id: p for r, p in zip(missing, pairs, strict=True)}}
+    found = [merged[record.record_id] for record in held_out.records]
+    confidences = tuple(value for _, value in found if value is not None)
+    return Answers(
+        tuple(target for target, _ in found),
+        confidences if len(confidences) == len(found) else (),
+    )

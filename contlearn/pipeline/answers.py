@@ -148,26 +148,25 @@ def evaluate_version(
         RegistryError: When the version is missing or damaged.
         RecordError: When the file cannot be used.
     """
-    from contlearn.catalog.records import experience_records
-    from contlearn.data.store import read_records
     from contlearn.evaluation.evaluator import build_report, report_to_json, score_sets
+    from contlearn.pipeline.held_out import read_held_out
     from contlearn.types import HeldOutSet
 
     chosen = chosen_version(context, version)
     predictor = _load(context, chosen)
-    sets: list[HeldOutSet] = []
+    sets: tuple[HeldOutSet, ...]
     if on is not None:
         from contlearn.data.reading import read_labelled
 
         records = read_labelled(context.config, context.manager, on, now=context.clock.now())
-        sets.append(HeldOutSet(experience=on.name, index=0, records=tuple(records)))
+        sets = (HeldOutSet(experience=on.name, index=0, records=tuple(records)),)
     else:
-        for index, cycle in enumerate(chosen.manifest["lineage"]["experiences"]):
-            with context.catalog.read() as connection:
-                ids = experience_records(connection, cycle, "held_out")
-            found = tuple(read_records(context.workspace, context.catalog, ids))
-            if found:
-                sets.append(HeldOutSet(experience=cycle, index=index, records=found))
+        sets = read_held_out(
+            context.workspace,
+            context.catalog,
+            chosen.manifest["lineage"]["experiences"],
+            capacity=context.config.gate.reserve_rows,
+        )
     if not any(held_out.records for held_out in sets):
         raise RecordError(
             "There is no held-out row to measure on.",

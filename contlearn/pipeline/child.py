@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,13 @@ from contlearn.pipeline.children import die_with_parent
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.plugins.manager import PluginManager
 from contlearn.types import Experience, HeldOutSet, LabelledRecord, LabelSpace
-from contlearn.workspace import Workspace, file_lock, read_json, write_json_atomic
+from contlearn.workspace import (
+    Workspace,
+    file_lock,
+    read_json,
+    write_bytes_atomic,
+    write_json_atomic,
+)
 
 if TYPE_CHECKING:
     from contlearn.inference.predictor import OnnxPredictor
@@ -130,6 +137,11 @@ class _Child:
             return None
         return self.workspace.versions / str(self.job.champion)
 
+    def champion_export(self) -> dict[str, Any]:
+        """Give what the champion's export measured; empty before the first promotion."""
+        champion = self.champion_folder()
+        return {} if champion is None else dict(read_json(champion / "manifest.json")["export"])
+
     def champion_labels(self) -> LabelSpace:
         """Give the outputs of the champion; those of the closed set, or none, at first."""
         champion = self.champion_folder()
@@ -191,7 +203,9 @@ class _Child:
             ),
             progress=self.stage_progress("training"),
         )
+        counts = Counter(name for record in new for name in set(self.task.labels_of(record.target)))
         return {
+            "label_counts": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
             "labels": list(result.label_space.names),
             "strategy": result.strategy,
             "options": dict(result.options),
@@ -236,19 +250,16 @@ class _Child:
 
     def data(self) -> _Data:
         """Read the new records and every held-out set of the lineage, the new one last."""
-        sets = []
-        for index, cycle in enumerate((*self.job.lineage, self.job.cycle_id)):
-            records = self.read(self.ids(cycle, "held_out"))
-            if records:
-                sets.append(
-                    HeldOutSet(
-                        experience=cycle,
-                        index=index,
-                        records=records,
-                        is_new=cycle == self.job.cycle_id,
-                    )
-                )
-        return _Data(self.read(self.ids(self.job.cycle_id, "train")), tuple(sets))
+        from contlearn.pipeline.held_out import read_held_out
+
+        sets = read_held_out(
+            self.workspace,
+            self.catalog,
+            (*self.job.lineage, self.job.cycle_id),
+            capacity=self.config.gate.reserve_rows,
+            new=self.job.cycle_id,
+        )
+        return _Data(self.read(self.ids(self.job.cycle_id, "train")), sets)
 
     def challenger(self) -> OnnxPredictor:
         """Load the exported challenger as a server would."""
@@ -265,6 +276,7 @@ class _Child:
 
     def do_evaluating(self) -> dict[str, Any]:
         """Score challenger and champion on every held-out set; write report.json."""
+        from contlearn.evaluation.runtime import RUNTIME, measure_runtime
         from contlearn.evaluation.scoring import evaluate_cycle
 
         champion = self.champion_folder()
@@ -273,23 +285,29 @@ class _Child:
             from contlearn.inference.predictor import OnnxPredictor
 
             predictor = OnnxPredictor.load(champion / "onnx", manager=self.manager)
-        data = self.data()
+        data, challenger = self.data(), self.challenger()
+        self.progress("evaluating", 0, 0, "timing")
+        runtime = measure_runtime(self.task, data.sets, challenger, predictor)
+        write_json_atomic(self.folder.version / RUNTIME, runtime)
         report = evaluate_cycle(
             task=self.task,
             sets=data.sets,
-            challenger=self.challenger(),
+            challenger=challenger,
             champion=predictor,
             champion_version=self.job.champion,
             champion_report=champion / "report.json" if champion else None,
             memory=self.workspace.evaluations,
             output=self.folder.version,
             progress=self.stage_progress("evaluating"),
+            metric=self.config.gate.metric or self.task.primary_metric,
+            runtime=runtime,
         )
         return {"metrics": report}
 
     def do_deciding(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""
         from contlearn.evaluation.gate import decide, decision_to_json
+        from contlearn.evaluation.runtime import read_runtime
         from contlearn.evaluation.scoring import load_paired_scores
 
         exported = read_json(self.folder.marker("exporting"))
@@ -303,6 +321,8 @@ class _Child:
                 config=self.config.gate,
                 seed=self.config.training.seed,
                 parity=exported,
+                champion_parity=self.champion_export(),
+                runtime=read_runtime(self.folder.version),
             ),
             self.manager,
             champion=self.job.champion,
@@ -310,6 +330,22 @@ class _Child:
         value = decision_to_json(decision)
         write_json_atomic(self.folder.version / "decision.json", value)
         return {"decision": value}
+
+    def write_page_with_texts(self, name: str, facts: dict[str, Any]) -> None:
+        """Write the report that people read; it is no part of the version."""
+        from contlearn.evaluation.report_page import VERSION_MARK, render_report, shown_records
+        from contlearn.pipeline.report import shown
+
+        report = read_json(self.folder.version / "report.json")
+        page = render_report(
+            name=name,
+            facts=facts,
+            report=report,
+            decision=read_json(self.folder.version / "decision.json"),
+            records=shown(self.read(shown_records(report)), self.task),
+            version=VERSION_MARK,
+        )
+        write_bytes_atomic(self.folder.page, page.encode())
 
     def finish(self) -> None:
         """Gather what the parent needs to register and decide."""
@@ -359,6 +395,7 @@ class _Child:
         name = self.config.model.name
         write_model_card(self.folder.version, name=name, facts=facts)
         write_report_page(self.folder.version, name=name, facts=facts)
+        self.write_page_with_texts(name, facts)
         write_json_atomic(
             self.folder.result,
             {"facts": facts, "decision": done["deciding"]["decision"], "numbers": numbers},

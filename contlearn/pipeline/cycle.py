@@ -50,6 +50,7 @@ from contlearn.pipeline.context import Context
 from contlearn.pipeline.housekeeping import require_space
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.pipeline.triggers import BY_HAND
+from contlearn.pipeline.report import publish_report, remove_old_reports
 from contlearn.registry.retention import apply_retention
 from contlearn.types import CycleOutcome
 from contlearn.workspace import read_json, storage_border
@@ -394,6 +395,9 @@ class UpdateCycle:
             version = context.registry.register(
                 folder.version, cycle_id=cycle.cycle_id, parent=cycle.champion, facts=facts
             )
+        with contextlib.suppress(ContlearnError, OSError):
+            # A page that cannot be written stops no promotion; `make_report` makes it anew.
+            publish_report(context.workspace, folder.page, version.version)
         passed = bool(decision["promoted"])
         values = {
             "version": version.version,
@@ -530,6 +534,8 @@ class UpdateCycle:
         # A version that cannot be deleted now is deleted by the next cycle.
         with contextlib.suppress(ContlearnError):
             apply_retention(self.context.registry, actor=self.context.actor, protected=protected)
+        with contextlib.suppress(ContlearnError, OSError):
+            remove_old_reports(self.context.workspace, self.context.registry.numbers())
         for path in (folder.work, folder.version):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path)

@@ -99,6 +99,11 @@ class CycleFolder:
         """What the child found, when all stages are done."""
         return self.path / "result.json"
 
+    @property
+    def page(self) -> Path:
+        """The report with texts, until its version has a number."""
+        return self.path / "report.html"
+
     def marker(self, stage: str) -> Path:
         """The file that says a stage is done, with its numbers."""
         return self.path / f"done-{stage}.json"

@@ -210,6 +210,41 @@ def test_cycle_asks_the_champion_only_about_rows_it_was_not_judged_on(tmp_path):
     assert champion.asked == 2
 
 
+def test_champion_is_asked_only_about_rows_that_the_reserve_took_in_anew(tmp_path):
+    """A reserve that shrinks needs no new answer; one that grew asks for what is missing."""
+    old = held_out(["a", "b", "c", "a"], is_new=True)
+    parent, _ = _cycle(tmp_path, [old], Scripted(_table(old)), name="1")
+    champion = Scripted({}, default="b")
+    fewer = held_out(["a", "b", "c"])
+    _cycle(tmp_path, [fewer], Scripted({}), champion=champion, parent=parent, name="2")
+    assert champion.asked == 0
+    more = held_out(["a", "b", "c", "a", "c"])
+    output, _ = _cycle(tmp_path, [more], Scripted({}), champion=champion, parent=parent, name="3")
+    assert champion.asked == 1
+    ((pair_of_more,), _) = load_paired_scores(output, TASK)
+    assert pair_of_more.champion.predictions == ("a", "b", "c", "a", "b")
+    assert len(pair_of_more.champion.confidences) == 5
+
+
+def test_cycle_names_the_rows_that_went_wrong_and_scores_slices(tmp_path):
+    old = held_out(["a"] * 12, is_new=True)
+    parent, _ = _cycle(tmp_path, [old], Scripted(_table(old)), name="1")
+    known = held_out(["a"] * 12)
+    output, _ = _cycle(
+        tmp_path, [known], Scripted(_table(known, wrong=(3,))), champion=Scripted({}),
+        parent=parent, name="2",
+    )  # fmt: skip
+    report = json.loads((output / "report.json").read_bytes())
+    (flip,) = report["flips"]["lost"]
+    assert (flip["record_id"], flip["target"], flip["before"]) == ("0003", "a", "a")
+    assert flip["after"] != "a"
+    slices = {(item["by"], item["value"]): item for item in report["slices"]}
+    assert slices[("script", "Latin")]["rows"] == 12
+    assert slices[("script", "Latin")]["challenger"] == pytest.approx(11 / 12)
+    assert slices[("script", "Latin")]["champion"] == 1.0
+    assert report["label_counts"] == {"a": 12}
+
+
 def test_cycle_writes_a_report_that_grows_with_the_lineage(tmp_path):
     old = held_out(["a", "b", "c"], is_new=True)
     parent, _ = _cycle(tmp_path, [old], Scripted(_table(old)), name="1")

@@ -1,0 +1,67 @@
+"""The held-out rows a version is measured on: a bounded reserve that loses no experience."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from contlearn.catalog import Catalog
+from contlearn.catalog.records import count_experience, experience_sample
+from contlearn.types import HeldOutSet
+from contlearn.workspace import Workspace
+
+__all__ = ["fair_shares", "read_held_out"]
+
+
+def read_held_out(
+    workspace: Workspace,
+    catalog: Catalog,
+    cycles: Sequence[str],
+    *,
+    capacity: int,
+    new: str | None = None,
+) -> tuple[HeldOutSet, ...]:
+    """Read the held-out sets of a lineage, at most `capacity` rows together.
+
+    What is kept of an experience are its rows with the lowest ids. Ids are hashes, so that is a
+    random choice, and a smaller one is part of a larger one: when the reserve of an experience
+    shrinks, the champion's answers on what remains are known already.
+
+    Args:
+        workspace: Where the texts are.
+        catalog: Knows the rows of each experience.
+        cycles: The cycles that brought the experiences, oldest first.
+        capacity: Rows of all sets together; each set gets the same, if it has as many.
+        new: The cycle on trial.
+    """
+    from contlearn.data.store import read_records
+
+    with catalog.read() as connection:
+        sizes = [count_experience(connection, c, "held_out", at_most=capacity) for c in cycles]
+        ids = [
+            experience_sample(connection, cycle, "held_out", share)
+            for cycle, share in zip(cycles, fair_shares(sizes, capacity), strict=True)
+        ]
+    sets = []
+    for index, (cycle, some) in enumerate(zip(cycles, ids, strict=True)):
+        records = tuple(read_records(workspace, catalog, some))
+        if records:
+            sets.append(
+                HeldOutSet(experience=cycle, index=index, records=records, is_new=cycle == new)
+            )
+    return tuple(sets)
+
+
+def fair_shares(sizes: Sequence[int], capacity: int) -> list[int]:
+    """Share out a capacity: all get the same, those with less leave their rest to the others.
+
+    Example:
+        >>> fair_shares([10, 500, 500], 100), fair_shares([10, 20], 100)
+        ([10, 45, 45], [10, 20])
+    """
+    shares = [0] * len(sizes)
+    left = capacity
+    order = sorted(range(len(sizes)), key=lambda place: sizes[place])
+    for done, place in enumerate(order):
+        shares[place] = min(sizes[place], left // (len(sizes) - done))
+        left -= shares[place]
+    return shares

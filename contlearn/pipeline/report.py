@@ -1,0 +1,102 @@
+"""The page of a version that shows texts: `reports/<n>.html` in the workspace, one file.
+
+The child of a cycle makes it before the version has its number; the parent, which reads no texts,
+puts the number in and moves it to its place. `make_report` makes it anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contlearn.evaluation.report_page import (
+    ShownRecord,
+    render_report,
+    shown_records,
+    with_version,
+)
+from contlearn.interfaces import Task
+from contlearn.types import LabelledRecord
+from contlearn.workspace import Workspace, read_json, write_bytes_atomic
+
+if TYPE_CHECKING:
+    from contlearn.pipeline.context import Context
+
+__all__ = ["make_report", "publish_report", "remove_old_reports", "report_path", "shown"]
+
+
+def report_path(workspace: Workspace, version: int) -> Path:
+    """Say where the page of a version is."""
+    return workspace.reports / f"{version}.html"
+
+
+def shown(records: Sequence[LabelledRecord], task: Task) -> dict[str, ShownRecord]:
+    """Give texts and words of records as a page shows them."""
+    found: dict[str, ShownRecord] = {}
+    for record in records:
+        words = record.inputs.get("tokens")
+        found[record.record_id] = (
+            task.text_of(record.inputs),
+            words if isinstance(words, tuple) else None,
+        )
+    return found
+
+
+def publish_report(workspace: Workspace, made: Path, version: int) -> Path | None:
+    """Move the page that the child made to its place; nothing where it made none.
+
+    Doing it again after a kill does what is left to do.
+    """
+    path = report_path(workspace, version)
+    try:
+        page = made.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return path if path.exists() else None
+    workspace.reports.mkdir(exist_ok=True)
+    write_bytes_atomic(path, with_version(page, version).encode())
+    made.unlink(missing_ok=True)
+    return path
+
+
+def make_report(context: Context, version: int, *, output: Path | None = None) -> Path:
+    """Write the page of a version anew, with the texts that are still there.
+
+    Args:
+        context: The opened workspace.
+        version: Which version.
+        output: Another place than `reports/<n>.html`.
+    Raises:
+        RegistryError: When there is no such version.
+        StorageError: When a report is missing or the page cannot be written.
+    """
+    from contlearn.data.store import read_records
+
+    chosen = context.registry.get(version)
+    report = read_json(chosen.path / "report.json")
+    records = read_records(context.workspace, context.catalog, shown_records(report))
+    page = render_report(
+        name=context.config.model.name,
+        facts=_facts(chosen.manifest),
+        report=report,
+        decision=read_json(chosen.path / "decision.json"),
+        records=shown(records, context.task),
+        version=str(version),
+    )
+    path = output or report_path(context.workspace, version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomic(path, page.encode())
+    return path
+
+
+def remove_old_reports(workspace: Workspace, versions: Sequence[int]) -> None:
+    """Remove the pages of versions that are no longer there."""
+    with contextlib.suppress(OSError):
+        for path in workspace.reports.glob("*.html"):
+            if path.stem.isdigit() and int(path.stem) not in versions:
+                path.unlink(missing_ok=True)
+
+
+def _facts(manifest: Any) -> dict[str, Any]:
+    return {key: manifest.get(key, {}) for key in ("model", "lineage", "training", "export")}
