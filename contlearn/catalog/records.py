@@ -38,7 +38,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RecordCounts:
-    """How many records stand where. `never_tried` is what the count trigger counts."""
+    """How many records stand where. `never_tried` is what the count trigger counts.
+
+    `awaiting` of the pending ones are in a challenger that waits for approval: they are open
+    until it is approved, but no reason to train again.
+    """
 
     pending: int = 0
     never_tried: int = 0
@@ -48,6 +52,12 @@ class RecordCounts:
     held_out_pending: int = 0
     forgotten: int = 0
     oldest_pending: str | None = None
+    awaiting: int = 0
+
+    @property
+    def to_learn(self) -> int:
+        """Pending records that no waiting challenger has learnt."""
+        return self.pending - self.awaiting
 
 
 def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
@@ -58,14 +68,20 @@ def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
 
 def count_records(connection: Connection) -> RecordCounts:
     """Count records by what became of them; one grouped query over an index."""
+    waiting = connection.execute(
+        sa.select(cycles.c.cycle_id).where(cycles.c.state == "awaiting-approval")
+    ).scalar()
+    awaits: sa.ColumnElement[Any] = sa.false()
+    if waiting is not None:
+        awaits = sa.func.coalesce(records.c.cycle_id == waiting, sa.false())
+    columns = (records.c.state, records.c.split, (records.c.attempts > 0).label("tried"))
     query = sa.select(
-        records.c.state,
-        records.c.split,
-        (records.c.attempts > 0).label("tried"),
+        *columns,
+        awaits.label("awaits"),
         sa.func.count().label("number"),
         sa.func.min(records.c.received_at).label("oldest"),
-    ).group_by(records.c.state, records.c.split, records.c.attempts > 0)
-    pending = never = held = learnt = held_out = held_out_pending = forgotten = 0
+    ).group_by(*columns, *(() if waiting is None else (awaits,)))
+    pending = never = held = learnt = held_out = held_out_pending = forgotten = awaiting = 0
     oldest: str | None = None
     for row in connection.execute(query):
         if row.state == "forgotten":
@@ -81,10 +97,14 @@ def count_records(connection: Connection) -> RecordCounts:
             learnt += row.number
         else:
             pending += row.number
-            if not row.tried:
+            if row.awaits:
+                awaiting += row.number
+            elif not row.tried:
                 never += row.number
                 oldest = row.oldest
-    return RecordCounts(pending, never, held, learnt, held_out, held_out_pending, forgotten, oldest)
+    return RecordCounts(
+        pending, never, held, learnt, held_out, held_out_pending, forgotten, oldest, awaiting
+    )
 
 
 def plan_records(connection: Connection, cycle_id: str) -> tuple[int, int]:

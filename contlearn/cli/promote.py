@@ -13,11 +13,14 @@ from contlearn.cli.settings import (
     reason_option,
     version_name,
 )
+from contlearn.errors import UsageError
 
 
 @click.command("promote", help="Make VERSION the champion; it approves a waiting challenger too.")
 @click.argument("version", type=version_name)
-@click.option("--force", is_flag=True, help="Also a version that the gate refused.")
+@click.option(
+    "--force", is_flag=True, help="Also a version that the gate refused; asks for --reason."
+)
 @reason_option
 @dry_run_option
 @json_option
@@ -28,6 +31,12 @@ def command(
     """Promote by hand."""
     from contlearn.pipeline.changes import mend, promote_version
 
+    if force and not reason.strip():
+        raise UsageError(
+            "Promoting past the gate needs a reason.",
+            where="--reason",
+            hint=f'Say why, for the journal: contlearn promote {version} --force --reason "…"',
+        )
     with settings.open() as context:
         if not dry_run:
             mend(context)
@@ -35,7 +44,7 @@ def command(
             context,
             version,
             actor=context.actor,
-            reason=reason or "by hand",
+            reason=reason.strip() or "by hand",
             force=force,
             dry_run=dry_run,
         )
@@ -48,6 +57,8 @@ def command(
             )
             return
         click.echo(f"Version {change.champion} is the champion (before: {change.previous}).")
+        for note in change.notes:
+            click.echo(note)
         if change.records_released:
             click.echo(f"{change.records_released} records are pending again.")
 

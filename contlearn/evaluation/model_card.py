@@ -1,12 +1,15 @@
-"""MODEL_CARD.md of a version, in the form that model hubs read."""
+"""MODEL_CARD.md of a version, in the form that model hubs read. It holds no text of a record."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from contlearn.evaluation.wording import metric_name, percent
 from contlearn.workspace import FileOperations, read_json, write_bytes_atomic
 
 __all__ = ["MODEL_CARD", "render_model_card", "write_model_card"]
@@ -20,6 +23,9 @@ _PIPELINES: Final = {
     "sequence-classification": "text-classification",
     "token-classification": "token-classification",
 }
+# A model's id on a hub; a folder of this machine is nobody else's base model.
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_WEAKEST: Final = 10
 
 
 def write_model_card(
@@ -53,35 +59,25 @@ def render_model_card(
 ) -> str:
     """Write the card as Markdown with a YAML head. Source: the hub's model card specification."""
     model, lineage = facts.get("model", {}), facts.get("lineage", {})
-    graph = str(model.get("graph", "sequence-classification"))
+    kind = _PIPELINES.get(str(model.get("graph")), str(model.get("task", "text-classification")))
     measured = {k: v for k, v in report["metrics"].items() if v is not None}
     rows = sum(item["rows"] for item in report["sets"])
-    head = ["---", "library_name: onnxruntime", f"pipeline_tag: {_PIPELINES.get(graph, graph)}"]
-    # JSON is YAML: quoting it this way keeps any name from being read as something else.
-    head += [f"base_model: {json.dumps(str(model.get('base', '')))}", "tags:", "- contlearn"]
-    head += ["- continual-learning", "model-index:", f"- name: {json.dumps(name)}", "  results:"]
-    head += ["  - task:", f"      type: {_PIPELINES.get(graph, graph)}", "    dataset:"]
-    head += ["      name: held-out rows of all experiences", "      type: private", "    metrics:"]
-    for metric, value in measured.items():
-        head += [f"    - type: {metric}", f"      value: {value:.4f}"]
-    head.append("---")
-    labels = [str(item["label"]) for item in report["per_label"]]
+    base = str(model.get("base", ""))
     parts = [
-        "\n".join(head),
+        _head(name, kind, base if _HUB_ID.fullmatch(base) else None, measured),
         f"# {name}",
         (
-            f"A {_PIPELINES.get(graph, graph)} model, fine-tuned by contlearn from "
-            f"`{model.get('base', '?')}` as labelled records arrived: "
-            f"{len(lineage.get('experiences', ()))} experiences so far, the last with "
-            f"{lineage.get('records', '?')} records and the strategy "
-            f"`{lineage.get('strategy', '?')}`."
+            f"A {kind} model, fine-tuned by contlearn from `{_code(Path(base).name or '?')}` as "
+            f"labelled records arrived: {len(lineage.get('experiences', ()))} experiences so far, "
+            f"the last with {lineage.get('records', '?')} records and the strategy "
+            f"`{_code(lineage.get('strategy', '?'))}`."
         ),
         "## Measures",
         (
             f"On {rows} held-out rows that were never trained on, with the ONNX model as it is "
             f"served ({model.get('precision', '?')})."
         ),
-        _table(("measure", "value"), [(k, f"{v:.4f}") for k, v in measured.items()]),
+        _table(("measure", "value"), [(metric_name(k), f"{v:.4f}") for k, v in measured.items()]),
         "## What the gate found",
         _table(
             ("rule", "verdict", "why"),
@@ -95,13 +91,9 @@ def render_model_card(
             ],
         ),
         "## Labels",
-        ", ".join(f"`{label}`" for label in labels) or "none measured",
+        _labels(report["per_label"]),
         "## Use",
-        (
-            "```python\n"
-            f"from optimum.onnxruntime import {_LOADERS.get(graph, 'ORTModel')}\n\n"
-            f'model = {_LOADERS.get(graph, "ORTModel")}.from_pretrained("onnx")\n```'
-        ),
+        _use(str(model.get("graph")), kind),
         (
             "Divide logits by the calibration temperature "
             f"{float(model.get('temperature', 1.0)):.4g} before taking probabilities. "
@@ -116,15 +108,88 @@ def render_model_card(
             if model.get("precision") == "int8"
             else "The model runs in 32 bits."
         ),
+        "## How it was made",
+        _making(facts),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _head(name: str, kind: str, base: str | None, measured: Mapping[str, float]) -> str:
+    head = ["---", "library_name: onnxruntime", f"pipeline_tag: {kind}"]
+    # JSON is YAML: quoting it this way keeps any name from being read as something else.
+    if base is not None:
+        head.append(f"base_model: {_quoted(base)}")
+    head += ["tags:", "- contlearn", "- continual-learning"]
+    if measured:
+        head += ["model-index:", f"- name: {_quoted(name)}", "  results:"]
+        head += ["  - task:", f"      type: {kind}", "    dataset:"]
+        head += ["      name: held-out rows of all experiences", "      type: private"]
+        head.append("    metrics:")
+        for metric, value in measured.items():
+            head += [f"    - type: {metric}", f"      value: {value:.4f}"]
+            head.append(f"      name: {_quoted(metric_name(metric))}")
+    return "\n".join([*head, "---"])
+
+
+def _labels(labels: Sequence[Mapping[str, Any]]) -> str:
+    if not labels:
+        return "None was measured."
+    weakest = sorted(labels, key=lambda item: (item["f1"], item["label"]))[:_WEAKEST]
+    names = ", ".join(f"`{_code(item['label'])}`" for item in labels)
+    rows = [
+        (f"`{_code(item['label'])}`", percent(item["f1"]), str(item["support"])) for item in weakest
+    ]
+    return f"{names}\n\nThe weakest:\n\n{_table(('label', 'F1', 'held-out rows'), rows)}"
+
+
+def _use(graph: str, kind: str) -> str:
+    loader = _LOADERS.get(graph)
+    if loader is None:
+        return "Load the folder `onnx` with onnxruntime or with contlearn."
+    return (
+        "```python\n"
+        f"from optimum.onnxruntime import {loader}\n"
+        "from transformers import AutoTokenizer, pipeline\n\n"
+        f'model = {loader}.from_pretrained("onnx")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("onnx")\n'
+        f'answer = pipeline("{kind}", model=model, tokenizer=tokenizer)\n```'
+    )
+
+
+def _making(facts: Mapping[str, Any]) -> str:
+    training, export = facts.get("training", {}), facts.get("export", {})
+    lineage = facts.get("lineage", {})
+    rows = {
+        "training steps": training.get("steps"),
+        "share of parameters trained": percent(training.get("trained_share")),
+        "seed": lineage.get("seed"),
+        "label agreement of the export": percent(export.get("label_agreement")),
+        "hash of the training records": lineage.get("data_hash"),
+        **(lineage.get("environment") or {}),
+    }
+    return _table(
+        ("what", "value"),
+        [(key, str(value)) for key, value in rows.items() if value not in (None, "", "–")],
+    )
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _code(value: object) -> str:
+    """Make a text fit between backticks, on one line."""
+    return " ".join(str(value).split()).replace("`", "'")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
     return "\n".join(lines)
 
 
 def _cell(value: str) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
+    flat = " ".join(str(value).split())
+    # Between backticks a reader shows "&lt;" as it stands.
+    shown = flat if flat.startswith("`") else escape(flat, quote=False)
+    return shown.replace("|", "\\|")

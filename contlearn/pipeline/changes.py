@@ -8,9 +8,11 @@ import sqlalchemy as sa
 
 from contlearn.catalog.records import settle_learnt, take_back
 from contlearn.catalog.schema import cycles, meta
+from contlearn.errors import StorageError
 from contlearn.pipeline.context import Context
 from contlearn.registry.aliases import resolve_version
 from contlearn.registry.promotion import promote, recover, rollback
+from contlearn.workspace import read_json
 
 __all__ = ["Change", "mend", "promote_version", "roll_back", "synchronise"]
 
@@ -24,6 +26,7 @@ class Change:
     records_released: int = 0
     records_held: int = 0
     dry_run: bool = False
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Give the fields of `promote --json` and `rollback --json`."""
@@ -33,6 +36,7 @@ class Change:
             "records_released": self.records_released,
             "records_held": self.records_held,
             "dry_run": self.dry_run,
+            "notes": list(self.notes),
         }
 
 
@@ -54,11 +58,34 @@ def promote_version(
     before = context.registry.champion()
     number = resolve_version(context.registry, version)
     promote(context.registry, number, actor=actor, reason=reason, force=force, dry_run=dry_run)
+    notes = _notes(context, number, before)
     if dry_run:
-        return Change(champion=before, previous=before, dry_run=True)
+        return Change(champion=before, previous=before, dry_run=True, notes=notes)
     released, held = synchronise(context, before, hold=False, reason=reason)
     context.emit("promoted", version=number, previous=before, reason=reason, actor=actor)
-    return Change(champion=number, previous=before, records_released=released, records_held=held)
+    return Change(
+        champion=number,
+        previous=before,
+        records_released=released,
+        records_held=held,
+        notes=notes,
+    )
+
+
+def _notes(context: Context, version: int, before: int | None) -> tuple[str, ...]:
+    """Say what the gate's verdict on a version does not cover."""
+    try:
+        decision = read_json(context.registry.get(version).path / "decision.json")
+    except StorageError:
+        return ()
+    compared = decision.get("champion")
+    if before in (None, version, compared):
+        return ()
+    return (
+        f"Version {version} was compared with "
+        + ("no champion" if compared is None else f"version {compared}")
+        + f", not with version {before}, which was the champion until now.",
+    )
 
 
 def roll_back(

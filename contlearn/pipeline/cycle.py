@@ -163,6 +163,8 @@ class UpdateCycle:
                 where="--strategy",
                 hint="Add --force to run it once, or compare it with `contlearn bench strategies`.",
             )
+        if dry_run:
+            return self._dry_run(name)
         update = context.config.update
         scan = self.scan or scan_in_child
         with hold_lease(
@@ -176,8 +178,6 @@ class UpdateCycle:
             mend(context)
             with context.catalog.read() as connection:
                 interrupted = unfinished_cycle(connection)
-            if dry_run:
-                return self._dry_run(name, interrupted)
             if interrupted is not None:
                 return self._drive(interrupted, resumed=True)
             report = scan(context, progress=self.progress, stop=self)
@@ -193,26 +193,34 @@ class UpdateCycle:
                 )
             return self._drive(cycle, resumed=False)
 
-    def _dry_run(self, strategy: str, interrupted: CycleRow | None) -> UpdateResult:
+    def _dry_run(self, strategy: str) -> UpdateResult:
         with self.context.catalog.read() as connection:
-            counts = count_records(connection)
+            interrupted, counts = unfinished_cycle(connection), count_records(connection)
+        files = sum(1 for _ in _visible_files(self.context.workspace))
         if interrupted is not None:
             message = (
                 f"The interrupted cycle {interrupted.cycle_id} would be taken up in the state "
                 f"{interrupted.state}."
             )
-        elif counts.pending == 0:
+        elif counts.to_learn == 0 and not files:
             message = self._why_nothing()
         else:
             message = (
                 f"{counts.pending} records would be learnt with {strategy!r} and "
                 f"{counts.held_out_pending} new rows measured on."
+                + (f" Before that, {files} files of the inbox would be taken in." if files else "")
             )
         return UpdateResult(cycle=None, outcome="nothing-to-do", message=message)
 
     def _why_nothing(self) -> str:
         with self.context.catalog.read() as connection:
             counts: RecordCounts = count_records(connection)
+            waiting = waiting_cycle(connection)
+        if counts.awaiting and waiting is not None:
+            return (
+                f"Version {waiting.version} has learnt what is there and waits for approval: "
+                f"`contlearn promote {waiting.version}`."
+            )
         if counts.held:
             return (
                 f"No record is waiting to be learnt; {counts.held} are held "
@@ -230,7 +238,7 @@ class UpdateCycle:
         champion = context.registry.champion()
         lineage = _lineage(context, champion)
         with context.catalog.write() as connection:
-            if count_records(connection).pending == 0:
+            if count_records(connection).to_learn == 0:
                 return None
             waiting = waiting_cycle(connection)
             if waiting is not None:

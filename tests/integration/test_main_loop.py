@@ -196,7 +196,11 @@ def test_tampered_version_is_refused_by_name(program):
     data[len(data) // 2] ^= 1
     model.write_bytes(data)
     assert "model.onnx" in json.dumps(program.json("verify", code=1))
-    for arguments in (("promote", 1, "--force"), ("rollback",), ("predict", "--version", 1, "x")):
+    for arguments in (
+        ("promote", 1, "--force", "--reason", "a test"),
+        ("rollback",),
+        ("predict", "--version", 1, "x"),
+    ):
         error = program.json(*arguments, code=1)
         assert "model.onnx" in error["error"], arguments
         assert error["hint"]

@@ -10,8 +10,10 @@ from contlearn.catalog import Catalog
 from contlearn.catalog.cycles import change_cycle, create_cycle, get_cycle, unfinished_cycle
 from contlearn.catalog.leases import hold_lease, holder_of, is_alive
 from contlearn.catalog.records import (
+    count_experience,
     count_records,
     experience_records,
+    experience_sample,
     plan_records,
     release_records,
     settle_learnt,
@@ -103,6 +105,35 @@ def test_refused_records_are_tried_once_more_and_then_held(catalog):
     with catalog.write() as c:
         assert release_records(c) == 4
     assert counts(catalog).never_tried == 4
+
+
+def test_records_that_await_approval_are_open_but_no_reason_to_train_again(catalog):
+    add(catalog, 4)
+    cycle, _ = plan(catalog)
+    with catalog.write() as c:
+        change_cycle(c, cycle, state="awaiting-approval", outcome="awaiting-approval")
+    now = counts(catalog)
+    assert (now.pending, now.awaiting, now.to_learn, now.never_tried) == (4, 4, 0, 0)
+    assert now.oldest_pending is None
+    with catalog.write() as c:
+        c.execute(records.update().where(records.c.row == 0).values(cycle_id=None))
+    now = counts(catalog)
+    assert (now.pending, now.awaiting, now.to_learn, now.never_tried) == (4, 3, 1, 1)
+    assert plan(catalog)[1] == (4, 0)  # the next challenger learns what the waiting one has, too
+
+
+def test_a_sample_of_an_experience_is_part_of_a_larger_one(catalog):
+    add(catalog, 30, split="held_out")
+    cycle, _ = plan(catalog)
+    with catalog.read() as c:
+        small = experience_sample(c, cycle, "held_out", 5)
+        large = experience_sample(c, cycle, "held_out", 12)
+        assert len(small) == 5
+        assert set(small) < set(large)
+        assert set(large) < set(experience_records(c, cycle, "held_out"))
+        assert experience_sample(c, cycle, "train", 5) == []
+        assert count_experience(c, cycle, "held_out", at_most=1000) == 30
+        assert count_experience(c, cycle, "held_out", at_most=7) == 7
 
 
 def test_refused_records_do_not_count_as_never_tried(catalog):

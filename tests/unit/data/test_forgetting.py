@@ -9,6 +9,7 @@ from contlearn.data.forgetting import forget_records, forgotten_seen
 from contlearn.data.selection import Selection, select_records
 from contlearn.data.store import read_records
 from contlearn.errors import UsageError
+from contlearn.pages import FORGOTTEN, record_card
 from contlearn.workspace import FileOperations
 
 SECRET = "my card number is four four two one"
@@ -68,10 +69,32 @@ def test_forgotten_text_is_nowhere_any_more(with_secret):
         "archived": 3,
         "quarantined_rows": 1,
         "predictions": 1,
+        "reports": 0,
         "notes": [],
     }
     left = [path for path, data in everything_kept(taking.workspace) if SECRET.encode() in data]
     assert left == []
+
+
+def test_forgotten_text_leaves_the_reports_too(with_secret):
+    """Also the one of a cycle under way, and of a record with the same text and another label."""
+    taking, record_id = with_secret
+    same_text = record_id[:24] + "00000000"
+    cards = [
+        record_card(record_id, f"<p>{SECRET}</p>"),
+        record_card(same_text, f"<p>{SECRET}</p>"),
+        record_card("ff" * 16, "<p>another text</p>"),
+    ]
+    paths = [taking.workspace.reports / "3.html", taking.workspace.cycles / "c" / "report.html"]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("<html>" + "".join(cards) + "</html>", encoding="utf-8")
+    assert forget(taking, [record_id]).reports == 2
+    for path in paths:
+        page = path.read_text(encoding="utf-8")
+        assert SECRET not in page
+        assert page.count(FORGOTTEN) == 2
+        assert "another text" in page
 
 
 def test_other_records_stay_as_they_were(with_secret):

@@ -6,7 +6,13 @@ from html.parser import HTMLParser
 import pytest
 
 from contlearn.evaluation.model_card import render_model_card, write_model_card
-from contlearn.evaluation.report_page import render_report, write_report_page
+from contlearn.evaluation.report_page import (
+    VERSION_MARK,
+    render_report,
+    with_version,
+    write_report_page,
+)
+from contlearn.pages import FORGOTTEN, clear_cards
 from contlearn.workspace import write_json_atomic
 
 FACTS = {
@@ -50,10 +56,43 @@ DECISION = {
 }  # fmt: skip
 
 
+MORE = {
+    "metric": "accuracy",
+    "champion_metrics": {"accuracy": 0.82, "macro_f1": 0.79},
+    "slices": [
+        {"by": "script", "value": "Cyrillic", "rows": 40, "challenger": 0.5, "champion": 0.625},
+        {"by": "script", "value": "Latin", "rows": 60, "challenger": 0.9, "champion": None},
+    ],
+    "runtime": {
+        "latency": {"texts": 2, "rounds": 7, "challenger": [0.002, 0.004], "champion": [0.001, 0.002]},
+        "tokens": [{"index": 0, "is_new": True, "rows": 100, "pieces": 1000, "unknown": 5, "cut": 1}],
+    },
+    "label_counts": {"<yes>": 40, "no": 60},
+    "flips": {
+        "lost": [
+            {"record_id": "aa11", "set": 0, "target": "<yes>", "before": "<yes>", "after": "no", "confidence": 0.98},
+            {"record_id": "bb22", "set": 0, "target": "no", "before": "no", "after": "<yes>", "confidence": None},
+        ],
+        "wrong": [
+            {
+                "record_id": "cc33", "set": 1, "target": ["O", "B-artist", "I-artist"], "before": None,
+                "after": ["O", "B-city", "O"], "confidence": None,
+            },
+        ],
+    },
+}  # fmt: skip
+TEXTS = {
+    "aa11": ("my card was <b>charged</b> twice \u202e\x00", None),
+    "bb22": ("</p></div><script>alert(1)</script>", None),
+    "cc33": ("play Ana Lind", ("play", "Ana", "Lind")),
+}
+
+
 class Balance(HTMLParser):
     """Checks that every element that is opened is closed, in order."""
 
-    VOID = frozenset({"meta", "br", "line", "circle", "rect", "polyline"})
+    VOID = frozenset({"meta", "link", "br", "line", "circle", "rect", "polyline"})
+    MAY_STAND_ALONE = frozenset({"circle", "rect"})
 
     def __init__(self):
         super().__init__()
@@ -61,38 +100,50 @@ class Balance(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.seen.add(tag)
-        if tag not in self.VOID:
+        if tag not in self.VOID or tag in self.MAY_STAND_ALONE:
             self.open.append(tag)
 
+    def handle_startendtag(self, tag, attrs):
+        self.seen.add(tag)
+
     def handle_endtag(self, tag):
-        if tag in self.VOID:
-            return
         assert self.open.pop() == tag
 
 
-def _page(**changes):
+def _page(*, records=None, version=None, **changes):
     return render_report(
-        name="my <model>", facts=FACTS, report={**REPORT, **changes}, decision=DECISION
+        name="my <model>",
+        facts=FACTS,
+        report={**REPORT, **changes},
+        decision=DECISION,
+        records=records,
+        version=version,
     )
 
 
 def test_report_page_is_one_well_formed_file_without_script_or_network():
-    page = _page()
+    page = _page(**MORE, records=TEXTS)
     parser = Balance()
     parser.feed(page)
     assert parser.open == []
-    assert not parser.seen & {"script", "link", "img", "iframe"}
+    assert not parser.seen & {"script", "img", "iframe"}
     assert re.findall(r"https?://|url\(|@import", page) == []
+    assert re.findall(r"(?:href|src)=\"(?!#|data:,)", page) == []
+    assert "default-src 'none'" in page
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
 
 
-def test_report_page_escapes_names_and_messages():
-    page = _page()
+def test_report_page_escapes_names_messages_and_texts():
+    page = _page(**MORE, records=TEXTS)
     assert "my &lt;model&gt;" in page
     assert "&lt;yes&gt;" in page
     assert "<yes>" not in page
     assert "<before>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script" not in page
+    assert "\u202e" not in page  # would turn the rest of the line round
+    assert "\x00" not in page
 
 
 def test_report_page_shows_decision_matrix_and_what_is_missing():
@@ -109,23 +160,75 @@ def test_report_page_shows_decision_matrix_and_what_is_missing():
         assert text in page
     assert "<td></td>" in page  # not measured
     assert "<b>–</b>backward transfer" in page
-    assert "average accuracy after each" not in page
-    assert 'aria-label="average accuracy and forgetting after each experience"' in page
+    assert 'aria-label="average, forgetting after each experience"' in page
+
+
+def test_report_page_marks_what_fell_in_the_matrix():
+    page = _page(accuracy_matrix=[[0.9], [0.7, 0.8], [0.75, 0.8, 0.9]])
+    assert '70.0 % <span class="bad small">▼20.0</span>' in page
+    assert "▼15.0" in page  # from the best so far, not from the row before
+    assert page.count("▼") == 2 + 1  # and the word of explanation
 
 
 def test_report_page_of_a_first_version_of_entities_leaves_parts_out():
     page = _page(accuracy_matrix=[[0.5]], confusion=None, reliability=None)
-    assert "Over the experiences" not in page
-    assert "Reliability" not in page
-    assert "Confusions" not in page
+    for title in ("Forgetting", "Reliability", "Confusions", "Worst rows", "Slices", "Latency"):
+        assert f"<h2>{title}" not in page
 
 
-def test_report_page_shows_pairs_instead_of_a_matrix_of_many_labels():
+def test_report_page_draws_the_matrix_of_many_labels_and_folds_their_table():
     names = [f"label {i}" for i in range(30)]
     matrix = [[5 if i == j else int(j == i + 1) for j in range(30)] for i in range(30)]
-    page = _page(confusion={"labels": names, "matrix": matrix})
+    labels = [{**REPORT["per_label"][0], "label": name, "f1": 0.5} for name in names]
+    page = _page(confusion={"labels": names, "matrix": matrix}, per_label=labels)
     assert page.count("<td>5</td>") == 0
-    assert page.count('<td class="words">label ') == 20
+    assert "<title>label 3, answered label 4: 1</title>" in page
+    assert page.count('class="fill-bad"') == 29
+    assert "The 20 commonest of 29 confusions" in page
+    assert "<summary>All 30 labels</summary>" in page
+
+
+def test_report_page_shows_slices_latency_and_counts():
+    page = _page(**MORE)
+    assert "<bdi>Cyrillic</bdi>" in page
+    assert "-12.5 %" in page
+    assert "2.00 times the champion" in page
+    assert "pieces unknown to the tokenizer" in page
+    assert "records learnt in this update" in page
+
+
+def test_report_page_shows_the_texts_of_the_worst_rows():
+    page = _page(**MORE, records=TEXTS)
+    assert "my card was &lt;b&gt;charged&lt;/b&gt; twice" in page
+    assert 'now <b class="bad"><bdi>no</bdi></b> (98.0 % sure)' in page
+    assert "<bdi>Ana Lind</bdi> (artist)" in page  # entities in words
+    without = _page(**MORE)
+    assert "charged" not in without
+    assert "Lind" not in without
+    assert "<code>aa11</code>" in without
+
+
+def test_texts_of_forgotten_records_leave_the_page_and_the_rest_stays():
+    page = _page(**MORE, records=TEXTS)
+    cleared, number = clear_cards(page, lambda record_id: record_id in ("aa11", "cc33"))
+    assert number == 2
+    assert "charged" not in cleared
+    assert "Lind" not in cleared
+    assert "alert(1)" in cleared
+    assert cleared.count(FORGOTTEN) == 2
+    parser = Balance()
+    parser.feed(cleared)
+    assert parser.open == []
+    assert clear_cards(cleared, lambda _: False) == (cleared, 0)
+    assert clear_cards(cleared, lambda record_id: record_id == "aa11") == (cleared, 0)
+
+
+def test_the_number_goes_into_title_and_heading_only():
+    shown = {"aa11": (f"a text that says {VERSION_MARK}", None)}
+    page = with_version(_page(**MORE, records=shown, version=VERSION_MARK), 12)
+    assert "<title>my &lt;model&gt;, version 12</title>" in page
+    assert "<h1>my &lt;model&gt;, version 12</h1>" in page
+    assert f"a text that says {VERSION_MARK}" in page
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
@@ -136,10 +239,45 @@ def test_model_card_names_measures_rules_and_limits(precision):
     assert 'base_model: "bert-tiny"' in head
     assert '- name: "my: model"' in head
     assert "      value: 0.8000" in head
-    assert "backward_transfer" not in card
-    assert "| gain | refused | worse \\| than <before> |" in card
+    assert "backward transfer" not in card
+    assert "| gain | refused | worse \\| than &lt;before&gt; |" in card
     assert "ORTModelForSequenceClassification" in card
     assert ("8-bit" in card) is (precision == "int8")
+
+
+def test_model_card_is_read_by_the_hub_library():
+    from huggingface_hub import ModelCard
+
+    labels = [{**REPORT["per_label"][0], "label": name} for name in ("<yes>", "a`b\n|c")]
+    card = ModelCard(
+        render_model_card(
+            name="my: model", facts=FACTS, report={**REPORT, "per_label": labels}, decision=DECISION
+        )
+    )
+    data = card.data
+    assert (data.library_name, data.pipeline_tag) == ("onnxruntime", "text-classification")
+    assert (data.base_model, data.model_name) == ("bert-tiny", "my: model")
+    results = {item.metric_type: item for item in data.eval_results}
+    assert results["accuracy"].metric_value == 0.8
+    assert results["macro_f1"].metric_name == "macro F1"
+    assert "backward_transfer" not in results  # not measured
+    assert {item.task_type for item in data.eval_results} == {"text-classification"}
+    assert ModelCard(str(card)).data.to_dict() == data.to_dict()
+    assert "`a'b \\|c`" in card.text
+
+
+def test_model_card_of_entities_and_of_a_base_that_is_a_folder():
+    from huggingface_hub import ModelCard
+
+    model = {**FACTS["model"], "graph": "token-classification", "base": "/home/me/models/tiny"}
+    text = render_model_card(
+        name="m", facts={**FACTS, "model": model}, report=REPORT, decision=DECISION
+    )
+    card = ModelCard(text)
+    assert card.data.pipeline_tag == "token-classification"
+    assert card.data.base_model is None
+    assert "/home/me" not in text
+    assert "ORTModelForTokenClassification" in text
 
 
 def test_papers_are_written_beside_their_reports(tmp_path):
