@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from contlearn.types import Inputs, Target
 
 __all__ = ["Checked", "RowChecker", "group_hash", "record_digest", "target_digest", "text_digest"]
 
+# A slice has a short name.
+_SLICE_CHARACTERS = 80
 TEXT_BYTES = 12
 TARGET_BYTES = 4
 # Beyond this many labels the near name is not looked for: each look costs time for every label.
@@ -57,7 +60,10 @@ def group_hash(group: str) -> str:
 
 
 class Checked(NamedTuple):
-    """A row that can be used. `normal` is the form that duplicates and the split go by."""
+    """A row that can be used. `normal` is the form that duplicates and the split go by.
+
+    `slices` holds the values of the fields named in `data.slices`, as a JSON object.
+    """
 
     inputs: Inputs
     target: Target
@@ -68,6 +74,7 @@ class Checked(NamedTuple):
     annotator: str | None
     timestamp: datetime | None
     warnings: tuple[tuple[str, str], ...]
+    slices: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +85,10 @@ class _Extra:
     weight: str
     annotator: str
     timestamp: str
+    slices: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.group or self.weight or self.annotator or self.timestamp)
+        return bool(self.group or self.weight or self.annotator or self.timestamp or self.slices)
 
 
 class RowChecker:
@@ -96,7 +104,7 @@ class RowChecker:
         data = config.data
         self._task, self._limits = task, data.limits
         self._fields = data.field_names()
-        self._extra = _Extra(data.group, data.weight, data.annotator, data.timestamp)
+        self._extra = _Extra(data.group, data.weight, data.annotator, data.timestamp, data.slices)
         self._aliases = dict(data.label_aliases)
         self._closed = bool(data.labels) and not data.allow_new_labels
         stated = task.space_from_labels(data.labels).names if data.labels else ()
@@ -152,7 +160,8 @@ class RowChecker:
             )
         if not self._extra:
             return Checked(inputs, target, normal, key, None, 1.0, None, None, warnings)
-        return Checked(inputs, target, normal, key, *self._optional(row), warnings)
+        optional = self._optional(row)
+        return Checked(inputs, target, normal, key, *optional, warnings, self._slices(row))
 
     def _several(self, inputs: Inputs) -> tuple[int, str]:
         size, parts = 0, []
@@ -233,6 +242,16 @@ class RowChecker:
         weight = _weight(row.get(extra.weight), extra.weight) if extra.weight else 1.0
         timestamp = _time(row.get(extra.timestamp), extra.timestamp) if extra.timestamp else None
         return group, weight, annotator, timestamp
+
+    def _slices(self, row: Mapping[str, object]) -> str | None:
+        """Give the row's values of `data.slices`; what is neither text nor number is no value."""
+        found = {}
+        for name in self._extra.slices:
+            value = row.get(name)
+            if isinstance(value, str | int | float) and value != "":
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                found[name] = printable(text, _SLICE_CHARACTERS)
+        return json.dumps(found, ensure_ascii=False) if found else None
 
 
 def _control_warning(found: str) -> tuple[str, str]:

@@ -37,6 +37,7 @@ class SegmentRow(NamedTuple):
     annotator: str | None
     timestamp: datetime | None
     line_number: int
+    slices: str | None = None
 
 
 class SegmentWriter:
@@ -79,6 +80,7 @@ class SegmentWriter:
         columns["annotator"] = [row.annotator for row in rows]
         columns["timestamp"] = [row.timestamp for row in rows]
         columns["line_number"] = lines
+        columns["slices"] = [row.slices for row in rows]
         arrays = [pa.array(columns[field.name], field.type) for field in self._schema]
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self.rows += len(rows)
@@ -102,6 +104,7 @@ class SegmentWriter:
                 ("annotator", pa.string()),
                 ("timestamp", pa.timestamp("us", tz="UTC")),
                 ("line_number", pa.int64()),
+                ("slices", pa.string()),
             ],
             metadata={"contlearn.format": str(FORMAT)},
         )
@@ -136,7 +139,7 @@ def open_writer(path: Path, schema: Any) -> Any:
         compression_level=1,
         use_dictionary=[
             name
-            for name in ("target", "target.list.element", "group", "annotator")
+            for name in ("target", "target.list.element", "group", "annotator", "slices")
             if name.split(".")[0] in schema.names
         ],
         write_statistics=False,
@@ -242,4 +245,5 @@ def _rows_of(table: Any) -> Iterator[SegmentRow]:
             columns["annotator"][i],
             columns["timestamp"][i],
             columns["line_number"][i],
+            columns["slices"][i] if "slices" in columns else None,
         )

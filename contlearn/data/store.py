@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import orjson
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
@@ -89,7 +90,7 @@ def _read_segment(
             hint="Restore it from a backup, or ingest the file again from state/archive.",
         ) from error
     for place, row in zip(wanted, rows, strict=True):
-        record_id, inputs, target, group, weight, annotator, timestamp, _ = row
+        record_id, inputs, target, group, weight, annotator, timestamp, _, slices = row
         if record_id != place.record_id:
             raise StorageError(
                 f"The segment {segment} does not hold the record {place.record_id!r} in row "
@@ -110,5 +111,6 @@ def _read_segment(
             weight=weight,
             annotator=annotator,
             timestamp=timestamp,
+            slices=orjson.loads(slices) if slices else {},
         )
     return found

@@ -54,6 +54,23 @@ def test_configuration_page_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tests.docs.configuration"
 
 
+def test_measured_part_of_the_gate_page_is_up_to_date():
+    from tests.docs import gate
+
+    text = gate.PAGE.read_text(encoding="utf-8")
+    assert text == gate.page(text), "run: python -m tests.docs.gate"
+
+
+def test_gate_page_names_every_rule_and_its_options():
+    from contlearn.plugins.manager import PluginManager
+
+    text = (ROOT / "docs/gate.md").read_text(encoding="utf-8")
+    for item in PluginManager(discover=False).table("gate rule").values():
+        (line,) = [one for one in text.splitlines() if one.startswith(f"| `{item.name}` |")]
+        for option in item.implementation.Options.model_fields:
+            assert f"`{option}`" in line, (item.name, option)
+
+
 def test_repository_has_no_machine_paths():
     import subprocess
 

@@ -301,3 +301,15 @@ def test_parser_that_fails_refuses_its_file_and_no_other(taking):
     report = taking.ingest(bad, taking.write("good.jsonl", ROWS[:5]))
     assert [f["verdict"] for f in report["files"]] == ["reject", "ok"]
     assert "ZeroDivisionError" in report["files"][0]["message"]
+
+
+def test_fields_named_as_slices_stay_with_the_record(tmp_path):
+    with taker(tmp_path / "ws", make_config(slices=("domain", "tier"))) as taking:
+        rows = [
+            {"text": "one", "label": "a", "domain": "bank", "tier": 2},
+            {"text": "two", "label": "b", "domain": None, "tier": ["x"]},
+            {"text": "three", "label": "a"},
+        ]
+        taking.ingest(taking.write("a.jsonl", rows, tmp_path))
+        found = {record.inputs["text"]: dict(record.slices) for record in taking.records()}
+    assert found == {"one": {"domain": "bank", "tier": "2"}, "two": {}, "three": {}}

@@ -1,0 +1,93 @@
+"""Writes the measured part of docs/gate.md from results/gate.jsonl: python -m tests.docs.gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.common import read_rows
+
+PAGE = Path(__file__).parents[2] / "docs" / "gate.md"
+BEGIN = "<!-- measured: written by python -m tests.docs.gate -->"
+END = "<!-- end of measured -->"
+
+
+def newest(kind: str, *keys: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Give the newest row of each case."""
+    found = {}
+    for row in read_rows("gate"):
+        if row.get("kind") == kind:
+            found[tuple(row[key] for key in keys)] = row
+    return found
+
+
+def measured() -> str:
+    lines = [*false_promotions(), *power(), *new_rows()]
+    return "\n".join([BEGIN, *lines, END])
+
+
+def false_promotions() -> Iterator[str]:
+    rows = newest("false", "metric", "labels", "rows", "disagreement").values()
+    number = min((row["cycles"] for row in rows), default=0)
+    yield f"Challengers that are truly worse by exactly the margin of 3 %, {number:,} cycles each:"
+    yield ""
+    yield "| metric | labels | old rows | only one answers right | promoted | by bare comparison |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for row in rows:
+        yield (
+            f"| {row['metric']} | {row['labels']} | {row['rows']:,} | {row['disagreement']:.0%} "
+            f"| {row['share']:.1%} | {row['bare']:.0%} |"
+        )
+    yield ""
+
+
+def power() -> Iterator[str]:
+    rows = newest("power", "margin", "rows", "change")
+    number = min((row["cycles"] for row in rows.values()), default=0)
+    changes = sorted({change for _, _, change in rows})
+    words = {-0.01: "1 point worse", 0.0: "equal", 0.01: "1 point better", 0.02: "2 points better"}
+    yield (
+        "Power: share that the whole gate promotes, by the true change on the old rows "
+        f"(accuracy, 10 % of rows that only one answers right, {number:,} cycles each):"
+    )
+    yield ""
+    yield "| margin | old rows | " + " | ".join(words[c] for c in changes) + " |"
+    yield "| --- " * (2 + len(changes)) + "|"
+    for margin, size in sorted({(margin, size) for margin, size, _ in rows}):
+        cells = " | ".join(f"{rows[margin, size, c]['share']:.0%}" for c in changes)
+        yield f"| {margin:.0%} | {size:,} | {cells} |"
+    yield ""
+
+
+def new_rows() -> Iterator[str]:
+    rows = newest("new", "rows", "case")
+    number = min((row["cycles"] for row in rows.values()), default=0)
+    cases = list(dict.fromkeys(case for _, case in rows))
+    words = {
+        "shuffled, known": "shuffled labels, known ones",
+        "shuffled, new": "shuffled labels, new ones",
+        "honest, gain": "honest: 80 % right, champion 50 %",
+        "honest, even": "honest: both 90 % right",
+    }
+    yield (
+        "New rows: share promoted where both versions answer 400 old rows alike, three labels, "
+        f"{number:,} cycles each:"
+    )
+    yield ""
+    yield "| new rows | " + " | ".join(words[case] for case in cases) + " |"
+    yield "| --- " * (1 + len(cases)) + "|"
+    for size in sorted({size for size, _ in rows}):
+        cells = " | ".join(f"{rows[size, case]['share']:.0%}" for case in cases)
+        yield f"| {size} | {cells} |"
+    yield ""
+
+
+def page(text: str) -> str:
+    """Put the measured part into the page."""
+    before, _, rest = text.partition(BEGIN)
+    return before + measured() + rest.partition(END)[2]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
