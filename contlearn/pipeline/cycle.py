@@ -49,8 +49,8 @@ from contlearn.pipeline.children import (
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.housekeeping import require_space
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
-from contlearn.pipeline.triggers import BY_HAND
 from contlearn.pipeline.report import publish_report, remove_old_reports
+from contlearn.pipeline.triggers import BY_HAND
 from contlearn.registry.retention import apply_retention
 from contlearn.types import CycleOutcome
 from contlearn.workspace import read_json, storage_border
