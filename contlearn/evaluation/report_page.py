@@ -176,9 +176,7 @@ def _figures(report: Mapping[str, Any]) -> str:
         if value is not None and before.get(name) is not None:
             gain = value - before[name]
             style = "soft" if abs(gain) < 5e-4 else "good" if gain > 0 else "bad"
-            change = (
-                f'<span class="small {style}">{percent(gain, sign=True)} to the champion</span>'
-            )
+            change = f'<span class="small {style}">{percent(gain, sign=True)} vs. champion</span>'
         cells.append(f"<div><b>{percent(value)}</b>{escape(metric_name(name))}<br>{change}</div>")
     return f'<section class="figures">{"".join(cells)}</section>'
 
@@ -197,10 +195,13 @@ def _decision(decision: Mapping[str, Any]) -> str:
             numbers = f"measured {number(outcome['measured'])}"
         if outcome["required"] is not None:
             numbers += f"{', ' if numbers else ''}required {number(outcome['required'])}"
+        # A warning that stands above is not said twice.
+        said = outcome["message"] in decision.get("warnings", ())
+        message = "" if said else f"<p>{escape(outcome['message'])}</p>"
         parts.append(
             f'<div class="rule"><b>{escape(outcome["rule"])}</b> '
             f'<span class="{style}">{word}</span> <span class="soft small">{numbers}</span>'
-            f"<p>{escape(outcome['message'])}</p></div>"
+            f"{message}</div>"
         )
     return "".join(parts)
 

@@ -35,6 +35,7 @@ _MATRIX_SETS: Final = 16
 _CONFUSIONS: Final = 20
 _LABELS_SHOWN: Final = 15
 _CURVES: Final = 7
+_SETS_SHOWN: Final = 4
 # A drop that is worth a mark in the matrix.
 _DROP: Final = 0.005
 
@@ -117,9 +118,18 @@ def forgetting_curve(report: Mapping[str, Any]) -> str:
 
 
 def held_out_sets(report: Mapping[str, Any]) -> str:
-    """Show every measure on every set, beside the champion's."""
+    """Show every measure on every set, beside the champion's; of many sets the first measure."""
+    items = report["sets"]
+    if len(items) > _SETS_SHOWN:
+        first = [{**item, "metrics": dict(list(item["metrics"].items())[:1])} for item in items]
+        whole = f"<details><summary>All measures</summary>{_set_table(items)}</details>"
+        return _set_table(first) + whole
+    return _set_table(items) if items else ""
+
+
+def _set_table(items: Sequence[Mapping[str, Any]]) -> str:
     rows = []
-    for item in report["sets"]:
+    for item in items:
         champion = item.get("champion") or {}
         new = " (new)" if item.get("is_new") else ""
         for place, (name, value) in enumerate(item["metrics"].items()):
@@ -134,7 +144,7 @@ def held_out_sets(report: Mapping[str, Any]) -> str:
         '<th>held-out set</th><th>rows</th><th class="words">measure</th><th>this version</th>'
         "<th>champion</th><th>change</th>"
     )
-    return table(head, rows) if rows else ""
+    return table(head, rows)
 
 
 def slices(report: Mapping[str, Any]) -> str:

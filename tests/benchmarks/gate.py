@@ -157,7 +157,7 @@ FALSE = [
     (1000, World(metric="macro_f1", disagreement=0.1)),
     (600, World(metric="macro_f1", labels=20, skew=1.0, disagreement=0.1)),
     (600, World(metric="macro_f1", labels=20, skew=1.0, lost_on="rare")),
-    (3000, World(metric="macro_f1", labels=150, disagreement=0.1)),
+    (1500, World(metric="macro_f1", labels=60, disagreement=0.1)),
 ]
 
 
