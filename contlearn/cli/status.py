@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
 
 
 @click.command("status", help="Show what is served, what waits and what runs.")
-@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="A live view, until Ctrl-C.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.2, 3600.0),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks of --watch.",
+)
 @json_option
 @pass_settings
-def command(settings: Settings, watch: bool, as_json: bool) -> None:
+def command(settings: Settings, watch: bool, every: float, as_json: bool) -> None:
     """Print the state of the workspace."""
     from contlearn.pipeline.status import read_status
 
     with settings.open() as context:
-        while True:
+        if not watch:
             value = read_status(context)
 
-            def human(value: dict[str, object] = value) -> None:
+            def human() -> None:
                 from contlearn.cli.reports import show_status
 
-                if watch:
-                    click.clear()
                 show_status(value)
 
             print_result(value, as_json=as_json, human=human)
-            if not watch:
-                return
-            context.clock.sleep(2.0)
+            return
+        if as_json:
+            while True:  # one object a line, for programs
+                click.echo(json.dumps(read_status(context), ensure_ascii=False))
+                context.clock.sleep(every)
+        from contlearn.cli.live import show_live
+
+        show_live(lambda: read_status(context), lambda: context.clock.sleep(every))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from contlearn.catalog.cycles import last_cycle, unfinished_cycle, waiting_cycle
+from contlearn.catalog.cycles import last_cycle, list_cycles, unfinished_cycle, waiting_cycle
 from contlearn.catalog.leases import holder_of
 from contlearn.catalog.records import count_records
 from contlearn.catalog.schema import cycles, files
+from contlearn.monitoring.signals import read_signals
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.job import CycleFolder
 
 __all__ = ["champion_facts", "read_status"]
+
+_RECENT: Final = 6
 
 
 def champion_facts(context: Context) -> dict[str, Any] | None:
@@ -39,6 +44,7 @@ def read_status(context: Context) -> dict[str, Any]:
     with context.catalog.read() as connection:
         counts = count_records(connection)
         last, running = last_cycle(connection), unfinished_cycle(connection)
+        recent = list_cycles(connection, _RECENT)
         waiting = waiting_cycle(connection)
         outcome_rows = connection.execute(
             sa.select(cycles.c.outcome, sa.func.count())
@@ -74,6 +80,9 @@ def read_status(context: Context) -> dict[str, Any]:
         else {
             "cycle": running.cycle_id,
             "state": running.state,
+            "trigger": running.trigger,
+            "started_at": running.started_at,
+            "progress": _progress(context, running.cycle_id),
             "interrupted": holder is None,
             "owner": holder.owner if holder else None,
         },
@@ -82,7 +91,49 @@ def read_status(context: Context) -> dict[str, Any]:
         "ingested": dict(
             zip(("accepted", "duplicates", "conflicts", "rejected"), map(int, intake), strict=True)
         ),
+        "recent": [
+            {
+                "cycle": row.cycle_id,
+                "trigger": row.trigger,
+                "outcome": row.outcome or row.state,
+                "version": row.version,
+                "ended_at": row.ended_at,
+                "why": row.error or _refusals(row.reasons),
+            }
+            for row in recent
+        ],
+        "looks": _looks(context, champion["version"] if champion else None),
+        "notifications_waiting": sum(1 for _ in context.workspace.outbox.glob("*.json")),
         "daemon": daemon_state(context),
+    }
+
+
+def _progress(context: Context, cycle_id: str) -> dict[str, Any] | None:
+    """Give how far a cycle is: stage, done, total, message."""
+    path = CycleFolder(context.workspace.cycles / cycle_id).progress
+    with contextlib.suppress(OSError, ValueError):
+        value = json.loads(path.read_bytes())
+        return value if isinstance(value, dict) else None
+    return None
+
+
+def _refusals(reasons: Any) -> str | None:
+    return "; ".join(str(r["message"]) for r in reasons or () if r.get("passed") is False) or None
+
+
+def _looks(context: Context, champion: int | None) -> dict[str, Any] | None:
+    """Give what monitoring said last about the champion; None when it said nothing yet."""
+    signals = read_signals(context.workspace.state)
+    if signals is None or signals.version != champion:
+        return None
+    return {
+        "at": signals.written_at,
+        "drift": signals.drift.detected,
+        "severity": signals.drift.severity,
+        "explanation": list(signals.drift.explanation),
+        "estimated_accuracy": signals.estimated.value,
+        "measured_accuracy": signals.measured.value,
+        "reference_accuracy": signals.estimated.reference or signals.measured.reference,
     }
 
 

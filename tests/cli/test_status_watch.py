@@ -1,0 +1,114 @@
+"""The live view, rendered as a terminal of 110 columns shows it."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from contlearn.cli.live import live_view
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+VALUE = {
+    "model": "tickets",
+    "task": "text-classification",
+    "champion": {
+        "version": 7,
+        "promoted_at": "2030-01-01T09:00:00+00:00",
+        "metrics": {"average_accuracy": 0.91},
+    },
+    "awaiting_approval": None,
+    "pending_records": 120,
+    "oldest_pending": "2030-01-01T08:00:00+00:00",
+    "held_records": 3,
+    "learnt_records": 900,
+    "held_out_records": 100,
+    "running_cycle": {
+        "cycle": "c8", "state": "training", "trigger": "drift", "interrupted": False,
+        "started_at": "2030-01-01T11:58:00+00:00",
+        "progress": {"stage": "training", "done": 30, "total": 120, "message": ""},
+    },
+    "recent": [
+        {"cycle": "c6", "trigger": "count", "outcome": "refused", "version": 6,
+         "ended_at": "2030-01-01T10:00:00+00:00", "why": "lost 4 points on [old] rows"},
+    ],
+    "looks": {"drift": True, "severity": "strong", "explanation": ["Texts are longer."],
+              "estimated_accuracy": 0.84, "measured_accuracy": None},
+    "notifications_waiting": 2,
+    "daemon": {
+        "running": True, "doing": "updating: drift", "heartbeat_at": "2030-01-01T11:59:55+00:00",
+        "due": ["count"], "waits": {"count": "cool-down until 13:00"}, "failures": 2,
+        "retry_in_seconds": 30.0, "last_error": "it broke", "next_scheduled": "2030-01-02T03:00:00+00:00",
+        "queue": ["/srv/[b]"], "probation": {"version": 7, "verdict": "", "elapsed": 60.0},
+        "disk": {"free_bytes": 5e9, "used_bytes": 1e6, "allowed_bytes": 0, "needed_bytes": 4e8,
+                 "missing_bytes": 0},
+        "inbox_error": None, "config_error": None,
+    },
+}  # fmt: skip
+
+
+def shown(value):
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(live_view(value, NOW))
+    return console.export_text()
+
+
+def test_view_says_what_runs_what_comes_and_why():
+    text = shown(VALUE)
+    for words in (
+        "tickets  ·  text-classification",
+        "version 7 for 3 h, average accuracy 91.0 %",
+        "120 pending (the oldest since 2030-01-01 08:00), 3 held, 900 learnt, 100 held out",
+        "c8 (drift), training for 2 min",
+        "30/120",
+        "count: cool-down until 13:00",
+        "schedule: 2030-01-02 03:00 UTC, in 15 h",
+        "version 7 is on probation since 60 s",
+        "queue: /srv/[b]",
+        "strong: Texts are longer.; estimated accuracy 84.0 %",
+        "5.0 GB free, an update needs 400 MB",
+        "2 failures in a row, next try in 30 s: it broke",
+        "2 notifications wait",
+        "lost 4 points on [old] rows",
+    ):
+        assert words in text, words
+
+
+def test_empty_workspace_is_shown(workspace):
+    from contlearn.pipeline.context import Context
+    from contlearn.pipeline.status import read_status
+
+    with Context.open(workspace.root) as context:
+        text = shown(read_status(context))
+    assert "nothing yet" in text
+    assert "no update runs" in text
+    assert "not running" in text
+
+
+def test_watch_draws_on_a_terminal_until_it_is_interrupted(workspace):
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "contlearn", "--workspace", str(workspace.root), "status",
+               "--watch", "--every", "0.2"]  # fmt: skip
+    with subprocess.Popen(command, stdout=child, stderr=child, stdin=child) as process:
+        os.close(child)
+        seen = b""
+        deadline = time.monotonic() + 60
+        while seen.count(b"no update runs") < 2 and time.monotonic() < deadline:
+            seen += os.read(parent, 65536)
+        process.send_signal(signal.SIGINT)
+        while True:
+            try:
+                seen += os.read(parent, 65536)
+            except OSError:
+                break
+        assert process.wait(timeout=30) == 130
+    os.close(parent)
+    assert seen.count(b"no update runs") >= 2
+    assert b"\x1b[?1049l" in seen  # the screen of before is back
