@@ -28,6 +28,7 @@ from contlearn.interfaces import GateEvidence, Progress, Task
 from contlearn.pipeline.children import die_with_parent
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.plugins.manager import PluginManager
+from contlearn.training import interruption
 from contlearn.types import Experience, HeldOutSet, LabelledRecord, LabelSpace
 from contlearn.workspace import (
     Workspace,
@@ -46,6 +47,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do the cycle in the folder named; 0 when done, else the error's exit code."""
     die_with_parent()
+    interruption.install()
     folder = CycleFolder(Path((sys.argv[1:] if arguments is None else arguments)[0]))
     try:
         # The child of a killed parent may still be on its last breath.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from contlearn.config import TrainingConfig
 from contlearn.interfaces import Progress
 from contlearn.modeling.text_model import TextModel
+from contlearn.training import interruption
 from contlearn.training.encoded import EncodedSet, plan_epoch
 from contlearn.training.optim import make_optimizer, rate_factor
 from contlearn.training.resume import (
@@ -133,7 +134,8 @@ class FineTuning:
                 experiences_before=experiences_before,
                 device=str(device),
             )
-            bridge.train(strategy, self.data, index=experiences_before)
+            with interruption.deferred():
+                bridge.train(strategy, self.data, index=experiences_before)
         elif self._resumed is not None:
             self._take_up()
         self._finish()
@@ -180,10 +182,12 @@ class FineTuning:
         self._in_epoch += 1
         self._losses.append(loss.detach().reshape(()))
         self.progress("training", self.result.steps, self._steps, f"epoch {self._epoch + 1}")
-        if self.result.steps % self.config.checkpoint_steps == 0 and (
-            self._in_epoch < len(self._plan)
+        is_asked = interruption.is_requested()
+        if (is_asked or self.result.steps % self.config.checkpoint_steps == 0) and (
+            self._in_epoch < len(self._plan)  # the end of an epoch saves anyway
         ):
             self._save()
+            interruption.end_if_requested()
 
     def after_epoch(self, epoch: int) -> bool:
         """Measure on the validation part, remember the best weights, save; True to stop."""
@@ -211,6 +215,7 @@ class FineTuning:
         self._epoch, self._in_epoch, self._plan = epoch + 1, 0, []
         self._done = self._done or self._epoch >= self.config.epochs
         self._save(same_weights=self.work / "best.safetensors" if is_best else None)
+        interruption.end_if_requested()
         return self._done
 
     # -- inside ---------------------------------------------------------------------------------

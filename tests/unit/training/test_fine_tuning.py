@@ -259,3 +259,43 @@ def test_state_is_json_that_anyone_can_read(tiny_model, tmp_path):
     assert facts["done"]
     assert facts["format_version"] == 1
     assert dataclasses.is_dataclass(training(tiny_model, tmp_path).result)
+
+
+def test_request_to_end_saves_the_very_step_and_training_goes_on_from_there(tiny_model, tmp_path):
+    """SIGTERM in the middle of an epoch, with no regular checkpoint near."""
+    code = textwrap.dedent(f"""
+        import os, signal, sys, torch
+        from pathlib import Path
+        from contlearn.training import interruption
+        from tests.unit.training.test_fine_tuning import training
+        torch.set_num_threads(1)
+        interruption.install()
+        run = training(Path({str(tiny_model)!r}), Path(sys.argv[1]), checkpoint_steps=10_000)
+        if sys.argv[2] == "end":
+            step = run.after_step
+            def after(loss):
+                if run.result.steps == 4:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                step(loss)
+            run.after_step = after
+        run.run()
+        print(sum(float(t.double().sum()) for t in run.model.state_dict().values()), run.result.resumed_at)
+    """)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+    }
+
+    def run(folder, how):
+        return subprocess.run(
+            [sys.executable, "-c", code, str(folder), how],
+            capture_output=True, text=True, env=environment, check=False,
+        )  # fmt: skip
+
+    straight = run(tmp_path / "a", "run")
+    ended = run(tmp_path / "b", "end")
+    assert ended.returncode == 143, ended.stderr
+    resumed = run(tmp_path / "b", "run")
+    assert straight.stdout.split()[0] == resumed.stdout.split()[0]
+    assert resumed.stdout.split()[1] == "5"
