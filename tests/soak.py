@@ -170,7 +170,7 @@ class Soak:
         """Let one daemon live in peace until nothing waits; give its memory at times, in MB."""
         pid = self._start()
         memory = []
-        deadline = time.monotonic() + 300.0
+        deadline = time.monotonic() + 900.0
         rounds = 0
         while rounds < 6:
             for _ in range(4):
