@@ -7,11 +7,11 @@ STAMP := $(VENV)/.installed-contlearn
 
 .PHONY: demo test test-quick check bench clean
 
-$(STAMP): pyproject.toml constraints.txt Makefile
+$(STAMP): pyproject.toml constraints.txt Makefile plugins/contlearn-protected-labels/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "contlearn needs Python 3.11 or newer; name one with make PYTHON=python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "uv>=0.5"
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable ".[all]" --group test
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable ".[all]" --editable plugins/contlearn-protected-labels --group test
 	$(BIN)/python -m compileall -q contlearn tests
 	@touch $@
 

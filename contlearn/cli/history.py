@@ -30,7 +30,7 @@ def command(settings: Settings, at: datetime | None, limit: int, as_json: bool) 
 
 
 def _show(value: dict[str, Any]) -> None:
-    from contlearn.cli.output import heading, moment, number, table
+    from contlearn.cli.output import heading, moment, percent, table
 
     if "live" in value:
         _show_live(value)
@@ -45,7 +45,7 @@ def _show(value: dict[str, Any]) -> None:
                 cycle["trigger"],
                 cycle["outcome"],
                 cycle["version"] or "–",
-                number((cycle["metrics"] or {}).get("average_accuracy")),
+                percent((cycle["metrics"] or {}).get("average_accuracy")),
                 f"{sum((cycle['numbers'] or {}).get('seconds', {}).values()):.0f}",
             )
             for cycle in value["cycles"]

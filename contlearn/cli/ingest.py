@@ -36,23 +36,19 @@ def command(
     as_json: bool,
 ) -> int:
     """Take files in, or scan the inbox."""
-    from contlearn.data.ingest import ingest_paths, ingest_sources, scan_inbox
+    from contlearn.pipeline.taking import ingest_files
 
     with settings.open() as context, settings.progress() as progress:
-        common: dict[str, Any] = {
-            "dry_run": dry_run,
-            "clock": context.clock,
-            "progress": progress,
-        }
-        parts = (context.workspace, context.config, context.catalog, context.manager)
-        if sources:
-            report = ingest_sources(*parts, list(sources), again=again, **common)
-        elif paths:
-            report = ingest_paths(
-                *parts, list(paths), format=file_format, held_out=held_out, **common
-            )
-        else:
-            report = scan_inbox(*parts, **common)
+        report = ingest_files(
+            context,
+            paths,
+            sources=sources,
+            again=again,
+            format=file_format,
+            held_out=held_out,
+            dry_run=dry_run,
+            progress=progress,
+        )
     value = report.to_json()
     print_result(value, as_json=as_json, human=lambda: _show(value, dry_run=dry_run))
     return int(report.exit_code)

@@ -95,6 +95,11 @@ class IngestReport:
         """0 if every file was read, 1 if one was refused whole."""
         return 1 if any(file.verdict == "reject" for file in self.files) else 0
 
+    @property
+    def accepted(self) -> int:
+        """How many records were taken in."""
+        return self._sum("accepted")
+
     def _sum(self, name: str) -> int:
         return sum(getattr(file, name) for file in self.files)
 

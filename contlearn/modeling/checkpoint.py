@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import nn
 
 from contlearn.errors import RegistryError, TrainingError
 from contlearn.modeling.base_models import load_encoder, load_tokenizer, resolve_base
@@ -24,7 +25,14 @@ from contlearn.modeling.text_model import PER, Per, Pooling, TextModel
 from contlearn.types import LabelSpace
 from contlearn.workspace import read_json, storage_border, write_json_atomic
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "new_checkpoint", "save_checkpoint"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Checkpoint",
+    "load_checkpoint",
+    "new_checkpoint",
+    "position_limit",
+    "save_checkpoint",
+]
 
 FORMAT_VERSION: Final = 1
 
@@ -41,6 +49,18 @@ class Checkpoint:
     def pad_id(self) -> int:
         """The id that fills short rows."""
         return int(self.tokenizer.pad_token_id or 0)
+
+
+def position_limit(encoder: nn.Module) -> int | None:
+    """Give how many tokens an encoder can read; None where its positions are relative.
+
+    Encoders of the RoBERTa kind begin to count behind the padding id.
+    """
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            before = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - before
+    return None
 
 
 def new_checkpoint(

@@ -132,6 +132,9 @@ def run_child(
     log.parent.mkdir(parents=True, exist_ok=True)
     _rotate(log)
     variables = {
+        # OpenMP threads that spin at barriers multiply the time of a step where other programs, the
+        # server above all, use the same cores; waiting costs microseconds where none does.
+        "OMP_WAIT_POLICY": "PASSIVE",
         **os.environ,
         **({name: str(limits.threads) for name in _THREADS} if limits.threads else {}),
         "CONTLEARN_PARENT_PID": str(os.getpid()),

@@ -455,7 +455,7 @@ class UpdateCycle:
 
     def _end_refused(self, cycle: CycleRow, values: Mapping[str, object]) -> UpdateResult:
         reasons = [r for r in values["reasons"] if r["passed"] is False]  # type: ignore[attr-defined]  # a JSON list
-        why = "; ".join(str(reason["message"]) for reason in reasons) or "refused by the gate"
+        why = " ".join(str(reason["message"]) for reason in reasons) or "refused by the gate"
         with self.context.catalog.write() as connection:
             held = settle_refused(connection, cycle.cycle_id, why)
             change_cycle(

@@ -312,7 +312,7 @@ class Registry:
             for outcome in decision.get("outcomes", ())
             if outcome.get("passed") is False
         ]
-        return "; ".join(failed) or "the gate did not let it pass"
+        return " ".join(failed) or "the gate did not let it pass"
 
     def leased(self) -> set[int]:
         """Give the versions that running servers hold."""

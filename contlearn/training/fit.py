@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
+from contlearn.errors import ConfigError
 from contlearn.interfaces import Progress, ReplayBuffer, Task
 from contlearn.plugins.manager import PluginManager
 from contlearn.training.methods import check_method
@@ -140,7 +141,7 @@ def _make_session(
 ) -> FitSession:
     import torch
 
-    from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint
+    from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint, position_limit
     from contlearn.training.fine_tuning import seed_everything
     from contlearn.training.session import FitSession
 
@@ -159,6 +160,7 @@ def _make_session(
 
     champion = request.champion
     checkpoint = fresh() if champion is None else load_checkpoint(champion / "checkpoint")
+    _check_length(model, position_limit(checkpoint.model.encoder))
     checkpoint.model.head.grow(request.experience.label_space)
     checkpoint.model.dropout.p = model.dropout
     checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -185,6 +187,16 @@ def _make_session(
         seed=training.seed,
         progress=progress,
     )
+
+
+def _check_length(model: ModelConfig, limit: int | None) -> None:
+    if limit is not None and model.max_tokens > limit:
+        raise ConfigError(
+            f"model.max_tokens is {model.max_tokens}, but the base model {model.base} reads at "
+            f"most {limit} tokens.",
+            where="model.max_tokens in contlearn.toml",
+            hint=f"Set it to {limit} or less, or choose a base model that reads longer texts.",
+        )
 
 
 def _rate_warning(training: TrainingConfig) -> str | None:

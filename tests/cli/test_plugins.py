@@ -76,3 +76,10 @@ def test_two_plugins_with_one_name_are_an_error_naming_both(run, tmp_path, works
     assert "Two plugins register the gate rule 'shout'." in ran.err
     assert "one.py" in ran.err
     assert "two.py" in ran.err
+
+
+def test_installed_plugin_is_found_through_its_entry_point(run):
+    value = json.loads(run("plugins", "list", "--json").out)
+    found = next(p for p in value["plugins"] if p["name"] == "protected-labels")
+    assert found["distribution"] == "contlearn-protected-labels"
+    assert "gate rule protected-labels" in found["registers"]

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from contlearn.errors import RegistryError, StorageError, TrainingError
-from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint, save_checkpoint
+from contlearn.modeling.checkpoint import (
+    load_checkpoint,
+    new_checkpoint,
+    position_limit,
+    save_checkpoint,
+)
 from contlearn.modeling.head import LabelHead
 from contlearn.modeling.packing import pack
 from contlearn.modeling.text_model import pool
@@ -136,3 +141,23 @@ def test_load_checkpoint_refuses_a_head_of_another_size(checkpoint, tmp_path):
 def test_new_checkpoint_refuses_a_head_for_another_unit(tiny_model):
     with pytest.raises(TrainingError, match="per 'span'"):
         new_checkpoint(str(tiny_model), labels=LabelSpace(), per="span")
+
+
+@pytest.mark.parametrize(
+    ("kind", "positions", "limit"),
+    [("bert", 64, 64), ("roberta", 66, 64), ("modernbert", 64, None)],
+)
+def test_position_limit_is_what_the_encoder_can_read(kind, positions, limit):
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=30,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        max_position_embeddings=positions,
+        pad_token_id=1,
+    )
+    assert position_limit(AutoModel.from_config(config)) == limit

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -303,6 +304,13 @@ def test_a_base_model_that_is_not_there_is_a_configuration_error(lineage):
     request = _with(request, model=request.model.model_copy(update={"base": "/no/such/model"}))
     with pytest.raises(ConfigError, match="There is no folder"):
         fit_challenger(request)
+
+
+def test_more_tokens_than_the_base_model_reads_are_a_configuration_error(lineage):
+    request = lineage.request(texts(["billing"], 5))
+    longer = replace(request, model=request.model.model_copy(update={"max_tokens": 65}))
+    with pytest.raises(ConfigError, match=r"max_tokens is 65, .* at most 64 tokens"):
+        fit_challenger(_made(longer))
 
 
 def test_a_loss_that_is_no_number_ends_the_training(lineage):

@@ -1,0 +1,54 @@
+"""Taking files in, with everything an opened workspace brings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contlearn.interfaces import Progress
+from contlearn.pipeline.context import Context
+
+if TYPE_CHECKING:
+    from contlearn.data.ingest import IngestReport
+
+__all__ = ["ingest_files"]
+
+
+def ingest_files(
+    context: Context,
+    paths: Sequence[Path] = (),
+    *,
+    sources: Sequence[str] = (),
+    again: bool = False,
+    format: str | None = None,
+    held_out: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Take in the files that are named, or what has come to rest in the inbox.
+
+    Args:
+        context: The opened workspace.
+        paths: Files; they are copied, never moved or changed. None of them scans the inbox.
+        sources: Names of sources in the configuration, which are fetched instead of files.
+        again: Take a source in also when nothing says that it changed.
+        format: A parser's name, where a file's own name does not tell.
+        held_out: Keep every row for measuring only.
+        dry_run: Only say what would happen; nothing is written.
+        progress: Called with ("ingesting", done, total, message).
+    Raises:
+        UsageError: When a file is not there.
+        PluginError: When the format is not known.
+        StorageError: When the disk is full or a file cannot be read.
+        WorkspaceLocked: When another process is taking files in for very long.
+    """
+    from contlearn.data.ingest import ingest_paths, ingest_sources, scan_inbox
+
+    parts = (context.workspace, context.config, context.catalog, context.manager)
+    common: dict[str, Any] = {"dry_run": dry_run, "clock": context.clock, "progress": progress}
+    if sources:
+        return ingest_sources(*parts, list(sources), again=again, **common)
+    if not paths:
+        return scan_inbox(*parts, **common)
+    return ingest_paths(*parts, list(paths), format=format, held_out=held_out, **common)

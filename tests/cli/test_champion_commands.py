@@ -1,0 +1,126 @@
+"""What the commands print about a workspace with two promoted versions: the entire output."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.texts import classified, write_rows
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+[model]
+name = "tickets"
+base = "{base}"
+max_tokens = 32
+[data]
+held_out_ratio = 0.25
+near_duplicates = false
+rest_seconds = 0.0
+[training]
+epochs = 1
+[gate]
+margin = 0.5
+"""
+
+
+@pytest.fixture(scope="module")
+def contlearn(tmp_path_factory, tiny_model):
+    """The program on a workspace where two updates were promoted."""
+    root = tmp_path_factory.mktemp("champion") / "ws"
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "contlearn", "--workspace", str(root), *arguments]
+        environ = {**os.environ, "OMP_NUM_THREADS": "1", "USER": "ada", "LOGNAME": "ada"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("init", str(root))
+    (root / "contlearn.toml").write_text(CONFIG.format(base=tiny_model), encoding="utf-8")
+    for number, labels in enumerate((["billing", "shipping"], ["garden"])):
+        write_rows(root / "inbox" / f"{number}.jsonl", classified(labels, 40, seed=number))
+        run("update")
+    return run
+
+
+def plain(text: str) -> str:
+    """Fold blanks, and put signs for what differs from run to run: moments, figures, folders."""
+    text = re.sub(r"\d{8}-\d{6}-(\d{5})", r"CYCLE-\1", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d( UTC)?", "MOMENT", text)
+    text = re.sub(r"(?<!\w)/\S+", "PATH", text)
+    text = re.sub(r"-?\d+(\.\d+)?(e-\d+)? (%|s\b)", r"# \3", text)
+    text = re.sub(r"[-+]?\d+\.\d+(e-\d+)?", "#", text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+MEASURES = (
+    "accuracy # %, macro f1 # %, micro f1 # %, average accuracy # %, forgetting # %, "
+    "backward transfer # %"
+)
+
+
+def test_status(contlearn):
+    assert plain(contlearn("status")) == (
+        "tickets · text-classification champion version 2 since MOMENT (fp32, 3 labels) "
+        f"measures {MEASURES} records 0 pending, 0 held, 89 learnt, 31 held out "
+        "history 2 experiences, 2 versions last cycle CYCLE-00002: promoted daemon not running"
+    )
+
+
+def test_history(contlearn):
+    lines = [plain(line) for line in contlearn("history").splitlines()]
+    assert [re.sub(r"\d+$", "SECONDS", line) for line in lines[:4]] == [
+        "Cycles",
+        "cycle started trigger outcome version average seconds",
+        "CYCLE-00002 MOMENT manual promoted 2 # % SECONDS",
+        "CYCLE-00001 MOMENT manual promoted 1 # % SECONDS",
+    ]
+    assert lines[4:] == [
+        "Journal",
+        "when event version before who why",
+        "MOMENT promote 2 1 ada cycle CYCLE-00002",
+        "MOMENT register 2 –",
+        "MOMENT promote 1 – ada cycle CYCLE-00001",
+        "MOMENT register 1 –",
+    ]
+
+
+def test_show(contlearn):
+    shown = plain(contlearn("show"))
+    assert shown.startswith(
+        f"Version 2 (champion) made MOMENT by cycle CYCLE-00002 parent 1 measures {MEASURES} "
+        "learnt 27 new records, 2 experiences, strategy replay labels 3: billing, shipping, garden "
+    )
+    for rule in ("no-regression passed", "no-harm passed", "gain passed", "floor n/a"):
+        assert rule in shown
+
+
+def test_evaluate(contlearn):
+    assert plain(contlearn("evaluate")).startswith(
+        f"Version 2 {MEASURES} Measure on held-out set k (column) after experience t (row), "
+        "in percent after ↓ on → 1 2 1 # 2 # # Labels label precision recall F1 rows "
+    )
+
+
+def test_predict(contlearn):
+    lines = contlearn("predict", "my invoice and refund", "rose and hedge").splitlines()
+    assert [plain(line) for line in lines] == [
+        "text label confidence",
+        "my invoice and refund billing # %",
+        "rose and hedge garden # %",
+    ]
+
+
+def test_verify_and_dry_runs(contlearn):
+    assert contlearn("verify") == "2 versions checked, all whole.\n"
+    assert contlearn("rollback", "--dry-run") == "Would go back from version 2 to 1.\n"
+    assert contlearn("promote", "1", "--dry-run") == (
+        "Version 1 could be promoted; the champion stays 2.\n"
+    )
+    assert contlearn("update", "--dry-run").startswith("No record is waiting to be learnt.")

@@ -1,0 +1,30 @@
+"""Every example runs, with the tiny model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_example_is_run_here():
+    names = {path.name for path in EXAMPLES.glob("*.py")}
+    assert {f"test_{name}" for name in names} <= {f"{name}.py" for name in globals()}
+
+
+def test_main_loop(tmp_path, tiny_model):
+    command = [sys.executable, str(EXAMPLES / "main_loop.py"), str(tmp_path / "ws")]
+    done = subprocess.run(
+        [*command, str(tiny_model)], capture_output=True, text=True, check=False, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    assert "batch 1: 108 records, promoted" in done.stdout
+    assert "batch 2: 54 records, promoted" in done.stdout
+    assert "prediction: " in done.stdout
+    assert "rolled back from version 2 to 1" in done.stdout
