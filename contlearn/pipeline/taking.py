@@ -10,7 +10,7 @@ from contlearn.interfaces import Progress
 from contlearn.pipeline.context import Context
 
 if TYPE_CHECKING:
-    from contlearn.data.ingest import IngestReport
+    from contlearn.data.report import IngestReport
 
 __all__ = ["ingest_files"]
 
@@ -32,7 +32,7 @@ def ingest_files(
         context: The opened workspace.
         paths: Files; they are copied, never moved or changed. None of them scans the inbox.
         sources: Names of sources in the configuration, which are fetched instead of files.
-        again: Take a source in also when nothing says that it changed.
+        again: Fetch a source from its start, whatever was fetched before.
         format: A parser's name, where a file's own name does not tell.
         held_out: Keep every row for measuring only.
         dry_run: Only say what would happen; nothing is written.
