@@ -31,6 +31,7 @@ WORDS = [
 LABELS = [f"class {number}" for number in range(50)]
 REPEATS = 5
 SMALL_ROWS = 10_000
+FILE_ROWS = 100_000
 
 
 def write_rows(path: Path, rows: int, seed: int) -> Path:
@@ -79,23 +80,24 @@ def measure_pyarrow(file: Path) -> dict[str, Any]:
 
 
 def fill(root: Path, rows: int) -> dict[str, Any]:
-    """Put many records into a catalog, without texts: the look-ups see their ids alone."""
+    """Put many records into a catalog, file by file, without texts: look-ups see ids alone."""
     from tests.unit.data.taking import taker
 
-    ids = sorted(os.urandom(16).hex() for _ in range(rows))
     with taker(root) as taking, taking.catalog.write() as connection:
-        connection.exec_driver_sql("PRAGMA cache_size = -200000")
         connection.exec_driver_sql(
             "insert into files (file_id, content_hash, name, held_out, settings, received_at, "
             "verdict, rows, accepted, duplicates, conflicts, rejected) values "
             "(1, 'x', 'x', 0, 'x', '2026-01-01T00:00:00+00:00', 'ok', 0, 0, 0, 0, 0)"
         )
-        connection.exec_driver_sql(
-            "insert into records (record_id, file_id, row, split, state, attempts, key, size_bytes,"
-            " received_at) values (?, 1, ?, 'train', 'learnt', 0, 'class 1', 60, "
-            "'2026-01-01T00:00:00+00:00')",
-            [(record_id, row) for row, record_id in enumerate(ids)],
-        )
+        for first in range(1, rows + 1, FILE_ROWS):
+            ids = sorted(os.urandom(16).hex() for _ in range(min(FILE_ROWS, rows + 1 - first)))
+            connection.exec_driver_sql(
+                "insert into records (seq, record_id, file_id, row, split, state, attempts, key, "
+                "size_bytes, received_at) values (?, ?, 1, ?, 'train', 'learnt', 0, 'class 1', 60, "
+                "'2026-01-01T00:00:00+00:00')",
+                [(first + n, record_id, n) for n, record_id in enumerate(ids)],
+            )
+        taking.catalog.ids.refresh(connection)
     return {"rows": rows}
 
 
