@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from contlearn.cli.labels import labels_command
+from contlearn.cli.quarantine import quarantine_command
 from contlearn.cli.settings import (
     Settings,
     dry_run_option,
@@ -33,6 +35,9 @@ def command() -> None:
 @click.option("--state", type=click.Choice(["pending", "learnt", "refused", "held", "forgotten"]))
 @click.option("--split", type=click.Choice(["train", "held_out"]))
 @click.option("--label", help="Only records of this label.")
+@click.option("--file", "file", help="Only records of this file, by name or hash.")
+@click.option("--since", type=click.DateTime(), help="Taken in then (UTC) or later.")
+@click.option("--until", type=click.DateTime(), help="Taken in before this moment (UTC).")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1))
 @json_option
 @pass_settings
@@ -41,6 +46,9 @@ def list_command(
     state: str | None,
     split: str | None,
     label: str | None,
+    file: str | None,
+    since: datetime | None,
+    until: datetime | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -48,7 +56,16 @@ def list_command(
     from contlearn.pipeline.records import list_records
 
     with settings.open() as context:
-        value = list_records(context, state=state, split=split, label=label, limit=limit)
+        value = list_records(
+            context,
+            state=state,
+            split=split,
+            label=label,
+            file=file,
+            since=_utc(since),
+            until=_utc(until),
+            limit=limit,
+        )
 
     def human() -> None:
         from contlearn.cli.output import moment, table
@@ -120,11 +137,12 @@ def check_command(
             clock=context.clock,
         )
     value = report.to_json()
-    print_result(value, as_json=as_json, human=lambda: _show_checked(value))
+    print_result(value, as_json=as_json, human=lambda: show_checked(value))
     return report.exit_code
 
 
-def _show_checked(value: dict[str, Any]) -> None:
+def show_checked(value: dict[str, Any]) -> None:
+    """Print what would happen to each file, with the first examples of each problem."""
     for file in value["files"]:
         click.echo(
             f"{file['path']}: {file['verdict']}; {file['rows']} rows, {file['accepted']} would be "
@@ -138,93 +156,6 @@ def _show_checked(value: dict[str, Any]) -> None:
                     where = f"line {example['line_number']}: " if "line_number" in example else ""
                     hint = f" {example['hint']}" if "hint" in example else ""
                     click.echo(f"    {where}{example['message']}{hint}")
-
-
-@command.command("quarantine", help="List refused rows; write them as a sheet, or take it back.")
-@click.option("--reason", help="Only rows refused for this reason.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1))
-@click.option("--export", type=click.Path(path_type=Path), help="Write the rows as a CSV sheet.")
-@click.option(
-    "--take-back",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Take in the corrected rows of such a sheet.",
-)
-@json_option
-@pass_settings
-def quarantine_command(
-    settings: Settings,
-    reason: str | None,
-    limit: int,
-    export: Path | None,
-    take_back: Path | None,
-    as_json: bool,
-) -> None:
-    """Print counts by reason and the first rows, or go through a sheet."""
-    if export is not None:
-        _export(settings, export, reason, as_json=as_json)
-    elif take_back is not None:
-        _take_back(settings, take_back, as_json=as_json)
-    else:
-        _list_quarantine(settings, reason, limit, as_json=as_json)
-
-
-def _list_quarantine(settings: Settings, reason: str | None, limit: int, *, as_json: bool) -> None:
-    from contlearn.pipeline.records import list_quarantine
-
-    with settings.open() as context:
-        value = list_quarantine(context, reason=reason, limit=limit)
-
-    def human() -> None:
-        from contlearn.cli.output import table
-
-        if not value["counts"]:
-            click.echo("The quarantine is empty.")
-            return
-        table(["reason", "rows"], list(value["counts"].items()), right=(1,))
-        table(
-            ["file", "line", "reason", "message"],
-            [(r["source"], r["line_number"], r["reason"], r["message"]) for r in value["rows"]],
-            right=(1,),
-        )
-
-    print_result(value, as_json=as_json, human=human)
-
-
-def _export(settings: Settings, sheet: Path, reason: str | None, *, as_json: bool) -> None:
-    from contlearn.data.quarantined import export_quarantine
-
-    with settings.open() as context:
-        rows = export_quarantine(context.workspace, sheet, reason=reason)
-    print_result(
-        {"rows": rows, "path": str(sheet)},
-        as_json=as_json,
-        human=lambda: click.echo(
-            f"{rows} rows are in {sheet}. Correct them there, then run "
-            f"`contlearn data quarantine --take-back {sheet}`."
-        ),
-    )
-
-
-def _take_back(settings: Settings, sheet: Path, *, as_json: bool) -> None:
-    from contlearn.data.quarantined import ingest_corrected
-
-    with settings.open() as context:
-        value = ingest_corrected(
-            context.workspace,
-            context.config,
-            context.catalog,
-            context.manager,
-            sheet,
-            clock=context.clock,
-        ).to_json()
-    print_result(
-        value,
-        as_json=as_json,
-        human=lambda: click.echo(
-            f"Accepted {value['accepted']} rows; {value['duplicates']} were known, "
-            f"{value['rejected'] + value['conflicts']} are still refused."
-        ),
-    )
 
 
 def selection_options(function: F) -> F:
@@ -369,3 +300,7 @@ def _changed(verb: str, number: int, asked: int, *, dry_run: bool, as_json: bool
         click.echo(f"{asked} records would be {verb}." if dry_run else f"{number} records {verb}.")
 
     print_result(value, as_json=as_json, human=human)
+
+
+command.add_command(quarantine_command)
+command.add_command(labels_command)

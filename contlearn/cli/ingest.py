@@ -21,6 +21,11 @@ from contlearn.cli.settings import (
 @click.option("--format", "file_format", help="The format, where the file's name does not say it.")
 @click.option("--source", "sources", multiple=True, help="Fetch a source of the configuration now.")
 @click.option("--again", is_flag=True, help="Fetch the source from its start.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["quarantine", "newest", "all"]),
+    help="Instead of data.on_conflict, for this time.",
+)
 @click.option("--held-out", is_flag=True, help="Keep all rows for measuring only.")
 @dry_run_option
 @json_option
@@ -31,6 +36,7 @@ def command(
     file_format: str | None,
     sources: tuple[str, ...],
     again: bool,
+    on_conflict: str | None,
     held_out: bool,
     dry_run: bool,
     as_json: bool,
@@ -44,6 +50,7 @@ def command(
             paths,
             sources=sources,
             again=again,
+            on_conflict=on_conflict,
             format=file_format,
             held_out=held_out,
             dry_run=dry_run,
@@ -55,6 +62,7 @@ def command(
 
 
 def _show(value: dict[str, Any], *, dry_run: bool) -> None:
+    from contlearn.cli.data import show_checked
     from contlearn.cli.output import table
 
     if not value["files"]:
@@ -68,6 +76,12 @@ def _show(value: dict[str, Any], *, dry_run: bool) -> None:
         ],
         right=(2, 3),
     )
+    if dry_run:
+        show_checked(value)
+    for file in () if dry_run else value["files"]:
+        if file["verdict"] == "reject":
+            hint = f" {file['hint']}" if file["hint"] else ""
+            click.echo(f"{Path(file['path']).name}: {file['message']}{hint}")
     click.echo(
         f"{'Would accept' if dry_run else 'Accepted'} {value['accepted']} records; "
         f"{value['duplicates']} known already, {value['conflicts']} in conflict, "

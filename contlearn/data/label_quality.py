@@ -1,7 +1,8 @@
 """Likely wrong labels, by confident learning; they are listed with evidence, never changed.
 
 The predictions must be out of sample: of a model on records it has not learnt. Held-out records
-and records that wait to be learnt are such for the champion.
+and records that wait to be learnt are such for the champion; those that a cycle has just learnt
+are, for the champion that it started from.
 
 The well-known library for this, cleanlab, is under the AGPL, which does not go with Apache-2.0;
 what is needed of the method is a page.
@@ -30,6 +31,7 @@ __all__ = [
     "LabelIssue",
     "confident_issues",
     "find_suspects",
+    "judge_cycle",
     "out_of_sample_ids",
     "suspect_labels",
 ]
@@ -159,3 +161,37 @@ def find_suspects(
     """Look through the newest records that the model has not learnt."""
     ids = out_of_sample_ids(catalog, limit=limit)
     return suspect_labels(predictor, read_records(workspace, catalog, ids))
+
+
+def judge_cycle(
+    new: Sequence[LabelledRecord],
+    held_out: Sequence[LabelledRecord],
+    *,
+    before: Predictor | None,
+    after: Predictor,
+    look_at: int = 1_000,
+    keep: int = 20,
+) -> dict[str, object]:
+    """Look through a cycle's records for labels that are likely wrong.
+
+    Args:
+        new: What the cycle has learnt; judged by the model it started from.
+        held_out: What it measures on; judged by the new model.
+        before: The champion at the start; without one, what was learnt cannot be judged.
+        after: The challenger.
+        look_at: How many records of each kind at most, the newest.
+        keep: How many are listed, the most doubtful.
+    Returns:
+        `looked_at`, `number`, and `suspects` as `data suspects --json` prints them.
+    """
+    learnt = list(new[-look_at:]) if before is not None else []
+    measured = list(held_out[-look_at:])
+    issues = suspect_labels(after, measured)
+    if before is not None:
+        issues += suspect_labels(before, learnt)
+    issues.sort(key=lambda issue: issue.given_probability - issue.suggested_probability)
+    return {
+        "looked_at": len(learnt) + len(measured),
+        "number": len(issues),
+        "suspects": [issue.to_json() for issue in issues[:keep]],
+    }

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from contlearn.catalog.records import chunks, release_records
-from contlearn.catalog.schema import files, records
+from contlearn.catalog.schema import files, labels, records
 from contlearn.errors import UsageError
 from contlearn.pipeline.context import Context
 
-__all__ = ["hold", "list_quarantine", "list_records", "release", "show_record"]
+__all__ = ["hold", "list_labels", "list_quarantine", "list_records", "release", "show_record"]
+
+# Beyond this many labels the near name is not looked for.
+_MAX_NEAR: Final = 500
 
 
 def list_records(
@@ -23,6 +26,9 @@ def list_records(
     state: str | None = None,
     split: str | None = None,
     label: str | None = None,
+    file: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
     limit: int = 50,
 ) -> dict[str, Any]:
     """Give counts by state, and the newest records that fit, without their texts."""
@@ -36,6 +42,12 @@ def list_records(
     ):
         if value is not None:
             query = query.where(column == value)
+    if file is not None:
+        query = query.where(sa.or_(files.c.name == file, files.c.content_hash == file))
+    if since is not None:
+        query = query.where(records.c.received_at >= since.isoformat())
+    if until is not None:
+        query = query.where(records.c.received_at < until.isoformat())
     with context.catalog.read() as connection:
         counts = connection.execute(
             sa.select(records.c.state, sa.func.count()).group_by(records.c.state)
@@ -132,16 +144,79 @@ def release(context: Context, record_ids: Sequence[str] | None, *, reason: str) 
 
 
 def list_quarantine(
-    context: Context, *, reason: str | None = None, limit: int = 20
+    context: Context, *, reason: str | None = None, source: str | None = None, limit: int = 20
 ) -> dict[str, Any]:
-    """Give refused rows by reason, with counts and the first rows."""
+    """Give refused rows by reason, with counts and the first rows, and files refused whole."""
+    from contlearn.data.quarantined import read_quarantine
+
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    for path in sorted(context.workspace.quarantine.glob("*.jsonl")):
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                counts[row["reason"]] += 1
-                if len(rows) < limit and reason in (None, row["reason"]):
-                    rows.append({**row, "file": path.name})
-    return {"counts": dict(counts.most_common()), "rows": rows}
+    for row in read_quarantine(context.workspace, source=source):
+        counts[row.reason] += 1
+        if len(rows) < limit and reason in (None, row.reason):
+            rows.append({**row.to_json(), "file": row.file})
+    query = (
+        sa.select(files)
+        .where(files.c.verdict == "reject", files.c.quarantine.is_(None))
+        .order_by(files.c.file_id.desc())
+        .limit(limit)
+    )
+    with context.catalog.read() as connection:
+        whole = connection.execute(query).all()
+    return {
+        "counts": dict(counts.most_common()),
+        "rows": rows,
+        "files": [
+            {
+                "name": file.name,
+                "reason": file.reason,
+                "message": file.message,
+                "received_at": file.received_at,
+                "content_hash": file.content_hash,
+            }
+            for file in whole
+            if reason in (None, file.reason) and source in (None, file.name)
+        ],
+    }
+
+
+def list_labels(context: Context) -> dict[str, Any]:
+    """Give every label: what it means, its other names, how many records it has, who looks alike.
+
+    For entities a label is a type, and a record counts for each type in it.
+    """
+    from contlearn.tasks.rows import near_label
+
+    data = context.config.data
+    counts: dict[str, dict[str, int]] = {}
+    query = (
+        sa.select(records.c.key, records.c.split, sa.func.count())
+        .where(records.c.state != "forgotten")
+        .group_by(records.c.key, records.c.split)
+    )
+    with context.catalog.read() as connection:
+        known = list(connection.execute(sa.select(labels.c.name)).scalars())
+        for key, split, number in connection.execute(query):
+            names = key.split("+") if context.task.graph == "token-classification" else [key]
+            for name in names:
+                side = counts.setdefault(str(name), {"train": 0, "held_out": 0})
+                side[str(split)] += int(number)
+    names = sorted({*known, *data.labels, *data.label_descriptions, *data.label_aliases.values()})
+    others: dict[str, list[str]] = {}
+    for alias, name in data.label_aliases.items():
+        others.setdefault(name, []).append(alias)
+    return {
+        "labels": [
+            {
+                "label": name,
+                "train": counts.get(name, {}).get("train", 0),
+                "held_out": counts.get(name, {}).get("held_out", 0),
+                "description": data.label_descriptions.get(name),
+                "aliases": others.get(name, []),
+                "looks_like": near_label(name, [other for other in names if other != name])
+                if len(names) <= _MAX_NEAR
+                else None,
+            }
+            for name in names
+        ]
+    }

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contlearn.config import Config
 from contlearn.interfaces import Progress
 from contlearn.pipeline.context import Context
 
 if TYPE_CHECKING:
     from contlearn.data.report import IngestReport
 
-__all__ = ["ingest_files"]
+__all__ = ["ingest_files", "with_policy"]
 
 
 def ingest_files(
@@ -21,6 +22,7 @@ def ingest_files(
     *,
     sources: Sequence[str] = (),
     again: bool = False,
+    on_conflict: str | None = None,
     format: str | None = None,
     held_out: bool = False,
     dry_run: bool = False,
@@ -33,6 +35,7 @@ def ingest_files(
         paths: Files; they are copied, never moved or changed. None of them scans the inbox.
         sources: Names of sources in the configuration, which are fetched instead of files.
         again: Fetch a source from its start, whatever was fetched before.
+        on_conflict: quarantine, newest or all, instead of `data.on_conflict`.
         format: A parser's name, where a file's own name does not tell.
         held_out: Keep every row for measuring only.
         dry_run: Only say what would happen; nothing is written.
@@ -45,10 +48,19 @@ def ingest_files(
     """
     from contlearn.data.ingest import ingest_paths, ingest_sources, scan_inbox
 
-    parts = (context.workspace, context.config, context.catalog, context.manager)
+    config = with_policy(context.config, on_conflict)
+    parts = (context.workspace, config, context.catalog, context.manager)
     common: dict[str, Any] = {"dry_run": dry_run, "clock": context.clock, "progress": progress}
     if sources:
         return ingest_sources(*parts, list(sources), again=again, **common)
     if not paths:
         return scan_inbox(*parts, **common)
     return ingest_paths(*parts, list(paths), format=format, held_out=held_out, **common)
+
+
+def with_policy(config: Config, on_conflict: str | None) -> Config:
+    """Give a configuration with another policy for conflicts, where one is named."""
+    if on_conflict is None:
+        return config
+    data = config.data.model_copy(update={"on_conflict": on_conflict})
+    return config.model_copy(update={"data": data})
