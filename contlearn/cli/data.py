@@ -23,6 +23,7 @@ from contlearn.cli.settings import (
 if TYPE_CHECKING:
     from contlearn.data.selection import Selection
 
+_AUDITED_IDS = 1_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -163,6 +164,7 @@ def selection_options(function: F) -> F:
     for add in (
         click.option("--until", type=click.DateTime(), help="Taken in before this moment (UTC)."),
         click.option("--since", type=click.DateTime(), help="Taken in then (UTC) or later."),
+        click.option("--group", "groups", multiple=True, help="All of a customer, a document, …"),
         click.option("--label", "labels", multiple=True, help="All records of a label."),
         click.option("--file", "files", multiple=True, help="All of a file, by name or hash."),
         click.argument("record_ids", nargs=-1),
@@ -178,6 +180,7 @@ def _selection(options: dict[str, Any]) -> Selection:
         record_ids=options["record_ids"],
         files=options["files"],
         labels=options["labels"],
+        groups=options["groups"],
         since=_utc(options["since"]),
         until=_utc(options["until"]),
     )
@@ -242,7 +245,12 @@ def forget_command(
             parts = (context.workspace, context.config, context.catalog, context.manager)
             value = forget_records(*parts, ids, reason=reason or "forgotten by hand").to_json()
             context.registry.note(
-                "forget", actor=context.actor, reason=reason, records=value["forgotten"]
+                "forget",
+                actor=context.actor,
+                reason=reason,
+                records=value["forgotten"],
+                # Hashes of texts and labels; enough to prove that these were forgotten.
+                record_ids=ids[:_AUDITED_IDS],
             )
     _changed("forgotten", int(value["forgotten"]), len(ids), dry_run=dry_run, as_json=as_json)
 

@@ -11,7 +11,15 @@ from typing import Final
 
 from contlearn.workspace import FileOperations, Workspace, storage_border
 
-__all__ = ["archive_copy", "archived", "content_hash", "prefix_hash", "suffixes_of"]
+__all__ = [
+    "archive_copy",
+    "archived",
+    "content_hash",
+    "is_redacted",
+    "prefix_hash",
+    "redacted_name",
+    "suffixes_of",
+]
 
 _CHUNK: Final = 1 << 20
 
@@ -50,6 +58,16 @@ def archived(workspace: Workspace, digest: str, name: str) -> Path | None:
     """Give the archive's copy of a content that came under a name; None where it is redacted."""
     path = workspace.archive / digest[:2] / f"{digest}{suffixes_of(name)}"
     return path if path.is_file() else None
+
+
+def redacted_name(digest: str) -> str:
+    """Name the copy of a content that lacks what was forgotten of it."""
+    return f"{digest}.redacted.jsonl"
+
+
+def is_redacted(workspace: Workspace, digest: str) -> bool:
+    """Say whether the archive keeps a content without what was forgotten of it."""
+    return (workspace.archive / digest[:2] / redacted_name(digest)).exists()
 
 
 def archive_copy(workspace: Workspace, source: Path, files: FileOperations) -> tuple[str, Path]:

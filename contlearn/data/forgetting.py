@@ -1,12 +1,14 @@
 """Forgetting records for good: their texts leave every file that contlearn keeps.
 
     1  catalog      the records are `forgotten`: no later training or measuring reads them
-    2  segments     their rows are emptied; the others keep their positions
-    3  archive      a file that held one of the texts becomes a redacted copy without those rows
-    4  quarantine   refused rows with one of the texts go
-    5  predictions  logged texts that are one of them go
-    6  reports      pages that show one of the texts show it no longer
+    2  archive      a file that held one of the texts becomes a redacted copy without those rows
+    3  quarantine   refused rows with one of the texts go
+    4  predictions  logged texts that are one of them go
+    5  reports      pages that show one of the texts show it no longer
+    6  segments     their rows are emptied; the others keep their positions
     7  catalog      the records are marked as cleared
+
+The segments come last: until then a run that was killed can read the texts again to look for them.
 
 A kill after step 1 leaves records that are not cleared yet: `finish_forgetting` goes on with them,
 and every ingest begins with it. Versions and buffers hold ids alone, so nothing of the text is in
@@ -29,9 +31,11 @@ from contlearn.catalog.records import chunks
 from contlearn.catalog.schema import cycle_records, records
 from contlearn.catalog.schema import files as file_table
 from contlearn.config import Config
+from contlearn.data.archive import redacted_name
 from contlearn.data.checking import TEXT_BYTES, text_digest
 from contlearn.data.reading import find_parser
-from contlearn.data.segments import empty_rows
+from contlearn.data.segments import empty_rows, read_rows
+from contlearn.data.streams import open_unpacked
 from contlearn.errors import RecordError
 from contlearn.pages import clear_cards
 from contlearn.plugins.manager import PluginManager
@@ -44,11 +48,19 @@ from contlearn.workspace import (
     write_bytes_atomic,
 )
 
-__all__ = ["ForgetReport", "finish_forgetting", "forget_records", "forgotten_seen"]
+__all__ = [
+    "ForgetReport",
+    "Forgotten",
+    "finish_forgetting",
+    "forget_records",
+    "forgotten_seen",
+    "redact_archived",
+]
 
 # What stands in a forgotten record's reason until its texts are gone.
 _CLEARING: Final = "forgetting: "
-REDACTED: Final = ".redacted.jsonl"
+_MIN_RAW_CHARACTERS: Final = 8
+_CHUNK: Final = 1 << 20
 _LOCK_SECONDS: Final = 600.0
 
 
@@ -144,15 +156,18 @@ def finish_forgetting(
     by_segment: dict[str, list[int]] = {}
     for row in rows:
         by_segment.setdefault(str(row.segment), []).append(int(row.row))
-    forgotten = _Forgotten(bytes.fromhex(row.record_id)[:TEXT_BYTES] for row in rows)
+    forgotten = Forgotten(
+        (bytes.fromhex(row.record_id)[:TEXT_BYTES] for row in rows),
+        _texts_of(workspace, by_segment),
+    )
     with storage_border("forget records", workspace.state):
-        for segment, places in by_segment.items():
-            _clear_segment(workspace.records / segment, places, files)
-            report.segments += 1
         _clear_archive(workspace, config, manager, forgotten, report, files)
         _clear_quarantine(workspace, forgotten, report, files)
         _clear_predictions(workspace, forgotten, report, files)
         _clear_reports(workspace, forgotten, report, files)
+        for segment, places in by_segment.items():
+            _clear_segment(workspace.records / segment, places, files)
+            report.segments += 1
     with catalog.write() as connection:
         connection.execute(
             records.update()
@@ -177,11 +192,34 @@ def forgotten_seen(catalog: Catalog, cycle_ids: Sequence[str]) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-class _Forgotten:
-    """The texts that are forgotten, known by their digests alone."""
+def _texts_of(workspace: Workspace, by_segment: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """Give the texts, as far as no earlier run has cleared them."""
+    for segment, places in by_segment.items():
+        for row in read_rows(workspace.records / segment, sorted(places)):
+            for value in (row.inputs or {}).values():
+                yield value if isinstance(value, str) else " ".join(value)
 
-    def __init__(self, digests: Iterable[bytes]) -> None:
+
+class Forgotten:
+    """The texts that are forgotten: their digests, and where they are still known, themselves.
+
+    Args:
+        digests: Of the normalised texts.
+        texts: To look for in what cannot be parsed; short ones would be found everywhere.
+    """
+
+    def __init__(self, digests: Iterable[bytes], texts: Iterable[str] = ()) -> None:
         self._digests = frozenset(digests)
+        self._raw: list[bytes] = []
+        for text in texts:
+            if len(text) >= _MIN_RAW_CHARACTERS:
+                forms = {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+                self._raw += [form.encode("utf-8", "surrogatepass") for form in forms]
+        self.longest = max(map(len, self._raw), default=0)
+
+    def in_bytes(self, data: bytes) -> bool:
+        """Say whether one of them stands in bytes that are no row."""
+        return any(form in data for form in self._raw)
 
     def holds(self, text: str) -> bool:
         """Say whether a text is one of them."""
@@ -200,7 +238,8 @@ class _Forgotten:
     def in_row(self, row: object) -> bool:
         """Say whether any value of a row is one of them; words are joined as records are."""
         if isinstance(row, str):
-            return self.holds(row)
+            # Also what was kept of a row that could not be read.
+            return self.holds(row) or self.in_bytes(row.encode("utf-8", "surrogatepass"))
         if isinstance(row, Mapping):
             return any(self.in_row(value) for value in row.values())
         if isinstance(row, Sequence) and not isinstance(row, bytes):
@@ -229,7 +268,7 @@ def _clear_archive(
     workspace: Workspace,
     config: Config,
     manager: PluginManager,
-    forgotten: _Forgotten,
+    forgotten: Forgotten,
     report: ForgetReport,
     files: FileOperations,
 ) -> None:
@@ -238,17 +277,56 @@ def _clear_archive(
         if path.name.startswith("."):
             continue
         try:
-            if any(forgotten.in_row(value) for value in _archived_rows(path, config, manager)):
-                _redact(path, config, manager, forgotten, files)
+            if redact_archived(path, config, manager, forgotten, files):
                 report.archived += 1
         except RecordError:
             # A file that was refused whole: nothing of it was ever used.
-            report.notes.append(f"{path.name} cannot be read, and stays as it is")
+            if _raw_holds(path, config, forgotten):
+                files.unlink(path)
+                report.archived += 1
+            else:
+                report.notes.append(f"{path.name} cannot be read; the texts were not found in it")
+
+
+def redact_archived(
+    path: Path,
+    config: Config,
+    manager: PluginManager,
+    forgotten: Forgotten,
+    files: FileOperations,
+) -> bool:
+    """Take forgotten texts out of one archived file; say whether there were any.
+
+    Raises:
+        RecordError: When the file cannot be read.
+    """
+    if not any(forgotten.in_row(value) for value in _archived_rows(path, config, manager)):
+        return False
+    _redact(path, config, manager, forgotten, files)
+    return True
+
+
+def _raw_holds(path: Path, config: Config, forgotten: Forgotten) -> bool:
+    """Look for the texts in the bytes of a file, as far as they can be unpacked."""
+    for unpack in (True, False):
+        before = b""
+        try:
+            stream, file = (
+                open_unpacked(path, config.data.limits) if unpack else (2 * (path.open("rb"),))
+            )
+            with file:
+                while data := stream.read(_CHUNK):
+                    if forgotten.in_bytes(before + data):
+                        return True
+                    before = data[-forgotten.longest :] if forgotten.longest else b""
+        except RecordError:
+            continue
+    return False
 
 
 def _archived_rows(path: Path, config: Config, manager: PluginManager) -> Iterator[Any]:
     """Give each row of an archived file: its fields, or what was read of one that was wrong."""
-    name = "rows.jsonl" if path.name.endswith(REDACTED) else path.name
+    name = "rows.jsonl" if path.name == redacted_name(path.name[:64]) else path.name
     for parsed in find_parser(manager, name, columns=config.data.columns).rows(
         path, config.data.limits
     ):
@@ -259,11 +337,11 @@ def _redact(
     path: Path,
     config: Config,
     manager: PluginManager,
-    forgotten: _Forgotten,
+    forgotten: Forgotten,
     files: FileOperations,
 ) -> None:
     """Replace an archived file by its rows without the forgotten ones, as JSON lines."""
-    target = path.with_name(path.name.split(".")[0] + REDACTED)
+    target = path.with_name(redacted_name(path.name[:64]))
     temporary = path.with_name(f".{target.name}.tmp")
     with temporary.open("wb") as file:
         for value in _archived_rows(path, config, manager):
@@ -285,7 +363,7 @@ def _as_json(row: Mapping[str, Any]) -> bytes:
 
 
 def _clear_quarantine(
-    workspace: Workspace, forgotten: _Forgotten, report: ForgetReport, files: FileOperations
+    workspace: Workspace, forgotten: Forgotten, report: ForgetReport, files: FileOperations
 ) -> None:
     def unless_forgotten(value: dict[str, Any]) -> dict[str, Any] | None:
         try:
@@ -299,7 +377,7 @@ def _clear_quarantine(
 
 
 def _clear_predictions(
-    workspace: Workspace, forgotten: _Forgotten, report: ForgetReport, files: FileOperations
+    workspace: Workspace, forgotten: Forgotten, report: ForgetReport, files: FileOperations
 ) -> None:
     def without_text(value: dict[str, Any]) -> dict[str, Any]:
         text = value.get("text")

@@ -11,9 +11,10 @@ import numpy as np
 import sqlalchemy as sa
 
 from contlearn.catalog.schema import labels as label_table
-from contlearn.data.checking import Checked, RowChecker
+from contlearn.data.checking import TEXT_BYTES, Checked, RowChecker
 from contlearn.data.collected import Collected
 from contlearn.data.commit import commit_records, publish_segment
+from contlearn.data.forgetting import Forgotten, redact_archived
 from contlearn.data.known import known_groups, known_labels, known_records
 from contlearn.data.neighbours import Reserve
 from contlearn.data.place import IntakePlace, OneFile
@@ -101,6 +102,7 @@ class FileIntake:
                     self._read(parser, path, checker, writer, refused, report)
                 result, held_out = self._decide(report)
                 self._refuse_conflicts(staged, result, refused, report)
+                self._keep_forgotten(path, result, report)
                 self._count(result, held_out, report)
                 self._warn(checker, report)
                 if not place.dry_run:
@@ -305,6 +307,23 @@ class FileIntake:
                     row=row_text(shown),
                 )
             )
+
+    def _keep_forgotten(self, path: Path, result: Resolution, report: FileReport) -> None:
+        """Texts that were forgotten stay so: the archive keeps this file without them."""
+        if not result.forgotten:
+            return
+        report.warnings.add(
+            "forgotten",
+            f"{len(result.forgotten)} rows have texts that were forgotten; they are not taken in.",
+            line=self._rows.lines[result.forgotten[0]],
+        )
+        place = self._place
+        if not place.dry_run:
+            digests = self._rows.digests()
+            forgotten = Forgotten(
+                digests[row].tobytes()[:TEXT_BYTES] for row in set(result.forgotten)
+            )
+            redact_archived(path, place.config, place.manager, forgotten, place.files)
 
     def _count(self, result: Resolution, held_out: NDArray[np.bool_], report: FileReport) -> None:
         accepted = result.action == ACCEPT

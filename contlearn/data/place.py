@@ -9,6 +9,7 @@ from pathlib import Path
 from contlearn.catalog import Catalog
 from contlearn.config import Config
 from contlearn.interfaces import Task
+from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import FileOperations, Workspace
 
 __all__ = ["IntakePlace", "OneFile"]
@@ -25,6 +26,7 @@ class IntakePlace:
     workspace: Workspace
     config: Config
     catalog: Catalog
+    manager: PluginManager
     task: Task
     files: FileOperations
     staging: Path

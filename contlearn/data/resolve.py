@@ -42,6 +42,7 @@ class Resolution:
     known_side: dict[int, bool] = field(default_factory=dict)  # accepted rows of a known text
     superseded: list[str] = field(default_factory=list)
     same_text: list[tuple[int, int]] = field(default_factory=list)  # accepted rows of one text
+    forgotten: list[int] = field(default_factory=list)  # rows whose text was forgotten
 
     def accepted(self) -> Rows:
         """Give the rows that are taken in."""
@@ -180,6 +181,7 @@ def _resolve_known(
         span = rows.order[rows.text_starts[text] : rows.text_starts[text + 1]]
         if any(record.forgotten for record in records):
             result.action[span] = DUPLICATE
+            result.forgotten.extend(span.tolist())
             continue
         side = records[0].held_out
         if held_out and not side:

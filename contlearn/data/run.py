@@ -33,6 +33,7 @@ from contlearn.data.archive import (
     archive_copy,
     archived,
     content_hash,
+    is_redacted,
     prefix_hash,
     suffixes_of,
 )
@@ -120,6 +121,7 @@ class IntakeRun:
                 workspace=workspace,
                 config=config,
                 catalog=catalog,
+                manager=manager,
                 task=task,
                 files=operations,
                 staging=staging,
@@ -171,6 +173,9 @@ class IntakeRun:
             settings = _settings(self.config, self.manager, reading or endings)
             intake_place = dataclasses.replace(self._place, settings=settings)
             if self._known(file, intake_place, report):
+                if not self._place.dry_run and is_redacted(self._place.workspace, digest):
+                    # The archive keeps this content without what was forgotten of it.
+                    self.files.unlink(source)
                 return report
             if tries >= _MAX_TRIES:
                 raise refuse_file(

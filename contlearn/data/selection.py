@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
 from contlearn.catalog.schema import files, records
+from contlearn.data.checking import group_hash
 from contlearn.errors import UsageError
 
 __all__ = ["Selection", "select_records"]
@@ -27,12 +28,19 @@ class Selection:
     files: Sequence[str] = ()
     labels: Sequence[str] = ()
     states: Sequence[str] = ()
+    groups: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
 
     def __bool__(self) -> bool:
         return bool(
-            self.record_ids or self.files or self.labels or self.states or self.since or self.until
+            self.record_ids
+            or self.files
+            or self.labels
+            or self.states
+            or self.groups
+            or self.since
+            or self.until
         )
 
 
@@ -58,6 +66,8 @@ def select_records(catalog: Catalog, selection: Selection) -> list[str]:
         )
     if selection.labels:
         query = query.where(records.c.key.in_(selection.labels))
+    if selection.groups:
+        query = query.where(records.c.group_key.in_([group_hash(one) for one in selection.groups]))
     if selection.states:
         query = query.where(records.c.state.in_(selection.states))
     if selection.since is not None:

@@ -42,6 +42,11 @@ def everything_kept(workspace):
             yield path, data
 
 
+def holding(taking):
+    """Give the files that hold the text."""
+    return [path for path, data in everything_kept(taking.workspace) if SECRET.encode() in data]
+
+
 @pytest.fixture
 def with_secret(taking, tmp_path):
     rows = [*ROWS[:10], {"text": SECRET, "label": "a"}, *ROWS[10:]]
@@ -72,8 +77,7 @@ def test_forgotten_text_is_nowhere_any_more(with_secret):
         "reports": 0,
         "notes": [],
     }
-    left = [path for path, data in everything_kept(taking.workspace) if SECRET.encode() in data]
-    assert left == []
+    assert holding(taking) == []
 
 
 def test_forgotten_text_leaves_the_reports_too(with_secret):
@@ -112,6 +116,28 @@ def test_forgotten_text_does_not_come_back(with_secret, tmp_path):
     forget(taking, [record_id])
     report = taking.ingest(taking.write("new.jsonl", [{"text": SECRET, "label": "a"}], tmp_path))
     assert (report["accepted"], report["duplicates"]) == (0, 1)
+    assert report["files"][0]["warnings"][0]["code"] == "forgotten"
+    assert holding(taking) == []
+
+
+def test_file_that_is_dropped_once_more_brings_nothing_back(with_secret, tmp_path):
+    taking, record_id = with_secret
+    forget(taking, [record_id])
+    for name in ("first.jsonl.gz", "again.jsonl", "other.jsonl"):
+        assert taking.ingest(tmp_path / name)["accepted"] == 0
+    assert holding(taking) == []
+
+
+def test_rows_and_files_that_could_not_be_read_lose_the_text_too(with_secret, tmp_path):
+    taking, record_id = with_secret
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(json.dumps({"text": SECRET, "label": "a"})[:-1] + "\n" + json.dumps(ROWS[1]))
+    taking.ingest(broken)
+    cut = tmp_path / "cut.json"
+    cut.write_text(json.dumps([{"text": SECRET, "label": "a"}])[:-1])
+    taking.ingest(cut)
+    forget(taking, [record_id])
+    assert holding(taking) == []
 
 
 def test_forgetting_twice_changes_nothing(with_secret):
@@ -133,7 +159,7 @@ class Interrupted(FileOperations):
         super().rename(source, target)
 
 
-@pytest.mark.parametrize("at", range(5))
+@pytest.mark.parametrize("at", range(6))
 def test_interrupted_forgetting_is_finished_by_the_next_ingest(with_secret, tmp_path, at):
     taking, record_id = with_secret
     with pytest.raises(KeyboardInterrupt):
@@ -173,3 +199,14 @@ def test_unknown_id_and_empty_selection_are_usage_errors(taking):
         select_records(taking.catalog, Selection())
     with pytest.raises(UsageError, match="nor 1 more"):
         select_records(taking.catalog, Selection(record_ids=["a" * 32, "b" * 32]))
+
+
+def test_records_of_a_customer_are_chosen(tmp_path):
+    from tests.unit.data.taking import make_config, taker
+
+    with taker(tmp_path / "ws", make_config(group="customer")) as taking:
+        rows = [{"text": f"text {n}", "label": "a", "customer": f"c{n % 3}"} for n in range(9)]
+        taking.ingest(taking.write("rows.jsonl", rows))
+        chosen = select_records(taking.catalog, Selection(groups=["c1"]))
+        forget(taking, chosen)
+        assert {record.group for record in taking.records()} == {"c0", "c2"}
