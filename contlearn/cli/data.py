@@ -19,6 +19,7 @@ from contlearn.cli.settings import (
     print_result,
     reason_option,
 )
+from contlearn.cli.suspects import suspects_command
 
 if TYPE_CHECKING:
     from contlearn.data.selection import Selection
@@ -255,48 +256,6 @@ def forget_command(
     _changed("forgotten", int(value["forgotten"]), len(ids), dry_run=dry_run, as_json=as_json)
 
 
-@command.command("suspects", help="List records whose labels are likely wrong; change nothing.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1))
-@click.option("--look-at", default=5000, show_default=True, type=click.IntRange(min=1))
-@json_option
-@pass_settings
-def suspects_command(settings: Settings, limit: int, look_at: int, as_json: bool) -> None:
-    """Compare the champion's predictions with the labels of records it has not learnt."""
-    from contlearn.data.label_quality import find_suspects
-    from contlearn.inference.predictor import OnnxPredictor
-    from contlearn.pipeline.answers import chosen_version
-
-    with settings.open() as context:
-        folder = chosen_version(context, None).path / "onnx"
-        predictor = OnnxPredictor.load(folder, manager=context.manager)
-        issues = find_suspects(context.workspace, context.catalog, predictor, limit=look_at)
-    value = {"number": len(issues), "suspects": [issue.to_json() for issue in issues[:limit]]}
-
-    def human() -> None:
-        from contlearn.cli.output import table
-
-        if not issues:
-            click.echo("No label is in doubt.")
-            return
-        table(
-            ["record", "given", "likely", "given at", "likely at", "source"],
-            [
-                (
-                    issue.record_id,
-                    issue.given,
-                    issue.suggested,
-                    f"{issue.given_probability:.3f}",
-                    f"{issue.suggested_probability:.3f}",
-                    issue.source,
-                )
-                for issue in issues[:limit]
-            ],
-            right=(3, 4),
-        )
-
-    print_result(value, as_json=as_json, human=human)
-
-
 def _utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.replace(tzinfo=UTC)
 
@@ -312,3 +271,4 @@ def _changed(verb: str, number: int, asked: int, *, dry_run: bool, as_json: bool
 
 command.add_command(quarantine_command)
 command.add_command(labels_command)
+command.add_command(suspects_command)

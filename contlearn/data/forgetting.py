@@ -390,10 +390,15 @@ def _clear_predictions(
 
 
 def _clear_reports(
-    workspace: Workspace, forgotten: _Forgotten, report: ForgetReport, files: FileOperations
+    workspace: Workspace, forgotten: Forgotten, report: ForgetReport, files: FileOperations
 ) -> None:
     """Empty the cards of forgotten records in every page, also in one of a cycle under way."""
-    for path in (*workspace.reports.glob("*.html"), *workspace.cycles.glob("*/report.html")):
+    pages = (
+        *workspace.reports.glob("*.html"),
+        *(workspace.state / "reports").glob("*.html"),
+        *workspace.cycles.glob("*/report.html"),
+    )
+    for path in pages:
         page, cleared = clear_cards(path.read_text(encoding="utf-8"), forgotten.holds_id)
         if cleared:
             report.reports += 1

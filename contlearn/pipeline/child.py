@@ -278,6 +278,7 @@ class _Child:
 
     def do_evaluating(self) -> dict[str, Any]:
         """Score challenger and champion on every held-out set; write report.json."""
+        from contlearn.data.label_quality import judge_cycle
         from contlearn.evaluation.runtime import RUNTIME, measure_runtime
         from contlearn.evaluation.scoring import evaluate_cycle
 
@@ -304,7 +305,9 @@ class _Child:
             metric=self.config.gate.metric or self.task.primary_metric,
             runtime=runtime,
         )
-        return {"metrics": report}
+        measured = [record for one in data.sets if one.is_new for record in one.records]
+        suspects = judge_cycle(data.new, measured, before=predictor, after=challenger)
+        return {"metrics": report, "suspects": suspects}
 
     def do_deciding(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""
@@ -373,6 +376,8 @@ class _Child:
             "records_new": training["records_new"],
             "steps": training["steps"],
             "trained_share": training["trained_share"],
+            # Stages that an earlier contlearn has finished looked for none.
+            "suspects": done["evaluating"].get("suspects", {}),
             "peak_bytes": max(facts["peak_bytes"] for facts in done.values()),
         }
         facts = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contlearn.errors import EvaluationError, StorageError
+from contlearn.pages import record_card
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
 from contlearn.types import ModelVersion
@@ -148,11 +149,15 @@ def flips_section(flips: Sequence[Mapping[str, Any]]) -> str:
     if not flips:
         body = '<p class="soft">None: whatever the champion had right is right.</p>'
     else:
+        # Cards, so that a record that is forgotten leaves the page.
         body = "".join(
-            f'<div class="rule"><b>{escape(str(flip["expected"]))}</b> became '
-            f'<b class="bad">{escape(str(flip["answer"]))}</b> '
-            f'<span class="soft">({100 * flip["confidence"]:.0f} % sure, set {flip["set"]})</span>'
-            f"<p>{_marked(flip['text'], flip['explanation']['words'])}</p></div>"
+            record_card(
+                flip["record_id"],
+                f"<b>{escape(str(flip['expected']))}</b> became "
+                f'<b class="bad">{escape(str(flip["answer"]))}</b> '
+                f'<span class="soft">({100 * flip["confidence"]:.0f} % sure, set {flip["set"]})'
+                f"</span><p>{_marked(flip['text'], flip['explanation']['words'])}</p>",
+            )
             for flip in flips
         )
     note = (

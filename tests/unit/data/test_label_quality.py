@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from contlearn.data.label_quality import confident_issues, find_suspects, out_of_sample_ids
+from contlearn.data.label_quality import (
+    confident_issues,
+    find_suspects,
+    judge_cycle,
+    out_of_sample_ids,
+)
 from contlearn.types import ClassPrediction, LabelSpace
 
 
@@ -84,3 +89,19 @@ def test_learnt_records_are_not_judged(taking):
         settle_learnt(connection, "cycle")
     held_out = {row.record_id for row in taking.rows() if row.split == "held_out"}
     assert set(out_of_sample_ids(taking.catalog, limit=100)) == held_out
+
+
+def test_cycle_judges_what_it_learnt_by_the_model_before(taking):
+    rows = [{"text": f"{x} {i}", "label": x} for i in range(20) for x in ("billing", "returns")]
+    rows.append({"text": "returns to me", "label": "billing"})
+    taking.ingest(taking.write("rows.jsonl", rows))
+    records = taking.records()
+    new = [record for record in records if record.split == "train"]
+    held_out = [record for record in records if record.split == "held_out"]
+    found = judge_cycle(new, held_out, before=ByFirstWord(), after=ByFirstWord())
+    assert (found["looked_at"], found["number"]) == (41, 1)
+    (suspect,) = found["suspects"]
+    assert (suspect["given"], suspect["suggested"]) == ("billing", "returns")
+    # The first cycle has no model that did not learn these labels.
+    first = judge_cycle(new, held_out, before=None, after=ByFirstWord())
+    assert first["looked_at"] == len(held_out)
