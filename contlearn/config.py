@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from contlearn.errors import ConfigError, WorkspaceError
 from contlearn.interfaces import FieldNames
@@ -233,6 +234,16 @@ class MonitoringConfig(Section):
     accuracy_margin: float = Field(0.05, ge=0.0, lt=1.0)
     check_interval: Duration = 900.0
     slices: Mapping[str, str] = {}
+
+    @field_validator("slices")
+    @classmethod
+    def _patterns(cls, slices: Mapping[str, str]) -> Mapping[str, str]:
+        for name, pattern in slices.items():
+            try:
+                re.compile(pattern.partition(":")[2] if ":" in pattern else pattern)
+            except re.error as error:
+                raise ValueError(f"the pattern of the slice {name!r} is wrong: {error}") from error
+        return slices
 
 
 class StorageConfig(Section):

@@ -184,4 +184,12 @@ def evaluate_version(
     )
     stored = None if on is not None else read_json(chosen.path / "report.json")
     report = build_report(scores, sets, context.task, version=chosen.version, earlier=stored)
-    return report_to_json(report)
+    value = report_to_json(report)
+    if context.config.monitoring.slices:
+        from contlearn.pipeline.slicing import slices_of
+
+        given = [score.predictions for score in scores]
+        value["text_slices"] = slices_of(
+            context.config.monitoring.slices, sets, given, context.task
+        )
+    return value

@@ -281,6 +281,7 @@ class _Child:
         from contlearn.data.label_quality import judge_cycle
         from contlearn.evaluation.runtime import RUNTIME, measure_runtime
         from contlearn.evaluation.scoring import evaluate_cycle
+        from contlearn.pipeline.slicing import add_slices
 
         champion = self.champion_folder()
         predictor = None
@@ -305,6 +306,7 @@ class _Child:
             metric=self.config.gate.metric or self.task.primary_metric,
             runtime=runtime,
         )
+        add_slices(self.folder.version, self.config.monitoring.slices, data.sets, self.task)
         measured = [record for one in data.sets if one.is_new for record in one.records]
         suspects = judge_cycle(data.new, measured, before=predictor, after=challenger)
         return {"metrics": report, "suspects": suspects}
@@ -357,6 +359,7 @@ class _Child:
         from contlearn.evaluation.model_card import write_model_card
         from contlearn.evaluation.report_page import write_report_page
         from contlearn.inference.golden import write_golden
+        from contlearn.pipeline.slicing import add_slices_to_page
 
         done = {stage: read_json(self.folder.marker(stage)) for stage in STAGES}
         training, exported = done["training"], done["exporting"]
@@ -403,6 +406,8 @@ class _Child:
         write_model_card(self.folder.version, name=name, facts=facts)
         write_report_page(self.folder.version, name=name, facts=facts)
         self.write_page_with_texts(name, facts)
+        for page in (self.folder.version / "report.html", self.folder.page):
+            add_slices_to_page(self.folder.version / "report.json", page)
         write_json_atomic(
             self.folder.result,
             {"facts": facts, "decision": done["deciding"]["decision"], "numbers": numbers},

@@ -364,7 +364,8 @@ def _drift_signal(value: Mapping[str, Any], before: Signals | None, same: bool) 
     if not value["detected"]:
         return DriftSignal()
     earlier = before.drift if before and before.version == value["version"] else DriftSignal()
-    alarming = [d["detector"] for d in value["detectors"] if d["detected"]]
+    ranked = sorted(value["detectors"], key=lambda d: d["p_value"])  # the surest first
+    alarming = [d["detector"] for d in ranked if d["detected"]]
     return DriftSignal(
         detected=True,
         severity=value["severity"],

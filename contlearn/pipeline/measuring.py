@@ -12,11 +12,13 @@ import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
 from contlearn.catalog.schema import files, records
+from contlearn.errors import ContlearnError
 from contlearn.monitoring.label_drift import LabelDriftWatch
 from contlearn.monitoring.prediction_log import predicted_labels
 from contlearn.monitoring.quarantine import QuarantineTally
 from contlearn.monitoring.shares import ShareDrift
 from contlearn.monitoring.signals import Signals, read_signals
+from contlearn.monitoring.slices import largest_difference
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.schedule import next_scheduled
 from contlearn.pipeline.status import read_status
@@ -66,6 +68,7 @@ class Measuring:
             label_agreement=agreement,
             quarantined=self._quarantine.counts(),
             drift=tuple(self._drift(status)),
+            slices=_slices(context, champion),
             look=_look(read_signals(context.workspace.state), champion),
             files={str(row[0]): int(row[1]) for row in verdicts},
             last_record_at=datetime.fromisoformat(newest).timestamp() if newest else None,
@@ -103,6 +106,19 @@ def _readings(signals: Signals | None, champion: int | None) -> Iterator[DriftRe
             window_records=signals.window_records,
             p_value=float(item["adjusted_p_value"]),
         )
+
+
+def _slices(context: Context, champion: int | None) -> dict[str, float]:
+    """Give the largest difference of a label's rate of each named slice of the champion."""
+    if champion is None:
+        return {}
+    try:
+        path = context.registry.get(champion).path / "report.json"
+        slices = json.loads(path.read_bytes()).get("text_slices", ())
+    except (OSError, ValueError, ContlearnError):
+        return {}
+    found = ((str(item["slice"]), largest_difference(item)) for item in slices)
+    return {name: value for name, value in found if value is not None}
 
 
 def _look(signals: Signals | None, champion: int | None) -> LookReading | None:

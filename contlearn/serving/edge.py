@@ -98,7 +98,7 @@ class Edge:
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self.site.instruments.request(
-                scope.get(ROUTE, "other"), method, status, time.perf_counter() - begun
+                scope.get(ROUTE, "other"), method, status, time.perf_counter() - begun, request_id
             )
 
     def _metrics(self, scope: Scope) -> ServerMetrics:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +14,9 @@ from contlearn.telemetry.metrics import build_info
 
 __all__ = ["REJECTIONS", "Instruments", "ServerMetrics"]
 
+# An exemplar's labels may have 128 characters in all, by OpenMetrics.
+_EXEMPLAR_CHARACTERS: Final = 100
+_SLOW_SECONDS: Final = 0.25
 REJECTIONS: Final = ("queue_full", "too_large", "timeout", "not_ready", "invalid", "cancelled")
 
 
@@ -29,6 +34,7 @@ class Instruments:
         }
         self.gauge("build_info").labels(*build_info()).set(1)
         self._cache: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._marked_at = -math.inf
 
     def gauge(self, name: str) -> Gauge:
         """Give a gauge by its short name."""
@@ -45,8 +51,14 @@ class Instruments:
         found: Histogram = self._of[f"contlearn_{name}"]
         return found
 
-    def request(self, route: str, method: str, code: int, seconds: float) -> None:
-        """Count one answer. `route` is a template, never a path as it came in."""
+    def request(
+        self, route: str, method: str, code: int, seconds: float, request_id: str = ""
+    ) -> None:
+        """Count one answer. `route` is a template, never a path as it came in.
+
+        Slow answers, and one a second of the others, leave their request id as an exemplar, where
+        the scraper reads OpenMetrics.
+        """
         key = (route, method, code)
         children = self._cache.get(key)
         if children is None:
@@ -57,7 +69,12 @@ class Instruments:
             )
             self._cache[key] = children
         children[0].inc()
-        children[1].observe(seconds)
+        now = time.monotonic()
+        if request_id and (seconds >= _SLOW_SECONDS or now - self._marked_at >= 1.0):
+            self._marked_at = now
+            children[1].observe(seconds, {"request_id": request_id[:_EXEMPLAR_CHARACTERS]})
+        else:
+            children[1].observe(seconds)
 
 
 class ServerMetrics:

@@ -15,9 +15,11 @@ from prometheus_client import start_http_server
 
 from contlearn.telemetry.measures import MEASURES
 from contlearn.telemetry.metrics import (
+    AccuracyReading,
     DaemonCollector,
     DaemonSnapshot,
     DriftReading,
+    LookReading,
     make_registry,
 )
 from tests.served import make_workspace, point_to, running, settings_of, wait_for, write_version
@@ -73,9 +75,22 @@ def snapshot(now):
                 threshold=0.2,
                 detected=False,
                 window_records=500,
+                p_value=0.4,
             )
             for target in ("label", "prediction")
         ],
+        look=LookReading(
+            at=now - 30,
+            accuracies=[
+                AccuracyReading(
+                    kind=kind, value=0.88, low=0.85, high=0.91, dropped=False, records=200
+                )
+                for kind in ("estimated", "measured")
+            ],
+            held_out_accuracy=0.9,
+            calibration_error=0.02,
+        ),
+        slices={"german": 0.03},
         disk_free_bytes={"workspace": 10**11},
     )
 

@@ -83,7 +83,7 @@ def test_history_page_shows_versions_decisions_drift_and_accuracy(context, tmp_p
     for words in (
         "version 1 promoted", "· champion", "version 2 refused", "by gain",
         "Strong drift", "The predicted labels moved: billing", "Accuracy estimated",
-        "Accuracy measured", "It dropped.", "psi", "Alarms",
+        "Accuracy measured", "It dropped.", "ks-confidence", "Alarms",
     ):  # fmt: skip
         assert words in page, words
     assert page.count("<polygon") == 1

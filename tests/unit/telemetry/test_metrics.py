@@ -7,14 +7,16 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from contlearn.telemetry.measures import DAEMON, SERVER, SLOTS, TOP_LABELS, by_name
 from contlearn.telemetry.metrics import (
     OUTCOMES,
+    AccuracyReading,
     DaemonCollector,
     DaemonSnapshot,
     DriftReading,
+    LookReading,
     encode_metrics,
     make_registry,
     seconds_of,
 )
-from contlearn.telemetry.server_metrics import REJECTIONS, ServerMetrics
+from contlearn.telemetry.server_metrics import REJECTIONS, Instruments, ServerMetrics
 
 STATUS = {
     "model": "tickets",
@@ -189,3 +191,41 @@ def test_seconds_of_reads_every_form_of_moment():
 
 def test_by_name_gives_the_measure():
     assert by_name("contlearn_runs_total").kind == "counter"
+
+
+def test_request_ids_are_exemplars_of_latencies_in_openmetrics():
+    registry = make_registry()
+    instruments = Instruments(registry)
+    instruments.request("/predict", "POST", 200, 0.002, "first")
+    instruments.request("/predict", "POST", 200, 0.003, "within the same second")
+    instruments.request("/predict", "POST", 200, 0.7, "slow" + "x" * 200)
+    body, content_type = encode_metrics(registry, "application/openmetrics-text; version=1.0.0")
+    assert "openmetrics" in content_type
+    found = {
+        sample.exemplar.labels["request_id"]: sample.exemplar.value
+        for family in parse_openmetrics(body.decode())
+        for sample in family.samples
+        if sample.exemplar
+    }
+    assert found == {"first": 0.002, "slow" + "x" * 96: 0.7}
+    plain, _ = encode_metrics(registry)
+    assert b"request_id" not in plain
+
+
+def test_look_at_production_is_shown_and_slices_are_bounded():
+    reading = AccuracyReading(
+        kind="measured", value=0.7, low=0.6, high=0.8, dropped=True, records=90
+    )
+    look = LookReading(
+        at=5.0, alarm=True, consecutive=2, accuracies=[reading], held_out_accuracy=0.9
+    )
+    slices = {f"slice-{number:02d}": 0.1 for number in range(50)}
+    samples = scrape(DaemonSnapshot(model="m", look=look, slices=slices))
+    names = [key[0] for key in samples]
+    assert names.count("contlearn_slice_label_difference_ratio") == 30
+    assert samples["contlearn_drift_alarm", "m"] == 1
+    assert samples["contlearn_measured_accuracy_records", "m"] == 90
+    assert samples["contlearn_measured_accuracy_ratio", "m", "upper"] == 0.8
+    assert samples["contlearn_accuracy_dropped", "m", "measured"] == 1
+    assert "contlearn_calibration_error_ratio" not in names
+    assert "contlearn_estimated_accuracy_ratio" not in names

@@ -1,0 +1,111 @@
+"""Named slices of the texts: does a label come more often there, and is the model less right?
+
+A slice is named in `[monitoring.slices]` by a pattern over the text, or by `language:NAME` (as
+`words.language_of` guesses it) or `source:PATTERN` (the file a record came from).
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from contlearn.monitoring.words import language_of
+
+__all__ = ["MIN_ROWS", "largest_difference", "slice_matcher", "slice_report"]
+
+# Below this a rate says nothing.
+MIN_ROWS = 20
+
+
+def slice_matcher(pattern: str) -> Callable[[str, str], bool]:
+    r"""Make what says whether a row is in a slice, given its text and its source.
+
+    Raises:
+        re.error: When the pattern cannot be read.
+    Example:
+        >>> slice_matcher("language:german")("Wo ist das Paket und die Rechnung?", "a.jsonl")
+        True
+        >>> slice_matcher(r"\\brefund")("please REFUND me", "a.jsonl")
+        True
+    """
+    kind, _, rest = pattern.partition(":")
+    if kind == "language":
+        return lambda text, _source: language_of(text) == rest
+    if kind == "source":
+        compiled = re.compile(rest, re.IGNORECASE)
+        return lambda _text, source: compiled.search(source) is not None
+    compiled = re.compile(pattern, re.IGNORECASE)
+    return lambda text, _source: compiled.search(text) is not None
+
+
+def slice_report(
+    slices: Mapping[str, str],
+    texts: Sequence[str],
+    sources: Sequence[str],
+    answers: Sequence[str],
+    targets: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Compare each slice with all rows outside it.
+
+    Returns:
+        For each slice: its rows, the accuracy inside and outside, and the labels whose rate of
+        answers differs most from outside, each with both rates, the rates of the true labels, and
+        a two-sided p-value (two proportions) that counts how many labels were looked at. A
+        difference of answers where the true labels do not differ is the model's own.
+    """
+    found = []
+    for name, pattern in slices.items():
+        inside_of = slice_matcher(pattern)
+        inside = [inside_of(t, s) for t, s in zip(texts, sources, strict=True)]
+        n, m = sum(inside), len(inside) - sum(inside)
+        row: dict[str, Any] = {"slice": name, "rows": n, "rows_outside": m, "labels": []}
+        if n < MIN_ROWS or m < MIN_ROWS:
+            found.append(row)
+            continue
+        counts = [_split(values, inside) for values in (answers, targets)]
+        right = [a == t for a, t in zip(answers, targets, strict=True)]
+        row["accuracy"] = sum(r for r, i in zip(right, inside, strict=True) if i) / n
+        row["accuracy_outside"] = sum(r for r, i in zip(right, inside, strict=True) if not i) / m
+        labels = sorted(counts[0][0].keys() | counts[0][1].keys())
+        for label in labels:
+            (a, b), (c, d) = ((part[0][label], part[1][label]) for part in counts)
+            row["labels"].append(
+                {
+                    "label": label,
+                    "rate": a / n,
+                    "rate_outside": b / m,
+                    "true_rate": c / n,
+                    "true_rate_outside": d / m,
+                    "p_value": min(1.0, _two_proportions(a, n, b, m) * len(labels)),
+                }
+            )
+        row["labels"].sort(key=lambda item: -abs(item["rate"] - item["rate_outside"]))
+        row["labels"] = row["labels"][:5]
+        found.append(row)
+    return found
+
+
+def largest_difference(row: Mapping[str, Any]) -> float | None:
+    """Give the largest difference of a label's rate from outside; None for a small slice."""
+    if not row["labels"]:
+        return None
+    return float(max(abs(item["rate"] - item["rate_outside"]) for item in row["labels"]))
+
+
+def _split(values: Sequence[str], inside: Sequence[bool]) -> tuple[Counter[str], Counter[str]]:
+    into: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    for value, is_in in zip(values, inside, strict=True):
+        into[0 if is_in else 1][value] += 1
+    return into
+
+
+def _two_proportions(a: int, n: int, b: int, m: int) -> float:
+    pooled = (a + b) / (n + m)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+    if error == 0:
+        return 1.0
+    return math.erfc(abs(a / n - b / m) / error / math.sqrt(2))
