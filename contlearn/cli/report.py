@@ -24,12 +24,12 @@ from contlearn.cli.settings import (
     default=0,
     show_default=True,
     help="Of a version: show so many held-out texts that the champion had right and it has not, "
-    "with the words that decided. The page then holds texts of records.",
+    "with the words that decided.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the page is written; state/reports/ if left out.",
+    help="Where the page is written; reports/ in the workspace if left out.",
 )
 @json_option
 @pass_settings

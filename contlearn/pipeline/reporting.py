@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from contlearn.errors import EvaluationError, StorageError
+from contlearn.errors import EvaluationError
 from contlearn.pages import record_card
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
@@ -40,7 +40,7 @@ def report_all(context: Context, output: Path | None = None) -> dict[str, Any]:
 def report_version(
     context: Context, version: int | str | None, output: Path | None = None, *, flips: int = 0
 ) -> dict[str, Any]:
-    """Write the page of a version, or of the champion; with flips, it holds texts of records.
+    """Write the page of a version, or of the champion, with the texts that are still there.
 
     Returns:
         `path`, `size_bytes`, `version`, and `flips` as in `worst_flips`.
@@ -48,20 +48,20 @@ def report_version(
         RegistryError: When there is no such version.
         StorageError: When the page cannot be written, or the version has none.
     """
+    from contlearn.pipeline.report import make_report
+    from contlearn.pipeline.slicing import add_slices_to_page
+
     chosen = chosen_version(context, version)
-    source = chosen.path / "report.html"
-    try:
-        page = source.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StorageError(
-            f"Version {chosen.version} has no page: {error.strerror}.",
-            where=str(source),
-            hint="`contlearn show` and `contlearn evaluate` say what is known of it.",
-        ) from error
+    with storage_border("write the page", output or context.workspace.reports):
+        path = make_report(context, chosen.version, output=output)
+    add_slices_to_page(chosen.path / "report.json", path)
     found = worst_flips(context, chosen, flips) if flips else []
     if flips:
-        page = page.replace("</body>", flips_section(found) + "\n</body>", 1)
-    path = _write(context, output, f"version-{chosen.version}.html", page)
+        page = path.read_text(encoding="utf-8")
+        write_bytes_atomic(
+            path, page.replace("</body>", flips_section(found) + "\n</body>", 1).encode()
+        )
+    path = path.absolute()
     return {
         "path": str(path),
         "size_bytes": path.stat().st_size,
@@ -149,22 +149,22 @@ def flips_section(flips: Sequence[Mapping[str, Any]]) -> str:
     if not flips:
         body = '<p class="soft">None: whatever the champion had right is right.</p>'
     else:
-        # Cards, so that a record that is forgotten leaves the page.
-        body = "".join(
-            record_card(
-                flip["record_id"],
-                f"<b>{escape(str(flip['expected']))}</b> became "
-                f'<b class="bad">{escape(str(flip["answer"]))}</b> '
-                f'<span class="soft">({100 * flip["confidence"]:.0f} % sure, set {flip["set"]})'
-                f"</span><p>{_marked(flip['text'], flip['explanation']['words'])}</p>",
-            )
-            for flip in flips
-        )
+        # A card of a record is emptied when the record is forgotten.
+        body = "".join(record_card(str(flip["record_id"]), _flip(flip)) for flip in flips)
     note = (
         '<p class="soft">Held-out texts that the champion had right. Red words speak for the wrong '
         "answer, green ones against it.</p>"
     )
     return f"<section><h2>Worst flips</h2>{note}{body}</section>"
+
+
+def _flip(flip: Mapping[str, Any]) -> str:
+    return (
+        f"<b>{escape(str(flip['expected']))}</b> became "
+        f'<b class="bad">{escape(str(flip["answer"]))}</b> '
+        f'<span class="soft">({100 * flip["confidence"]:.0f} % sure, set {flip["set"]})</span>'
+        f"<p>{_marked(flip['text'], flip['explanation']['words'])}</p>"
+    )
 
 
 def _marked(text: str, words: Sequence[Mapping[str, Any]]) -> str:
@@ -188,7 +188,7 @@ def _marked(text: str, words: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _write(context: Context, output: Path | None, name: str, page: str) -> Path:
-    path = output or context.workspace.state / "reports" / name
+    path = output or context.workspace.reports / name
     with storage_border("write the page", path):
         if output is None:
             path.parent.mkdir(parents=True, exist_ok=True)

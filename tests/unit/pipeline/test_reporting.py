@@ -13,6 +13,7 @@ import pytest
 
 from contlearn.cli import main
 from contlearn.monitoring.signals import append_look, read_signals
+from contlearn.pages import clear_cards
 from contlearn.pipeline.looking import look, record_look
 from contlearn.pipeline.overview import read_overview
 from contlearn.pipeline.overview_page import render_overview
@@ -106,7 +107,7 @@ def test_page_of_a_new_model_says_what_there_is(tmp_path):
         page = checked(render_overview(read_overview(context)))
         assert "no version was promoted yet" in page
         assert "Nobody has looked at production yet" in page
-        assert report_all(context)["path"].endswith("state/reports/history.html")
+        assert report_all(context)["path"].endswith("new/reports/history.html")
 
 
 def test_a_damaged_version_stands_in_the_page_by_its_number(context):
@@ -156,6 +157,9 @@ def test_flips_show_the_words_and_escape_the_text():
     assert '<span style="background: rgba(207, 34, 46, 0.50)" title="+2.00">bad</span>' in section
     assert "a&lt;b" in section
     assert "None: whatever" in flips_section([])
+    emptied, cleared = clear_cards(section, lambda record_id: record_id == "r")
+    assert cleared == 1
+    assert "bad</span>" not in emptied
 
 
 def test_report_refuses_what_does_not_fit_together(context, capsys):
