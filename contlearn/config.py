@@ -183,7 +183,7 @@ class GateConfig(Section):
 class ExportConfig(Section):
     """[export]: the model that is served."""
 
-    precision: Literal["auto", "fp32", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "int8", "int8-static"] = "auto"
     min_label_agreement: float = Field(0.99, gt=0.0, le=1.0)
     max_logit_difference: float = Field(1e-3, gt=0.0)
 

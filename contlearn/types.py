@@ -352,7 +352,12 @@ class TrainingResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """What the export made and how it compares with the model it was made from."""
+    """What the export made and how it compares with the model it was made from.
+
+    `recipe` says how an 8-bit graph was rounded; `tried` holds what was measured of each precision
+    on the way to the choice. Inputs are cut at `max_tokens`; the encoder itself has places for
+    `position_limit` (None: any number).
+    """
 
     folder: Path
     precision: str
@@ -363,6 +368,27 @@ class ExportReport:
     size_bytes: int
     processor: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    recipe: str = ""
+    tried: tuple[Mapping[str, Any], ...] = ()
+    max_tokens: int | None = None
+    position_limit: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give everything but the folder, as manifests hold it."""
+        return {
+            "precision": self.precision,
+            "recipe": self.recipe,
+            "max_abs_difference": self.max_abs_difference,
+            "label_agreement": self.label_agreement,
+            "rows_checked": self.rows_checked,
+            "fused": dict(self.fused),
+            "size_bytes": self.size_bytes,
+            "processor": list(self.processor),
+            "max_tokens": self.max_tokens,
+            "position_limit": self.position_limit,
+            "tried": [dict(item) for item in self.tried],
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

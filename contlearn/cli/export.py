@@ -17,13 +17,13 @@ from contlearn.cli.settings import (
 
 
 @click.command(
-    "export", help="Copy VERSION into DIR as a folder that optimum and onnxruntime load."
+    "export", help="Copy VERSION into DIR as a folder that optimum, onnxruntime and Triton load."
 )
 @click.argument("version", type=version_name)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--precision",
-    type=click.Choice(["as-is", "fp32", "int8"]),
+    type=click.Choice(["as-is", "fp32", "int8", "int8-static", "fp16"]),
     default="as-is",
     show_default=True,
     help="Another precision is exported from the version's checkpoint, checked for parity.",

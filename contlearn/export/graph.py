@@ -18,10 +18,20 @@ from contlearn.errors import ExportError
 from contlearn.modeling.checkpoint import Checkpoint
 from contlearn.modeling.text_model import TextModel, pool
 
-__all__ = ["MODEL_FILE", "PROJECTION_SIZE", "GraphModel", "export_graph", "fuse_graph", "quiet"]
+__all__ = [
+    "MODEL_FILE",
+    "PROJECTION_NODE",
+    "PROJECTION_SIZE",
+    "GraphModel",
+    "export_graph",
+    "fuse_graph",
+    "quiet",
+]
 
 MODEL_FILE: Final = "model.onnx"
 PROJECTION_SIZE: Final = 32
+# The tracer names a node after the attribute of the module.
+PROJECTION_NODE: Final = "/projection/MatMul"
 # The seed is part of the meaning of `projection`: drift compares projections across versions.
 _PROJECTION_SEED: Final = 20250101
 _TASKS: Final = {"sequence": "text-classification", "word": "token-classification"}

@@ -1,4 +1,8 @@
-"""Export a checkpoint: fused, in 8 bits where that is right and faster, and proven equal."""
+"""Export a checkpoint: fused, in 8 bits where that is right and faster, and proven equal.
+
+Whatever a fine-tuning method adds to the encoder is merged by `load_checkpoint` or traced with it;
+nothing here knows of methods.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,13 @@ from contlearn.types import ExportReport, Inputs
 from contlearn.workspace import storage_border, write_json_atomic
 
 if TYPE_CHECKING:
-    from contlearn.export.parity import Comparison, Reference
+    from contlearn.export.parity import Comparison
 
 __all__ = ["OnnxExporter", "export_model"]
 
 _STEPS: Final = 5
-# A shorter time than this share of fp32's makes int8 worth its rounding.
-_FASTER: Final = 0.95
+# More texts would move static scales by little.
+_CALIBRATION_ROWS: Final = 200
 
 
 class OnnxExporter:
@@ -34,12 +38,13 @@ class OnnxExporter:
     def export(
         self, checkpoint: Path, folder: Path, *, task: Task, samples: Sequence[Inputs],
         options: ExportConfig, max_tokens: int, temperature: float,
-        progress: Progress | None = None,
+        calibration: Sequence[Inputs] = (), progress: Progress | None = None,
     ) -> ExportReport:  # fmt: skip
         """Export a checkpoint; see `export_model`."""
         return export_model(
             checkpoint, folder, task=task, samples=samples, options=options,
-            max_tokens=max_tokens, temperature=temperature, progress=progress,
+            max_tokens=max_tokens, temperature=temperature, calibration=calibration,
+            progress=progress,
         )  # fmt: skip
 
 
@@ -52,6 +57,8 @@ def export_model(
     options: ExportConfig,
     max_tokens: int,
     temperature: float = 1.0,
+    calibration: Sequence[Inputs] = (),
+    precision: str | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write the folder that is served, and check it against its source; no parity, no folder.
@@ -68,12 +75,22 @@ def export_model(
         options: Precision and tolerances.
         max_tokens: Longer inputs are cut.
         temperature: Written into config.json for people who load the folder without contlearn.
+        calibration: Inputs that static int8 takes its scales from, as a rule the replay buffer.
+        precision: Another one than that of the options; also "fp16", for graphics processors.
         progress: Called at each step.
     Raises:
         ExportError: When the graph differs from its source, or cannot be made.
     """
+    from contlearn.export.choice import choose_precision
     from contlearn.export.graph import MODEL_FILE, export_graph, fuse_graph
-    from contlearn.export.parity import compare, make_reference, open_session, probe_inputs
+    from contlearn.export.parity import (
+        compare,
+        make_feeds,
+        make_reference,
+        open_session,
+        position_limit,
+        probe_inputs,
+    )
     from contlearn.modeling.checkpoint import load_checkpoint
 
     report: Progress = progress or (lambda _stage, _done, _total, _message: None)
@@ -83,6 +100,14 @@ def export_model(
         plain, fused_folder = staged / "plain", staged / "fused"
         report("exporting", 0, _STEPS, "tracing the graph")
         source = load_checkpoint(checkpoint, attention="eager")
+        limit = position_limit(source)
+        if limit is not None and max_tokens > limit:
+            raise ExportError(
+                f"Inputs of {max_tokens} pieces are allowed, but the encoder has places for "
+                f"{limit}.",
+                where="model.max_tokens",
+                hint=f"Set it to {limit} or less.",
+            )
         export_graph(source, plain)
         report("exporting", 1, _STEPS, "fusing operators")
         fused = fuse_graph(plain, fused_folder)
@@ -108,21 +133,27 @@ def export_model(
         if not fused.get("Attention"):
             notes.append("attention was not fused" if fused else "no operator was fused")
         report("exporting", 3, _STEPS, "8-bit arithmetic")
-        precision, chosen = "fp32", outcome
         features = processor_features()
-        small = staged / "int8"
-        if options.precision != "fp32":
-            tried, why = _try_int8(best, small, session, reference, options, features)
-            if why:
-                notes.append(why)
-            else:
-                precision, chosen = "int8", tried
+        choice = choose_precision(
+            best,
+            staged,
+            reference=reference,
+            outcome=outcome,
+            options=options,
+            precision=precision or options.precision,
+            features=features,
+            calibration=lambda: make_feeds(
+                source, calibration[:_CALIBRATION_ROWS], task=task, max_tokens=max_tokens
+            ),
+        )
+        notes += choice.notes
         report("exporting", 4, _STEPS, "writing the folder")
         result = staged / "result"
         shutil.copytree(plain, result)
-        shutil.copyfile((small if precision == "int8" else best) / MODEL_FILE, result / MODEL_FILE)
-        if precision == "int8":
+        shutil.copyfile(choice.folder / MODEL_FILE, result / MODEL_FILE)
+        if choice.precision == "int8":
             shutil.copyfile(best / MODEL_FILE, result / FALLBACK_FILE)
+        _set_limit(result, max_tokens)
         _add_facts(result, temperature=temperature, max_tokens=max_tokens, task=task.name)
         if folder.exists():
             raise ExportError(
@@ -132,64 +163,23 @@ def export_model(
             )
         result.rename(folder)
         shutil.rmtree(staged, ignore_errors=True)
-    report("exporting", _STEPS, _STEPS, f"{precision}, {chosen.rows} rows compared")
+    chosen = choice.outcome
+    report("exporting", _STEPS, _STEPS, f"{choice.precision}, {chosen.rows} rows compared")
     return ExportReport(
         folder=folder,
-        precision=precision,
+        precision=choice.precision,
+        recipe=choice.recipe,
+        tried=choice.tried,
         max_abs_difference=chosen.max_abs_difference,
         label_agreement=chosen.agreement,
         rows_checked=chosen.rows,
         fused=fused,
+        max_tokens=max_tokens,
+        position_limit=limit,
         size_bytes=(folder / MODEL_FILE).stat().st_size,
         processor=features,
         notes=tuple(notes),
     )
-
-
-def _try_int8(
-    best: Path,
-    small: Path,
-    session: object,
-    reference: Reference,
-    options: ExportConfig,
-    features: tuple[str, ...],
-) -> tuple[Comparison, str]:
-    """Make an int8 graph; say why it is not to be used, or nothing.
-
-    Raises:
-        ExportError: When int8 was asked for and does not agree.
-    """
-    from contlearn.export.graph import MODEL_FILE
-    from contlearn.export.parity import Comparison, compare, median_seconds, open_session
-    from contlearn.export.quantize import has_safe_int8, quantize_graph
-
-    nothing = Comparison(0.0, 0.0, 0)
-    is_wanted = options.precision == "int8"
-    is_safe = has_safe_int8(features)
-    if not is_safe and not is_wanted:
-        return nothing, "fp32: 8-bit products saturate on this processor (no VNNI)"
-    quantize_graph(best, small, reduce_range=not is_safe)
-    quantised = open_session(small / MODEL_FILE)
-    outcome = compare(quantised, reference, tolerance=0.0)
-    if not outcome.agreement >= options.min_label_agreement:
-        problem = (
-            f"int8 gives the label of its source in {outcome.agreement:.2%} of {outcome.rows} "
-            f"rows, less than export.min_label_agreement = {options.min_label_agreement:g}"
-        )
-        if is_wanted:
-            raise ExportError(
-                f"{problem}.",
-                where='export.precision = "int8"',
-                hint='Use export.precision = "auto", which falls back to fp32.',
-            )
-        return outcome, f"fp32: {problem}"
-    before, after = median_seconds(session, reference), median_seconds(quantised, reference)
-    if after > _FASTER * before and not is_wanted:
-        return outcome, (
-            f"fp32: int8 is not faster here ({1000 * after:.2f} ms against "
-            f"{1000 * before:.2f} ms a text)"
-        )
-    return outcome, ""
 
 
 def _is_equal(outcome: Comparison, tolerance: float) -> bool:
@@ -222,3 +212,14 @@ def _add_facts(folder: Path, *, temperature: float, max_tokens: int, task: str) 
     config = json.loads(path.read_bytes())
     config["contlearn"] = {"task": task, "temperature": temperature, "max_tokens": max_tokens}
     write_json_atomic(path, config)
+
+
+def _set_limit(folder: Path, max_tokens: int) -> None:
+    """Let transformers' tokenizers cut where training cut: `tokenizer(text, truncation=True)`."""
+    import json
+
+    path = folder / "tokenizer_config.json"
+    if path.exists():
+        config = json.loads(path.read_bytes())
+        config["model_max_length"] = max_tokens
+        write_json_atomic(path, config)

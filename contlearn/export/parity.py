@@ -25,13 +25,16 @@ __all__ = [
     "Comparison",
     "Reference",
     "compare",
+    "make_feeds",
     "make_reference",
     "median_seconds",
     "open_session",
+    "position_limit",
     "probe_inputs",
 ]
 
 _BATCH: Final = 8
+_OFFSET_POSITIONS: Final = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"})
 # Lengths that batches of real texts rarely have: one word, nothing known, far over the limit.
 _PROBES: Final = ("a", "ok .", "東京 наконец 🙂 naïve", "why " * 40, "one two three four " * 200)
 
@@ -83,6 +86,25 @@ def make_reference(
     return Reference(encodings, logits, checkpoint.pad_id, words)
 
 
+def make_feeds(
+    checkpoint: Checkpoint, inputs: Sequence[Inputs], *, task: Task, max_tokens: int
+) -> list[dict[str, NDArray[np.int64]]]:
+    """Give the graph's inputs for each text alone."""
+    parts = task.encode(checkpoint.tokenizer.backend_tokenizer, inputs, max_tokens)
+    return [_feed([e], checkpoint.pad_id) for encodings in parts for e in encodings]
+
+
+def position_limit(checkpoint: Checkpoint) -> int | None:
+    """Say how many pieces the encoder has places for; None when it counts distances only."""
+    config = checkpoint.model.encoder.config
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None or int(limit) <= 0:
+        return None
+    # RoBERTa and its kin count places from the one after the padding's.
+    offset = (config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0
+    return int(limit) - offset
+
+
 def open_session(path: Path, *, threads: int = 1) -> Any:
     """Open a graph as a server does."""
     import onnxruntime as ort
@@ -94,14 +116,18 @@ def open_session(path: Path, *, threads: int = 1) -> Any:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def compare(session: Any, reference: Reference, *, tolerance: float) -> Comparison:
+def compare(
+    session: Any, reference: Reference, *, tolerance: float, alone: bool = False
+) -> Comparison:
     """Compare a graph with its source, row by row (ragged) and in padded batches.
 
-    Padded batches mix lengths on purpose: the encodings are taken in the order they came.
+    Padded batches mix lengths on purpose: the encodings are taken in the order they came. With
+    `alone` there are none: 8-bit graphs are served row by row.
     """
     size = len(reference.encodings)
     batches = [[i] for i in range(size)]
-    batches += [list(range(i, min(i + _BATCH, size))) for i in range(0, size, _BATCH)]
+    if not alone:
+        batches += [list(range(i, min(i + _BATCH, size))) for i in range(0, size, _BATCH)]
     difference, equal, rows = 0.0, 0, 0
     for batch in batches:
         found = _run(session, [reference.encodings[i] for i in batch], reference)
@@ -118,26 +144,35 @@ def compare(session: Any, reference: Reference, *, tolerance: float) -> Comparis
     return Comparison(difference, equal / rows if rows else 1.0, rows)
 
 
-def median_seconds(session: Any, reference: Reference, *, rows: int = 32) -> float:
-    """Time single inputs, the way a server that does not pad runs them; give the median."""
-    chosen = reference.encodings[:rows]
-    times = []
-    for repeat in range(3):
-        for encoding in chosen:
-            started = time.perf_counter()
-            _run(session, [encoding], reference)
-            if repeat:
-                times.append(time.perf_counter() - started)
-    return float(np.median(times))
+def median_seconds(
+    sessions: Sequence[Any], reference: Reference, *, rows: int = 32, rounds: int = 3
+) -> list[float]:
+    """Time single inputs, the way a server that does not pad runs them; give a median each.
+
+    The sessions take turns at every input, so that whatever else the machine does meanwhile slows
+    all of them alike; a first round is not counted.
+    """
+    times: list[list[float]] = [[] for _ in sessions]
+    for repeat in range(rounds + 1):
+        for encoding in reference.encodings[:rows]:
+            for session, taken in zip(sessions, times, strict=True):
+                started = time.perf_counter()
+                _run(session, [encoding], reference)
+                if repeat:
+                    taken.append(time.perf_counter() - started)
+    return [float(np.median(taken)) for taken in times]
 
 
 def _run(session: Any, encodings: Sequence[Encoding], reference: Reference) -> list[Floats]:
-    packed = pack(encodings, pad_id=reference.pad_id).numpy()
-    feed = {
-        "input_ids": np.ascontiguousarray(packed[:, IDS]),
-        "attention_mask": np.ascontiguousarray(packed[:, MASK]),
-    }
-    logits = session.run(["logits"], feed)[0]
+    logits = session.run(["logits"], _feed(encodings, reference.pad_id))[0]
     if not reference.words:
         return [logits[row : row + 1] for row in range(len(encodings))]
     return [logits[row, list(e.word_starts)] for row, e in enumerate(encodings)]
+
+
+def _feed(encodings: Sequence[Encoding], pad_id: int) -> dict[str, NDArray[np.int64]]:
+    packed = pack(encodings, pad_id=pad_id).numpy()
+    return {
+        "input_ids": np.ascontiguousarray(packed[:, IDS]),
+        "attention_mask": np.ascontiguousarray(packed[:, MASK]),
+    }

@@ -1,50 +1,128 @@
-"""Dynamic int8, where the processor can do it rightly and it is faster."""
+"""8-bit graphs, by several recipes: each rounds something else, and costs another time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from contlearn.export.graph import MODEL_FILE, quiet
+from contlearn.errors import ExportError
+from contlearn.export.blocks import block_embeddings, block_products, split_attention
+from contlearn.export.graph import MODEL_FILE, PROJECTION_NODE, quiet
 
-__all__ = ["has_safe_int8", "quantize_graph"]
+__all__ = ["LADDER", "STATIC", "quantize_graph"]
 
-# These add 8-bit products in 32 bits; others saturate in 16 (onnxruntime's quantization.md).
-_SAFE: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
-
-
-def has_safe_int8(features: tuple[str, ...]) -> bool:
-    """Say whether 8-bit products are exact on a processor with these features.
-
-    Example:
-        >>> has_safe_int8(("avx2", "avx512_vnni")), has_safe_int8(("avx2",))
-        (True, False)
-    """
-    return not _SAFE.isdisjoint(features)
+# The recipes that "auto" and "int8" try, the fastest first.
+LADDER: Final = ("dynamic", "blocks")
+STATIC: Final = "static"
 
 
-def quantize_graph(folder: Path, output: Path, *, reduce_range: bool) -> None:
-    """Write model.onnx with 8-bit weights; activations are scaled as they come.
+def quantize_graph(
+    folder: Path,
+    output: Path,
+    *,
+    recipe: str,
+    reduce_range: bool,
+    feeds: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Write model.onnx with 8-bit weights and products.
+
+    - `dynamic`: one scale for each column of the weights, one for the activations of a run.
+    - `blocks`: a scale for every 128 numbers of each row, of weights and activations.
+    - `static`: as `dynamic`, but the activations' scales are those of calibration inputs.
+
+    In all of them large embedding tables are rounded by blocks, and the projection for drift is
+    left as it is: it costs nothing and is compared across versions.
 
     optimum's ORTQuantizer cannot pass on `DefaultTensorType`, which fused graphs need because
     shapes are not inferred through onnxruntime's own operators; so its engine is called directly.
 
     Args:
-        folder: Holds a model.onnx; it is only read.
+        folder: Holds a fused model.onnx; it is only read.
         output: Where the quantised model.onnx is written.
+        recipe: One of those above.
         reduce_range: Use 7 bits, for processors whose 8-bit products saturate.
+        feeds: Inputs of the graph to calibrate on; only `static` reads them.
+    Raises:
+        ExportError: When there is nothing to calibrate on.
     """
-    from onnx import TensorProto
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    import onnx
 
     output.mkdir(parents=True, exist_ok=True)
+    target = output / MODEL_FILE
     with quiet():
-        quantize_dynamic(
-            folder / MODEL_FILE,
-            output / MODEL_FILE,
-            op_types_to_quantize=["MatMul", "Attention", "Gather"],
-            per_channel=True,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-            extra_options={"DefaultTensorType": TensorProto.FLOAT, "WeightSymmetric": True},
+        model = onnx.load(folder / MODEL_FILE)
+        block_embeddings(model)
+        if recipe == "blocks":
+            split_attention(model)
+            block_products(model, leave_out=[PROJECTION_NODE])
+            onnx.save(model, target)
+        elif recipe == STATIC:
+            split_attention(model)
+            _static(model, target, reduce_range, feeds)
+        else:
+            _dynamic(model, target, reduce_range)
+
+
+def _dynamic(model: Any, target: Path, reduce_range: bool) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(model, target, **_settings(reduce_range))
+
+
+def _static(model: Any, target: Path, reduce_range: bool, feeds: Sequence[dict[str, Any]]) -> None:
+    from onnx import TensorProto, helper
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    if not feeds:
+        raise ExportError(
+            "There is no text to calibrate static int8 on.",
+            where='export.precision = "int8-static"',
+            hint="It is calibrated on the replay buffer; use a buffer, or another precision.",
         )
+
+    # Tensors of unknown type are passed over in silence; types are not inferred through
+    # onnxruntime's own operators.
+    known = {item.name for item in (*model.graph.value_info, *model.graph.input)}
+    products = [node for node in model.graph.node if node.op_type == "MatMul"]
+    names = {name for node in products for name in (node.input[0], node.output[0])}
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names - known
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
+        def __init__(self) -> None:
+            self.left: Iterator[dict[str, Any]] = iter(feeds)
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.left, None)
+
+    quantize_static(
+        model,
+        target,
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+        **_settings(reduce_range),
+    )
+
+
+def _settings(reduce_range: bool) -> dict[str, Any]:
+    from onnx import TensorProto
+    from onnxruntime.quantization import QuantType
+
+    return {
+        "op_types_to_quantize": ["MatMul", "Attention"],
+        "nodes_to_exclude": [PROJECTION_NODE],
+        "per_channel": True,
+        "reduce_range": reduce_range,
+        "weight_type": QuantType.QInt8,
+        "extra_options": {"DefaultTensorType": TensorProto.FLOAT, "WeightSymmetric": True},
+    }

@@ -222,13 +222,20 @@ class _Child:
     def do_exporting(self) -> dict[str, Any]:
         """Write onnx/ and check it against the checkpoint: no parity, no version."""
         from contlearn.export.onnx import export_model
+        from contlearn.pipeline.exporting import MOST_SAMPLES, spread
+        from contlearn.training.state import buffered_ids
 
         data = self.data()
         onnx = self.folder.version / "onnx"
         if onnx.exists():
             shutil.rmtree(onnx)
         facts = read_json(self.folder.marker("training"))
-        samples = [record.inputs for held_out in data.sets for record in held_out.records][:400]
+        held_out = spread([some.records for some in data.sets], MOST_SAMPLES)
+        samples = [record.inputs for record in held_out]
+        calibration: tuple[LabelledRecord, ...] = ()
+        if self.config.export.precision == "int8-static":
+            ids = buffered_ids(self.folder.version / "state")
+            calibration = self.read(ids) or data.new
         report = export_model(
             self.folder.version / "checkpoint",
             onnx,
@@ -237,18 +244,10 @@ class _Child:
             options=self.config.export,
             max_tokens=self.config.model.max_tokens,
             temperature=facts["temperature"],
+            calibration=[record.inputs for record in calibration],
             progress=self.stage_progress("exporting"),
         )
-        return {
-            "precision": report.precision,
-            "max_abs_difference": report.max_abs_difference,
-            "label_agreement": report.label_agreement,
-            "rows_checked": report.rows_checked,
-            "fused": dict(report.fused),
-            "size_bytes": report.size_bytes,
-            "processor": list(report.processor),
-            "notes": list(report.notes),
-        }
+        return report.to_json()
 
     def data(self) -> _Data:
         """Read the new records and every held-out set of the lineage, the new one last."""

@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
-from contlearn.config import ExportConfig
 from contlearn.errors import RegistryError, UsageError
+from contlearn.inference.manifest import MANIFEST, MODEL_FILE, ONNX_FOLDER, describe_files
 from contlearn.interfaces import Progress, no_progress
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
-from contlearn.workspace import publish_folder, storage_border
+from contlearn.registry.pointers import CONFIG, render_config
+from contlearn.types import Inputs, ModelVersion
+from contlearn.workspace import publish_folder, storage_border, write_json_atomic
 
-__all__ = ["export_version"]
+__all__ = ["MOST_SAMPLES", "export_version", "spread"]
+
+# Held-out rows that an export is compared with its checkpoint on.
+MOST_SAMPLES: Final = 400
+TRITON_FILE: Final = "model.bin"
+_PARITY: Final = ("max_abs_difference", "label_agreement", "rows_checked")
+T = TypeVar("T")
+
+
+def spread(groups: Sequence[Sequence[T]], most: int) -> list[T]:
+    """Take items of all groups in turn, until there are enough.
+
+    Example:
+        >>> spread([[1, 2, 3], [4], [5, 6]], 5)
+        [1, 4, 5, 2, 6]
+    """
+    turns = range(max(map(len, groups), default=0))
+    taken = (group[turn] for turn in turns for group in groups if turn < len(group))
+    return list(islice(taken, most))
 
 
 def export_version(
@@ -26,14 +48,18 @@ def export_version(
     dry_run: bool = False,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Write model.onnx, configuration, tokenizer and manifest into a new folder.
+    """Write a new folder that optimum, plain onnxruntime and Triton load.
+
+    It holds model.onnx, configuration, tokenizer and manifest, and for Triton config.pbtxt and a
+    copy of the model below the version's number; its parent is then the model repository.
 
     Args:
         context: The opened workspace.
-        version: Which version.
+        version: Number or alias.
         folder: Must not be there yet, or be empty.
-        precision: "as-is" copies what is served; another one is exported from the checkpoint and
-            checked for parity, which needs the [train] extra.
+        precision: "as-is" copies what is served; "fp32", "int8", "int8-static" (calibrated on the
+            replay buffer) and "fp16" (for graphics processors) are exported from the checkpoint
+            and compared with it on held-out texts, which needs the [train] extra.
         dry_run: Check everything, write nothing.
         progress: Called with (stage, done, total, message).
     Raises:
@@ -43,20 +69,16 @@ def export_version(
     """
     chosen = chosen_version(context, version)
     target = folder.absolute()
-    if target.exists() and any(target.iterdir()):
+    if target.is_symlink() or (target.exists() and (target.is_file() or any(target.iterdir()))):
         raise UsageError(
-            f"{target} is not empty.",
+            f"{target} is {'not empty' if target.is_dir() else 'not a folder'}.",
             where=str(target),
             hint="Name a new folder; nothing is ever overwritten.",
         )
     facts = chosen.manifest
-    parity: dict[str, Any] = {
-        key: facts["export"][key] for key in ("max_abs_difference", "label_agreement")
-    }
-    source = chosen.path / "onnx"
-    if dry_run:
-        files = sorted(path.name for path in source.iterdir())
-        return {"path": str(target), "files": files, "parity": parity, "dry_run": True}
+    again = precision not in ("as-is", facts["model"]["precision"])
+    parity: dict[str, Any] = {key: facts["export"][key] for key in _PARITY}
+    source = chosen.path / ONNX_FOLDER
     problems = context.registry.verify(chosen.version)
     if problems:
         raise RegistryError(
@@ -64,17 +86,29 @@ def export_version(
             where=str(chosen.path),
             hint="Export another version, or restore the folder from a backup.",
         )
+    if dry_run:
+        names = sorted(path.name for path in source.iterdir())
+        files = [*names, CONFIG, MANIFEST, f"{chosen.version}/{TRITON_FILE}"]
+        return {"path": str(target), "files": files, "parity": parity, "dry_run": True}
     with storage_border("write the exported folder", target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             target.rmdir()
         staged = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
-            if precision in ("as-is", facts["model"]["precision"]):
-                shutil.copytree(source, staged)
+            if again:
+                facts = _export_again(context, chosen, staged, precision, progress)
+                parity = {key: facts["export"][key] for key in _PARITY}
             else:
-                parity = _export_again(context, chosen.path, staged, precision, progress, facts)
-            shutil.copyfile(chosen.path / "manifest.json", staged / "manifest.json")
+                shutil.copytree(source, staged)
+            files_below = {f"{ONNX_FOLDER}/{k}": v for k, v in describe_files(staged).items()}
+            write_json_atomic(staged / MANIFEST, {**facts, "files": files_below})
+            # Triton wants the file below a folder named by the version. optimum looks for *.onnx
+            # in all folders and must find exactly one, so this copy has another name.
+            (staged / str(chosen.version)).mkdir()
+            shutil.copyfile(staged / MODEL_FILE, staged / str(chosen.version) / TRITON_FILE)
+            config = render_config(None, facts, filename=TRITON_FILE)
+            (staged / CONFIG).write_text(config, encoding="utf-8")
             for path in staged.rglob("*"):
                 path.chmod(0o755 if path.is_dir() else 0o644)
             staged.chmod(0o755)
@@ -87,29 +121,61 @@ def export_version(
 
 
 def _export_again(
-    context: Context,
-    version: Path,
-    staged: Path,
-    precision: str,
-    progress: Progress,
-    facts: Any,
+    context: Context, version: ModelVersion, staged: Path, precision: str, progress: Progress
 ) -> dict[str, Any]:
+    """Export a version's checkpoint in another precision; give the manifest that belongs to it."""
     from contlearn.export.onnx import export_model
+    from contlearn.inference.golden import write_golden
+    from contlearn.inference.predictor import OnnxPredictor
+    from contlearn.training.state import buffered_ids
 
+    facts = version.manifest
+    model = dict(facts["model"])
+    fields = context.config.data.field_names()
+    state = version.path / "state" / "state.json"
     report = export_model(
-        version / "checkpoint",
+        version.path / "checkpoint",
         staged,
         task=context.task,
         samples=[
-            context.task.read_inputs(t, context.config.data.field_names())
-            for t in facts["golden"]["texts"]
+            *_held_out(context, version),
+            *(context.task.read_inputs(text, fields) for text in facts["golden"]["texts"]),
         ],
-        options=ExportConfig.model_validate({"precision": precision}),
-        max_tokens=facts["model"]["max_tokens"],
-        temperature=facts["model"]["temperature"],
+        options=context.config.export,
+        max_tokens=model["max_tokens"],
+        temperature=model["temperature"],
+        calibration=_texts(context, buffered_ids(version.path / "state") if state.exists() else ()),
+        precision=precision,
         progress=progress,
     )
-    return {
-        "max_abs_difference": report.max_abs_difference,
-        "label_agreement": report.label_agreement,
-    }
+    model |= {"precision": report.precision, "processor": list(report.processor)}
+    predictor = OnnxPredictor(
+        staged,
+        task=context.task,
+        label_space=version.label_space,
+        max_tokens=model["max_tokens"],
+        temperature=model["temperature"],
+    )
+    predictor.precision = report.precision
+    golden = write_golden(predictor)
+    predictor.close()
+    return {**facts, "model": model, "golden": golden, "export": report.to_json()}
+
+
+def _held_out(context: Context, version: ModelVersion) -> list[Inputs]:
+    """Give held-out inputs of the version's lineage, some of every experience."""
+    from contlearn.catalog.records import experience_records
+
+    with context.catalog.read() as connection:
+        sets = [
+            experience_records(connection, cycle, "held_out")
+            for cycle in version.manifest["lineage"]["experiences"]
+        ]
+    return _texts(context, spread(sets, MOST_SAMPLES))
+
+
+def _texts(context: Context, record_ids: Sequence[str]) -> list[Inputs]:
+    from contlearn.data.store import read_records
+
+    records = read_records(context.workspace, context.catalog, record_ids)
+    return [record.inputs for record in records]

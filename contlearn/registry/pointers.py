@@ -49,20 +49,32 @@ def derive_pointers(root: Path, manifest: Mapping[str, Any], *, files: FileOpera
     return changed
 
 
-def render_config(name: str, manifest: Mapping[str, Any]) -> str:
+def render_config(
+    name: str | None, manifest: Mapping[str, Any], *, filename: str | None = None
+) -> str:
     """Write Triton's description of an encoder that serves exactly one version.
 
     Without the specific policy Triton serves the highest number, and a rollback would be ignored.
+    8-bit graphs take one text at a time: in a batch, the texts beside it would change its answer.
     Source: triton-inference-server/server, docs/user_guide/model_configuration.md.
+
+    Args:
+        name: Of the model; without it Triton takes the folder's.
+        manifest: Of the version.
+        filename: The model's file in the version's folder, where it is not model.onnx.
     """
+    model: Mapping[str, Any] = manifest["model"]
     graph = (manifest.get("golden") or {}).get("graph") or {}
-    labels = len(manifest["model"]["labels"])
+    labels = len(model["labels"])
     inputs = graph.get("inputs") or ["input_ids", "attention_mask"]
     outputs: Mapping[str, Any] = graph.get("outputs") or {"logits": [None, labels]}
+    alone = model.get("precision") == "int8"
+    kind = {"int8": "KIND_CPU", "fp16": "KIND_GPU"}.get(str(model.get("precision")))
     lines = [
-        f"name: {json.dumps(name)}",
+        *([f"name: {json.dumps(name)}"] if name is not None else []),
         'backend: "onnxruntime"',
-        "max_batch_size: 32",
+        *([f"default_model_filename: {json.dumps(filename)}"] if filename is not None else []),
+        f"max_batch_size: {1 if alone else 32}",
         "input [",
         ",\n".join(
             f'  {{ name: "{item}", data_type: TYPE_INT64, dims: [ -1 ] }}' for item in inputs
@@ -75,7 +87,13 @@ def render_config(name: str, manifest: Mapping[str, Any]) -> str:
         ),
         "]",
         f"version_policy {{ specific {{ versions: [ {manifest['version']} ] }} }}",
-        "dynamic_batching { max_queue_delay_microseconds: 2000 }",
+        *([] if alone else ["dynamic_batching { max_queue_delay_microseconds: 2000 }"]),
+        *([f"instance_group [ {{ kind: {kind} }} ]"] if kind else []),
+        *(
+            f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(str(model[key]))} }} }}'
+            for key in ("task", "max_tokens", "temperature", "precision")
+            if key in model
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -97,8 +97,9 @@ class DurableState:
 
 
 def buffered_ids(folder: Path) -> tuple[str, ...]:
-    """Give the ids of the records in a version's replay buffer, without loading torch."""
-    slots: dict[str, list[list[Any]]] = read_json(folder / "state.json")["buffer"]["slots"]
+    """Give the ids of the records in a version's replay buffer, if it has one."""
+    buffer = read_json(folder / "state.json")["buffer"]
+    slots: dict[str, list[list[Any]]] = buffer["slots"] if buffer else {}
     return tuple(str(item[0]) for slot in slots.values() for item in slot)
 
 

@@ -10,12 +10,14 @@ import torch
 from contlearn.config import ExportConfig
 from contlearn.errors import ExportError
 from contlearn.export import onnx as exporting
+from contlearn.export.blocks import BLOCK, quantize_rows
 from contlearn.export.graph import export_graph, fuse_graph
 from contlearn.export.onnx import export_model
 from contlearn.export.parity import Comparison, compare, make_reference, open_session
-from contlearn.export.quantize import has_safe_int8
+from contlearn.export.quantize import LADDER
 from contlearn.inference.manifest import FALLBACK_FILE
 from contlearn.inference.predictor import OnnxPredictor
+from contlearn.inference.processor import has_safe_int8
 from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint, save_checkpoint
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
@@ -162,33 +164,38 @@ def test_int8_is_smaller_and_has_its_fp32_twin(case, tmp_path):
     predictor.close()
 
 
-def test_auto_falls_back_to_fp32_when_int8_does_not_agree(case, tmp_path, monkeypatch):
-    _int8_says(monkeypatch, Comparison(0.4, 0.97, 100))
+def test_auto_falls_back_to_fp32_when_no_recipe_agrees(case, tmp_path, monkeypatch):
+    _int8_says(monkeypatch, *[Comparison(0.4, 0.97, 100)] * len(LADDER))
     report = exported(case, tmp_path / "onnx")
-    assert report.precision == "fp32"
+    assert (report.precision, report.recipe) == ("fp32", "")
     assert "97.00% of 100 rows, less than export.min_label_agreement = 0.99" in report.notes[-1]
+    assert [item["recipe"] for item in report.tried] == ["", *LADDER]
     assert not (tmp_path / "onnx" / FALLBACK_FILE).exists()
 
 
 def test_auto_falls_back_to_fp32_when_int8_is_not_faster(case, tmp_path, monkeypatch):
-    import contlearn.export.parity as parity
-
-    _int8_says(monkeypatch, Comparison(0.1, 1.0, 100))
-    times = iter([0.001, 0.002])
-    monkeypatch.setattr(parity, "median_seconds", lambda *_, **__: next(times))
+    _int8_says(monkeypatch, *[Comparison(0.1, 1.0, 100)] * len(LADDER), seconds=(0.001, 0.002))
     report = exported(case, tmp_path / "onnx")
     assert report.precision == "fp32"
-    assert report.notes[-1] == "fp32: int8 is not faster here (2.00 ms against 1.00 ms a text)"
+    assert "it is not faster here (2.00 ms against 1.00 ms a text)" in report.notes[-1]
 
 
 def test_auto_takes_int8_when_it_agrees_and_is_faster(case, tmp_path, monkeypatch):
-    import contlearn.export.parity as parity
-
-    _int8_says(monkeypatch, Comparison(0.1, 0.995, 100))
-    times = iter([0.002, 0.001])
-    monkeypatch.setattr(parity, "median_seconds", lambda *_, **__: next(times))
+    _int8_says(monkeypatch, Comparison(0.1, 0.995, 100), seconds=(0.002, 0.001))
     report = exported(case, tmp_path / "onnx")
-    assert (report.precision, report.label_agreement) == ("int8", 0.995)
+    assert (report.precision, report.recipe, report.label_agreement) == ("int8", LADDER[0], 0.995)
+    assert [item.get("milliseconds") for item in report.tried] == [2.0, 1.0]
+
+
+def test_auto_goes_down_the_ladder_until_a_recipe_agrees(case, tmp_path, monkeypatch):
+    outcomes = Comparison(0.4, 0.98, 100), Comparison(0.1, 0.995, 100)
+    _int8_says(monkeypatch, *outcomes, seconds=(0.002, 0.001))
+    report = exported(case, tmp_path / "onnx")
+    assert (report.precision, report.recipe) == ("int8", "blocks")
+    assert report.notes[-1].startswith("int8 (dynamic) was left: it gives the label of its source")
+    predictor = OnnxPredictor(tmp_path / "onnx", task=case[1], label_space=case[3], max_tokens=32)
+    assert predictor.precision == "int8"
+    predictor.close()
 
 
 def test_auto_stays_with_fp32_where_8_bit_products_saturate(case, tmp_path, monkeypatch):
@@ -200,22 +207,86 @@ def test_auto_stays_with_fp32_where_8_bit_products_saturate(case, tmp_path, monk
 
 
 def test_int8_that_was_asked_for_and_does_not_agree_is_an_error(case, tmp_path, monkeypatch):
-    _int8_says(monkeypatch, Comparison(0.4, 0.5, 100))
+    _int8_says(monkeypatch, *[Comparison(0.4, 0.5, 100)] * len(LADDER))
     with pytest.raises(ExportError, match=r"50\.00% of 100 rows"):
         exported(case, tmp_path / "onnx", precision="int8")
     assert not (tmp_path / "onnx").exists()
 
 
-def _int8_says(monkeypatch, outcome):
-    """Let the comparison of the quantised graph come out like this; the fp32 one is real."""
+def _int8_says(monkeypatch, *outcomes, seconds=(0.002, 0.001)):
+    """Let the comparisons of quantised graphs come out like this; the fp32 one is real."""
     import contlearn.export.parity as parity
 
     monkeypatch.setattr(exporting, "processor_features", lambda: ("avx512_vnni",))
+    left = iter(outcomes)
 
-    def answer(session, reference, *, tolerance):
-        return outcome if tolerance == 0.0 else compare(session, reference, tolerance=tolerance)
+    def answer(session, reference, *, tolerance, alone=False):
+        return next(left) if alone else compare(session, reference, tolerance=tolerance)
 
     monkeypatch.setattr(parity, "compare", answer)
+    monkeypatch.setattr(parity, "median_seconds", lambda *_, **__: list(seconds))
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-static", "fp16"])
+def test_every_precision_is_near_its_source(case, tmp_path, precision):
+    checkpoint, task, samples, space = case
+    report = export_model(
+        checkpoint,
+        tmp_path / "onnx",
+        task=task,
+        samples=samples,
+        options=ExportConfig(min_label_agreement=0.5),
+        max_tokens=32,
+        calibration=samples,
+        precision=precision,
+    )
+    assert report.precision == precision.removesuffix("-static")
+    assert 0.0 < report.max_abs_difference < {"fp16": 0.02}.get(precision, 0.5)
+    assert report.max_tokens == 32
+    assert report.position_limit == 64
+    predictor = OnnxPredictor(tmp_path / "onnx", task=task, label_space=space, max_tokens=32)
+    together = predictor.predict_detailed(samples)
+    for item, answer in zip(samples, together, strict=True):
+        alone = predictor.predict_detailed([item])[0]
+        if precision != "fp16":
+            assert np.array_equal(alone.logits, answer.logits)
+    predictor.close()
+
+
+def test_static_int8_needs_something_to_calibrate_on(case, tmp_path):
+    with pytest.raises(ExportError, match="no text to calibrate"):
+        exported(case, tmp_path / "onnx", precision="int8-static")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_limit_beyond_the_encoders_places_is_an_error(case, tmp_path):
+    checkpoint, task, samples, _ = case
+    with pytest.raises(ExportError, match="pieces are allowed, but the encoder has places for 64"):
+        export_model(checkpoint, tmp_path / "onnx", task=task, samples=samples,
+                     options=ExportConfig(), max_tokens=65)  # fmt: skip
+
+
+def test_tokenizer_of_the_export_cuts_where_training_cut(case, tmp_path):
+    from transformers import AutoTokenizer
+
+    exported(case, tmp_path / "onnx", precision="fp32")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "onnx")
+    assert len(tokenizer("one two " * 100, truncation=True)["input_ids"]) == 32
+
+
+@pytest.mark.parametrize("width", [5, BLOCK, BLOCK + 7, 3 * BLOCK])
+def test_rounding_by_blocks_is_within_half_a_step(width):
+    values = np.random.default_rng(0).normal(0, 1, (4, width)).astype(np.float32)
+    values[0] = 0.0
+    values[1, 0] = 1000.0
+    rounded, scales = quantize_rows(values)
+    assert rounded.shape == (4, scales.shape[1] * BLOCK)
+    steps = np.repeat(scales, BLOCK, axis=1)
+    back = (rounded.astype(np.float32) - 128) * steps
+    assert np.all(np.abs(back[:, :width] - values) <= steps[:, :width] * 0.5001)
+    assert np.all(back[:, width:] == 0.0)
+    # One large number makes its own block coarse, and no other.
+    assert np.abs(back[1, BLOCK:width] - values[1, BLOCK:width]).max(initial=0.0) < 0.02
 
 
 def test_no_parity_no_folder(case, tmp_path, monkeypatch):

@@ -179,7 +179,7 @@ def test_load_takes_int8_without_asking_on_the_processor_it_was_made_for(tmp_pat
 
 def test_load_checks_int8_again_on_another_processor(tmp_path, manager):
     folder = _version(tmp_path, int8=True, processor=("avx512_vnni",))
-    predictor = OnnxPredictor.load(folder, manager=manager, features=("avx2",))
+    predictor = OnnxPredictor.load(folder, manager=manager, features=("avx_vnni",))
     assert predictor.precision == "int8"
     assert predictor.notes == ("int8 was checked again on this processor and holds",)
 
@@ -191,11 +191,21 @@ def _forge_golden(folder):
     return folder
 
 
+def test_load_falls_back_to_fp32_where_8_bit_products_saturate(tmp_path, manager, monkeypatch):
+    folder = _version(tmp_path, int8=True, processor=("avx512_vnni",))
+    why = "fp32 instead of int8: 8-bit products saturate on this processor (no VNNI)"
+    predictor = OnnxPredictor.load(folder, manager=manager, features=("avx2",))
+    assert (predictor.precision, predictor.notes) == ("fp32", (why,))
+    monkeypatch.setenv("CONTLEARN_PROCESSOR_FEATURES", "avx2,avx512f")
+    predictor = OnnxPredictor.load(folder, manager=manager)
+    assert (predictor.precision, predictor.notes) == ("fp32", (why,))
+
+
 def test_load_falls_back_to_fp32_where_int8_answers_wrongly(tmp_path, manager):
     folder = _forge_golden(_version(tmp_path, int8=True, processor=("avx512_vnni",)))
-    predictor = OnnxPredictor.load(folder, manager=manager, features=("avx2",))
+    predictor = OnnxPredictor.load(folder, manager=manager, features=("avx_vnni",))
     assert predictor.precision == "fp32"
-    assert predictor.notes[0].startswith("fp32 instead of int8")
+    assert "it is wrong on this processor: golden text 1 differs" in predictor.notes[0]
     assert predictor.predict([{"text": "fine film"}])[0].label == "good"
 
 
@@ -208,7 +218,7 @@ def test_load_refuses_wrong_int8_without_an_fp32_twin(tmp_path, manager):
     value = json.loads(manifest.read_text())
     del value["files"]["onnx/model.fp32"]
     manifest.write_text(json.dumps(value))
-    with pytest.raises(ServingError, match="int8 model answers wrongly on this processor"):
+    with pytest.raises(ServingError, match="int8 model cannot be used: it is wrong on this"):
         OnnxPredictor.load(folder, manager=manager, features=("avx2",))
 
 
