@@ -51,6 +51,7 @@ __all__ = [
     "Section",
     "ServingConfig",
     "SourceConfig",
+    "SigningConfig",
     "StorageConfig",
     "TrainingConfig",
     "UpdateConfig",
@@ -246,6 +247,13 @@ class MonitoringConfig(Section):
         return slices
 
 
+class SigningConfig(Section):
+    """[signing]: keys of versions; paths are taken from the workspace."""
+
+    private_key: str = ""
+    public_key: str = ""
+
+
 class StorageConfig(Section):
     """[storage]: where the catalog is."""
 
@@ -272,6 +280,7 @@ class Config(Section):
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     retention: RetentionConfig = RetentionConfig()
+    signing: SigningConfig = SigningConfig()
     storage: StorageConfig = StorageConfig()
     daemon: DaemonConfig = DaemonConfig()
     probation: ProbationConfig = ProbationConfig()

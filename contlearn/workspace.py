@@ -129,6 +129,10 @@ class Workspace:
         """The serving directory of the model: `<serving.path>/<model.name>`."""
         return (self.root / config.serving.path / config.model.name).absolute()
 
+    def key(self, path: str) -> Path | None:
+        """A key that the configuration names, relative paths taken from the workspace."""
+        return (self.root / path).absolute() if path else None
+
     def catalog_url(self, config: Config) -> str:
         """The catalog's SQLAlchemy URL, relative SQLite paths taken from the workspace."""
         url = config.storage.catalog

@@ -17,13 +17,13 @@ from contlearn.cli.settings import (
 
 
 @click.command(
-    "export", help="Copy VERSION into DIR as a folder that optimum, onnxruntime and Triton load."
+    "export",
+    help="Copy VERSION (or the champion) into DIR as a folder that optimum, onnxruntime and Triton load.",
 )
-@click.argument("version", type=version_name)
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("places", metavar="[VERSION] DIR", nargs=-1, required=True)
 @click.option(
     "--precision",
-    type=click.Choice(["as-is", "fp32", "int8", "int8-static", "fp16"]),
+    type=click.Choice(["as-is", "auto", "fp32", "int8", "int8-static", "fp16"]),
     default="as-is",
     show_default=True,
     help="Another precision is exported from the version's checkpoint, checked for parity.",
@@ -33,8 +33,7 @@ from contlearn.cli.settings import (
 @pass_settings
 def command(
     settings: Settings,
-    version: int | str,
-    folder: Path,
+    places: tuple[str, ...],
     precision: str,
     dry_run: bool,
     as_json: bool,
@@ -42,13 +41,19 @@ def command(
     """Write the folder."""
     from contlearn.pipeline.exporting import export_version
 
+    if len(places) > 2:
+        raise click.UsageError("Give at most a version and a folder.")
+    version = version_name(places[0]) if len(places) == 2 else None
+    folder = Path(places[-1])
     with settings.open() as context, settings.progress() as progress:
         value = export_version(
             context, version, folder, precision=precision, dry_run=dry_run, progress=progress
         )
 
     def human() -> None:
-        click.echo(f"{'Would write' if dry_run else 'Wrote'} version {version} to {value['path']}:")
+        click.echo(
+            f"{'Would write' if dry_run else 'Wrote'} version {value['version']} to {value['path']}:"
+        )
         for name in value["files"]:
             click.echo(f"  {name}")
 

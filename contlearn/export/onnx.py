@@ -6,8 +6,9 @@ nothing here knows of methods.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -94,9 +95,7 @@ def export_model(
     from contlearn.modeling.checkpoint import load_checkpoint
 
     report: Progress = progress or (lambda _stage, _done, _total, _message: None)
-    staged = folder.with_name(f".{folder.name}.tmp")
-    with storage_border("export the model", folder):
-        shutil.rmtree(staged, ignore_errors=True)
+    with storage_border("export the model", folder), _staging(folder) as staged:
         plain, fused_folder = staged / "plain", staged / "fused"
         report("exporting", 0, _STEPS, "tracing the graph")
         source = load_checkpoint(checkpoint, attention="eager")
@@ -112,8 +111,9 @@ def export_model(
         report("exporting", 1, _STEPS, "fusing operators")
         fused = fuse_graph(plain, fused_folder)
         report("exporting", 2, _STEPS, "comparing with the checkpoint")
-        inputs = [*_mixed(samples), *probe_inputs(task)]
-        reference = make_reference(source, inputs, task=task, max_tokens=max_tokens)
+        texts = make_reference(source, _mixed(samples), task=task, max_tokens=max_tokens)
+        probes = make_reference(source, probe_inputs(task), task=task, max_tokens=max_tokens)
+        reference = texts.with_more(probes)
         tolerance = options.max_logit_difference
         best, notes = fused_folder, []
         session = open_session(fused_folder / MODEL_FILE)
@@ -137,7 +137,8 @@ def export_model(
         choice = choose_precision(
             best,
             staged,
-            reference=reference,
+            # How often rounding changes a label is asked of real texts; probes are gibberish.
+            reference=texts if texts.encodings else reference,
             outcome=outcome,
             options=options,
             precision=precision or options.precision,
@@ -162,7 +163,6 @@ def export_model(
                 hint="Name a folder that does not exist; nothing is ever overwritten.",
             )
         result.rename(folder)
-        shutil.rmtree(staged, ignore_errors=True)
     chosen = choice.outcome
     report("exporting", _STEPS, _STEPS, f"{choice.precision}, {chosen.rows} rows compared")
     return ExportReport(
@@ -180,6 +180,17 @@ def export_model(
         processor=features,
         notes=tuple(notes),
     )
+
+
+@contextlib.contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """Give a place beside a folder to build it in; nothing is left there, however it ends."""
+    staged = folder.with_name(f".{folder.name.lstrip('.')}.tmp")
+    shutil.rmtree(staged, ignore_errors=True)
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _is_equal(outcome: Comparison, tolerance: float) -> bool:

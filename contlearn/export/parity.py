@@ -64,6 +64,15 @@ class Reference:
     pad_id: int
     words: bool
 
+    def with_more(self, other: Reference) -> Reference:
+        """Give the rows of both."""
+        return Reference(
+            [*self.encodings, *other.encodings],
+            [*self.logits, *other.logits],
+            self.pad_id,
+            self.words,
+        )
+
 
 def probe_inputs(task: Task) -> list[Inputs]:
     """Give inputs of unusual lengths, so that padding is never seen on even batches only."""

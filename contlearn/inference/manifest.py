@@ -21,6 +21,7 @@ __all__ = [
     "MANIFEST",
     "MODEL_FILE",
     "ONNX_FOLDER",
+    "SIGNATURE",
     "check_files",
     "describe_files",
     "digest_file",
@@ -37,6 +38,8 @@ MODEL_FILE: Final = "model.onnx"
 # The fp32 twin of an int8 model, for processors whose 8-bit arithmetic differs. Its name does not
 # end in .onnx, because optimum searches folders for *.onnx and must find exactly one.
 FALLBACK_FILE: Final = "model.fp32"
+# Made over the manifest, so the manifest cannot hold its hash.
+SIGNATURE: Final = "model.sig"
 
 
 def digest_file(path: Path) -> str:
@@ -67,7 +70,7 @@ def link_problem(path: Path) -> str | None:
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Give size and SHA-256 of every file below a folder, but for the manifest itself.
+    """Give size and SHA-256 of every file below a folder, but for manifest and signature.
 
     Raises:
         RegistryError: When a file is a link.
@@ -75,7 +78,7 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     described: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name == MANIFEST or (path.is_dir() and not path.is_symlink()):
+        if name in (MANIFEST, SIGNATURE) or (path.is_dir() and not path.is_symlink()):
             continue
         problem = link_problem(path)
         if problem is not None:

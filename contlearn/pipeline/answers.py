@@ -42,7 +42,11 @@ def chosen_version(context: Context, version: int | str | None) -> ModelVersion:
 
 def _load(context: Context, version: ModelVersion) -> OnnxPredictor:
     from contlearn.inference.predictor import OnnxPredictor
+    from contlearn.inference.signature import require_signature
 
+    public_key = context.workspace.key(context.config.signing.public_key)
+    if public_key is not None:
+        require_signature(version.path, public_key)
     threads = context.config.serving.threads
     return OnnxPredictor.load(version.path / "onnx", manager=context.manager, threads=threads)
 

@@ -55,6 +55,12 @@ class Context:
         loaded = load_config(workspace.root, overrides=overrides)
         manager = PluginManager(folder=plugins_dir, blocked=loaded.config.plugins.blocked)
         check_names(loaded.config, manager)
+        for name in ("private_key", "public_key"):
+            key = workspace.key(getattr(loaded.config.signing, name))
+            if key is not None:
+                from contlearn.inference.signature import require_signing
+
+                require_signing(key, where=f"signing.{name} in contlearn.toml")
         workspace.make_folders()
         return cls(workspace, loaded.config, manager, loaded.origins, clock or SystemClock())
 

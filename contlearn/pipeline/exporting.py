@@ -41,7 +41,7 @@ def spread(groups: Sequence[Sequence[T]], most: int) -> list[T]:
 
 def export_version(
     context: Context,
-    version: int | str,
+    version: int | str | None,
     folder: Path,
     *,
     precision: str = "as-is",
@@ -55,11 +55,11 @@ def export_version(
 
     Args:
         context: The opened workspace.
-        version: Number or alias.
+        version: Number or alias; the champion if it is None.
         folder: Must not be there yet, or be empty.
-        precision: "as-is" copies what is served; "fp32", "int8", "int8-static" (calibrated on the
-            replay buffer) and "fp16" (for graphics processors) are exported from the checkpoint
-            and compared with it on held-out texts, which needs the [train] extra.
+        precision: "as-is" copies what is served; "auto", "fp32", "int8", "int8-static" (calibrated
+            on the replay buffer) and "fp16" (for graphics processors) are exported from the
+            checkpoint and compared with it on held-out texts, which needs the [train] extra.
         dry_run: Check everything, write nothing.
         progress: Called with (stage, done, total, message).
     Raises:
@@ -89,7 +89,7 @@ def export_version(
     if dry_run:
         names = sorted(path.name for path in source.iterdir())
         files = [*names, CONFIG, MANIFEST, f"{chosen.version}/{TRITON_FILE}"]
-        return {"path": str(target), "files": files, "parity": parity, "dry_run": True}
+        return _result(chosen, target, files, parity, dry_run=True)
     with storage_border("write the exported folder", target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
@@ -117,7 +117,19 @@ def export_version(
             if staged.exists():
                 shutil.rmtree(staged)
     files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
-    return {"path": str(target), "files": files, "parity": parity, "dry_run": False}
+    return _result(chosen, target, files, parity, dry_run=False)
+
+
+def _result(
+    version: ModelVersion, target: Path, files: list[str], parity: dict[str, Any], *, dry_run: bool
+) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "path": str(target),
+        "files": files,
+        "parity": parity,
+        "dry_run": dry_run,
+    }
 
 
 def _export_again(
@@ -137,10 +149,8 @@ def _export_again(
         version.path / "checkpoint",
         staged,
         task=context.task,
-        samples=[
-            *_held_out(context, version),
-            *(context.task.read_inputs(text, fields) for text in facts["golden"]["texts"]),
-        ],
+        samples=_held_out(context, version)
+        or [context.task.read_inputs(text, fields) for text in facts["golden"]["texts"]],
         options=context.config.export,
         max_tokens=model["max_tokens"],
         temperature=model["temperature"],

@@ -14,11 +14,13 @@ from contlearn.errors import RegistryError, StorageError
 from contlearn.inference.manifest import (
     MANIFEST,
     ONNX_FOLDER,
+    SIGNATURE,
     check_files,
     digest_file,
     read_manifest,
     served_files,
 )
+from contlearn.inference.signature import signature_problems
 from contlearn.registry.pointers import derive_pointers
 from contlearn.registry.retention import finish_deletions
 from contlearn.registry.store import POINTER
@@ -262,6 +264,8 @@ def _bring(registry: Registry, number: int) -> None:
                 files.make_folder((staged / name).parent)
             files.copy(source / ONNX_FOLDER / name, staged / name)
         files.copy(source / MANIFEST, staged / MANIFEST)
+        if (source / SIGNATURE).exists():
+            files.copy(source / SIGNATURE, staged / SIGNATURE)
     problems = check_files(staged, served_files(manifest))
     if problems:
         raise RegistryError(
@@ -275,16 +279,18 @@ def _bring(registry: Registry, number: int) -> None:
 def _copy_problems(registry: Registry, number: int, digest: str | None) -> list[str]:
     folder = registry.serving.root / str(number)
     source = registry.workspace.versions / str(number) / MANIFEST
+    public_key = registry.workspace.key(registry.config.signing.public_key)
     try:
         found = digest_file(folder / MANIFEST)
         expected = digest or digest_file(source)
         if found != expected:
             return [f"{MANIFEST} was changed: its SHA-256 is not the one promoted"]
-        return check_files(folder, served_files(read_manifest(folder / MANIFEST)))
+        problems = check_files(folder, served_files(read_manifest(folder / MANIFEST)))
     except OSError as error:
         return [f"{MANIFEST} cannot be read: {error.strerror}"]
     except (RegistryError, StorageError) as error:
         return [error.what]
+    return problems + (signature_problems(folder, public_key) if public_key is not None else [])
 
 
 def _require_whole(registry: Registry, number: int) -> None:

@@ -26,11 +26,13 @@ from contlearn.errors import RegistryError, StorageError
 from contlearn.inference.manifest import (
     FORMAT_VERSION,
     MANIFEST,
+    SIGNATURE,
     check_files,
     describe_files,
     digest_file,
     read_manifest,
 )
+from contlearn.inference.signature import sign_manifest, signature_problems
 from contlearn.interfaces import Clock
 from contlearn.registry.journal import Journal
 from contlearn.registry.leases import leased_versions
@@ -44,6 +46,7 @@ from contlearn.workspace import (
     file_lock,
     make_read_only,
     read_json,
+    write_bytes_atomic,
     write_json_atomic,
 )
 
@@ -130,6 +133,8 @@ class Registry:
                     hint="Run the update again.",
                 )
             number = self._next_number()
+            # A run that was killed may have left one, of another manifest.
+            self.files.unlink(staged / SIGNATURE)
             write_json_atomic(
                 staged / MANIFEST,
                 {
@@ -144,6 +149,10 @@ class Registry:
                 },
                 files=self.files,
             )
+            private_key = self.workspace.key(self.config.signing.private_key)
+            if private_key is not None:
+                signature = sign_manifest((staged / MANIFEST).read_bytes(), private_key)
+                write_bytes_atomic(staged / SIGNATURE, signature, files=self.files)
             folder = self.store.publish(staged, str(number))
             self._journal_version(folder, number)
             return self.get(number)
@@ -284,9 +293,16 @@ class Registry:
             problems.append(f"{MANIFEST} belongs to version {manifest['version']}")
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
-            if name == MANIFEST or name in files or (path.is_dir() and not path.is_symlink()):
+            if (
+                name in (MANIFEST, SIGNATURE)
+                or name in files
+                or (path.is_dir() and not path.is_symlink())
+            ):
                 continue
             problems.append(f"{name} was added")
+        public_key = self.workspace.key(self.config.signing.public_key)
+        if public_key is not None:
+            problems += signature_problems(folder, public_key)
         record = self.journal.find_last("register", version=number)
         try:
             digest = digest_file(folder / MANIFEST)

@@ -23,10 +23,14 @@ class CheckedLoader:
     Args:
         manager: Knows the tasks.
         intra_threads: Cores that one run is spread over.
+        public_key: Versions must be signed by the holder of this key, where one is given.
     """
 
-    def __init__(self, manager: PluginManager, intra_threads: int = 1) -> None:
+    def __init__(
+        self, manager: PluginManager, intra_threads: int = 1, public_key: Path | None = None
+    ) -> None:
         self._manager = manager
+        self._public_key = public_key
         self._intra_threads = intra_threads
         self._tokenizer: tuple[str, Any] | None = None
 
@@ -35,11 +39,16 @@ class CheckedLoader:
 
         Raises:
             ServingError: When the files are not as written, or the answers are not.
+            RegistryError: When the version is not signed, and has to be.
         """
         from contlearn.inference.golden import check_golden
         from contlearn.inference.manifest import find_manifest, read_manifest, served_files
         from contlearn.inference.predictor import OnnxPredictor
 
+        if self._public_key is not None:
+            from contlearn.inference.signature import require_signature
+
+            require_signature(folder, self._public_key)
         manifest = read_manifest(find_manifest(folder))
         digest = str(served_files(manifest).get("tokenizer.json", {}).get("sha256", ""))
         known = self._tokenizer

@@ -120,7 +120,7 @@ def settings_from_config(
         folder=workspace.serving(config),
         versions=workspace.versions,
         task=manager.get("task", config.model.task, where="model.task")(),
-        load=CheckedLoader(manager, layout.intra_threads),
+        load=CheckedLoader(manager, layout.intra_threads, workspace.key(config.signing.public_key)),
         fields=config.data.field_names(),
         limits=RequestLimits(
             body_bytes=serving.max_body_bytes,

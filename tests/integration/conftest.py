@@ -62,6 +62,11 @@ class Program:
     def json(self, *arguments, code=0):
         return json.loads(self.run(*arguments, "--json", code=code))
 
+    def check(self, folder):
+        """Load a folder in a child as the registry does before a promotion."""
+        command = [sys.executable, "-m", "contlearn.inference", "check", str(folder)]
+        return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
     def drop(self, name, rows):
         return write_rows(self.root / "inbox" / name, rows)
 

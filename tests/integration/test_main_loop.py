@@ -110,7 +110,8 @@ def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(pr
     texts = [row["text"] for row in classified(["billing", "shipping", "garden"], 8, seed=3)]
     ours = [p["label"] for p in program.json("predict", *texts)["predictions"]]
     folder = tmp_path / "out"
-    exported = program.json("export", 1, folder)
+    exported = program.json("export", folder)
+    assert exported["version"] == 1
     assert "model.onnx" in exported["files"]
     assert len([n for n in exported["files"] if n.endswith(".onnx")]) == 1
 
@@ -129,6 +130,30 @@ def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(pr
             feed = {k: v.numpy() for k, v in encoded.items() if k in names}
             logits = session.run(["logits"], feed)[0]
             assert model.config.id2label[int(np.argmax(logits))] == label
+
+    # Triton's own types read the description, and its file is where it says and is the same.
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    config = text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    (number,) = config.version_policy.specific.versions
+    file = folder / str(number) / config.default_model_filename
+    assert file.read_bytes() == (folder / "model.onnx").read_bytes()
+    assert {item.name for item in config.input} == {i.name for i in session.get_inputs()}
+    assert [(o.name, list(o.dims)) for o in config.output] == [
+        (o.name, o.shape[1:]) for o in session.get_outputs()
+    ]
+    parameters = {key: value.string_value for key, value in config.parameters.items()}
+    assert parameters["max_tokens"] == "32"
+
+    # Another precision is made from the checkpoint, and the folder says what it is.
+    half = program.json("export", "champion", tmp_path / "half", "--precision", "fp16")
+    assert half["parity"]["label_agreement"] >= 0.99
+    checked = program.check(tmp_path / "half")
+    assert (checked["ok"], checked["precision"]) == (True, "fp16")
+    assert not list(tmp_path.glob(".*"))
+    for arguments in (("export", 1, folder), ("export", 1, folder / "model.onnx")):
+        assert "is not" in program.json(*arguments, code=2)["error"]
 
 
 def test_entities_from_inbox_to_prediction(program, tiny_model):
