@@ -18,7 +18,7 @@ from contlearn.cli.settings import (
 
 @click.command(
     "export",
-    help="Copy VERSION (or the champion) into DIR as a folder that optimum, onnxruntime and Triton load.",
+    help="Copy VERSION (or the champion) into DIR, as optimum, onnxruntime and Triton load it.",
 )
 @click.argument("places", metavar="[VERSION] DIR", nargs=-1, required=True)
 @click.option(
@@ -51,9 +51,8 @@ def command(
         )
 
     def human() -> None:
-        click.echo(
-            f"{'Would write' if dry_run else 'Wrote'} version {value['version']} to {value['path']}:"
-        )
+        word = "Would write" if dry_run else "Wrote"
+        click.echo(f"{word} version {value['version']} to {value['path']}:")
         for name in value["files"]:
             click.echo(f"  {name}")
 

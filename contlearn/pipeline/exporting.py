@@ -77,7 +77,7 @@ def export_version(
         )
     facts = chosen.manifest
     again = precision not in ("as-is", facts["model"]["precision"])
-    parity: dict[str, Any] = {key: facts["export"][key] for key in _PARITY}
+    parity: dict[str, Any] = {key: facts.get("export", {}).get(key) for key in _PARITY}
     source = chosen.path / ONNX_FOLDER
     problems = context.registry.verify(chosen.version)
     if problems:

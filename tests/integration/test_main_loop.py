@@ -135,7 +135,9 @@ def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(pr
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
 
-    config = text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    config = text_format.Parse(
+        (folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()
+    )
     (number,) = config.version_policy.specific.versions
     file = folder / str(number) / config.default_model_filename
     assert file.read_bytes() == (folder / "model.onnx").read_bytes()
