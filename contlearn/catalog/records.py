@@ -66,8 +66,13 @@ def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def count_records(connection: Connection) -> RecordCounts:
-    """Count records by what became of them; one grouped query over an index."""
+def count_records(connection: Connection, *, only_open: bool = False) -> RecordCounts:
+    """Count records by what became of them; one grouped query over an index.
+
+    Args:
+        connection: To the catalog.
+        only_open: Look at the records that wait only, so that the cost does not grow with history.
+    """
     waiting = connection.execute(
         sa.select(cycles.c.cycle_id).where(cycles.c.state == "awaiting-approval")
     ).scalar()
@@ -81,6 +86,8 @@ def count_records(connection: Connection) -> RecordCounts:
         sa.func.count().label("number"),
         sa.func.min(records.c.received_at).label("oldest"),
     ).group_by(*columns, *(() if waiting is None else (awaits,)))
+    if only_open:
+        query = query.where(records.c.state.in_(OPEN_STATES))
     pending = never = held = learnt = held_out = held_out_pending = forgotten = awaiting = 0
     oldest: str | None = None
     for row in connection.execute(query):

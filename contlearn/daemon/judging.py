@@ -145,7 +145,7 @@ class Judging:
             return
         self._recount()
         self._seen = seen
-        self._counts = count_records(connection)
+        self._counts = count_records(connection, only_open=True)
         self._labels = {}
         if champion is not None and self._counts.pending:
             known = self.context.registry.get(champion).label_space.names

@@ -33,7 +33,7 @@ from contlearn.workspace import write_json_atomic
 __all__ = ["LEASE", "Watch"]
 
 LEASE: Final = "daemon"
-_STATE_SECONDS: Final = 10.0
+_STATE_SECONDS: Final = 30.0
 _SWEEP_SECONDS: Final = 3600.0
 _DISK_SECONDS: Final = 300.0
 _POST_SECONDS: Final = 2.0
