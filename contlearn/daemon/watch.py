@@ -14,6 +14,7 @@ import structlog
 
 from contlearn import __version__
 from contlearn.catalog.leases import hold_lease, wait_for_lease
+from contlearn.daemon.alerts import Alerts
 from contlearn.daemon.judging import Judging
 from contlearn.daemon.pacing import BackOff, Every
 from contlearn.daemon.slot import UpdateSlot
@@ -25,7 +26,6 @@ from contlearn.pipeline.fired import add_seconds_today, note_fired, read_fired
 from contlearn.pipeline.housekeeping import disk_state, sweep
 from contlearn.pipeline.probation import Probation
 from contlearn.pipeline.schedule import local_day, next_scheduled
-from contlearn.pipeline.telling import collect, post, tell
 from contlearn.pipeline.triggers import Trigger
 from contlearn.pipeline.watching import Watcher
 from contlearn.workspace import write_json_atomic
@@ -36,7 +36,6 @@ LEASE: Final = "daemon"
 _STATE_SECONDS: Final = 30.0
 _SWEEP_SECONDS: Final = 3600.0
 _DISK_SECONDS: Final = 300.0
-_POST_SECONDS: Final = 2.0
 
 
 @dataclass
@@ -76,14 +75,13 @@ class Watch:
         self.is_active = False
         self._lost = threading.Event()
         self._reload = threading.Event()
-        self._posting = threading.Lock()
+        self.alerts = Alerts(context, self.log)
         self.judging = Judging(context)
         self.probation = Probation(context)
         self.back_off = BackOff(context)
         self._state_due = Every(clock, _STATE_SECONDS)
         self._sweep_due = Every(clock, _SWEEP_SECONDS)
         self._disk_due = Every(clock, _DISK_SECONDS)
-        self._post_due = Every(clock, _POST_SECONDS)
         self._probation_every = Every(clock, 0.0)
         self._look_due = Every(clock, 0.0)
         self._watcher = Watcher(context, stop=self, plugins_dir=self.plugins_dir)
@@ -161,17 +159,8 @@ class Watch:
 
     def post(self) -> None:
         """Put what happened into the outbox and tell whom it may concern."""
-        if not self.is_active or not self._post_due() or not self._posting.acquire(blocking=False):
-            return
-        try:
-            collect(self.context)
-            for channel, message, delivery in post(self.context):
-                write = self.log.info if delivery.ok else self.log.warning
-                write("notification", channel=channel, message=message, said=delivery.said)
-        except ContlearnError as error:
-            self.log.error("notifications wait", **error.to_json())
-        finally:
-            self._posting.release()
+        if self.is_active:
+            self.alerts.post()
 
     def begin(self) -> None:
         """Note the start: schedules count from here, and a failure of before is waited out."""
@@ -251,7 +240,7 @@ class Watch:
         except ContlearnError as error:
             if str(error) != self.scan_error:
                 self.log.error("inbox could not be taken in", **error.to_json())
-                self._alert("inbox", "the inbox cannot be taken in", error)
+                self.alerts.alert("inbox", "the inbox cannot be taken in", error)
             self.scan_error = str(error)
             return
         if report and report.get("files"):
@@ -270,6 +259,7 @@ class Watch:
         except ContlearnError as error:
             # It is no reason to stop taking in and learning; an alert tells when none comes.
             self.log.error("look failed", **error.to_json())
+        self.alerts.drift()
 
     def _update(self, trigger: Trigger) -> UpdateResult | None:
         context = self.context
@@ -332,7 +322,7 @@ class Watch:
             **error.to_json(),
         )
         if self.back_off.failures == self.context.config.daemon.alert_failures:
-            self._alert(
+            self.alerts.alert(
                 f"failing-{cycle or 'round'}",
                 f"{self.back_off.failures} updates in a row failed",
                 error,
@@ -340,7 +330,7 @@ class Watch:
         if held:
             # What stood in the way is out of the way: the rest goes on at once.
             self.back_off.clear()
-            self._alert(
+            self.alerts.alert(
                 f"held-{cycle}",
                 f"{held} records are held",
                 ContlearnError(
@@ -349,21 +339,6 @@ class Watch:
                     where=error.where,
                     hint="`contlearn data release` lets them take part again.",
                 ),
-            )
-
-    def _alert(self, name: str, subject: str, error: ContlearnError) -> None:
-        """Tell somebody; with a full disk the log must do."""
-        self.context.emit("alert", subject=subject, reason=str(error))
-        moment = f"{self.context.clock.now():%Y%m%dT%H%M}"
-        with contextlib.suppress(ContlearnError):
-            tell(
-                self.context,
-                "alert",
-                f"alert-{name}-{moment}",
-                subject=subject,
-                reason=error.what,
-                where=error.where,
-                hint=error.hint,
             )
 
     def _take_configuration(self) -> None:
@@ -382,7 +357,7 @@ class Watch:
         except ContlearnError as error:
             self.refused_config = str(error)
             self.log.error("configuration refused, the old one is kept", **error.to_json())
-            self._alert("config", "the new configuration was refused", error)
+            self.alerts.alert("config", "the new configuration was refused", error)
             return
         self.refused_config = None
         context.config, context.manager, context.origins = new.config, new.manager, new.origins

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import threading
@@ -58,6 +59,7 @@ from contlearn.workspace import read_json, storage_border
 __all__ = ["CYCLE_LEASE", "UpdateCycle", "UpdateResult", "scan_in_child"]
 
 CYCLE_LEASE: Final = "update"
+_log: Final = logging.getLogger("contlearn.cycle")
 # A cycle whose parent was lost this often is given up: something in it takes the machine down.
 MAX_PARENTS: Final = 5
 
@@ -358,7 +360,8 @@ class UpdateCycle:
                     memory_bytes=settings.memory_bytes,
                     seconds=settings.update_time,
                     stuck_seconds=settings.stuck_time,
-                    nice=settings.nice,
+                    # Somebody who waits for it does not want it to step back.
+                    nice=0 if cycle.trigger in BY_HAND else settings.nice,
                     threads=settings.threads,
                 ),
             )
@@ -389,6 +392,8 @@ class UpdateCycle:
     def _enter(self, cycle_id: str, state: str, **values: object) -> None:
         with self.context.catalog.write() as connection:
             change_cycle(connection, cycle_id, state=state, **values)
+        version = values.get("version")
+        _log.info("cycle state", extra={"cycle": cycle_id, "state": state, "version": version})
         self.context.emit("cycle-state", cycle=cycle_id, state=state)
 
     def _decide(self, cycle: CycleRow, folder: CycleFolder) -> UpdateResult:

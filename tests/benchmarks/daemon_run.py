@@ -48,6 +48,7 @@ cooldown = 0
 [gate]
 rules = ["gain", "floor"]
 [daemon]
+nice = 0
 scan_seconds = 1.0
 [probation]
 window = "20s"

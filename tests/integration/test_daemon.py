@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 
@@ -47,7 +48,7 @@ def value(metrics, name, **labels):
     return found[0]
 
 
-def wait_for(what, seconds=150):
+def wait_for(what, seconds=240):
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -56,7 +57,9 @@ def wait_for(what, seconds=150):
 
 def test_daemon_updates_on_enough_records_and_is_scraped(program):
     with (program.root / "contlearn.toml").open("a") as file:
-        file.write("\n[update]\nmin_new_records = 60\ncooldown = 0\n[daemon]\nscan_seconds = 0.3\n")
+        file.write(
+            "\n[update]\nmin_new_records = 60\ncooldown = 0\n[daemon]\nnice = 0\nscan_seconds = 0.3\n"
+        )
     process, address, log = start(program)
     try:
         program.drop("few.jsonl", classified(["billing", "shipping", "garden"], 10))
@@ -72,6 +75,28 @@ def test_daemon_updates_on_enough_records_and_is_scraped(program):
         status = program.json("status")
         assert status["daemon"]["running"] is True
         assert status["daemon"]["pid"] == process.pid
+        # What a probation asks: two versions on labels that neither has learnt; here one twice.
+        program.drop("later.jsonl", classified(["billing", "shipping", "garden"], 8, seed=7))
+        wait_for(lambda: program.json("status")["pending_records"] > 0)
+        command = [
+            sys.executable,
+            "-m",
+            "contlearn.pipeline.comparing",
+            str(program.root),
+            "1",
+            "1",
+            "0",
+            "50",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        compared = json.loads(done.stdout)
+        assert compared["rows"] > 10
+        assert compared["right"] == compared["former_right"]
+        assert (compared["lost"], compared["won"], compared["differing"]) == (0, 0, 0)
+        second = program.json("update", "--request", "--reason", "a test")
+        assert second["daemon_running"] is True
+        wait_for(lambda: program.json("status")["last_cycle"]["trigger"] == "request")
+        wait_for(lambda: program.json("status")["running_cycle"] is None)
         second = program.json("update")
         assert second["outcome"] == "nothing-to-do"
         with program.popen("daemon", "--port", "0", "--no-standby") as other:
@@ -85,13 +110,17 @@ def test_daemon_updates_on_enough_records_and_is_scraped(program):
     assert program.json("status")["daemon"]["running"] is False
     events = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     ended = [e for e in events if e.get("event") == "update ended"]
-    assert [e["outcome"] for e in ended] == ["promoted"]
+    assert ended[0]["outcome"] == "promoted"
+    assert len(ended) == 2
+    states = [e for e in events if e.get("event") == "cycle state"]
+    assert {e["state"] for e in states} >= {"training", "exporting", "evaluating", "deciding"}
+    assert states[0]["cycle"] == ended[0]["cycle"]
 
 
 def test_terminated_daemon_leaves_a_cycle_that_the_next_start_finishes(program):
     with (program.root / "contlearn.toml").open("a") as file:
         file.write(
-            "\n[update]\nmin_new_records = 20\n[daemon]\nscan_seconds = 0.3\ngrace_seconds = 5\n"
+            "\n[update]\nmin_new_records = 20\n[daemon]\nnice = 0\nscan_seconds = 0.3\ngrace_seconds = 5\n"
         )
     program.drop("a.jsonl", classified(["billing", "shipping", "garden"], 40))
     process, _, _ = start(program)

@@ -234,7 +234,7 @@ def test_second_daemon_stands_by_and_takes_over(made, tmp_path):
     second = open_watch(workspace, SystemClock(), stop=other_stop, standby=True)
     one = threading.Thread(target=first.run)
     one.start()
-    _wait(lambda: first.is_active)
+    _wait(lambda: holder_of(first.context.catalog, "daemon") is not None)
     two = threading.Thread(target=second.run)
     two.start()
     _wait(lambda: second.doing == "standing by")
