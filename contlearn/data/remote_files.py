@@ -152,7 +152,7 @@ def _hub_files(source: SourceConfig, root: Path, endings: Sequence[str]) -> Iter
         system: Any = fsspec.filesystem("file")
         folder = str(local)
     else:
-        system = fsspec.filesystem("hf")
+        system = fsspec.filesystem("hf", **dict(source.options))
         # A slash in a revision would read as a folder.
         revision = source.revision.replace("/", "%2F")
         folder = f"datasets/{source.dataset}" + (f"@{revision}" if revision else "")

@@ -1,6 +1,7 @@
 """How fast files are taken in, with how much memory, and whether kills lose anything.
 
     python -m tests.benchmarks.ingest                speed, memory, and a store of five million
+    python -m tests.benchmarks.ingest --only plain   one of these: plain, near, store
     python -m tests.benchmarks.ingest --kills 300    scans killed at random moments
 
 Each measure runs in a process of its own; rows beside pyarrow's own JSON reader in the same run.
@@ -73,10 +74,11 @@ def measure_pyarrow(file: Path) -> dict[str, Any]:
     """Read the same file with pyarrow's JSON reader, on one thread; nothing is checked or kept."""
     import pyarrow.json
 
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     options = pyarrow.json.ReadOptions(use_threads=False)
     rows = pyarrow.json.read_json(file, read_options=options).num_rows
-    return {"rows": rows, "seconds": time.perf_counter() - began}
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return {"rows": rows, "seconds": seconds, "cpu_seconds": cpu}
 
 
 def fill(root: Path, rows: int) -> dict[str, Any]:
@@ -117,9 +119,9 @@ def measure_small(root: Path, folder: Path, *, near: bool) -> dict[str, Any]:
     return {"seconds": statistics.median(times[1:]), "cpu": statistics.median(cpu[1:])}
 
 
-def speed(folder: Path, rows: int) -> None:
+def speed(folder: Path, rows: int, *, nears: tuple[bool, ...]) -> None:
     file = write_rows(folder / "rows.jsonl", rows, seed=1)
-    for near in (False, True):
+    for near in nears:
         reader = child("pyarrow", file)
         found = child("measure", folder / f"ws-{near}", file, near)
         append_row(
@@ -132,6 +134,7 @@ def speed(folder: Path, rows: int) -> None:
                 "rows_per_cpu_second": round(found["rows"] / found["cpu_seconds"]),
                 "peak_mb": round(found["peak_mb"]),
                 "times_pyarrow_json": round(found["seconds"] / reader["seconds"], 1),
+                "cpu_times_pyarrow_json": round(found["cpu_seconds"] / reader["cpu_seconds"], 1),
                 "load": round(os.getloadavg()[0], 1),
             },
         )
@@ -183,6 +186,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--store", type=int, default=5_000_000)
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--only", choices=["plain", "near", "store"])
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--child", nargs="+")
     options = parser.parse_args()
@@ -193,8 +197,11 @@ def main() -> None:
         kills(options.kills, options.seed)
         return
     with tempfile.TemporaryDirectory() as temporary:
-        speed(Path(temporary), options.rows)
-        store(Path(temporary), options.store)
+        nears = {"plain": (False,), "near": (True,), "store": (), None: (False, True)}
+        if nears[options.only]:
+            speed(Path(temporary), options.rows, nears=nears[options.only])
+        if options.only in ("store", None):
+            store(Path(temporary), options.store)
 
 
 if __name__ == "__main__":
