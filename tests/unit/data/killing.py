@@ -58,9 +58,13 @@ class Dropped:
         self.contents: set[str] = set()
         self.good: dict[str, set[str]] = {}
         self._old: list[dict] = []
+        self._logs: dict[str, bytes] = {}
 
     def drop(self) -> None:
-        """Write one file: new rows, known ones, contradictions, and rows that cannot be used."""
+        """Write one file: new rows, known ones, contradictions, and rows that cannot be used.
+
+        Some are files of before that were appended to; what was known of them counts as known.
+        """
         rng, lines = self._rng, []
         for _ in range(rng.randrange(20, 200)):
             kind = rng.random()
@@ -77,8 +81,16 @@ class Dropped:
             lines.append(json.dumps(row))
         data = ("\n".join(lines) + "\n").encode()
         name = f"drop-{len(self.contents):04d}.jsonl"
-        if rng.random() < 0.3:
+        kind = rng.random()
+        if kind < 0.3:
             data, name = gzip.compress(data, mtime=0), name + ".gz"
+        elif kind < 0.5 and self._logs:
+            grown = rng.choice(sorted(self._logs))
+            if not (self._inbox / grown).exists():
+                name, data = grown, self._logs[grown] + data
+                self.rows += self._logs[grown].count(b"\n")
+        if not name.endswith(".gz"):
+            self._logs[name] = data
         self.rows += len(lines)
         self.contents.add(hashlib.sha256(data).hexdigest())
         part = self._inbox / (name + ".part")

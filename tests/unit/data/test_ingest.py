@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from contlearn.errors import StorageError, UsageError
 from contlearn.workspace import FileOperations
 from tests.unit.data.taking import make_config, taker
+from tests.unit.data.test_parsers import NOISE
 
 ROWS = [{"text": f"text number {i}", "label": "ab"[i % 2]} for i in range(200)]
 
@@ -313,3 +316,25 @@ def test_fields_named_as_slices_stay_with_the_record(tmp_path):
         taking.ingest(taking.write("a.jsonl", rows, tmp_path))
         found = {record.inputs["text"]: dict(record.slices) for record in taking.records()}
     assert found == {"one": {"domain": "bank", "tier": "2"}, "two": {}, "three": {}}
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=NOISE, suffix=st.sampled_from([".jsonl", ".json", ".csv", ".conll", ".jsonl.gz"]))
+def test_any_bytes_as_a_file_are_counted_and_kept_once(taking, data, suffix):
+    path = taking.workspace.root / f"noise{suffix}"
+    path.write_bytes(data)
+    before, refused_before = len(taking.rows()), len(taking.quarantine())
+    (file,) = taking.ingest(path)["files"]
+    counts = file["accepted"] + file["duplicates"] + file["conflicts"] + file["rejected"]
+    assert file["rows"] == counts
+    if not file["known"]:
+        assert len(taking.rows()) == before + file["accepted"]
+        refused = len(taking.quarantine()) - refused_before
+        assert refused == file["rejected"] + file["conflicts"]
+    assert file["verdict"] == "ok" or (file["reason"] and file["problems"]) or file["known"]
+    assert path.read_bytes() == data
+    again = taking.ingest(path)["files"][0]
+    assert again["known"]
+    assert again["accepted"] == 0

@@ -443,3 +443,25 @@ def test_any_bytes_named_as_packed_are_refused_or_read(tmp_path, packed, data, m
     refusal = refusal_of(lambda: list(JsonLines().rows(path, LIMITS)))
     allowed = {"bad-gzip", "empty-file", "too-long", "binary", "bad-encoding"}
     assert refusal is None or refusal.where in allowed
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".conll"])
+@settings(
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(block=NOISE.filter(lambda block: len(block) > 2))
+def test_long_noise_takes_no_more_memory_than_its_limits(tmp_path, suffix, block):
+    import tracemalloc
+
+    path = tmp_path / f"noise{suffix}"
+    path.write_bytes(block * (1_000_000 // len(block)))
+    limits = LimitsConfig(line_bytes=10_000)
+    tracemalloc.start()
+    try:
+        rows = PARSERS[suffix]().rows(path, limits, NEEDED)
+        refusal_of(lambda: sum(1 for _ in rows))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Chunks of 256 kB in a few forms, a line, a row; the file is four times that.
+    assert peak < 8_000_000
