@@ -67,7 +67,10 @@ def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
 
 
 def count_records(connection: Connection, *, only_open: bool = False) -> RecordCounts:
-    """Count records by what became of them; one grouped query over an index.
+    """Count records by what became of them.
+
+    Settled ones, of which there may be millions, are counted in an index alone; the rows of open
+    ones are looked at, which are those of one update.
 
     Args:
         connection: To the catalog.
@@ -79,36 +82,44 @@ def count_records(connection: Connection, *, only_open: bool = False) -> RecordC
     awaits: sa.ColumnElement[Any] = sa.false()
     if waiting is not None:
         awaits = sa.func.coalesce(records.c.cycle_id == waiting, sa.false())
-    columns = (records.c.state, records.c.split, (records.c.attempts > 0).label("tried"))
-    query = sa.select(
-        *columns,
-        awaits.label("awaits"),
-        sa.func.count().label("number"),
-        sa.func.min(records.c.received_at).label("oldest"),
-    ).group_by(*columns, *(() if waiting is None else (awaits,)))
-    if only_open:
-        query = query.where(records.c.state.in_(OPEN_STATES))
-    pending = never = held = learnt = held_out = held_out_pending = forgotten = awaiting = 0
-    oldest: str | None = None
-    for row in connection.execute(query):
+    held = learnt = held_out = forgotten = 0
+    settled = (
+        sa.select(records.c.state, records.c.split, sa.func.count().label("number"))
+        .where(records.c.state.in_(("learnt", "held", "forgotten")))
+        .group_by(records.c.state, records.c.split)
+    )
+    for row in () if only_open else connection.execute(settled):
         if row.state == "forgotten":
             forgotten += row.number
         elif row.state == "held":
             held += row.number
         elif row.split == "held_out":
-            if row.state == "learnt":
-                held_out += row.number
-            else:
-                held_out_pending += row.number
-        elif row.state == "learnt":
-            learnt += row.number
+            held_out += row.number
         else:
-            pending += row.number
-            if row.awaits:
-                awaiting += row.number
-            elif not row.tried:
-                never += row.number
-                oldest = row.oldest
+            learnt += row.number
+    pending = never = held_out_pending = awaiting = 0
+    oldest: str | None = None
+    columns = (records.c.split, (records.c.attempts > 0).label("tried"))
+    query = (
+        sa.select(
+            *columns,
+            awaits.label("awaits"),
+            sa.func.count().label("number"),
+            sa.func.min(records.c.received_at).label("oldest"),
+        )
+        .where(records.c.state.in_(OPEN_STATES))
+        .group_by(*columns, *(() if waiting is None else (awaits,)))
+    )
+    for row in connection.execute(query):
+        if row.split == "held_out":
+            held_out_pending += row.number
+            continue
+        pending += row.number
+        if row.awaits:
+            awaiting += row.number
+        elif not row.tried:
+            never += row.number
+            oldest = row.oldest
     return RecordCounts(
         pending, never, held, learnt, held_out, held_out_pending, forgotten, oldest, awaiting
     )
