@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import orjson
 
@@ -16,9 +16,15 @@ from contlearn.data.streams import refuse_file, unpacked_file
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 __all__ = ["ArrowRows", "ParquetRows"]
 
 _BATCH_ROWS: Final = 2048
+# So many bytes of texts become Python texts at once.
+_PIECE_BYTES: Final = 8_000_000
 
 
 class ParquetRows:
@@ -39,8 +45,12 @@ class ParquetRows:
             _border(plain, "Parquet"),
             plain.open("rb") as source,
         ):
-            file = parquet.ParquetFile(source)
-            metadata = file.metadata
+            metadata = parquet.read_metadata(source)
+            # A value that stands in a thousand rows is kept once, as it is in the file.
+            schema = metadata.schema.to_arrow_schema()
+            repeated = [one.name for one in schema if _is_text(one.type)]
+            source.seek(0)
+            file = parquet.ParquetFile(source, read_dictionary=repeated)
             _check_names(file.schema_arrow.names, needed)
             unpacked = sum(
                 metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)
@@ -176,8 +186,12 @@ def _batches(
         given += batch.nbytes
         _check_size(given, number, limits)
         names = batch.schema.names
-        for start in range(0, batch.num_rows, _BATCH_ROWS):
-            columns = [_values(column) for column in batch.slice(start, _BATCH_ROWS).columns]
+        for start, rows, is_long in _pieces(_row_bytes(batch), limits.line_bytes):
+            if is_long:
+                number += 1
+                yield ParsedRow(number, problem=_too_long(limits))
+                continue
+            columns = [_values(column) for column in batch.slice(start, rows).columns]
             for cells in zip(*columns, strict=True):
                 number += 1
                 row = dict(zip(names, cells, strict=True))
@@ -230,13 +244,62 @@ def _row(
             size += sum(len(item) for item in value if isinstance(item, str))
         plain[name] = value.isoformat() if isinstance(value, datetime | date) else value
     if size > limits.line_bytes:
-        problem = RowProblem(
-            "too-long",
-            f"The row is longer than {limits.line_bytes:,} bytes.",
-            "Shorten it, or raise data.limits.line_bytes in contlearn.toml.",
-        )
-        return ParsedRow(number, problem=problem)
+        return ParsedRow(number, problem=_too_long(limits))
     return ParsedRow(number, plain)
+
+
+def _too_long(limits: LimitsConfig) -> RowProblem:
+    return RowProblem(
+        "too-long",
+        f"The row is longer than {limits.line_bytes:,} bytes.",
+        "Shorten it, or raise data.limits.line_bytes in contlearn.toml.",
+    )
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
+    return any(test(kind) for test in (*tests, pa.types.is_large_binary))
+
+
+def _row_bytes(batch: Any) -> NDArray[np.int64]:
+    """Say how long each row's texts are, before any of them becomes a Python text."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    total = np.zeros(batch.num_rows, dtype=np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
+            lengths = pc.binary_length(column.dictionary).take(column.indices)
+        elif _is_text(column.type):
+            lengths = pc.binary_length(column)
+        else:
+            continue
+        total += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return total
+
+
+def _pieces(sizes: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int, bool]]:
+    """Cut a batch into runs of rows that are short together, and rows that are too long alone.
+
+    Yields:
+        The first row, how many, and whether it is one that is too long.
+    """
+    start, taken = 0, 0
+    for row, size in enumerate(sizes.tolist()):
+        if size > limit or taken + size > _PIECE_BYTES or row - start >= _BATCH_ROWS:
+            if row > start:
+                yield start, row - start, False
+            start, taken = row, 0
+        if size > limit:
+            yield row, 1, True
+            start = row + 1
+        else:
+            taken += size
+    if len(sizes) > start:
+        yield start, len(sizes) - start, False
 
 
 def _text_of(value: object) -> object:

@@ -178,6 +178,31 @@ def test_columns_that_nobody_asks_for_stand_in_no_row_s_way(tmp_path):
     assert used(found)[0]["text"] == "as bytes"
 
 
+def test_text_repeated_in_every_row_is_held_once(tmp_path):
+    """A few kilobytes of Parquet can stand for gigabytes of rows."""
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), ["y" * 5_000_000])
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pa.table({"text": repeated, "label": ["a"] * 400}), path)
+    assert path.stat().st_size < 500_000
+    pool = pa.default_memory_pool()
+    before = pool.max_memory()
+    found = parse(path)
+    assert {row.problem.reason for row in found} == {"too-long"}
+    assert [row.number for row in found] == list(range(1, 401))
+    assert pool.max_memory() - before < 100_000_000
+
+
+def test_long_and_short_rows_of_columns_keep_their_order(tmp_path):
+    from contlearn.config import LimitsConfig
+
+    texts = ["short", "x" * 2000, "short again", None, "y" * 1500]
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pa.table({"text": texts, "label": ["a"] * 5}), path)
+    found = parse(path, LimitsConfig(line_bytes=1000))
+    assert reasons(found) == [(2, "too-long"), (5, "too-long")]
+    assert [row["text"] for row in used(found)] == ["short", "short again", None]
+
+
 def test_feather_of_the_first_version_is_refused_with_the_way_out(tmp_path):
     with pytest.raises(RecordError, match="version 1") as caught:
         parse_bytes(tmp_path, "rows.arrow", b"FEA1" + bytes(100))
