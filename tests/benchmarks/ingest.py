@@ -163,9 +163,9 @@ def store(folder: Path, rows: int) -> None:
         )
 
 
-def kills(number: int, seed: int) -> None:
+def kills(number: int, seed: int, longest: float) -> None:
     command = [sys.executable, "-m", "tests.unit.data.killing"]
-    options = ["--kills", str(number), "--seed", str(seed)]
+    options = ["--kills", str(number), "--seed", str(seed), "--longest", str(longest)]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     append_row("ingest", {"measure": "kills", "seed": seed, **json.loads(done.stdout)})
 
@@ -188,13 +188,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--only", choices=["plain", "near", "store"])
     parser.add_argument("--seed", type=int, default=7)
+    # On a loaded machine a scan needs longer to get anywhere.
+    parser.add_argument("--longest", type=float, default=0.25, help="seconds before a kill")
     parser.add_argument("--child", nargs="+")
     options = parser.parse_args()
     if options.child:
         print(json.dumps(run_child(options.child)))
         return
     if options.kills:
-        kills(options.kills, options.seed)
+        kills(options.kills, options.seed, options.longest)
         return
     with tempfile.TemporaryDirectory() as temporary:
         nears = {"plain": (False,), "near": (True,), "store": (), None: (False, True)}

@@ -119,7 +119,9 @@ def killed_scan(workspace: Workspace, config, manager, seconds: float) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def run(folder: Path, *, kills: int, seed: int) -> dict[str, object]:
+def run(
+    folder: Path, *, kills: int, seed: int, longest: float = LONGEST_SECONDS
+) -> dict[str, object]:
     """Drop, scan and kill until so many scans were killed at work; then count."""
     rng = random.Random(seed)
     workspace = Workspace(folder)
@@ -132,7 +134,7 @@ def run(folder: Path, *, kills: int, seed: int) -> dict[str, object]:
         for _ in range(rng.randrange(0, 3)):
             dropped.drop()
         tried += 1
-        killed += killed_scan(workspace, config, manager, rng.uniform(0, LONGEST_SECONDS))
+        killed += killed_scan(workspace, config, manager, rng.uniform(0, longest))
     with Catalog(workspace.catalog_url(config)) as catalog, catalog.read() as connection:
         before = connection.execute(sa.select(sa.func.count()).select_from(files)).scalar_one()
     scan(workspace, config, manager)
@@ -187,9 +189,11 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--longest", type=float, default=LONGEST_SECONDS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = run(Path(folder) / "ws", kills=options.kills, seed=options.seed)
+        folder_ws = Path(folder) / "ws"
+        result = run(folder_ws, kills=options.kills, seed=options.seed, longest=options.longest)
     sys.stdout.write(json.dumps(result) + "\n")
     return 1 if result["faults"] else 0
 
