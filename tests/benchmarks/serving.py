@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 
 from tests.benchmarks.common import append_row
-from tests.served import point_to
+from tests.served import copy_version, point_to
 from tests.texts import TOPICS, classified
 
 CONNECTIONS = 32
@@ -241,203 +241,229 @@ def row(measure: str, value: float, unit: str, beside: str) -> None:
     append_row("serving", {"measure": measure, "value": value, "unit": unit, "beside": beside})
 
 
+def bodies(path: Path, per_request: int) -> Path:
+    """Write the bodies that the generator sends, one a line."""
+    rows = texts()
+    path.write_text(
+        "".join(
+            json.dumps({"texts": rows[i : i + per_request], "top": 1}) + "\n"
+            for i in range(0, len(rows) - per_request + 1, per_request)
+        ),
+        encoding="utf-8",
+    )
+    return path
+
+
+@contextlib.contextmanager
+def flooding(root: Path, address: str, per_request: int, **options: float) -> Iterator[Path]:
+    """Ask from a process of its own until the block ends; yields where the answers will be."""
+    out = root / "answers.npy"
+    command = [sys.executable, "-m", "tests.benchmarks.flood", address]
+    command += [str(bodies(root / "bodies.jsonl", per_request)), str(out)]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    try:
+        yield out
+    finally:
+        process.stdin.close()
+        if process.wait(120):
+            raise RuntimeError("the generator failed")
+
+
 def throughput(root: Path, rounds: int, seconds: int) -> None:
     """Compare with LitServe and with nothing around the model, in turns."""
     folder = root / "serving" / "bench" / "1"
     one, sixteen = write_script(root / "one.lua", 1), write_script(root / "sixteen.lua", 16)
     found: dict[str, list[dict[str, Any]]] = {}
-    layouts = ((2, 1), (1, 2))
-    other = "LITSERVE_PYTHON" in os.environ
-    with contextlib.ExitStack() as stack:
-        ours, process, ready = stack.enter_context(contlearn(root))
-        row("start to ready", round(ready, 2), "s", "process start included")
-        for number in range(rounds):
-            for workers, threads in layouts:
-                rate = bare(folder, workers, threads, seconds / 2)
-                found.setdefault(f"bare {workers}x{threads}", []).append({"rate": rate})
+    cores = len(os.sched_getaffinity(0))
+    layouts = ((cores, 1), (1, cores))
+    # Its defaults are one worker; batches are its own. The second layout is its best here.
+    rivals = {"one worker": (1, 8), "a worker a core": (cores, 8)}
+    if "LITSERVE_PYTHON" not in os.environ:
+        rivals = {}
+    for number in range(rounds):
+        for workers, threads in layouts:
+            rate = bare(folder, workers, threads, seconds)
+            found.setdefault(f"bare {workers}x{threads}", []).append({"rate": rate})
+        with contlearn(root) as (ours, process, ready):
+            load(ours, one, 1)
             found.setdefault("one", []).append(load(ours, one, seconds))
             found.setdefault("sixteen", []).append(load(ours, sixteen, seconds, connections=8))
-            if other:
-                for workers, batch in ((2, 8), (1, 16)):
-                    with litserve(folder, workers, batch) as theirs:
-                        load(theirs, one, 1)
-                        measured = load(theirs, one, seconds)
-                    found.setdefault(f"litserve {workers}x{batch}", []).append(measured)
-            print(
-                number, {name: round(rows[-1]["rate"]) for name, rows in found.items()}, flush=True
-            )
-        row(
-            "resident memory after load",
-            round(process.memory_info().rss / 1e6),
-            "MB",
-            "one process, two workers",
+            memory = process.memory_info().rss
+            found.setdefault("start", []).append({"rate": ready, "memory": memory})
+        for name, (workers, batch) in rivals.items():
+            with litserve(folder, workers, batch) as theirs:
+                load(theirs, one, 1)
+                found.setdefault(name, []).append(load(theirs, one, seconds))
+        print(
+            number, {name: round(rows[-1]["rate"], 2) for name, rows in found.items()}, flush=True
         )
 
     def median(name: str, field: str = "rate") -> float:
         return statistics.median(item[field] for item in found[name])
 
+    row("start to ready", round(median("start"), 2), "s", "process start included, int8 model")
+    row(
+        "resident memory after load",
+        round(max(item["memory"] for item in found["start"]) / 1e6),
+        "MB",
+        f"one process with {cores} workers; the largest of {rounds} runs",
+    )
     best = max((name for name in found if name.startswith("bare")), key=median)
-    cpu = statistics.median(item["cpu"] for item in found["one"]) / seconds
     row(
         "bare onnxruntime + tokenizers",
         round(median(best)),
         "texts/s",
-        f"{best[5:]} workers x threads",
+        f"{best[5:]} workers x threads; load average {os.getloadavg()[0]:.1f}",
     )
+    cpu = statistics.median(item["cpu"] for item in found["one"]) / seconds
     for name, per in (("one", 1), ("sixteen", 16)):
-        share = statistics.median(
-            ours["rate"]
-            * per
-            / max(found[layout][i]["rate"] for layout in found if "bare" in layout)
+        shares = [
+            ours["rate"] * per / max(found[n][i]["rate"] for n in found if n.startswith("bare"))
             for i, ours in enumerate(found[name])
-        )
-        connections = CONNECTIONS if per == 1 else 8
+        ]
         row(
             f"requests with {per} text{'s' if per > 1 else ''}",
-            round(median(name)),
-            "requests/s",
-            f"{connections} connections; {share:.2f} of bare by texts, median of rounds; p50 "
-            f"{median(name, 'p50'):.1f} ms, p99 {median(name, 'p99'):.1f} ms; failed "
-            f"{sum(item['failed'] for item in found[name])}; wrk took {cpu:.2f} of a core",
+            round(statistics.median(shares), 2),
+            "of bare, by texts",
+            f"{median(name):.0f} requests/s, {CONNECTIONS if per == 1 else 8} connections; rounds "
+            f"{', '.join(f'{share:.2f}' for share in shares)}; p50 {median(name, 'p50'):.1f} ms, p99 "
+            f"{median(name, 'p99'):.1f} ms; failed {sum(item['failed'] for item in found[name])}; wrk "
+            f"took {cpu:.2f} of a core",
         )
-    if other:
-        rival = max((name for name in found if name.startswith("litserve")), key=median)
-        gain = statistics.median(
-            a["rate"] / b["rate"] for a, b in zip(found["one"], found[rival], strict=True)
-        )
+    for name, (workers, batch) in rivals.items():
+        gains = [a["rate"] / b["rate"] for a, b in zip(found["one"], found[name], strict=True)]
         row(
-            "against LitServe 0.2.19, one text a request",
-            round(gain, 2),
+            f"against LitServe 0.2.19, {name}",
+            round(statistics.median(gains), 2),
             "times its requests/s",
-            f"its best layout ({rival[9:]} workers x batch): {median(rival):.0f} requests/s, p99 "
-            f"{median(rival, 'p99'):.1f} ms; ours p99 {median('one', 'p99'):.1f} ms",
+            f"one text a request, {CONNECTIONS} connections; its {workers} workers, batches up to "
+            f"{batch} within 2 ms: {median(name):.0f} requests/s, p99 {median(name, 'p99'):.1f} ms; "
+            f"ours {median('one'):.0f}, p99 {median('one', 'p99'):.1f} ms; rounds "
+            f"{', '.join(f'{gain:.2f}' for gain in gains)}",
         )
+
+
+def swap(serving: Path, client: httpx.Client, number: int, epoch: int) -> tuple[float, float]:
+    """Promote and wait until the server acknowledges; gives the moments of both."""
+    begun = time.monotonic()
+    point_to(serving, number, epoch)
+    while client.get("/status").json()["version"] != number:
+        time.sleep(0.01)
+    return begun, time.monotonic()
+
+
+def wrong_versions(answers: np.ndarray, swaps: list[tuple[int, float, float]]) -> int:
+    """Count answers by another version than the one acknowledged before they were asked.
+
+    `swaps` holds (version, pointer written, acknowledged), in order.
+    """
+    wrong = 0
+    for i, (version, _, acknowledged) in enumerate(swaps):
+        until = swaps[i + 1][1] if i + 1 < len(swaps) else np.inf
+        due, taken = answers[:, 0], answers[:, 1]
+        inside = (due > acknowledged) & (due + taken < until) & (answers[:, 2] == 200)
+        wrong += int((answers[inside, 3] != version).sum())
+    return wrong
 
 
 def swaps(root: Path, rounds: int, seconds: int) -> None:
-    """Promote and roll back 200 times under load; nothing may fail, nothing may grow."""
+    """Promote and roll back 200 times under full load, then 30 times under 60 % of it."""
     serving = root / "serving" / "bench"
     if not (serving / "2").exists():
-        shutil.copytree(serving / "1", serving / "2")
-        path = serving / "2" / "manifest.json"
-        manifest = json.loads(path.read_bytes())
-        manifest["version"] = 2
-        path.write_text(json.dumps(manifest), encoding="utf-8")
+        copy_version(serving, 1, 2)
     point_to(serving, 1, 1)
     one = write_script(root / "one.lua", 1)
-    rows = texts()
-    with contlearn(root, CONTLEARN_SERVING__POLL_SECONDS="0.05") as (address, process, _):
+    epoch = 1
+    with (
+        contlearn(root, CONTLEARN_SERVING__POLL_SECONDS="0.05") as (address, process, _),
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
         peak = load(address, one, seconds)["rate"]
-        pause = 4 / (0.6 * peak)
-        latencies: list[tuple[float, float]] = []
-        failures: list[str] = []
-        stop = threading.Event()
-        version: list[tuple[int, int | None]] = [(1, 1)]
+        made: list[tuple[int, float, float]] = []
 
-        def ask(number: int) -> None:
-            with httpx.Client(base_url=address, timeout=60) as client:
-                place, due = number, time.perf_counter()
-                while not stop.is_set():
-                    due += pause
-                    time.sleep(max(0.0, due - time.perf_counter()))
-                    before, begun = version[0], time.perf_counter()
-                    answer = client.post("/predict", json={"texts": [rows[place % 600]], "top": 1})
-                    latencies.append((begun, time.perf_counter() - begun))
-                    if answer.status_code != 200:
-                        failures.append(answer.text)
-                    elif before is version[0] and before[1] not in (None, answer.json()["version"]):
-                        failures.append("wrong version")
-                    place += 1
-
-        pool = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
-        for thread in pool:
-            thread.start()
-        time.sleep(3 * seconds)
-        quiet = [taken for _, taken in latencies[len(latencies) // 4 :]]
-        memory = process.memory_info().rss
-        begun = time.perf_counter()
-        with httpx.Client(base_url=address, timeout=60) as client:
-            for epoch in range(2, 202):
+        def some(count: int, pause: float) -> None:
+            nonlocal epoch
+            for _ in range(count):
+                epoch += 1
                 number = 2 - epoch % 2
-                version[0] = (epoch, None)
-                point_to(serving, number, epoch)
-                while client.get("/status").json()["version"] != number:
-                    time.sleep(0.02)
-                version[0] = (epoch, number)
-                time.sleep(0.2)
-        took = time.perf_counter() - begun
-        during = [taken for at, taken in latencies if at >= begun]
-        stop.set()
-        for thread in pool:
-            thread.join()
-        time.sleep(1)
-        grown = process.memory_info().rss / memory - 1
-    calm, busy = (float(np.quantile(some, 0.99)) for some in (quiet, during))
-    row(
-        "200 promotions and rollbacks under 60 % load",
-        len(failures),
-        "requests failed or answered by the wrong version",
-        f"of {len(latencies)}; p99 {busy * 1e3:.1f} ms against {calm * 1e3:.1f} ms quiet "
-        f"({busy / calm:.1f} times); resident memory {100 * grown:+.1f} %; {took / 200:.2f} s a swap",
-    )
+                made.append((number, *swap(serving, client, number, epoch)))
+                time.sleep(pause)
+
+        some(6, 0.1)  # the first loads take memory that later ones use again
+        with flooding(root, address, 1, connections=16, seconds=900) as out:
+            time.sleep(seconds)
+            memory = process.memory_info().rss
+            begun = time.monotonic()
+            some(200, 0.05)
+            took = time.monotonic() - begun
+            time.sleep(1)
+            grown = process.memory_info().rss / memory - 1
+        answers = np.load(out)
+        failed = int((answers[:, 2] != 200).sum())
+        wrong = wrong_versions(answers, made)
+        row(
+            "200 promotions and rollbacks under full load",
+            failed + wrong,
+            "requests failed or answered by the wrong version",
+            f"of {len(answers)} ({failed} failed, {wrong} wrong); {took / 200:.2f} s a swap; resident "
+            f"memory {memory / 1e6:.0f} MB and {100 * grown:+.1f} % at the end",
+        )
+        with flooding(root, address, 1, connections=64, seconds=900, rate=0.6 * peak) as out:
+            time.sleep(3 * seconds)
+            begun = time.monotonic()
+            some(30, 0.3)
+        answers = np.load(out)
+        first = answers[:, 0].min()
+        quiet = answers[(answers[:, 0] > first + 1) & (answers[:, 0] < begun), 1]
+        busy = np.concatenate(
+            [
+                answers[(answers[:, 0] > start - 0.05) & (answers[:, 0] < end + 0.05), 1]
+                for _, start, end in made[-30:]
+            ]
+        )
+        calm, during = (1e3 * float(np.quantile(some, 0.99)) for some in (quiet, busy))
+        row(
+            "p99 while a version is swapped, 60 % load",
+            round(during / calm, 2),
+            "times the quiet p99",
+            f"{0.6 * peak:.0f} requests/s; {during:.1f} ms over {len(busy)} requests of 30 swaps, "
+            f"{calm:.1f} ms over {len(quiet)} before; failed {int((answers[:, 2] != 200).sum())}",
+        )
 
 
 def overload(root: Path, rounds: int, seconds: int) -> None:
     """Ask for twice what can be sustained for a minute; see who is served, and the recovery."""
-    one = write_script(root / "one.lua", 1)
+    sixteen = write_script(root / "sixteen.lua", 16)
     with contlearn(root) as (address, process, _):
-        sustained = load(address, one, seconds)
-        rows, stop, results = texts(), time.monotonic() + 60, []
-
-        async def flood() -> None:
-            import asyncio
-
-            limits = httpx.Limits(max_connections=400, max_keepalive_connections=400)
-            async with httpx.AsyncClient(base_url=address, timeout=60, limits=limits) as client:
-
-                async def ask(place: int) -> None:
-                    begun = time.perf_counter()
-                    answer = await client.post(
-                        "/predict", json={"texts": [rows[(place + i) % 600] for i in range(16)]}
-                    )
-                    results.append(
-                        (answer.status_code, time.perf_counter() - begun, answer.headers)
-                    )
-
-                tasks, place = set(), 0
-                due, pause = time.monotonic(), 16 / (2 * sustained["rate"])
-                while time.monotonic() < stop:
-                    due += pause
-                    await asyncio.sleep(max(0.0, due - time.monotonic()))
-                    task = asyncio.ensure_future(ask(place))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-                    place += 16
-                await asyncio.gather(*tasks)
-
-        import asyncio
-
-        asyncio.run(flood())
+        sustained = load(address, sixteen, seconds, connections=8)["rate"]
+        before = process.memory_info().rss
+        rate = 2 * sustained
+        with flooding(root, address, 16, connections=400, rate=rate, seconds=60) as out:
+            time.sleep(61)
         ended = time.monotonic()
         recovered = None
         with httpx.Client(base_url=address, timeout=60) as client:
             while recovered is None:
                 begun = time.monotonic()
-                answer = client.post("/predict", json={"texts": rows[:1]})
+                answer = client.post("/predict", json={"texts": texts()[:1]})
                 if answer.status_code == 200 and time.monotonic() - begun < 0.1:
                     recovered = time.monotonic() - ended
-        memory = process.memory_info().rss
-    served = [taken for status, taken, _ in results if status == 200]
-    refused = [headers for status, _, headers in results if status == 503]
-    other = len(results) - len(served) - len(refused)
+        grown = process.memory_info().rss - before
+    answers = np.load(out)
+    served, refused = answers[answers[:, 2] == 200], answers[answers[:, 2] == 503]
+    other = len(answers) - len(served) - len(refused)
     row(
-        "twice the sustainable load for a minute",
-        round(100 * len(refused) / len(results), 1),
-        "% turned away with 503",
-        f"{len(results)} requests of 16 texts; served p50 {1e3 * np.quantile(served, 0.5):.0f} ms, p99 "
-        f"{1e3 * np.quantile(served, 0.99):.0f} ms (serving.max_wait_seconds = 1); all 503 with Retry-After: "
-        f"{all('retry-after' in headers for headers in refused)}; other answers {other}; quick again "
-        f"after {recovered:.2f} s; {memory / 1e6:.0f} MB",
+        "twice the sustainable load for a minute: slowest served in a hundred",
+        round(1e3 * float(np.quantile(served[:, 1], 0.99))),
+        "ms",
+        f"bound: serving.max_wait_seconds = 1 s until a request is begun; {len(answers)} requests of 16 "
+        f"texts, {rate:.0f} a second; {100 * len(served) / len(answers):.0f} % served "
+        f"({len(served) / 60 / sustained:.2f} of what can be sustained), p50 "
+        f"{1e3 * np.quantile(served[:, 1], 0.5):.0f} ms, slowest {1e3 * served[:, 1].max():.0f} ms; "
+        f"{len(refused)} turned away with 503 and Retry-After ({int(refused[:, 4].sum())}), p99 "
+        f"{1e3 * np.quantile(refused[:, 1], 0.99):.0f} ms; other {other}; quick again after "
+        f"{recovered:.2f} s; memory {grown / 1e6:+.0f} MB",
     )
 
 
