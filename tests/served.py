@@ -110,6 +110,7 @@ def write_version(
     favoured: str | None = None,
     tagging: bool = False,
     weight_rows: int = 0,
+    unknown: dict | None = None,
 ) -> Path:
     """Write a whole serving copy of a version, as a promotion would."""
     folder = serving / str(number)
@@ -129,6 +130,7 @@ def write_version(
             "temperature": 1.0,
             "precision": "fp32",
             "processor": [],
+            **({} if unknown is None else {"unknown": unknown}),
         },
     }
     write_json_atomic(staged / "manifest.json", manifest)

@@ -33,6 +33,8 @@ COMMANDS: Final = {
     "rollback": ("rollback", "Go back to the former champion."),
     "export": ("export", "Copy a version into a folder that optimum and onnxruntime load."),
     "serve": ("serve", "Answer predictions over HTTP, following the champion."),
+    "suggest": ("suggest", "Choose the unlabelled texts most worth a label."),
+    "bench": ("bench", "Measure on this machine: how it serves fastest."),
     "daemon": ("daemon", "Watch workspaces and update when there is a reason to."),
     "notify": ("notify", "Test the notifications, send what waits, make a secret."),
     "drift": ("drift", "Say whether the world has changed, and how right the answers still are."),

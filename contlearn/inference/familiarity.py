@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
-__all__ = ["MIN_ROWS", "Score", "calibrate", "familiarity", "is_unknown"]
+__all__ = ["MIN_ROWS", "SCORE", "Score", "calibrate", "familiarity", "is_unknown"]
 
 Score: TypeAlias = Literal["energy", "probability"]
+SCORE: Final[Score] = "energy"
 # Below this many held-out texts a quantile of a twentieth says nothing.
 MIN_ROWS: Final = 60
 

@@ -17,7 +17,7 @@ from contlearn.workspace import read_json
 if TYPE_CHECKING:
     from contlearn.inference.predictor import OnnxPredictor
 
-__all__ = ["chosen_version", "evaluate_version", "predict_texts", "read_lines"]
+__all__ = ["chosen_version", "evaluate_version", "load_version", "predict_texts", "read_lines"]
 
 
 def chosen_version(context: Context, version: int | str | None) -> ModelVersion:
@@ -40,7 +40,8 @@ def chosen_version(context: Context, version: int | str | None) -> ModelVersion:
     return context.registry.get(number)
 
 
-def _load(context: Context, version: ModelVersion) -> OnnxPredictor:
+def load_version(context: Context, version: ModelVersion) -> OnnxPredictor:
+    """Load a version out of the registry, as a server would."""
     from contlearn.inference.predictor import OnnxPredictor
     from contlearn.inference.signature import require_signature
 
@@ -121,7 +122,7 @@ def predict_texts(
         )
     inputs = _inputs(context, texts)
     chosen = chosen_version(context, version)
-    predictor = _load(context, chosen)
+    predictor = load_version(context, chosen)
     predictions = predictor.predict(inputs)
     rows: list[dict[str, Any]] = [dict(prediction.to_json()) for prediction in predictions]
     if explain:
@@ -157,7 +158,7 @@ def evaluate_version(
     from contlearn.types import HeldOutSet
 
     chosen = chosen_version(context, version)
-    predictor = _load(context, chosen)
+    predictor = load_version(context, chosen)
     sets: tuple[HeldOutSet, ...]
     if on is not None:
         from contlearn.data.reading import read_labelled

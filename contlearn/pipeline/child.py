@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from contlearn import __version__
 from contlearn.catalog import Catalog
@@ -40,6 +40,9 @@ from contlearn.workspace import (
 
 if TYPE_CHECKING:
     from contlearn.inference.predictor import OnnxPredictor
+
+# Held-out texts that the threshold for unknown texts is calibrated on.
+_UNKNOWN_ROWS: Final = 1_000
 
 __all__ = ["main"]
 
@@ -353,6 +356,21 @@ class _Child:
         )
         write_bytes_atomic(self.folder.page, page.encode())
 
+    def unknown_rule(self, challenger: OnnxPredictor) -> dict[str, Any] | None:
+        """Calibrate on held-out texts how the server tells what the model was never taught.
+
+        The sets share the rows evenly, so that an old experience counts as much as the last one.
+        """
+        from contlearn.inference.familiarity import SCORE, calibrate
+
+        if self.task.graph != "sequence-classification":
+            return None
+        sets = self.data().sets
+        share = _UNKNOWN_ROWS // max(1, len(sets))
+        inputs = [record.inputs for each in sets for record in each.records[:share]]
+        answers = challenger.predict_detailed(inputs)
+        return calibrate([a.logits for a in answers], SCORE, challenger.temperature)
+
     def finish(self) -> None:
         """Gather what the parent needs to register and decide."""
         from contlearn.evaluation.model_card import write_model_card
@@ -382,9 +400,13 @@ class _Child:
             "suspects": done["evaluating"].get("suspects", {}),
             "peak_bytes": max(facts["peak_bytes"] for facts in done.values()),
         }
+        challenger = self.challenger()
+        unknown = self.unknown_rule(challenger)
+        if unknown is not None:
+            model["unknown"] = unknown
         facts = {
             "model": model,
-            "golden": write_golden(self.challenger()),
+            "golden": write_golden(challenger),
             "lineage": {
                 "parent": self.job.champion,
                 "cycle": self.job.cycle_id,

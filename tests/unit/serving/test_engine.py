@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contlearn.serving.engine import Engine, EngineLimits
+from contlearn.serving.engine import Engine, EngineLimits, VersionRetired
 from contlearn.serving.problems import RequestProblem
 from contlearn.serving.version import LoadedVersion
 from contlearn.telemetry.metrics import make_registry
@@ -50,12 +50,16 @@ def engine(**limits):
 
 
 def run(body, made):
+    return run_engine(body, made.engine)
+
+
+def run_engine(body, made):
     async def inside():
-        made.engine.start()
+        made.start()
         try:
             return await body()
         finally:
-            await asyncio.to_thread(made.engine.stop)
+            await asyncio.to_thread(made.stop)
 
     return asyncio.run(inside())
 
@@ -228,3 +232,80 @@ def test_a_predictor_that_gives_too_few_answers_is_a_fault_of_the_version():
     made = engine()
     with pytest.raises(ServingError, match="gave 0 answers to 1 texts"):
         run(lambda: ask(made, version(Short()), "a"), made)
+
+
+def test_what_waited_too_long_to_be_begun_is_given_up():
+    predictor = Slow()
+    made, loaded = engine(workers=1, max_wait_seconds=0.1, batch_texts=1), version(predictor)
+
+    async def body():
+        predictor.gate.clear()
+        first = asyncio.ensure_future(ask(made, loaded, "first"))
+        await asyncio.sleep(0.02)
+        late = asyncio.ensure_future(ask(made, loaded, "late"))
+        await asyncio.sleep(0.3)
+        predictor.gate.set()
+        return await asyncio.gather(first, late, return_exceptions=True)
+
+    first, late = run(body, made)
+    assert first == ["first"]
+    assert (late.status, late.reason) == (503, "queue_full")
+    assert predictor.calls == [["first"]]
+
+
+def test_a_model_that_is_asked_much_leaves_another_its_share():
+    busy, other = Slow(0.002), Slow(0.002)
+    limits = EngineLimits(workers=1, batch_texts=4, max_wait_seconds=30.0)
+    made = Engine(1)
+    first, second = made.lane(limits), made.lane(limits)
+    loaded, further = version(busy), version(other)
+
+    async def body():
+        busy.gate.clear()
+        flood = [asyncio.ensure_future(ask(first, loaded, f"a{n}")) for n in range(200)]
+        await asyncio.sleep(0.05)
+        waiting = [asyncio.ensure_future(ask(second, further, f"b{n}")) for n in range(20)]
+        await asyncio.sleep(0.05)
+        busy.gate.set()
+        await asyncio.gather(*waiting)
+        taken = len(busy.calls)
+        await asyncio.gather(*flood)
+        return taken
+
+    # Both take turns: the second model does not wait for all 200 texts of the first.
+    assert run_engine(body, made) < 30
+
+
+def test_the_background_is_served_only_while_nobody_waits():
+    predictor = Slow()
+    made = Engine(1)
+    limits = EngineLimits(workers=1, batch_texts=1)
+    background, front = made.lane(limits, is_background=True), made.lane(limits)
+    loaded = version(predictor)
+
+    async def body():
+        predictor.gate.clear()
+        head = asyncio.ensure_future(ask(front, loaded, "head"))
+        await asyncio.sleep(0.05)
+        jobs = [asyncio.ensure_future(ask(background, loaded, f"shadow {n}")) for n in range(3)]
+        await asyncio.sleep(0)
+        jobs += [asyncio.ensure_future(ask(front, loaded, f"user {n}")) for n in range(3)]
+        await asyncio.sleep(0.05)
+        predictor.gate.set()
+        await asyncio.gather(head, *jobs)
+
+    run_engine(body, made)
+    names = [call[0].split()[0] for call in predictor.calls]
+    assert names == ["head", "user", "user", "user", "shadow", "shadow", "shadow"]
+
+
+def test_a_version_that_was_retired_in_between_is_not_asked():
+    made, loaded = engine(), version(Slow())
+    assert loaded.retire(1.0)
+
+    async def body():
+        with pytest.raises(VersionRetired):
+            await ask(made, loaded, "too late")
+
+    run(body, made)
+    assert made.waiting == 0

@@ -1,0 +1,110 @@
+"""What a server's answers look like in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from contlearn.client.retries import ClientError
+
+__all__ = ["Answer", "PredictedEntity", "PredictedText", "Taken", "read_answer", "read_taken"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedEntity:
+    """A typed span; `start` and `end` count characters, the end exclusive."""
+
+    start: int
+    end: int
+    type: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedText:
+    """What was predicted of one text: a label with its confidence, or entities.
+
+    `unknown` says that the text is unlike what the model was proven on; None where the version
+    cannot tell.
+    """
+
+    label: str | None = None
+    confidence: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    unknown: bool | None = None
+    entities: tuple[PredictedEntity, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The answer to one request, by one version; `request_id` is what feedback names."""
+
+    predictions: tuple[PredictedText, ...]
+    model: str
+    version: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Feedback that was taken; `new` is False when it lay in the inbox already."""
+
+    accepted: int
+    new: bool
+
+
+def read_answer(value: Mapping[str, Any]) -> Answer:
+    """Read the answer of /predict.
+
+    Raises:
+        ClientError: When it is not one.
+    """
+    try:
+        return Answer(
+            predictions=tuple(_prediction(item) for item in value["predictions"]),
+            model=str(value["model"]),
+            version=int(value["version"]),
+            request_id=str(value["request_id"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _strange(error) from error
+
+
+def read_taken(value: Mapping[str, Any]) -> Taken:
+    """Read the answer of /feedback.
+
+    Raises:
+        ClientError: When it is not one.
+    """
+    try:
+        return Taken(accepted=int(value["accepted"]), new=bool(value["new"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _strange(error) from error
+
+
+def _prediction(item: Mapping[str, Any]) -> PredictedText:
+    if "entities" in item:
+        return PredictedText(
+            entities=tuple(
+                PredictedEntity(
+                    start=int(e["start"]),
+                    end=int(e["end"]),
+                    type=str(e["type"]),
+                    text=str(e["text"]),
+                    score=float(e["score"]),
+                )
+                for e in item["entities"]
+            )
+        )
+    return PredictedText(
+        label=str(item["label"]),
+        confidence=float(item["confidence"]),
+        scores=dict(item.get("scores", {})),
+        unknown=item.get("unknown"),
+    )
+
+
+def _strange(error: Exception) -> ClientError:
+    return ClientError(f"The answer is not one of contlearn's server: {error!r}.", status=200)

@@ -1,0 +1,286 @@
+"""Texts worth labelling, from a file or from what the server was asked, for labelling tools."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from contlearn.errors import UsageError
+from contlearn.interfaces import Progress, RowProblem, no_progress
+from contlearn.pipeline.answers import chosen_version, load_version, read_lines
+from contlearn.pipeline.context import Context
+from contlearn.tasks.rows import normal_text
+from contlearn.types import Inputs
+from contlearn.workspace import write_bytes_atomic
+
+__all__ = ["FORMATS", "suggest_texts", "write_suggestions"]
+
+FORMATS: Final = ("jsonl", "csv", "label-studio", "doccano", "prodigy")
+# The newest texts that are looked at; the rest is older news.
+_MOST: Final = 20_000
+_AT_ONCE: Final = 512
+
+
+def suggest_texts(
+    context: Context,
+    *,
+    source: Path | None,
+    count: int,
+    version: int | str | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Choose the texts that are most worth a label.
+
+    Args:
+        context: The workspace.
+        source: Unlabelled texts, one text or JSON object a line; the server's log if left out.
+        count: How many at most.
+        version: Whose judgement; the champion's if left out.
+        progress: Told after each part.
+    Returns:
+        `suggestions` (the most worth first), `considered`, `known`, `unreadable`, `version`.
+    Raises:
+        UsageError: When there are no texts to choose from.
+        RegistryError: When there is no such version.
+    """
+    import numpy as np
+
+    from contlearn.monitoring.suggestion import choose, ranks, strangeness, uncertainty
+
+    chosen = chosen_version(context, version)
+    inputs, unreadable = _readable(context, _source_rows(context, source))
+    new, known = _unknown_ones(context, inputs)
+    if not new:
+        raise UsageError(
+            "There is no text that is not labelled yet."
+            if known
+            else "There are no texts to choose from.",
+            where=str(source or context.workspace.predictions),
+            hint="Name a file of texts with --from, or keep the texts that the server is asked "
+            "with monitoring.log_text = true.",
+        )
+    predictor = load_version(context, chosen)
+    answers = []
+    for start in range(0, len(new), _AT_ONCE):
+        answers += predictor.predict_detailed(new[start : start + _AT_ONCE])
+        progress("predicting", len(answers), len(new), "")
+    temperature = predictor.temperature
+    unsure = [uncertainty(answer.logits, temperature) for answer in answers]
+    strange = [strangeness(answer.logits, temperature) for answer in answers]
+    worth = 0.5 * ranks(unsure) + 0.5 * ranks(strange)
+    vectors = np.stack(
+        [
+            answer.projection if len(answer.projection) else np.atleast_2d(answer.logits).mean(0)
+            for answer in answers
+        ]
+    ).astype(np.float64)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    suggestions = [
+        {
+            "text": context.task.text_of(new[place]),
+            **({"tokens": list(new[place]["tokens"])} if "tokens" in new[place] else {}),
+            "worth": round(float(worth[place]), 4),
+            "uncertainty": round(unsure[place], 4),
+            "novelty": round(float(ranks(strange)[place]), 4),
+            "prediction": answers[place].prediction.to_json(),
+        }
+        for place in choose(worth, vectors, count)
+    ]
+    predictor.close()
+    return {
+        "suggestions": suggestions,
+        "considered": len(new),
+        "known": known,
+        "unreadable": unreadable,
+        "version": chosen.version,
+    }
+
+
+def _source_rows(context: Context, source: Path | None) -> Iterator[Any]:
+    if source is not None:
+        for line in read_lines(source):
+            yield _row(line)
+        return
+    from contlearn.monitoring.prediction_log import read_predictions
+
+    for logged in read_predictions(context.workspace.predictions, newest=_MOST):
+        if isinstance(logged.get("text"), str):
+            yield logged["text"]
+
+
+def _row(line: str) -> Any:
+    if line.lstrip().startswith("{"):
+        try:
+            return json.loads(line)
+        except ValueError:
+            return line
+    return line
+
+
+def _readable(context: Context, rows: Iterator[Any]) -> tuple[list[Inputs], int]:
+    """Read what can be read, each text once."""
+    fields = context.config.data.field_names()
+    found: dict[str, Inputs] = {}
+    unreadable = 0
+    for row in rows:
+        if len(found) >= _MOST:
+            break
+        try:
+            inputs = context.task.read_inputs(row, fields)
+        except RowProblem:
+            unreadable += 1
+            continue
+        if len(context.task.text_of(inputs)) > context.config.data.limits.text_characters:
+            unreadable += 1
+            continue
+        found.setdefault(normal_text(context.task.text_of(inputs)), inputs)
+    return list(found.values()), unreadable
+
+
+def _unknown_ones(context: Context, inputs: Sequence[Inputs]) -> tuple[list[Inputs], int]:
+    """Leave out the texts that have a label already."""
+    from contlearn.data.checking import text_digest
+    from contlearn.data.known import known_records
+
+    digests = [text_digest(_normal(item)).hex() for item in inputs]
+    wanted = sorted(set(digests))
+    with context.catalog.write() as connection:
+        known = {record.text for record in known_records(connection, wanted, len(wanted))}
+    new = [item for item, digest in zip(inputs, digests, strict=True) if digest not in known]
+    return new, len(inputs) - len(new)
+
+
+def _normal(inputs: Inputs) -> str:
+    """Give the form that a record's id is made of."""
+    (value,) = inputs.values()
+    if isinstance(value, str):
+        return normal_text(value)
+    return "\x1f".join(map(normal_text, value))
+
+
+def write_suggestions(value: Mapping[str, Any], path: Path, style: str) -> None:
+    """Write suggestions as a labelling tool reads them.
+
+    Args:
+        value: What `suggest_texts` gave.
+        path: The file; it is replaced as a whole.
+        style: One of `FORMATS`.
+    """
+    write_bytes_atomic(path, _STYLES[style](value["suggestions"], value["version"]).encode())
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _as_jsonl(rows: Sequence[Mapping[str, Any]], version: int) -> str:
+    return _lines([{**row, "version": version} for row in rows])
+
+
+def _as_csv(rows: Sequence[Mapping[str, Any]], version: int) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["text", "label", "predicted", "worth", "version"])
+    for row in rows:
+        writer.writerow(
+            [_safe(row["text"]), "", _safe(_named(row["prediction"])), row["worth"], version]
+        )
+    return out.getvalue()
+
+
+def _safe(text: str) -> str:
+    """Keep a spreadsheet from taking a text for a formula."""
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _named(prediction: Mapping[str, Any]) -> str:
+    if "label" in prediction:
+        return str(prediction["label"])
+    return ", ".join(f"{entity['text']}: {entity['type']}" for entity in prediction["entities"])
+
+
+def _as_label_studio(rows: Sequence[Mapping[str, Any]], version: int) -> str:
+    """Write tasks with pre-annotations; the interface's tags are named label and text."""
+    tasks = []
+    for row in rows:
+        prediction = row["prediction"]
+        where = {"from_name": "label", "to_name": "text"}
+        if "label" in prediction:
+            result = [{**where, "type": "choices", "value": {"choices": [prediction["label"]]}}]
+        else:
+            result = [
+                {
+                    **where,
+                    "type": "labels",
+                    "value": {
+                        "start": entity["start"],
+                        "end": entity["end"],
+                        "text": entity["text"],
+                        "labels": [entity["type"]],
+                    },
+                }
+                for entity in prediction["entities"]
+            ]
+        tasks.append(
+            {
+                "data": {"text": row["text"], "worth": row["worth"]},
+                "predictions": [
+                    {
+                        "model_version": str(version),
+                        "score": 1 - row["uncertainty"],
+                        "result": result,
+                    }
+                ],
+            }
+        )
+    return json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"
+
+
+def _as_doccano(rows: Sequence[Mapping[str, Any]], version: int) -> str:
+    return _lines(
+        [
+            {
+                "text": row["text"],
+                "version": version,
+                "label": [row["prediction"]["label"]]
+                if "label" in row["prediction"]
+                else [[e["start"], e["end"], e["type"]] for e in row["prediction"]["entities"]],
+            }
+            for row in rows
+        ]
+    )
+
+
+def _as_prodigy(rows: Sequence[Mapping[str, Any]], version: int) -> str:
+    return _lines(
+        [
+            {
+                "text": row["text"],
+                **(
+                    {"label": row["prediction"]["label"]}
+                    if "label" in row["prediction"]
+                    else {
+                        "spans": [
+                            {"start": e["start"], "end": e["end"], "label": e["type"]}
+                            for e in row["prediction"]["entities"]
+                        ]
+                    }
+                ),
+                "meta": {"worth": row["worth"], "version": version},
+            }
+            for row in rows
+        ]
+    )
+
+
+_STYLES: Final = {
+    "jsonl": _as_jsonl,
+    "csv": _as_csv,
+    "label-studio": _as_label_studio,
+    "doccano": _as_doccano,
+    "prodigy": _as_prodigy,
+}
