@@ -143,13 +143,18 @@ def _readable(context: Context, rows: Iterator[Any]) -> tuple[list[Inputs], int]
 
 def _unknown_ones(context: Context, inputs: Sequence[Inputs]) -> tuple[list[Inputs], int]:
     """Leave out the texts that have a label already."""
+    import numpy as np
+
     from contlearn.data.checking import text_digest
     from contlearn.data.known import known_records
+    from contlearn.data.resolve import DIGEST
 
-    digests = [text_digest(_normal(item)).hex() for item in inputs]
-    wanted = sorted(set(digests))
-    with context.catalog.write() as connection:
-        known = {record.text for record in known_records(connection, wanted, len(wanted))}
+    digests = [text_digest(_normal(item)) for item in inputs]
+    # A label is not asked for: any target will do.
+    rows = np.frombuffer(b"".join(digest + bytes(4) for digest in digests), dtype=DIGEST)
+    catalog = context.catalog
+    with catalog.read() as connection:
+        known = {bytes.fromhex(r.text) for r in known_records(connection, catalog.ids, rows)}
     new = [item for item, digest in zip(inputs, digests, strict=True) if digest not in known]
     return new, len(inputs) - len(new)
 
