@@ -199,6 +199,7 @@ class ServingConfig(Section):
     max_body_bytes: int = Field(4_000_000, ge=1_000)
     max_texts: int = Field(1_000, ge=1)
     threads: int = Field(0, ge=0)
+    isolation: Literal["processes", "threads"] = "processes"
     intra_threads: int = Field(0, ge=0, le=256)
     batch_texts: int = Field(0, ge=0, le=1_024)
     max_wait_seconds: float = Field(1.0, gt=0.0)

@@ -42,4 +42,10 @@ def command(
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(each.open()) for each in settings.each(workspaces)]
         served = [(context.workspace, context.config) for context in opened]
-        run(served, opened[0].manager, host=host, port=port)
+        run(
+            served,
+            opened[0].manager,
+            host=host,
+            port=port,
+            plugins_dir=settings.plugins_dir,
+        )

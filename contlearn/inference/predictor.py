@@ -22,7 +22,7 @@ from contlearn.inference.manifest import (
 )
 from contlearn.inference.processor import available_cores, has_safe_int8, processor_features
 from contlearn.interfaces import Task
-from contlearn.types import Encoding, Inputs, LabelSpace, Prediction
+from contlearn.types import Encoding, EntityPrediction, Inputs, LabelSpace, Prediction
 
 if TYPE_CHECKING:
     from contlearn.plugins.manager import PluginManager
@@ -238,6 +238,30 @@ class OnnxPredictor:
         """Let go of threads and memory."""
         self._pool.shutdown(wait=True)
         self._session = None
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Give how many pieces there are."""
+        return int(self.tokenizer.get_vocab_size())
+
+    def answer_ids(self, encodings: Sequence[Encoding]) -> list[Answer]:
+        """Answer ids that a client made itself; tags need words, so there are none, but logits."""
+        answers = []
+        for encoding, row in zip(encodings, self.run_encoded(encodings), strict=True):
+            if row["logits"].ndim == 1:
+                answers.append(self.answer_encoded({}, (encoding,), [row]))
+                continue
+            answers.append(
+                Answer(
+                    prediction=EntityPrediction(entities=(), tags=()),
+                    logits=row["logits"],
+                    projection=_nothing(),
+                    tokens=len(encoding.input_ids),
+                    truncated=False,
+                    unknown_pieces=0,
+                )
+            )
+        return answers
 
     def run_encoded(self, encodings: Sequence[Encoding]) -> list[dict[str, FloatArray]]:
         """Run the graph on inputs that are tokenised already.

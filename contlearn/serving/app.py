@@ -21,10 +21,12 @@ from starlette.types import ASGIApp
 from contlearn.config import Config
 from contlearn.errors import ServingError
 from contlearn.serving import control, plain, v2_routes
+from contlearn.serving.calibration import choose_layout
 from contlearn.serving.call import Call, Endpoint, Handler
 from contlearn.serving.edge import Edge
 from contlearn.serving.memory import keep_memory_together, quiet_collector
 from contlearn.serving.openapi import openapi_document
+from contlearn.serving.pool import WorkerPool
 from contlearn.serving.settings import ServerSettings, settings_from_config
 from contlearn.serving.site import Site
 from contlearn.serving.version import LoadedVersion
@@ -33,7 +35,10 @@ from contlearn.telemetry.metrics import make_registry
 from contlearn.workspace import Workspace
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from contlearn.plugins.manager import PluginManager
+    from contlearn.serving.server import HttpServer
 
 __all__ = ["create_app", "run", "site_of"]
 
@@ -147,6 +152,7 @@ def run(
     *,
     host: str | None = None,
     port: int | None = None,
+    plugins_dir: Path | None = None,
 ) -> None:
     """Serve the champions of workspaces until SIGTERM or SIGINT.
 
@@ -156,6 +162,7 @@ def run(
         manager: Knows the tasks.
         host: Overrides `serving.host`.
         port: Overrides `serving.port`; 0 takes any free one, shown in the log.
+        plugins_dir: Plugin files that workers load too.
     Raises:
         ServingError: When uvicorn is missing, the address is taken, or the server fell ill.
     """
@@ -170,9 +177,34 @@ def run(
     # One text at a time is tokenised by each worker; a second pool of threads would fight them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_memory_together()
-    settings = [settings_from_config(each, config, manager) for each, config in workspaces]
-    app = create_app(*settings)
-    site = site_of(app)
+    first, serving = workspaces[0][0], workspaces[0][1].serving
+    listener = bind(host or serving.host, serving.port if port is None else port)
+    pool = None
+    if serving.isolation == "processes":
+        layout = choose_layout(first.state / "serving", serving)
+        pool = WorkerPool(
+            layout.threads,
+            manager,
+            intra_threads=layout.intra_threads,
+            plugins_dir=plugins_dir,
+            blocked=workspaces[0][1].plugins.blocked,
+        )
+        pool.start()
+    try:
+        settings = [
+            settings_from_config(each, config, manager, pool=pool) for each, config in workspaces
+        ]
+        app = create_app(*settings)
+        _serve(HttpServer(app, site_of(app), listener), pool)
+    finally:
+        listener.close()
+        if pool is not None:
+            pool.stop()
+
+
+def _serve(server: HttpServer, pool: WorkerPool | None) -> None:
+    site = server.site
+    site.pool = pool
 
     def loaded(_: LoadedVersion) -> None:
         if site.first.follower.swaps == 1:
@@ -183,10 +215,9 @@ def run(
         "starting",
         models=", ".join(site.services),
         pid=os.getpid(),
-        workers=settings[0].engine.workers,
+        workers=site.settings[0].engine.workers,
+        processes=pool is not None,
     )
     # uvicorn raises the signal again when it has shut down; by then it has done its work.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    serving = workspaces[0][1].serving
-    listener = bind(host or serving.host, serving.port if port is None else port)
-    HttpServer(app, site, listener).serve_until_stopped()
+    server.serve_until_stopped()

@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import Clock
 from contlearn.registry.leases import hold_version
+from contlearn.serving.loading import LOAD_NICE
 from contlearn.serving.memory import release_memory
 from contlearn.serving.version import Load, LoadedVersion, label_names
 from contlearn.telemetry.server_metrics import ServerMetrics
@@ -29,7 +30,6 @@ from contlearn.telemetry.server_metrics import ServerMetrics
 __all__ = ["ChampionFollower", "Pointer", "read_pointer"]
 
 _log = logging.getLogger("contlearn.serving")
-_NICE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ class ChampionFollower:
 
         def run() -> None:
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOAD_NICE)
             try:
                 box.append(self._load_now(pointer))
             except Exception as error:

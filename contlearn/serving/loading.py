@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.errors import ServingError
-from contlearn.interfaces import FieldNames, Predictor
+from contlearn.interfaces import FieldNames
 
 if TYPE_CHECKING:
+    from contlearn.inference.predictor import OnnxPredictor
     from contlearn.plugins.manager import PluginManager
 
-__all__ = ["CheckedLoader"]
+__all__ = ["LOAD_NICE", "CheckedLoader"]
+
+# Priority of a thread that loads beside a busy model.
+LOAD_NICE: Final = 10
 
 
 class CheckedLoader:
@@ -34,7 +38,7 @@ class CheckedLoader:
         self._intra_threads = intra_threads
         self._tokenizer: tuple[str, Any] | None = None
 
-    def __call__(self, folder: Path) -> Predictor:
+    def __call__(self, folder: Path) -> OnnxPredictor:
         """Load a folder. One thread for each call: the server's workers are the threads.
 
         Raises:

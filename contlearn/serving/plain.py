@@ -170,7 +170,9 @@ class Page:
 
 async def status(call: Call) -> None:
     """GET /status and /models/NAME/status: what the page shows."""
-    await call.json({**call.service.facts(), "models": list(call.site.services)})
+    pool = call.site.pool
+    workers = {} if pool is None else {"worker_pids": pool.pids}
+    await call.json({**call.service.facts(), "models": list(call.site.services), **workers})
 
 
 async def feedback(call: Call) -> None:

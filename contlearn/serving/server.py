@@ -35,6 +35,7 @@ _LEAVE_SECONDS: Final = 0.5
 _LAST_CONNECTIONS_SECONDS: Final = 0.1
 _FIRST_REQUEST_SECONDS: Final = 1.0
 _SO_ATTACH_FILTER: Final = 26
+_BACKLOG: Final = 2048
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -248,6 +249,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # who comes while the server starts waits, instead of failing
     except OSError as error:
         listener.close()
         raise ServingError(

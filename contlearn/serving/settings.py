@@ -15,6 +15,7 @@ from contlearn.monitoring.prediction_log import PredictionLog
 from contlearn.serving.calibration import choose_layout
 from contlearn.serving.engine import EngineLimits
 from contlearn.serving.loading import CheckedLoader
+from contlearn.serving.pool import WorkerPool
 from contlearn.serving.roles import Canary, Roles, RolesFile, Shadow
 from contlearn.serving.tokens import Role, Tokens, read_token, read_tokens
 from contlearn.serving.version import Load
@@ -92,9 +93,15 @@ class ServerSettings:
 
 
 def settings_from_config(
-    workspace: Workspace, config: Config, manager: PluginManager
+    workspace: Workspace, config: Config, manager: PluginManager, *, pool: WorkerPool | None = None
 ) -> ServerSettings:
     """Make a server's settings from the configuration of a workspace.
+
+    Args:
+        workspace: The workspace.
+        config: Its configuration.
+        manager: Knows the task.
+        pool: The processes that compute; threads of this process if left out.
 
     Raises:
         PluginError: When there is no such task.
@@ -103,6 +110,7 @@ def settings_from_config(
     serving, monitoring, bounds = config.serving, config.monitoring, config.data.limits
     clock = SystemClock()
     layout = choose_layout(workspace.state / "serving", serving)
+    key = workspace.key(config.signing.public_key)
 
     def log(folder: Path) -> PredictionLog | None:
         if not monitoring.log_predictions:
@@ -120,7 +128,9 @@ def settings_from_config(
         folder=workspace.serving(config),
         versions=workspace.versions,
         task=manager.get("task", config.model.task, where="model.task")(),
-        load=CheckedLoader(manager, layout.intra_threads, workspace.key(config.signing.public_key)),
+        load=CheckedLoader(manager, layout.intra_threads, key)
+        if pool is None
+        else pool.loader(key),
         fields=config.data.field_names(),
         limits=RequestLimits(
             body_bytes=serving.max_body_bytes,

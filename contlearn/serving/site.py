@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from contlearn.errors import ConfigError
 from contlearn.serving.engine import Engine
+from contlearn.serving.pool import WorkerPool
 from contlearn.serving.problems import RequestProblem
 from contlearn.serving.service import Service
 from contlearn.serving.settings import ServerSettings
@@ -33,6 +34,8 @@ class Site:
     instruments: Instruments = field(init=False)
     engine: Engine = field(init=False)
     services: dict[str, Service] = field(default_factory=dict, init=False)
+    # The processes that compute; None when threads of this one do.
+    pool: WorkerPool | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.instruments = Instruments(self.registry)

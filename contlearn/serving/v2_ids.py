@@ -49,10 +49,9 @@ def read_ids(request: InferRequest, version: LoadedVersion, max_rows: int) -> li
             reason="too_large",
         )
     predictor: Any = version.predictor
-    tokenizer = getattr(predictor, "tokenizer", None)
-    if tokenizer is None or not hasattr(predictor, "run_encoded"):
+    if not hasattr(predictor, "answer_ids"):
         raise _wrong("This model takes texts only.", "inputs")
-    size, longest = tokenizer.get_vocab_size(), predictor.max_tokens
+    size, longest = predictor.vocabulary_size, predictor.max_tokens
     if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= size):
         raise _wrong(f"An id is not in the vocabulary of {size} pieces.", "input_ids")
     rows = []

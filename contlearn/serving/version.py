@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from contlearn.errors import ServingError
 from contlearn.inference.familiarity import is_unknown
 from contlearn.interfaces import Predictor
-from contlearn.types import ClassPrediction, Encoding, EntityPrediction, Inputs, Prediction
+from contlearn.types import ClassPrediction, Encoding, Inputs, Prediction
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
@@ -142,15 +142,8 @@ class LoadedVersion:
         return answers
 
     def _answer_ids(self, encoding: Encoding) -> list[Answer]:
-        """Answer ids: the logits, and for a text its class; tags need words, so there are none."""
         predictor: Any = self.predictor
-        outputs = predictor.run_encoded([encoding])
-        if outputs[0]["logits"].ndim == 1:
-            return [self._checked(predictor.answer_encoded({}, (encoding,), outputs))]
-        empty = EntityPrediction(entities=(), tags=())
-        return [
-            Answer(prediction=empty, logits=outputs[0]["logits"], tokens=len(encoding.input_ids))
-        ]
+        return [self._checked(answer) for answer in predictor.answer_ids([encoding])]
 
     def _checked(self, item: Any) -> Answer:
         """Take over a predictor's answer; one that is not a number never reaches a client."""

@@ -1,0 +1,138 @@
+"""The processes that compute: they die, they load, they are dropped; no answer is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from contlearn.errors import ServingError
+from contlearn.serving.pool import WorkerPool
+from contlearn.types import Encoding
+from tests.served import (
+    Tasks,
+    make_workspace,
+    point_to,
+    running,
+    settings_of,
+    wait_for,
+    write_version,
+)
+
+
+@pytest.fixture
+def pool():
+    made = WorkerPool(2, Tasks())
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def served(tmp_path, pool):
+    """A server whose answers come from two workers; and its serving directory."""
+    workspace = make_workspace(tmp_path / "ws")
+    folder = workspace.root / "serving" / "tickets"
+    write_version(folder, 1)
+    point_to(folder, 1, 1)
+    with running(settings_of(workspace, load=pool.load)) as server:
+        wait_for(lambda: server.service.is_ready)
+        yield server, folder
+
+
+def ask(client):
+    answer = client.post("/predict", json={"texts": ["my parcel please"]})
+    assert answer.status_code == 200, answer.text
+    value = answer.json()
+    return value["version"], value["predictions"][0]["label"]
+
+
+def test_workers_answer_as_the_process_itself_would(tmp_path, pool):
+    from contlearn.serving.loading import CheckedLoader
+
+    for name, tagging in (("texts", False), ("tags", True)):
+        folder = write_version(tmp_path / name, 1, tagging=tagging)
+        here, there = CheckedLoader(Tasks())(folder), pool.load(folder)
+        inputs = [{"text": "fly to rome"}, {"text": "my parcel zzz"}]
+        for mine, other in zip(
+            here.predict_detailed(inputs), there.predict_detailed(inputs), strict=True
+        ):
+            assert other.prediction == mine.prediction
+            assert np.array_equal(other.logits, mine.logits)
+            assert np.array_equal(other.projection, mine.projection)
+            assert (other.tokens, other.unknown_pieces) == (mine.tokens, mine.unknown_pieces)
+        ids = [Encoding(input_ids=(2, 5, 3), word_starts=(0, 1, 2))]
+        assert np.array_equal(there.answer_ids(ids)[0].logits, here.answer_ids(ids)[0].logits)
+        assert there.vocabulary_size == here.vocabulary_size
+        here.close()
+        there.close()
+
+
+def test_a_worker_that_is_killed_costs_no_answer(served, pool):
+    server, folder = served
+    answers, stop = [], threading.Event()
+
+    def keep_asking():
+        with httpx.Client(base_url=server.address, timeout=30) as client:
+            while not stop.is_set():
+                answers.append(ask(client))
+
+    threads = [threading.Thread(target=keep_asking) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    before = list(pool.pids)
+    for pid in before:
+        wait_for(lambda: len(answers) > 20)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: pid not in pool.pids)
+        answers.clear()
+    wait_for(lambda: len(answers) > 20)
+    # The ones that were started again follow the champion like the others.
+    write_version(folder, 2, favoured="returns")
+    point_to(folder, 2, 2)
+    wait_for(lambda: answers[-1] == (2, "returns"))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(answers) <= {(1, "shipping"), (2, "returns")}
+    assert not set(before) & set(pool.pids)
+
+
+def test_a_version_that_cannot_be_loaded_leaves_nothing_behind(tmp_path, pool):
+    folder = write_version(tmp_path, 1)
+    with (folder / "model.onnx").open("r+b") as file:
+        file.write(b"damaged")
+    with pytest.raises(ServingError, match="model is not as it was written") as caught:
+        pool.load(folder)
+    assert str(folder) in str(caught.value.where)
+    good = pool.load(write_version(tmp_path / "other", 2))
+    assert good.predict([{"text": "refund"}])[0].label == "billing"
+
+
+def test_a_version_that_was_dropped_is_gone_and_fails_alone(tmp_path, pool):
+    first, second = (pool.load(write_version(tmp_path / str(n), n)) for n in (1, 2))
+    first.close()
+    with pytest.raises(ServingError, match="not loaded any more"):
+        first.predict([{"text": "refund"}])
+    assert second.predict([{"text": "refund"}])[0].label == "billing"
+
+
+def test_workers_end_with_the_server_however_it_ends(pool):
+    workers = [psutil.Process(pid) for pid in pool.pids]
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)  # as systemd does to all processes of a service
+    # Whoever is told to end while it answers goes on until the server lets go of it.
+    for process in pool._workers:
+        process.data.close()
+        process.control.close()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    for worker in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.kill()
+    assert not alive
