@@ -171,7 +171,11 @@ class OnnxPredictor:
         if problem is not None:
             raise _damaged(folder, [f"{MANIFEST} {problem}"])
         manifest = read_manifest(manifest_path)
-        problems = check_files(folder, served_files(manifest), digests=verify)
+        files = served_files(manifest)
+        # The fp32 twin is many times the rest; it is read only where it is needed.
+        twin = {name: files.pop(name) for name in (FALLBACK_FILE,) if name in files}
+        problems = check_files(folder, files, digests=verify)
+        problems += check_files(folder, twin, digests=False)
         if problems:
             raise _damaged(folder, problems)
         model: Mapping[str, Any] = manifest["model"]
@@ -219,6 +223,9 @@ class OnnxPredictor:
                 hint='Set export.precision = "fp32" and update, or serve on a processor with '
                 f"{', '.join(model.get('processor', ())) or 'other features'}.",
             )
+        problems = check_files(folder, twin, digests=verify)
+        if problems:
+            raise _damaged(folder, problems)
         fallback = open_file(FALLBACK_FILE)
         fallback.notes = (f"fp32 instead of int8: {why}",)
         return fallback

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +106,7 @@ class WorkerPool:
     blocked: Sequence[str] = ()
     _workers: list[_Process] = field(default_factory=list, init=False)
     _idle: queue.SimpleQueue[_Process] = field(default_factory=queue.SimpleQueue, init=False)
-    _loaded: dict[str, Path] = field(default_factory=dict, init=False)
+    _loaded: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
     _stopping: bool = field(default=False, init=False)
 
     def start(self) -> None:
@@ -132,25 +132,47 @@ class WorkerPool:
         """Give the process ids of the workers."""
         return [worker.process.pid for worker in self._workers]
 
-    def load(self, folder: Path) -> RemotePredictor:
+    def loader(self, key: Path | None) -> Callable[[Path], RemotePredictor]:
+        """Give what loads version folders; with a key, only those that it signed."""
+        return lambda folder: self.load(folder, signed_by=key)
+
+    def load(self, folder: Path, *, signed_by: Path | None = None) -> RemotePredictor:
         """Load a version in every worker.
 
+        Args:
+            folder: Of the version.
+            signed_by: The public key that must have signed it; None takes unsigned ones too.
         Raises:
             ServingError: When one of them cannot; then none keeps it.
         """
         key = uuid.uuid4().hex
-        message = {"what": "load", "key": key, "folder": str(folder)}
-        with ThreadPoolExecutor(self.count, thread_name_prefix="load") as threads:
-            replies = list(
-                threads.map(lambda worker: self._load_in(worker, message), self._workers)
-            )
+        message = {
+            "what": "load",
+            "key": key,
+            "folder": str(folder),
+            "signed_by": None if signed_by is None else str(signed_by),
+        }
+
+        def load_in(worker: _Process) -> dict[str, Any]:
+            return self._load_in(worker, message)
+
+        if self._loaded:
+            # Beside a version that answers one worker loads after the other: the rest stay quick.
+            replies = []
+            for worker in self._workers:
+                replies.append(load_in(worker))
+                if "what" in replies[-1]:
+                    break
+        else:
+            with ThreadPoolExecutor(self.count, thread_name_prefix="load") as threads:
+                replies = list(threads.map(load_in, self._workers))
         problem = next((reply for reply in replies if "what" in reply), None)
         if problem is not None:
             self.drop(key)
             raise ServingError(
                 str(problem["what"]), where=problem.get("where"), hint=problem.get("hint")
             )
-        self._loaded[key] = folder
+        self._loaded[key] = message
         task = self.manager.get("task", str(replies[0]["task"]), where=str(folder))()
         return RemotePredictor(self, key, replies[0], task)
 
@@ -189,10 +211,10 @@ class WorkerPool:
                     raise
                 self._restart(worker)
                 reply = worker.ask(message)
-            folder = self._loaded.get(key)
-            if "unknown" in reply and folder is not None:
+            loaded = self._loaded.get(key)
+            if "unknown" in reply and loaded is not None:
                 # It was started again in the moment in which the others took the version up.
-                self._tell_again(worker, key, folder)
+                self._tell_again(worker, loaded)
                 reply = worker.ask(message)
         except OSError as error:
             raise ServingError(
@@ -212,11 +234,11 @@ class WorkerPool:
         worker.end()
         _log.error("worker ended; starting it again", extra={"code": worker.process.returncode})
         worker.start()
-        for key, folder in list(self._loaded.items()):
-            self._tell_again(worker, key, folder)
+        for message in list(self._loaded.values()):
+            self._tell_again(worker, message)
 
-    def _tell_again(self, worker: _Process, key: str, folder: Path) -> None:
-        reply = worker.tell({"what": "load", "key": key, "folder": str(folder)})
+    def _tell_again(self, worker: _Process, message: Mapping[str, Any]) -> None:
+        reply = worker.tell(message)
         if "what" in reply:
             _log.error("worker cannot load", extra={"error": reply["what"]})
 

@@ -37,11 +37,14 @@ class Worker:
     """Holds versions by key and answers with them.
 
     Args:
-        load: Loads and verifies a version folder.
+        manager: Knows the tasks.
+        intra_threads: Cores that one run is spread over.
     """
 
-    def __init__(self, load: CheckedLoader) -> None:
-        self._load = load
+    def __init__(self, manager: PluginManager, intra_threads: int) -> None:
+        self._manager = manager
+        self._intra_threads = intra_threads
+        self._loaders: dict[str | None, CheckedLoader] = {}
         self._versions: dict[str, OnnxPredictor] = {}
 
     def serve(self, data: socket.socket) -> None:
@@ -76,11 +79,17 @@ class Worker:
             if self._versions:
                 with contextlib.suppress(OSError):
                     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOAD_NICE)
-            send(control, self._take(key, Path(message["folder"])))
+            folder = Path(message["folder"])
+            send(control, self._take(key, folder, message["signed_by"]))
 
-    def _take(self, key: str, folder: Path) -> dict[str, Any]:
+    def _take(self, key: str, folder: Path, signed_by: str | None) -> dict[str, Any]:
         try:
-            predictor = self._load(folder)
+            load = self._loaders.get(signed_by)
+            if load is None:
+                public = None if signed_by is None else Path(signed_by)
+                load = CheckedLoader(self._manager, self._intra_threads, public)
+                self._loaders[signed_by] = load
+            predictor = load(folder)
         except ContlearnError as error:
             return {"what": error.what, "where": error.where, "hint": error.hint}
         except Exception as error:
@@ -142,7 +151,7 @@ def main() -> None:
         options = receive(control)
         folder = options["plugins_dir"]
         manager = PluginManager(folder=Path(folder) if folder else None, blocked=options["blocked"])
-        worker = Worker(CheckedLoader(manager, options["intra_threads"]))
+        worker = Worker(manager, options["intra_threads"])
         # Imported now: the first version should not wait for it.
         import contlearn.inference.predictor  # noqa: F401  # for its effect
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from contlearn.errors import ServingError
+from contlearn.serving.engine import EngineLimits
 from contlearn.serving.pool import WorkerPool
 from contlearn.types import Encoding
 from tests.served import (
@@ -41,7 +42,9 @@ def served(tmp_path, pool):
     folder = workspace.root / "serving" / "tickets"
     write_version(folder, 1)
     point_to(folder, 1, 1)
-    with running(settings_of(workspace, load=pool.load)) as server:
+    # A busy machine may take its time to start a worker; nobody is turned away meanwhile.
+    patient = EngineLimits(workers=2, max_wait_seconds=60.0, deadline_seconds=60.0)
+    with running(settings_of(workspace, load=pool.loader(None), engine=patient)) as server:
         wait_for(lambda: server.service.is_ready)
         yield server, folder
 
@@ -79,7 +82,7 @@ def test_a_worker_that_is_killed_costs_no_answer(served, pool):
     answers, stop = [], threading.Event()
 
     def keep_asking():
-        with httpx.Client(base_url=server.address, timeout=30) as client:
+        with httpx.Client(base_url=server.address, timeout=60) as client:
             while not stop.is_set():
                 answers.append(ask(client))
 
