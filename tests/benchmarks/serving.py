@@ -172,8 +172,8 @@ def contlearn(root: Path, **variables: str) -> Iterator[tuple[str, psutil.Proces
 
 
 @contextlib.contextmanager
-def litserve(folder: Path, workers: int, batch: int) -> Iterator[str]:
-    port = 8100 + os.getpid() % 400
+def litserve(folder: Path, workers: int, batch: int, place: int = 0) -> Iterator[str]:
+    port = 8100 + os.getpid() % 400 + 400 * place
     command = [os.environ["LITSERVE_PYTHON"], str(Path(__file__).with_name("litserve_server.py"))]
     process = subprocess.Popen(
         [*command, str(folder), str(port), str(workers), str(batch), "0.002"],
@@ -281,36 +281,37 @@ def throughput(root: Path, rounds: int, seconds: int) -> None:
     rivals = {"one worker": (1, 8), "a worker a core": (cores, 8)}
     if "LITSERVE_PYTHON" not in os.environ:
         rivals = {}
-    for number in range(rounds):
-        for workers, threads in layouts:
-            rate = bare(folder, workers, threads, seconds)
-            found.setdefault(f"bare {workers}x{threads}", []).append({"rate": rate})
-        with contlearn(root) as (ours, process, ready):
-            load(ours, one, 1)
+    with contextlib.ExitStack() as stack:
+        # All stand side by side and are asked in turns: what disturbs one round disturbs all of it.
+        ours, process, ready = stack.enter_context(contlearn(root))
+        servers = {
+            name: stack.enter_context(litserve(folder, workers, batch, place))
+            for place, (name, (workers, batch)) in enumerate(rivals.items())
+        }
+        for address in (ours, *servers.values()):
+            load(address, one, 1)
+        for number in range(rounds):
+            for workers, threads in layouts:
+                rate = bare(folder, workers, threads, seconds)
+                found.setdefault(f"bare {workers}x{threads}", []).append({"rate": rate})
             found.setdefault("one", []).append(load(ours, one, seconds))
             found.setdefault("sixteen", []).append(load(ours, sixteen, seconds, connections=8))
-            memory = [one.memory_info().rss for one in (process, *process.children())]
-            found.setdefault("start", []).append(
-                {"rate": ready, "server": memory[0], "memory": max(memory[1:])}
-            )
-        for name, (workers, batch) in rivals.items():
-            with litserve(folder, workers, batch) as theirs:
-                load(theirs, one, 1)
+            for name, theirs in servers.items():
                 found.setdefault(name, []).append(load(theirs, one, seconds))
-        print(
-            number, {name: round(rows[-1]["rate"], 2) for name, rows in found.items()}, flush=True
-        )
+            rates = {name: round(rows[-1]["rate"]) for name, rows in found.items()}
+            print(number, rates, flush=True)
+        memory = [each.memory_info().rss for each in (process, *process.children())]
 
     def median(name: str, field: str = "rate") -> float:
         return statistics.median(item[field] for item in found[name])
 
-    row("start to ready", round(median("start"), 2), "s", "process start included, int8 model")
+    row("start to ready", round(ready, 2), "s", "process start included, int8 model, one run")
     row(
         "resident memory after load",
-        round(max(item["memory"] for item in found["start"]) / 1e6),
+        round(max(memory[1:]) / 1e6),
         "MB",
-        f"a worker process, the largest of {cores * rounds}; the process in front of them "
-        f"{max(item['server'] for item in found['start']) / 1e6:.0f} MB",
+        f"a worker process, the largest of {len(memory) - 1}; the process in front of them "
+        f"{memory[0] / 1e6:.0f} MB",
     )
     best = max((name for name in found if name.startswith("bare")), key=median)
     row(
@@ -436,7 +437,9 @@ def swaps(root: Path, rounds: int, seconds: int) -> None:
             round(during / calm, 2),
             "times the quiet p99",
             f"{0.6 * peak:.0f} requests/s; {during:.1f} ms over {len(busy)} requests of 30 swaps, "
-            f"{calm:.1f} ms over {len(quiet)} before; failed {int((answers[:, 2] != 200).sum())}",
+            f"{calm:.1f} ms over {len(quiet)} before; turned away {int((answers[:, 2] == 503).sum())}, failed "
+            f"{int(((answers[:, 2] != 200) & (answers[:, 2] != 503)).sum())}; load average "
+            f"{os.getloadavg()[0]:.1f}",
         )
 
 
