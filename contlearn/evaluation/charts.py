@@ -15,6 +15,7 @@ _LEFT: Final = 44
 _BOTTOM: Final = 36
 _TOP: Final = 10
 _RIGHT: Final = 12
+_TICK: Final = 0.25
 # Class names of the style sheet, in the order that series take them.
 _COLOURS: Final = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")
 _CELL: Final = 12
@@ -76,14 +77,16 @@ def line_chart(series: Mapping[str, Sequence[float | None]], step: str) -> str:
     """Draw series of shares over steps, with a legend above; a gap where there is no value."""
     steps = max((len(values) for values in series.values()), default=0)
     known = [value for values in series.values() for value in values if value is not None]
-    low = min(0.0, math.floor(10 * min(known, default=0.0)) / 10)
+    least = min(known, default=0.0)
+    # A hair below zero is drawn on the line: an axis for it would say more than it means.
+    low = -_TICK * math.ceil(-least / _TICK) if least < -0.02 else 0.0
     parts = [_frame(low)]
     legend = []
     for number, (name, values) in enumerate(series.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         legend.append(f'<span><i class="{colour}"></i>{escape(name)}</span>')
         for run in _runs(values):
-            points = [(_x(i / max(steps - 1, 1)), _y(value, low)) for i, value in run]
+            points = [(_x(i / max(steps - 1, 1)), _y(max(value, low), low)) for i, value in run]
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
             parts.append(f'<polyline points="{path}" class="line {colour}"/>')
             parts += [
@@ -152,7 +155,7 @@ def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
 
 def _frame(low: float) -> str:
     lines = []
-    ticks = 4 if low == 0.0 else 5
+    ticks = round((1.0 - low) / _TICK)
     for tick in range(ticks + 1):
         share = low + (1.0 - low) * tick / ticks
         y = _y(share, low)

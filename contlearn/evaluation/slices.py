@@ -28,6 +28,7 @@ _LEAST_ROWS: Final = 10
 _MOST_VALUES: Final = 50
 _LENGTHS: Final = ((40, "up to 40 characters"), (120, "41 to 120"), (400, "121 to 400"))
 _LONGEST: Final = "over 400 characters"
+_LENGTH_ORDER: Final = {name: i for i, name in enumerate([*(n for _, n in _LENGTHS), _LONGEST])}
 _SCRIPTS: Final = {
     "CJK": "Han",
     "IDEOGRAPHIC": "Han",
@@ -160,7 +161,9 @@ def score_slices(
                 champion=measure(np.sum(theirs, axis=0)) if len(theirs) == len(some) else None,
             )
         )
-    return sorted(found, key=lambda score: (score.by, score.value))
+    return sorted(
+        found, key=lambda score: (score.by, _LENGTH_ORDER.get(score.value, 0), score.value)
+    )
 
 
 def slices_to_json(scores: Iterable[SliceScore]) -> list[Mapping[str, object]]:
