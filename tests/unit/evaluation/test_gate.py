@@ -450,6 +450,17 @@ def test_paired_bootstrap_is_the_plain_one_done_fast(rows, labels):
         )
 
 
+def test_bound_is_wider_where_few_rows_differ():
+    """As Student's t is: with 4 rows that differ by 2.35 spreads instead of 1.64."""
+    few, many = (_old(400, lost, lost, right=0.5) for lost in (2, 60))
+    for old, quantile in ((few, 2.353), (many, 1.658)):
+        case = evidence(old)
+        result = compare(case, case.sets, resamples=20_000)
+        spread = result.draws.std()
+        assert result.lower_bound(0.95) == pytest.approx(-quantile * spread, rel=0.12)
+    assert compare(evidence(few), [few]).differing == 4
+
+
 @pytest.mark.parametrize("draw", [bootstrap._draw_rows, bootstrap._draw_kinds])
 def test_both_ways_of_drawing_have_the_moments_of_a_multinomial(draw):
     kind_of = np.repeat([0, 1, 2], [60, 30, 10])
