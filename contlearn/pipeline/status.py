@@ -51,6 +51,9 @@ def read_status(context: Context) -> dict[str, Any]:
             .where(cycles.c.outcome.is_not(None))
             .group_by(cycles.c.outcome)
         ).all()
+        causes = connection.execute(
+            sa.select(cycles.c.trigger, sa.func.count()).group_by(cycles.c.trigger)
+        ).all()
         intake = connection.execute(
             sa.select(
                 sa.func.coalesce(sa.func.sum(files.c.accepted), 0),
@@ -91,6 +94,7 @@ def read_status(context: Context) -> dict[str, Any]:
         "ingested": dict(
             zip(("accepted", "duplicates", "conflicts", "rejected"), map(int, intake), strict=True)
         ),
+        "triggers": {str(row[0]): int(row[1]) for row in causes},
         "recent": [
             {
                 "cycle": row.cycle_id,

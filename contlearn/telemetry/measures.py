@@ -89,6 +89,20 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "When the schedule starts the next update.",
     ),
     _gauge("disk_free_bytes", "bytes", "model area", "Free space where the area lies."),
+    _gauge(
+        "disk_missing_bytes",
+        "bytes",
+        "model",
+        "What the next update lacks on the disk; 0: it fits.",
+    ),
+    _gauge(
+        "daemon_failures_in_a_row", "failures", "model", "Updates that failed since one did not."
+    ),
+    _gauge("probation", "boolean", "model", "1 while the champion is on probation."),
+    _gauge(
+        "notifications_waiting", "messages", "model", "Messages that a channel has not taken yet."
+    ),
+    _counter("triggers_total", "updates", "model trigger", "Updates that started, by their cause."),
     # --- data
     _counter(
         "ingest_files_total",

@@ -137,6 +137,8 @@ class DaemonSnapshot:
     look: LookReading | None = None
     slices: Mapping[str, float] = field(default_factory=dict)
     disk_free_bytes: Mapping[str, int] = field(default_factory=dict)
+    triggers: Mapping[str, int] = field(default_factory=dict)
+    unattended: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_status(cls, status: Mapping[str, Any], **more: Any) -> DaemonSnapshot:
@@ -181,6 +183,8 @@ class DaemonSnapshot:
             "learnt": int(status.get("learnt_records") or 0),
             "held_out": int(status.get("held_out_records") or 0),
             "oldest_pending_at": seconds_of(status.get("oldest_pending")),
+            "triggers": dict(status.get("triggers") or {}),
+            "unattended": _unattended(status),
         }
         return cls(**{**values, **more})
 
@@ -279,6 +283,19 @@ def _scores(metrics: Mapping[str, Any], without: Iterable[str]) -> dict[str, flo
     }
 
 
+def _unattended(status: Mapping[str, Any]) -> dict[str, float]:
+    """Take what the daemon wrote down about itself; nothing when none has run here."""
+    values = {"notifications_waiting": float(status.get("notifications_waiting") or 0)}
+    daemon: Mapping[str, Any] = status.get("daemon") or {}
+    if daemon:
+        probation: Mapping[str, Any] = daemon.get("probation") or {}
+        values["daemon_failures_in_a_row"] = float(daemon.get("failures") or 0)
+        values["probation"] = float(bool(probation) and not probation.get("verdict"))
+        if daemon.get("disk"):
+            values["disk_missing_bytes"] = float(daemon["disk"]["missing_bytes"])
+    return values
+
+
 class _Rows:
     """Adds samples by short name; a value of None or NaN adds nothing."""
 
@@ -322,6 +339,10 @@ def _fill(rows: _Rows, s: DaemonSnapshot) -> None:
     _fill_look(rows, s)
     for area, free in s.disk_free_bytes.items():
         rows.add("disk_free_bytes", free, model, area)
+    for name, value in s.unattended.items():
+        rows.add(name, value, model)
+    for trigger, number in sorted(s.triggers.items()):
+        rows.add("triggers_total", number, model, trigger)
 
 
 def _fill_look(rows: _Rows, s: DaemonSnapshot) -> None:

@@ -322,6 +322,38 @@ def fleet() -> Panel:
             width=12,
             bounds=(0, None),
         ),
+        panel(
+            "timeseries",
+            "Updates started in a day, by cause",
+            (
+                f"sum by (model, trigger) (increase(contlearn_triggers_total{{{MODEL}}}[1d]))",
+                "{{model}} {{trigger}}",
+            ),
+            width=12,
+        ),
+        panel(
+            "timeseries",
+            "Failures in a row, probation",
+            (f"contlearn_daemon_failures_in_a_row{{{MODEL}}}", "{{model}} failures"),
+            (f"contlearn_probation{{{MODEL}}}", "{{model}} on probation"),
+            width=12,
+            bounds=(0, None),
+        ),
+        panel(
+            "timeseries",
+            "Notifications that wait",
+            (f"contlearn_notifications_waiting{{{MODEL}}}", "{{model}}"),
+            width=12,
+            bounds=(0, None),
+        ),
+        panel(
+            "timeseries",
+            "Missing on the disk for the next update",
+            (f"contlearn_disk_missing_bytes{{{MODEL}}}", "{{model}}"),
+            unit="bytes",
+            width=12,
+            bounds=(0, None),
+        ),
     ]
     return dashboard(
         "contlearn-fleet", "contlearn: fleet", "All models at a glance.", panels, all_models=True

@@ -64,6 +64,20 @@ def scrape(*snapshots, heartbeat=lambda: 5.0):
     }
 
 
+def test_what_the_daemon_says_about_itself_is_shown():
+    samples = scrape(DaemonSnapshot.from_status(STATUS))
+    assert samples[("contlearn_notifications_waiting", "tickets")] == 0
+    assert ("contlearn_daemon_failures_in_a_row", "tickets") not in samples  # none has run here
+    daemon = {"failures": 2, "probation": {"verdict": ""}, "disk": {"missing_bytes": 7}}
+    more = {"daemon": daemon, "notifications_waiting": 3, "triggers": {"drift": 4}}
+    samples = scrape(DaemonSnapshot.from_status({**STATUS, **more}))
+    assert samples[("contlearn_daemon_failures_in_a_row", "tickets")] == 2
+    assert samples[("contlearn_probation", "tickets")] == 1
+    assert samples[("contlearn_disk_missing_bytes", "tickets")] == 7
+    assert samples[("contlearn_notifications_waiting", "tickets")] == 3
+    assert samples[("contlearn_triggers_total", "drift", "tickets")] == 4
+
+
 def test_snapshot_from_status_shows_what_status_says():
     samples = scrape(DaemonSnapshot.from_status(STATUS))
     assert samples[("contlearn_promoted_version", "tickets")] == 7
