@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from contlearn.catalog.cycles import CycleRow, last_cycle, unfinished_cycle
+from contlearn.catalog.cycles import CycleRow, last_cycle, unfinished_cycle, waiting_cycle
 from contlearn.catalog.records import RecordCounts, count_records
 from contlearn.catalog.schema import cycles, records
 from contlearn.daemon.pacing import Every
@@ -145,9 +145,12 @@ class Judging:
             return
         self._recount()
         self._seen = seen
+        # A challenger that awaits approval has learnt its records: they are no reason for another.
+        waiting = waiting_cycle(connection)
+        taken = waiting.cycle_id if waiting is not None else None
         self._counts = count_records(connection, only_open=True)
         self._labels = {}
         if champion is not None and self._counts.pending:
             known = self.context.registry.get(champion).label_space.names
             tagging = self.context.task.graph == "token-classification"
-            self._labels = new_labels(connection, known, is_tagging=tagging)
+            self._labels = new_labels(connection, known, is_tagging=tagging, without_cycle=taken)

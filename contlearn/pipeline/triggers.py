@@ -196,7 +196,11 @@ def unused(connection: Connection, found: Sequence[Trigger]) -> list[Trigger]:
 
 
 def new_labels(
-    connection: Connection, known: Iterable[str], *, is_tagging: bool = False
+    connection: Connection,
+    known: Iterable[str],
+    *,
+    is_tagging: bool = False,
+    without_cycle: str | None = None,
 ) -> dict[str, int]:
     """Count the open training records of each label that is not known.
 
@@ -204,12 +208,15 @@ def new_labels(
         connection: To the catalog.
         known: The outputs of the champion; the tags of entity types for tagging.
         is_tagging: A record's key is a set of types, joined by plus signs.
+        without_cycle: Leave out what this cycle has.
     """
     query = (
         sa.select(records.c.key, sa.func.count())
         .where(records.c.state.in_(OPEN_STATES), records.c.split == "train")
         .group_by(records.c.key)
     )
+    if without_cycle is not None:
+        query = query.where(records.c.cycle_id.is_distinct_from(without_cycle))
     names = {name[2:] if is_tagging and name[:2] in ("B-", "I-") else name for name in known}
     found: dict[str, int] = {}
     for key, number in connection.execute(query):

@@ -199,6 +199,24 @@ def _cycles(watch):
         return list_cycles(connection)
 
 
+def test_challenger_that_awaits_approval_is_not_made_again(made):
+    workspace, watch = made("[gate]\napproval = 'manual'\n")
+    drop(workspace, "calm", 12)
+    assert watch.step().outcome == "awaiting-approval"
+    for _ in range(3):
+        assert later(watch, 8 * 86400) is None
+    drop(workspace, "calm", 5)
+    assert watch.step() is None
+    drop(workspace, "calm", 5)
+    assert watch.step().outcome == "awaiting-approval"  # it contains the one before
+    assert outcomes(watch) == [("count", "not-promoted"), ("count", "awaiting-approval")]
+    from contlearn.pipeline.changes import promote_version
+
+    promote_version(watch.context, 2, actor="ada", reason="looks well")
+    assert watch.step() is None
+    assert states(watch) == {"learnt": 22}
+
+
 def test_budget_of_a_day_is_kept(made):
     workspace, watch = made("[update]\nmax_minutes_per_day = 1\nmin_new_records = 5\n")
     from contlearn.pipeline.fired import add_seconds_today

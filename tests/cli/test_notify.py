@@ -1,0 +1,77 @@
+"""`contlearn notify` and `contlearn update --request`, against a real listener."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from contlearn.cli import cli
+from contlearn.notifications.signing import decode_secret
+from tests.listening import HttpListener
+
+
+@pytest.fixture
+def listener():
+    with HttpListener().running() as running:
+        yield running
+
+
+def run(workspace, *arguments, code=0):
+    from contlearn.errors import ContlearnError
+
+    result = CliRunner().invoke(cli, ["--workspace", str(workspace.root), *arguments], standalone_mode=False)  # fmt: skip
+    if isinstance(result.exception, ContlearnError):
+        raise result.exception
+    assert (result.return_value or 0) == code, (result.output, result.exception)
+    return result.output
+
+
+def configure(workspace, url):
+    with workspace.config_file.open("a") as file:
+        file.write(
+            f'[[notifications.channels]]\nname = "ops"\nkind = "webhook"\nurl = "{url}"\n'
+            '[[notifications.channels]]\nname = "run"\nkind = "command"\ncommand = ["false"]\n'
+        )
+
+
+def test_test_says_which_channel_took_it(workspace, listener):
+    configure(workspace, listener.url)
+    shown = run(workspace, "notify", "test", code=1)
+    assert shown == "ops: told (HTTP 204)\nrun: NOT told (exit code 1)\n"
+    value = json.loads(run(workspace, "notify", "test", "ops", "--json"))
+    assert value == {"channels": [{"channel": "ops", "ok": True, "said": "HTTP 204"}]}
+    assert json.loads(listener.requests[1][1])["type"] == "contlearn.test"
+
+
+def test_unknown_channel_and_no_channel_are_said(workspace, listener):
+    with pytest.raises(Exception, match="There is no channel"):
+        run(workspace, "notify", "test")
+    configure(workspace, listener.url)
+    with pytest.raises(Exception, match="There is no channel 'opps'"):
+        run(workspace, "notify", "test", "opps")
+
+
+def test_secret_is_one_that_can_be_used(workspace):
+    assert len(decode_secret(run(workspace, "notify", "secret"), where="x")) == 32
+
+
+def test_send_tells_what_waits_without_a_daemon(workspace, listener):
+    from contlearn.pipeline.context import Context
+    from contlearn.pipeline.telling import tell
+
+    configure(workspace, listener.url)
+    assert run(workspace, "notify", "send") == "0 told, 0 failed, 0 messages wait.\n"
+    with Context.open(workspace.root) as context:
+        tell(context, "alert", "x", subject="s", reason="r")
+    value = json.loads(run(workspace, "notify", "send", "--json", code=1))
+    assert value == {"new": 0, "told": 1, "failed": 1, "waiting": 1}
+
+
+def test_request_waits_for_the_daemon(workspace):
+    shown = run(workspace, "update", "--request", "--reason", "before the fair")
+    assert "No daemon watches this workspace now" in shown
+    value = json.loads(run(workspace, "update", "--request", "--json"))
+    assert value["request"] in shown
+    assert value["daemon_running"] is False
