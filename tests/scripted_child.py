@@ -2,15 +2,17 @@
 
 It stands where months of real training would be too long. It is a real process with the real
 protocol (job, progress, markers, result, version folder), and the labels of its records say what
-happens: "crash" ends it, "hog" takes memory until it is ended, "hang" stands still, "bad" is
+happens: "crash" ends it, "hog" takes too much memory, "hang" stands still, "bad" is
 refused by the gate, anything else is promoted. Standard library only, so that it starts quickly.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 import time
@@ -18,6 +20,10 @@ from pathlib import Path
 
 
 def main(folder: Path) -> int:
+    # As the real child does: it must not outlive a daemon that is killed, least of all a "hog".
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != int(os.environ["CONTLEARN_PARENT_PID"]):
+        return 1
     job = json.loads((folder / "job.json").read_bytes())
     root = Path(job["workspace"])
     with sqlite3.connect(f"file:{root}/state/catalog.sqlite?mode=ro", uri=True) as catalog:
@@ -36,9 +42,9 @@ def main(folder: Path) -> int:
         )
         return 1
     if "hog" in keys:
-        blocks = []
-        while True:
-            blocks.append(os.urandom(5_000_000))
+        blocks = [os.urandom(5_000_000) for _ in range(40)]  # three times what is allowed
+        time.sleep(60)
+        return len(blocks)
     while "hang" in keys:
         time.sleep(1)
     version = folder / "version"

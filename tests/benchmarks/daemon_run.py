@@ -123,15 +123,15 @@ def quiet(run: Run) -> Any:
 def play(run: Run) -> None:
     rows, chance = sentences(), random.Random(0)
     intents = list(rows)
-    # Ten intents at a time, 24 sentences of each, in files of a dozen.
-    for start in range(0, 50, 10):
-        wave = [row for label in intents[start : start + 10] for row in rows[label][:24]]
+    # Five intents at a time, 24 sentences of each, in files of a dozen.
+    for start in range(0, 25, 5):
+        wave = [row for label in intents[start : start + 5] for row in rows[label][:24]]
         chance.shuffle(wave)
         while wave:
             run.drop(wave[:ROWS])
             wave = wave[ROWS:]
             time.sleep(DROP_SECONDS)
-        promoted = start // 10 + 1
+        promoted = start // 5 + 1
         run.wait(f"wave {promoted}", lambda v, n=promoted: v["outcomes"].get("promoted", 0) >= n)
     run.wait("all waves learnt", quiet(run))
     before = run.status()["champion"]["version"]
@@ -142,7 +142,7 @@ def play(run: Run) -> None:
     run.wait("swapped labels promoted", lambda v: v["champion"]["version"] != before)
     run.drop([*rows[one][70:92], *rows[two][70:92]])  # right again, too few for an update
     run.wait("rolled back by itself", lambda v: v["champion"]["version"] == before)
-    wave = [row for label in intents[:30] for row in rows[label][95:98]]
+    wave = [row for label in intents[:25] for row in rows[label][95:99]]
     labels = [row["label"] for row in wave]
     chance.shuffle(labels)
     run.drop([{**row, "label": label} for row, label in zip(wave, labels, strict=True)])

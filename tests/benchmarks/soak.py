@@ -18,7 +18,7 @@ def main() -> int:
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with tempfile.TemporaryDirectory() as temporary, small_disk(Path(temporary), 300) as root:
-        found = Soak(root, kills=kills, seed=seed, pause=(0.1, 2.0)).run()
+        found = Soak(root, kills=kills, seed=seed, pause=(0.05, 1.2)).run()
         print(json.dumps(found, indent=1))
         if found["problems"]:
             print("".join((root / "daemon.log").read_text().splitlines(keepends=True)[-100:]))
