@@ -94,7 +94,7 @@ def due_triggers(update: UpdateConfig, facts: TriggerFacts) -> list[Trigger]:
     if scheduled is not None and scheduled <= now:
         moment = scheduled.isoformat()
         found.append(Trigger("schedule", f"scheduled for {moment}", f"cron-{moment}"))
-    if counts.pending == 0:
+    if counts.to_learn == 0:
         return found
     last = facts.last
     if last is not None and last.outcome == "failed" and last.trigger not in BY_HAND:
