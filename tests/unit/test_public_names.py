@@ -9,8 +9,8 @@ import contlearn
 
 def test_public_names_stay():
     assert sorted(contlearn.__all__) == [
-        "ContlearnError",
         "Context",
+        "ContlearnError",
         "UpdateCycle",
         "UpdateResult",
         "__version__",
