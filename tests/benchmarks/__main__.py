@@ -74,7 +74,11 @@ BENCHMARKS = {
     "ingest": (
         "Ingest",
         "python -m tests.benchmarks.ingest",
-        "Short JSONL rows; ratios against pyarrow's JSON reader in the same run.",
+        (
+            "Short JSONL rows; ratios against pyarrow's JSON reader in the same run. A CPU second is one of "
+            "the one process that takes in; `load` is the machine's while it was measured. Scans are killed "
+            "by SIGKILL after a random time on the processor."
+        ),
     ),
     "drift": (
         "Drift detectors",

@@ -188,8 +188,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--only", choices=["plain", "near", "store"])
     parser.add_argument("--seed", type=int, default=7)
-    # On a loaded machine a scan needs longer to get anywhere.
-    parser.add_argument("--longest", type=float, default=0.25, help="seconds before a kill")
+    parser.add_argument("--longest", type=float, default=0.15, help="processor seconds of a scan")
     parser.add_argument("--child", nargs="+")
     options = parser.parse_args()
     if options.child:
