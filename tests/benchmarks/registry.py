@@ -14,19 +14,23 @@ from __future__ import annotations
 
 import argparse
 import collections
+import hashlib
+import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from contlearn.registry.promotion import promote, rollback
+from contlearn.registry.versions import Registry
 from contlearn.workspace import FileOperations
 from tests.benchmarks.common import append_row
 from tests.unit.registry import faults
-from tests.unit.registry.staged import facts, make_registry, promoted, stage
+from tests.unit.registry.staged import make_registry, promoted
 
 LIMIT_SECONDS = 0.05
 
@@ -36,12 +40,12 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def count_faults(stride: int) -> dict[str, object]:
+def count_faults(results: Iterable[dict]) -> dict[str, object]:
     """Let faults happen; give how many there were and which left something wrong."""
     started = time.monotonic()
     counts: collections.Counter[str] = collections.Counter()
     lost = []
-    for result in faults.run(stride):
+    for result in results:
         counts[f"{result['scenario']}: {'kill' if 'kill' in result['fault'] else 'error'}"] += 1
         if result["problems"]:
             lost.append(result)
@@ -72,21 +76,41 @@ def time_pointer(root: Path, turns: int) -> dict[str, float]:
     return values
 
 
+def fill(registry: Registry, size: int) -> None:
+    """Write versions up to a number, and their journal, as registering them one by one would."""
+    versions = registry.workspace.versions
+    manifest = json.loads((versions / "1" / "manifest.json").read_bytes())
+    lines = registry.journal.path.read_bytes().splitlines()
+    number = registry.numbers()[-1]
+    while number < size:
+        number += 1
+        folder = versions / str(number)
+        folder.mkdir()
+        data = json.dumps({**manifest, "version": number, "cycle": f"c{number}"}).encode()
+        (folder / "manifest.json").write_bytes(data)
+        record = {
+            "number": len(lines) + 1,
+            "at": manifest["created_at"],
+            "event": "register",
+            "version": number,
+            "parent": number - 1,
+            "manifest": hashlib.sha256(data).hexdigest(),
+            "cycle": f"c{number}",
+            "prev": hashlib.sha256(lines[-1]).hexdigest(),
+        }
+        lines.append(json.dumps(record).encode())
+    registry.journal.path.write_bytes(b"\n".join(lines) + b"\n")
+
+
 def time_listing(root: Path, sizes: tuple[int, ...]) -> dict[int, dict[str, float]]:
     """Give the median seconds of each look-up, at several numbers of versions."""
-    files = FileOperations()
-    files.fsync_file = files.fsync_folder = lambda path: None  # type: ignore[method-assign]  # thousands of flushes measure the disk
-    registry = make_registry(root, files=files)
+    registry = make_registry(root)
+    promoted(registry, "c1")
     results = {}
-    number = 0
     for size in sizes:
-        while number < size:
-            number += 1
-            name = f"c{number}"
-            staged = stage(root, name)
-            registry.register(staged, cycle_id=name, parent=number - 1 or None, facts=facts())
-            if number == 1:
-                promote(registry, 1, actor="bench", reason="first")
+        fill(registry, size)
+        number = size
+        assert not registry.journal.verify()
         row = {}
         for what, look in {
             "numbers": registry.numbers,
@@ -110,6 +134,12 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("parts", nargs="*", default=["faults", "pointer", "listing"])
     parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument(
+        "--results",
+        type=Path,
+        nargs="*",
+        help="Count what `python -m tests.unit.registry.faults` wrote, in one go or in slices.",
+    )
     parser.add_argument("--versions", type=int, default=10_000)
     options = parser.parse_args()
     well = True
@@ -147,7 +177,11 @@ def main() -> int:
                 )
             FileOperations().remove_tree(root / "listing")
     if "faults" in options.parts:
-        found = count_faults(options.stride)
+        found = count_faults(
+            (json.loads(line) for path in options.results for line in path.open(encoding="utf-8"))
+            if options.results
+            else faults.run(options.stride)
+        )
         well = well and not found["lost"]
         append_row(
             "registry",
