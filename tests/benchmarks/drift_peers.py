@@ -18,9 +18,9 @@ import sys
 import time
 from pathlib import Path
 
-CALM_REFERENCES = 20
+CALM_REFERENCES = 10
 CALM_WINDOWS = 10
-ROUNDS = 20
+ROUNDS = 10
 NUMBERS = ("characters", "unknown_ratio", "confidence", "energy", "fragmentation")
 CASES = (
     "intents → 20 % out of scope",
