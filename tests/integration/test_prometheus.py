@@ -112,6 +112,7 @@ def prometheus(tmp_path_factory):
     port = free_port()
     with running(settings_of(workspace)) as server:
         wait_for(lambda: server.service.is_ready)
+        server.service.metrics.role("shadow", 2)  # a version beside the champion
         text = (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
         text = text.replace("15s", "1s").replace("rules/*.yml", f"{DEPLOY}/prometheus/rules/*.yml")
         text = text.replace("127.0.0.1:9108", f"127.0.0.1:{daemon.server_port}")
