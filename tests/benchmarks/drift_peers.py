@@ -1,11 +1,14 @@
 """Evidently and NannyML on the very windows that our detectors judge.
 
     python -m tests.benchmarks.drift_peers write                       # our environment
-    python drift_peers.py evidently DIR                                # an environment with evidently
-    python drift_peers.py nannyml DIR                                  # an environment with nannyml
+    pip install evidently==0.7.23 "pandas<3" "numpy<2.4"               # in an environment of its own
+    python drift_peers.py evidently DIR
+    pip install nannyml==0.13.1 "pandas<3" "numpy<2" "scipy<1.15" statsmodels
+    NML_DISABLE_USAGE_LOGGING=1 python drift_peers.py nannyml DIR      # in one of its own
     python -m tests.benchmarks.drift_peers read                        # our environment
 
-Their pins do not fit ours, so each runs in an environment of its own and gets columns of numbers:
+Neither can be imported with today's pandas 3, which their own metadata allow; so each runs in an
+environment of its own (the extra pins are what it took) and gets columns of numbers:
 what the prediction log holds. `write` also judges the windows with our detectors. Every tool runs
 with its defaults: Evidently's DataDriftPreset, NannyML's univariate thresholds, its PCA
 reconstruction error, and its CBPE for the accuracy.
