@@ -80,5 +80,5 @@ def _make(name: str) -> Any:
     if name == "ddm":
         return binary.DDM(warm_start=100, warning_threshold=3.0, drift_threshold=4.0)
     if name == "page-hinkley":
-        return drift.PageHinkley(min_instances=60, delta=0.02, threshold=15.0, mode="up")
+        return drift.PageHinkley(min_instances=60, delta=0.02, threshold=26.0, mode="up")
     raise ValueError(f"there is no streaming detector {name!r}")

@@ -60,7 +60,11 @@ class Edge:
         else:
             request_id = f"{self._prefix}{next(self._numbers):08x}"
         scope[REQUEST_ID] = request_id
-        status = 0
+        status, begun_ns = 0, 0
+        traces = self.site.traces
+        if traces is not None:
+            begun_ns = time.time_ns()
+            traces.begin_request()
 
         async def send_marked(message: Message) -> None:
             nonlocal status
@@ -97,6 +101,15 @@ class Edge:
             status = await self._explain(failure, request_id, status, send_marked)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
+            if traces is not None:
+                traces.end_request(
+                    route=scope.get(ROUTE, "other"),
+                    method=method,
+                    code=status,
+                    begun=begun_ns,
+                    request_id=request_id,
+                    parent=header(scope, b"traceparent"),
+                )
             self.site.instruments.request(
                 scope.get(ROUTE, "other"), method, status, time.perf_counter() - begun, request_id
             )

@@ -26,6 +26,7 @@ from contlearn.serving.version import (
     labels_of,
 )
 from contlearn.telemetry.server_metrics import Instruments, ServerMetrics
+from contlearn.telemetry.traces import traced_part
 from contlearn.types import Encoding, Inputs
 
 __all__ = ["Service"]
@@ -232,9 +233,10 @@ class Service:
         self.metrics.in_flight.inc()
 
         async def ask(version: LoadedVersion) -> list[Answer]:
-            return await self.lane.answer(
-                version, inputs, lengths=lengths, deadline_seconds=deadline_seconds, gone=gone
-            )
+            with traced_part("infer"):
+                return await self.lane.answer(
+                    version, inputs, lengths=lengths, deadline_seconds=deadline_seconds, gone=gone
+                )
 
         try:
             while True:

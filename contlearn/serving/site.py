@@ -14,6 +14,7 @@ from contlearn.serving.problems import RequestProblem
 from contlearn.serving.service import Service
 from contlearn.serving.settings import ServerSettings
 from contlearn.telemetry.server_metrics import Instruments
+from contlearn.telemetry.traces import Traces, configured_traces
 
 __all__ = ["Site"]
 
@@ -36,6 +37,7 @@ class Site:
     services: dict[str, Service] = field(default_factory=dict, init=False)
     # The processes that compute; None when threads of this one do.
     pool: WorkerPool | None = field(default=None, init=False)
+    traces: Traces | None = field(default_factory=configured_traces, init=False)
 
     def __post_init__(self) -> None:
         self.instruments = Instruments(self.registry)

@@ -258,7 +258,7 @@ def main() -> None:
             power(case, options.rounds)
     if wanted in (None, "delay"):
         for case in cases():
-            delay(case)
+            delay(case, max(5, options.rounds // 10))
     if wanted in (None, "stream"):
         stream_in_time()
     if wanted in (None, "labelled"):

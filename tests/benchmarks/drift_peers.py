@@ -1,11 +1,14 @@
 """Evidently and NannyML on the very windows that our detectors judge.
 
     python -m tests.benchmarks.drift_peers write                       # our environment
-    python drift_peers.py evidently DIR                                # an environment with evidently
-    python drift_peers.py nannyml DIR                                  # an environment with nannyml
+    pip install evidently==0.7.23 "pandas<3" "numpy<2.4"               # in an environment of its own
+    python drift_peers.py evidently DIR [WINDOWS]     # so many of each group: a look takes seconds
+    pip install nannyml==0.13.1 "pandas<3" "numpy<2" "scipy<1.15" statsmodels
+    NML_DISABLE_USAGE_LOGGING=1 python drift_peers.py nannyml DIR      # in one of its own
     python -m tests.benchmarks.drift_peers read                        # our environment
 
-Their pins do not fit ours, so each runs in an environment of its own and gets columns of numbers:
+Neither can be imported with today's pandas 3, which their own metadata allow; so each runs in an
+environment of its own (the extra pins are what it took) and gets columns of numbers:
 what the prediction log holds. `write` also judges the windows with our detectors. Every tool runs
 with its defaults: Evidently's DataDriftPreset, NannyML's univariate thresholds, its PCA
 reconstruction error, and its CBPE for the accuracy.
@@ -18,9 +21,9 @@ import sys
 import time
 from pathlib import Path
 
-CALM_REFERENCES = 20
+CALM_REFERENCES = 10
 CALM_WINDOWS = 10
-ROUNDS = 20
+ROUNDS = 10
 NUMBERS = ("characters", "unknown_ratio", "confidence", "energy", "fragmentation")
 CASES = (
     "intents → 20 % out of scope",
@@ -116,7 +119,7 @@ def frames(folder: Path):
         yield group, stored, frame.iloc[:count].reset_index(drop=True), windows
 
 
-def evidently(folder: Path) -> None:
+def evidently(folder: Path, most: int = 1_000) -> None:
     import importlib.metadata
     import warnings
 
@@ -132,7 +135,7 @@ def evidently(folder: Path) -> None:
         )
         before = Dataset.from_pandas(reference, data_definition=definition)
         share, any_column, seconds = [], [], []
-        for window in windows:
+        for window in windows[:most]:
             begun = time.process_time()
             now = Dataset.from_pandas(window, data_definition=definition)
             value = Report([DataDriftPreset()]).run(now, before).dict()
@@ -147,8 +150,9 @@ def evidently(folder: Path) -> None:
             }
         )  # fmt: skip
         print(group["kind"], sum(share), sum(any_column), len(share), flush=True)
-    version = importlib.metadata.version("evidently")
-    (folder / "evidently.json").write_text(json.dumps({"version": version, "groups": results}))
+        version = importlib.metadata.version("evidently")
+        value = json.dumps({"version": version, "groups": results})
+        (folder / "evidently.json").write_text(value)
 
 
 def nannyml(folder: Path) -> None:
@@ -235,7 +239,7 @@ def read() -> None:
 
     def share(groups, field, kind):
         values = [v for g in groups if g["kind"] == kind for v in g[field]]
-        return round(100 * float(np.mean(values)), 1)
+        return f"{round(100 * float(np.mean(values)), 1)} % of {len(values)}" if values else "–"
 
     evident, nanny = theirs["evidently"]["groups"], theirs["nannyml"]["groups"]
     for kind in kinds:
@@ -245,7 +249,7 @@ def read() -> None:
             "drift",
             {
                 "measure": "same windows, false alarms" if calm else f"same windows, found: {kind}",
-                "value": share(index, "ours", kind),
+                "value": float(share(index, "ours", kind).partition(" ")[0]),
                 "unit": "% of windows",
                 "beside": f"{count} windows of 300, reference of 1,000; "
                 f"Evidently {theirs['evidently']['version']}: dataset drift "
@@ -288,7 +292,8 @@ def read() -> None:
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else ""
     if what in ("evidently", "nannyml"):
-        {"evidently": evidently, "nannyml": nannyml}[what](Path(sys.argv[2]))
+        more = [int(argument) for argument in sys.argv[3:]]
+        {"evidently": evidently, "nannyml": nannyml}[what](Path(sys.argv[2]), *more)
     elif what in ("write", "read"):
         {"write": write, "read": read}[what]()
     else:

@@ -47,7 +47,7 @@ def test_estimate_needs_held_out_rows_and_opens_its_interval_when_drift_was_foun
     calm, alarmed = (estimate_accuracy(confidence, enough, detected=d) for d in (False, True))
     assert alarmed.value == calm.value
     assert alarmed.high == calm.high
-    assert alarmed.low == pytest.approx(calm.low - 0.5 * (1 - calm.value))
+    assert alarmed.low == pytest.approx(calm.low - (1 - calm.value))
     assert alarmed.widened
     assert not calm.widened
 
