@@ -1,0 +1,35 @@
+"""What can be said of [training] before a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from contlearn.config import TrainingConfig
+
+__all__ = ["check_method_name", "check_training"]
+
+
+def check_training(training: TrainingConfig) -> None:
+    """Check that what is named by import path is there.
+
+    Raises:
+        ConfigError: When an optimizer, a schedule or an augmentation cannot be imported.
+    """
+    from contlearn.training.optim import import_path, make_schedule, optimizer_class
+
+    optimizer_class(training)
+    make_schedule(training, 100)
+    for name in training.augmentation.operations:
+        if ":" in name:
+            import_path(name, where="training.augmentation.operations in contlearn.toml", known=())
+
+
+def check_method_name(name: str, options: Mapping[str, object]) -> None:
+    """Check a training method and its options.
+
+    Raises:
+        ConfigError: When there is no such method, or an option is wrong.
+    """
+    from contlearn.training.methods import check_method
+
+    check_method(name, options)
