@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LOAD_NICE", "CheckedLoader"]
 
-# Priority of a thread that loads beside a busy model.
-LOAD_NICE: Final = 10
+# Priority of a thread that loads beside a busy model: low enough that answers stay quick, high
+# enough that a server with no idle core takes a version up in seconds.
+LOAD_NICE: Final = 5
 
 
 class CheckedLoader:
