@@ -116,7 +116,9 @@ BENCHMARKS = {
             "what it is compared with share two cores and run in turns in one session. LitServe stands in "
             "its own environment with the same ONNX file and tokenizer, and with its own batching: once "
             "with the one worker it starts by default, once with a worker a core, which pads and so lets "
-            "the texts of a batch change each other's int8 answers; ours runs them row by row."
+            "the texts of a batch change each other's int8 answers; ours runs them row by row. Rows that "
+            "state a load average far above 2 were taken while the machine did other work: their ratios "
+            "say little, and times and the p99 during a swap say nothing about a quiet machine."
         ),
     ),
 }
