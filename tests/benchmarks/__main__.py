@@ -38,7 +38,8 @@ BENCHMARKS = {
         (
             "`contlearn init`, `ingest` (training rows, and the test rows with `--held-out`), `update` and "
             "`evaluate`, one experience after the other. The model measured is the ONNX model as it is "
-            "served; what the gate refused was promoted by hand, and the number of refusals is shown."
+            "served; what the gate refused was promoted by hand, and the number of refusals is shown. Taken "
+            "beside other programs on the two cores: the seconds are not those of a quiet machine."
         ),
     ),
     "methods": (
