@@ -149,6 +149,10 @@ class IdIndex:
             self._runs.append(self._saved(run) if len(run) >= _WORTH_A_FILE else run)
             self._merge()
 
+    def leftovers(self) -> list[Path]:
+        """Give the files that a killed writer left; nobody may be writing."""
+        return [] if self._folder is None else list(self._folder.glob(".*.tmp"))
+
     # -- runs ------------------------------------------------------------------------------------
 
     def _load(self, connection: Connection, newest: int) -> None:

@@ -272,7 +272,12 @@ def _clear_after_kill(workspace: Workspace, catalog: Catalog, files: FileOperati
     for segment in workspace.records.glob("*.parquet"):
         if segment.name not in known:
             files.unlink(segment)
-    for left in (*workspace.archive.rglob(".*.tmp"), *workspace.quarantine.glob(".*.tmp")):
+    for left in (
+        *workspace.archive.rglob(".*.tmp"),
+        *workspace.quarantine.glob(".*.tmp"),
+        *workspace.records.glob(".*.tmp"),
+        *catalog.ids.leftovers(),
+    ):
         files.unlink(left)
     files.remove_tree(workspace.records / ".staging")
 

@@ -338,3 +338,20 @@ def test_any_bytes_as_a_file_are_counted_and_kept_once(taking, data, suffix):
     again = taking.ingest(path)["files"][0]
     assert again["known"]
     assert again["accepted"] == 0
+
+
+def test_what_a_killed_run_was_writing_is_cleared_away(taking):
+    ids = Path(f"{taking.catalog.url.database}.ids")
+    ids.mkdir(exist_ok=True)
+    left = [
+        ids / ".1-20.ids.0123abcd.tmp",
+        taking.workspace.records / ".reserve.bin.0123abcd.tmp",
+        taking.workspace.archive / "ab" / ".0123abcd.tmp",
+        taking.workspace.quarantine / ".rows.jsonl.tmp",
+    ]
+    (taking.workspace.records / ".staging").mkdir()
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    taking.ingest(taking.write("rows.jsonl", ROWS))
+    assert [path for path in left if path.exists()] == []
