@@ -50,7 +50,8 @@ def _show(value: dict[str, Any]) -> None:
             (
                 "model",
                 (
-                    f"{model['base']}, {model['precision']}, {export['size_bytes'] / 1e6:.1f} MB, "
+                    f"{model['base']}, {_precision(model, export)}, "
+                    f"{export['size_bytes'] / 1e6:.1f} MB, "
                     f"{sum(export['fused'].values())} fused nodes"
                 ),
             ),
@@ -61,8 +62,20 @@ def _show(value: dict[str, Any]) -> None:
                     f"{100 * export['label_agreement']:.1f} % of {export['rows_checked']} texts"
                 ),
             ),
+            ("tokens", _tokens(model, export)),
             ("forgotten", f"{value['forgotten_records']} of its records were forgotten since"),
             ("folder", value["path"]),
         ],
     )
     print_reasons(value["decision"]["outcomes"])
+
+
+def _precision(model: dict[str, Any], export: dict[str, Any]) -> str:
+    recipe = export.get("recipe")
+    return f"{model['precision']} ({recipe})" if recipe else str(model["precision"])
+
+
+def _tokens(model: dict[str, Any], export: dict[str, Any]) -> str:
+    limit = export.get("position_limit")
+    places = "" if limit is None else f"; the encoder has places for {limit}"
+    return f"inputs are cut at {model['max_tokens']}{places}"

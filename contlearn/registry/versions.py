@@ -46,6 +46,7 @@ from contlearn.workspace import (
     file_lock,
     make_read_only,
     read_json,
+    storage_border,
     write_bytes_atomic,
     write_json_atomic,
 )
@@ -134,7 +135,9 @@ class Registry:
                 )
             number = self._next_number()
             # A run that was killed may have left one, of another manifest.
-            self.files.unlink(staged / SIGNATURE)
+            if (staged / SIGNATURE).exists():
+                with storage_border("replace an old signature", staged):
+                    self.files.unlink(staged / SIGNATURE)
             write_json_atomic(
                 staged / MANIFEST,
                 {

@@ -21,6 +21,7 @@ from contlearn.inference.processor import has_safe_int8
 from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint, save_checkpoint
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
+from contlearn.training.methods import METHODS
 from contlearn.types import LabelSpace
 
 TEXTS = [
@@ -29,6 +30,7 @@ TEXTS = [
 ]
 WORDS = [{"tokens": tuple(item["text"].split())} for item in TEXTS]
 KINDS = ["sequence", "word"]
+PACKED = torch.tensor([[[2, 10, 11, 3], [1, 1, 1, 1]]])
 
 
 def clear_cut(checkpoint):
@@ -251,6 +253,35 @@ def test_every_precision_is_near_its_source(case, tmp_path, precision):
         if precision != "fp16":
             assert np.array_equal(alone.logits, answer.logits)
     predictor.close()
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_fine_tuning_method_is_exported(method, tiny_model, tmp_path):
+    checkpoint = new_checkpoint(str(tiny_model), labels=LabelSpace(("a", "b")), per="sequence")
+    clear_cut(checkpoint)
+    before = checkpoint.model.get_features(PACKED).detach()
+    kind = METHODS[method]
+    made = kind(kind.Options())
+    made.begin(checkpoint.model)
+    with torch.no_grad():
+        for parameter in checkpoint.model.encoder.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    made.end(checkpoint.model)
+    checkpoint.model.eval()
+    trained = checkpoint.model.get_features(PACKED).detach()
+    assert not torch.allclose(trained, before, atol=1e-3)
+    save_checkpoint(checkpoint, tmp_path / "c")
+    report = export_model(
+        tmp_path / "c",
+        tmp_path / "onnx",
+        task=TextClassification(),
+        samples=TEXTS,
+        options=ExportConfig(precision="fp32"),
+        max_tokens=32,
+    )
+    assert report.label_agreement == 1.0
+    assert report.fused["Attention"] == 2
 
 
 def test_static_int8_needs_something_to_calibrate_on(case, tmp_path):
