@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import collections
+import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -36,12 +38,12 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def count_faults(stride: int) -> dict[str, object]:
+def count_faults(results: Iterable[dict]) -> dict[str, object]:
     """Let faults happen; give how many there were and which left something wrong."""
     started = time.monotonic()
     counts: collections.Counter[str] = collections.Counter()
     lost = []
-    for result in faults.run(stride):
+    for result in results:
         counts[f"{result['scenario']}: {'kill' if 'kill' in result['fault'] else 'error'}"] += 1
         if result["problems"]:
             lost.append(result)
@@ -110,6 +112,12 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("parts", nargs="*", default=["faults", "pointer", "listing"])
     parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument(
+        "--results",
+        type=Path,
+        nargs="*",
+        help="Count what `python -m tests.unit.registry.faults` wrote, in one go or in slices.",
+    )
     parser.add_argument("--versions", type=int, default=10_000)
     options = parser.parse_args()
     well = True
@@ -147,7 +155,11 @@ def main() -> int:
                 )
             FileOperations().remove_tree(root / "listing")
     if "faults" in options.parts:
-        found = count_faults(options.stride)
+        found = count_faults(
+            (json.loads(line) for path in options.results for line in path.open(encoding="utf-8"))
+            if options.results
+            else faults.run(options.stride)
+        )
         well = well and not found["lost"]
         append_row(
             "registry",

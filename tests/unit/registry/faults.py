@@ -298,8 +298,11 @@ def _disagreement(registry: Registry) -> Iterator[str]:
         yield f"numbers {numbers} do not rise"
 
 
-def run(stride: int = 1) -> Iterator[dict]:
-    """Go through every scenario, operation and kind of fault; with a stride, through every n-th."""
+def run(stride: int = 1, offset: int = 0) -> Iterator[dict]:
+    """Go through every scenario, operation and kind of fault; with a stride, through every n-th.
+
+    Offsets from 0 to the stride make slices that are everything together.
+    """
     position = 0
     for scenario in SCENARIOS:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -308,7 +311,7 @@ def run(stride: int = 1) -> Iterator[dict]:
             for at in range(operations):
                 for fault in (*ERRORS, *KILLS):
                     position += 1
-                    if position % stride == 0:
+                    if position % stride == offset:
                         problems = hurt(scenario, base, at, fault)
                         yield {
                             "scenario": scenario.name,
@@ -322,6 +325,8 @@ def run(stride: int = 1) -> Iterator[dict]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--stride", type=int, default=1)
-    for result in run(parser.parse_args().stride):
+    parser.add_argument("--offset", type=int, default=0)
+    options = parser.parse_args()
+    for result in run(options.stride, options.offset):
         sys.stdout.write(json.dumps(result) + "\n")
         sys.stdout.flush()
