@@ -71,6 +71,14 @@ BENCHMARKS = {
         "python -m tests.benchmarks.registry",
         "Faults at every file operation, pointer latency, listing.",
     ),
+    "int8": (
+        "8-bit models",
+        "python -m tests.benchmarks.int8",
+        (
+            "The 6-layer encoder, exported as a cycle does it; agreement on test texts that had no "
+            "part in the choice of the precision, speed one text at a time at equal threads."
+        ),
+    ),
     "ingest": (
         "Ingest",
         "python -m tests.benchmarks.ingest",
