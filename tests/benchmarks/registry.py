@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import hashlib
 import json
 import sys
 import tempfile
@@ -25,10 +26,11 @@ from pathlib import Path
 import numpy as np
 
 from contlearn.registry.promotion import promote, rollback
+from contlearn.registry.versions import Registry
 from contlearn.workspace import FileOperations
 from tests.benchmarks.common import append_row
 from tests.unit.registry import faults
-from tests.unit.registry.staged import facts, make_registry, promoted, stage
+from tests.unit.registry.staged import make_registry, promoted
 
 LIMIT_SECONDS = 0.05
 
@@ -74,21 +76,41 @@ def time_pointer(root: Path, turns: int) -> dict[str, float]:
     return values
 
 
+def fill(registry: Registry, size: int) -> None:
+    """Write versions up to a number, and their journal, as registering them one by one would."""
+    versions = registry.workspace.versions
+    manifest = json.loads((versions / "1" / "manifest.json").read_bytes())
+    lines = registry.journal.path.read_bytes().splitlines()
+    number = registry.numbers()[-1]
+    while number < size:
+        number += 1
+        folder = versions / str(number)
+        folder.mkdir()
+        data = json.dumps({**manifest, "version": number, "cycle": f"c{number}"}).encode()
+        (folder / "manifest.json").write_bytes(data)
+        record = {
+            "number": len(lines) + 1,
+            "at": manifest["created_at"],
+            "event": "register",
+            "version": number,
+            "parent": number - 1,
+            "manifest": hashlib.sha256(data).hexdigest(),
+            "cycle": f"c{number}",
+            "prev": hashlib.sha256(lines[-1]).hexdigest(),
+        }
+        lines.append(json.dumps(record).encode())
+    registry.journal.path.write_bytes(b"\n".join(lines) + b"\n")
+
+
 def time_listing(root: Path, sizes: tuple[int, ...]) -> dict[int, dict[str, float]]:
     """Give the median seconds of each look-up, at several numbers of versions."""
-    files = FileOperations()
-    files.fsync_file = files.fsync_folder = lambda path: None  # type: ignore[method-assign]  # thousands of flushes measure the disk
-    registry = make_registry(root, files=files)
+    registry = make_registry(root)
+    promoted(registry, "c1")
     results = {}
-    number = 0
     for size in sizes:
-        while number < size:
-            number += 1
-            name = f"c{number}"
-            staged = stage(root, name)
-            registry.register(staged, cycle_id=name, parent=number - 1 or None, facts=facts())
-            if number == 1:
-                promote(registry, 1, actor="bench", reason="first")
+        fill(registry, size)
+        number = size
+        assert not registry.journal.verify()
         row = {}
         for what, look in {
             "numbers": registry.numbers,
