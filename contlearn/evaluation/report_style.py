@@ -66,7 +66,7 @@ svg .fill-bad { fill: var(--bad); }
 .legend i { display: inline-block; width: .7rem; height: .7rem; margin-inline-end: .35rem;
   border-radius: .15rem; background: currentColor; }
 .flip p { margin: .15rem 0; }
-@media (max-width: 40rem) { svg text { font-size: 17px; }
+@media (max-width: 40rem) { svg text { font-size: 15px; }
   body { padding: 1rem .75rem 3rem; } th, td { padding: .3rem .45rem; }
   h1 { font-size: 1.35rem; } }
 @media print { nav { display: none; } h2 { break-after: avoid; } .card { break-inside: avoid; } }

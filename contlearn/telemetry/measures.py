@@ -208,7 +208,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "gate_last_margin_ratio",
         "ratio",
         "model check",
-        "Measured minus required of this rule for the last challenger.",
+        "Measured minus required of this rule for the last challenger, where both are shares.",
     ),
     _gauge(
         "onnx_label_agreement_ratio",

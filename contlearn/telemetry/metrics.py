@@ -393,7 +393,10 @@ def _fill_quality(rows: _Rows, s: DaemonSnapshot) -> None:
         if reason.get("passed") is not None:
             rows.add("gate_last_passed", float(bool(reason["passed"])), model, check)
         measured, required = reason.get("measured"), reason.get("required")
-        if isinstance(measured, int | float) and isinstance(required, int | float):
+        if not (isinstance(measured, int | float) and isinstance(required, int | float)):
+            continue
+        # Rows and bytes are no ratios: in one panel they would hide all shares.
+        if max(abs(measured), abs(required)) <= 1.0:
             rows.add("gate_last_margin_ratio", measured - required, model, check)
 
 

@@ -130,7 +130,7 @@ def cycles(world: World, number: int, rows: int, change: float, *, seed: int) ->
         yield (*old, new_rows(generator, world))
 
 
-def share_promoted(manager, world, number, rows, change, *, seed, margin=0.03):
+def share_promoted(manager, world, number, rows, change, *, seed, margin=0.03, **config):
     """Run cycles of one true change on old data; give the share that the gate promotes.
 
     Returns:
@@ -138,7 +138,9 @@ def share_promoted(manager, world, number, rows, change, *, seed, margin=0.03):
     """
     promoted = bare = 0
     for sets in cycles(world, number, rows, change, seed=seed):
-        case = evidence(*sets, labels=LabelSpace(world.names), metric=world.metric, margin=margin)
+        case = evidence(
+            *sets, labels=LabelSpace(world.names), metric=world.metric, margin=margin, **config
+        )
         promoted += decide(case, manager).promoted
         metric, old = metric_of(case), old_sets(case)
         after = metric(np.concatenate([s.challenger.statistics for s in old]).sum(axis=0))
@@ -203,7 +205,7 @@ def run_power(manager, number: int) -> None:
         for rows in (300, 600, 1200, 2400):
             for change in (-0.01, 0.0, 0.01, 0.02):
                 share, _ = share_promoted(
-                    manager, world, number, rows, change, seed=rows, margin=margin
+                    manager, world, number, rows, change, seed=rows, margin=margin, resamples=500
                 )
                 append_row(
                     "gate",
@@ -211,7 +213,7 @@ def run_power(manager, number: int) -> None:
                         "measure": f"promoted, margin {margin:.0%}, {rows} rows, truly {change:+.0%}",
                         "value": round(100 * share, 1),
                         "unit": "%",
-                        "beside": f"{number} cycles, accuracy, 10 % disagree",
+                        "beside": f"{number} cycles, accuracy, 10 % disagree, 500 draws a bound",
                         "kind": "power",
                         "margin": margin,
                         "rows": rows,

@@ -55,7 +55,7 @@ def power() -> Iterator[str]:
     yield "| margin | old rows | " + " | ".join(words[c] for c in changes) + " |"
     yield "| --- " * (2 + len(changes)) + "|"
     for margin, size in sorted({(margin, size) for margin, size, _ in rows}):
-        cells = " | ".join(f"{rows[margin, size, c]['share']:.0%}" for c in changes)
+        cells = " | ".join(cell(rows.get((margin, size, c))) for c in changes)
         yield f"| {margin:.0%} | {size:,} | {cells} |"
     yield ""
 
@@ -78,9 +78,14 @@ def new_rows() -> Iterator[str]:
     yield "| new rows | " + " | ".join(words[case] for case in cases) + " |"
     yield "| --- " * (1 + len(cases)) + "|"
     for size in sorted({size for size, _ in rows}):
-        cells = " | ".join(f"{rows[size, case]['share']:.0%}" for case in cases)
+        cells = " | ".join(cell(rows.get((size, case))) for case in cases)
         yield f"| {size} | {cells} |"
     yield ""
+
+
+def cell(row: dict[str, Any] | None) -> str:
+    """Write a share, or a dash for what was not measured."""
+    return "–" if row is None else f"{row['share']:.0%}"
 
 
 def page(text: str) -> str:

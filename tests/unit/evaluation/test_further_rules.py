@@ -11,10 +11,10 @@ from contlearn.config import Config
 from contlearn.errors import ConfigError, EvaluationError, PluginError
 from contlearn.evaluation.gate import decide
 from contlearn.evaluation.runtime import latency_ratio, mean_latency, measure_runtime
-from contlearn.evaluation.slices import script_of, slices_of
+from contlearn.evaluation.slices import score_slices, script_of, slices_of
 from contlearn.pipeline.context import check_names
 from contlearn.plugins.manager import PluginManager
-from tests.unit.evaluation.made import TASK, Scripted, evidence, held_out, pair, record
+from tests.unit.evaluation.made import LABELS, TASK, Scripted, evidence, held_out, pair, record
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,18 @@ def test_slices_name_values_of_enough_rows_only():
     assert set(second["script"]) == {""}  # nine rows are too few to be named
     assert "group" not in second
     assert set(second["source"]) == {"made"}
+
+
+def test_lengths_are_listed_from_short_to_long():
+    names = ["over 400 characters"] * 30 + ["41 to 120"] * 30 + ["up to 40 characters"] * 30
+    made = _sliced(names, [True] * 90, [True] * 90)
+    made = dataclasses.replace(made, slices={"length": made.slices["script"]})
+    scores = score_slices([made], TASK, LABELS, "accuracy")
+    assert [score.value for score in scores] == [
+        "up to 40 characters",
+        "41 to 120",
+        "over 400 characters",
+    ]
 
 
 def test_slice_floor_names_the_slice_that_is_low(manager):
