@@ -43,7 +43,9 @@ def _start_time(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    # A zombie works no more: it only waits for its parent to ask how it ended.
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _boot() -> str:
