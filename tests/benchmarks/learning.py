@@ -137,6 +137,19 @@ def sentiment(seed: int) -> list[Step]:
     return steps
 
 
+def banking77(seed: int, per_label: int = 20) -> list[Step]:
+    """7 groups of 11 intents in the order of their names, 20 training texts each; all test rows."""
+    train, test = read("intent/banking77/train.jsonl"), read("intent/banking77/test.jsonl")
+    names = sorted({row["label"] for row in train})
+    steps = []
+    for first in range(0, len(names), 11):
+        known = set(names[first : first + 11])
+        rows = take([r for r in train if r["label"] in known], per_label, seed)
+        held_out = texts([r for r in test if r["label"] in known], "held_out")
+        steps.append(Step(f"group {first // 11 + 1}", texts(rows, "train"), held_out))
+    return steps
+
+
 def snips_slots(seed: int) -> list[Step]:
     """Slot families one after the other: a sentence belongs to the family most of its slots have."""
     families = slot_families()
@@ -232,6 +245,10 @@ PROTOCOLS = {
         Protocol(
             "five-sets-2", "text-classification",
             lambda seed: five_sets(seed, ("dbpedia", "yahoo", "agnews", "amazon", "yelp")),
+            ReplayConfig(records_per_label=5), 64, {},
+        ),
+        Protocol(
+            "banking77", "text-classification", banking77,
             ReplayConfig(records_per_label=5), 64, {},
         ),
         Protocol("sentiment", "text-classification", sentiment, ReplayConfig(), 64, {}),
@@ -412,6 +429,7 @@ def cli() -> None:
 @click.option("--set", "settings", multiple=True, help="A [training] key, as key=JSON.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--again", is_flag=True, help="Measure also what has a row already.")
+@click.option("--loaded", is_flag=True, help="Other work shares the machine: seconds do not count.")
 def run(
     protocols: Sequence[str],
     strategies: Sequence[str],
@@ -420,6 +438,7 @@ def run(
     settings: Sequence[str],
     threads: int,
     again: bool,
+    loaded: bool,
 ) -> None:
     """Measure every combination that has no row yet."""
     import torch
@@ -435,7 +454,7 @@ def run(
                     continue
                 if again:
                     shutil.rmtree(one.folder, ignore_errors=True)
-                row = one.execute()
+                row = {**one.execute(), "quiet": not loaded}
                 RESULTS.parent.mkdir(parents=True, exist_ok=True)
                 with RESULTS.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(row) + "\n")
