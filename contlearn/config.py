@@ -32,7 +32,9 @@ from contlearn.sections import (
 )
 
 __all__ = [
+    "AUGMENTATIONS",
     "CONFIG_FILE",
+    "AugmentationConfig",
     "Config",
     "DaemonConfig",
     "DataConfig",
@@ -61,6 +63,10 @@ __all__ = [
 ]
 
 CONFIG_FILE = "contlearn.toml"
+_PATH = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+_NAME_OR_PATH = rf"^([a-z][a-z0-9-]*|{_PATH})$"
+# Changes to texts that training may make; those that keep the number of words suit word labels.
+AUGMENTATIONS = ("typo", "case", "mask", "swap", "delete", "duplicate", "back-translation")
 
 
 class ModelConfig(Section):
@@ -103,6 +109,7 @@ class DataConfig(Section):
     allow_new_labels: bool = False
     label_aliases: Mapping[str, str] = {}
     label_descriptions: Mapping[str, str] = {}
+    unlabelled: str = "unlabelled"
     on_conflict: Literal["quarantine", "newest", "all"] = "quarantine"
     held_out_ratio: float = Field(0.1, gt=0.0, lt=1.0)
     held_out_files: tuple[str, ...] = ()
@@ -126,6 +133,32 @@ class RegularizerConfig(BaseModel):
     name: str
 
 
+class AugmentationConfig(Section):
+    """[training.augmentation]: how new texts are changed while they are learnt."""
+
+    operations: tuple[str, ...] = ()
+    share: float = Field(0.5, gt=0.0, le=1.0)
+    strength: float = Field(0.1, gt=0.0, le=1.0)
+    models: tuple[str, ...] = ()
+
+    @field_validator("operations")
+    @classmethod
+    def _known_or_a_path(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in AUGMENTATIONS and not re.fullmatch(_PATH, name):
+                raise ValueError(
+                    f"{name!r} is neither one of {', '.join(AUGMENTATIONS)} nor an import path "
+                    'such as "package.module:function"'
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _models_for_back_translation(self) -> AugmentationConfig:
+        if ("back-translation" in self.operations) != bool(self.models):
+            raise ValueError("back-translation and models belong together: there and back")
+        return self
+
+
 class TrainingConfig(Section):
     """[training]: how the champion becomes a challenger."""
 
@@ -137,9 +170,11 @@ class TrainingConfig(Section):
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(16, ge=1)
     micro_batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(5e-5, gt=0.0)
+    learning_rate: float = Field(0.0, ge=0.0)  # 0 for the method's own
     head_learning_rate: float = Field(1e-3, gt=0.0)
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: str = Field("adamw", pattern=_NAME_OR_PATH)
+    optimizer_options: Mapping[str, Any] = {}
+    scheduler: str = Field("linear", pattern=_NAME_OR_PATH)
     weight_decay: float = Field(0.01, ge=0.0)
     momentum: float = Field(0.9, ge=0.0, lt=1.0)
     warmup_ratio: float = Field(0.1, ge=0.0, le=1.0)
@@ -147,7 +182,13 @@ class TrainingConfig(Section):
     freeze_embeddings: bool = False
     freeze_layers: int = Field(0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0.0)
+    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    focal_gamma: float = Field(2.0, ge=0.0)
+    class_weights: Literal["none", "balanced"] | Mapping[str, float] = "none"
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
+    augmentation: AugmentationConfig = AugmentationConfig()
     early_stopping_patience: int = Field(2, ge=0)
     validation_ratio: float = Field(0.1, ge=0.0, lt=1.0)
     checkpoint_steps: int = Field(200, ge=1)

@@ -5,6 +5,7 @@ checkpoint/
   checkpoint.json     format version, labels in order, per, pooling, dropout, base
   head.safetensors    weight (C, D), bias (C,)
   encoder/            config.json, model.safetensors
+  addition.*          what a training method put around the encoder, if it did
   tokenizer/          tokenizer.json and its companions
 ```
 Only safetensors and JSON are read.
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from contlearn.errors import RegistryError, TrainingError
+from contlearn.modeling.additions import load_addition, save_encoder
 from contlearn.modeling.base_models import load_encoder, load_tokenizer, resolve_base
 from contlearn.modeling.text_model import PER, Per, Pooling, TextModel
 from contlearn.types import LabelSpace
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 FORMAT_VERSION: Final = 1
+# With an addition around the encoder, which readers of version 1 would pass over in silence.
+WITH_ADDITION: Final = 2
 
 
 @dataclass(slots=True)
@@ -98,7 +102,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     model = checkpoint.model
     with storage_border("write the checkpoint", folder):
         folder.mkdir(parents=True, exist_ok=True)
-        model.encoder.save_pretrained(folder / "encoder", safe_serialization=True)
+        has_addition = save_encoder(model.encoder, folder)
         checkpoint.tokenizer.save_pretrained(folder / "tokenizer")
         head = {"weight": model.head.weight.detach(), "bias": model.head.bias.detach()}
         save_file(
@@ -108,7 +112,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         write_json_atomic(
             folder / "checkpoint.json",
             {
-                "format_version": FORMAT_VERSION,
+                "format_version": WITH_ADDITION if has_addition else FORMAT_VERSION,
                 "labels": list(model.labels.names),
                 "per": model.per,
                 "pooling": model.pooling,
@@ -128,10 +132,10 @@ def load_checkpoint(folder: Path, *, attention: str = "sdpa") -> Checkpoint:
     from safetensors.torch import load_file
 
     facts = read_json(folder / "checkpoint.json")
-    if facts.get("format_version") != FORMAT_VERSION:
+    if facts.get("format_version") not in (FORMAT_VERSION, WITH_ADDITION):
         raise RegistryError(
             f"The checkpoint has format version {facts.get('format_version')}, "
-            f"not {FORMAT_VERSION}.",
+            f"not {FORMAT_VERSION} or {WITH_ADDITION}.",
             where=str(folder),
             hint="Use the contlearn that wrote it, or begin again from the base model.",
         )
@@ -145,7 +149,7 @@ def load_checkpoint(folder: Path, *, attention: str = "sdpa") -> Checkpoint:
             hint="`contlearn verify` says which files are damaged; roll back to another version.",
         ) from error
     model = TextModel(
-        load_encoder(str(folder / "encoder"), attention=attention),
+        load_addition(load_encoder(str(folder / "encoder"), attention=attention), folder),
         labels=labels,
         per=_per(facts["per"]),
         pooling="first" if facts["pooling"] == "first" else "mean",

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import math
 import re
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
 from torch import nn
 
 from contlearn.config import TrainingConfig
-from contlearn.errors import TrainingError
+from contlearn.errors import ConfigError, TrainingError
 
-__all__ = ["LearningRateWarning", "check_rate", "freeze", "make_optimizer", "rate_factor"]
+__all__ = [
+    "SCHEDULES",
+    "LearningRateWarning",
+    "check_rate",
+    "freeze",
+    "make_optimizer",
+    "make_schedule",
+    "optimizer_class",
+    "rate_factor",
+    "resolved",
+]
 
 _LAYER: Final = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
 _EMBEDDING: Final = re.compile(r"(?:^|\.)(?:embeddings?|wte|wpe|embed_tokens)\.")
@@ -69,12 +83,26 @@ def freeze(encoder: nn.Module, *, embeddings: bool, layers: int) -> None:
             parameter.requires_grad_(False)
 
 
+def resolved(config: TrainingConfig) -> TrainingConfig:
+    """Fill in what the training method decides: its own rate, and whether layers differ."""
+    from contlearn.training.methods import METHODS
+
+    method = METHODS[config.method]
+    changes: dict[str, Any] = {}
+    if not config.learning_rate:
+        changes["learning_rate"] = method.rate
+    if not method.keeps_layers:
+        changes["layer_decay"] = 1.0
+    return config.model_copy(update=changes) if changes else config
+
+
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Group what is trained by rate and decay, the head last, and make the optimizer.
 
     Layer i of n learns with rate · decay^(n - 1 - i), embeddings with one factor more. Biases and
     normalisations are not decayed. The head stands last, because new rows join the last group.
     """
+    config = resolved(config)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     depths = [depth_of(name) for name, _ in model.named_parameters()]
     count = max((depth + 1 for depth in depths if depth is not None), default=0)
@@ -96,13 +124,115 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
         {"params": parameters, "lr": rate, "weight_decay": decay, "initial_lr": rate}
         for (_, rate, decay), parameters in sorted(groups.items(), key=lambda item: item[0][0])
     ]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(settings, lr=config.learning_rate, momentum=config.momentum)
-    return torch.optim.AdamW(settings, lr=config.learning_rate)
+    kind, defaults = optimizer_class(config)
+    try:
+        found: torch.optim.Optimizer = kind(
+            settings, **{"lr": config.learning_rate, **defaults, **config.optimizer_options}
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"The optimizer {config.optimizer!r} refuses its options: {error}",
+            where="training.optimizer_options in contlearn.toml",
+            hint=f"It was given: {', '.join(sorted(config.optimizer_options)) or 'none'}.",
+        ) from error
+    return found
 
 
-def rate_factor(step: int, *, steps: int, warmup_ratio: float) -> float:
-    """Give the share of the learning rate at a step: a linear rise, then a linear fall to 0.02.
+def optimizer_class(config: TrainingConfig) -> tuple[type[Any], dict[str, Any]]:
+    """Find the optimizer's class, and the options it has by itself.
+
+    Raises:
+        ConfigError: When the name or the path is none.
+    """
+    known: dict[str, tuple[type[Any], dict[str, Any]]] = {
+        "adamw": (torch.optim.AdamW, {}),
+        "sgd": (torch.optim.SGD, {"momentum": config.momentum}),
+        "adafactor": (torch.optim.Adafactor, {}),
+    }
+    if config.optimizer in known:
+        return known[config.optimizer]
+    where = "training.optimizer in contlearn.toml"
+    found = import_path(config.optimizer, where=where, known=tuple(known))
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise ConfigError(
+            f"{config.optimizer!r} is no optimizer of torch.",
+            where=where,
+            hint='Name a subclass of torch.optim.Optimizer, such as "torch.optim:NAdam".',
+        )
+    return found, {}
+
+
+def import_path(path: str, *, where: str, known: Sequence[str]) -> Any:
+    """Import what "package.module:name" names.
+
+    Raises:
+        ConfigError: When it is no path and no known name, or cannot be imported.
+    """
+    module, separator, name = path.partition(":")
+    if not separator:
+        near = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
+        raise ConfigError(
+            f"{path!r} is not known.",
+            where=where,
+            hint=(f"Did you mean {near[0]!r}? " if near else "")
+            + f"Known: {', '.join(known)}; or an import path such as package.module:name.",
+        )
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{path!r} cannot be imported: {error}.",
+            where=where,
+            hint="Install it into this environment, and check the spelling.",
+        ) from error
+
+
+def make_schedule(config: TrainingConfig, steps: int) -> Callable[[int], float]:
+    """Give the share of the learning rate at each step: a rise, then the configured fall.
+
+    A function of one's own, by import path, is called with the step and the number of steps.
+
+    Raises:
+        ConfigError: When the name or the path is none, or gives no number.
+    """
+    where = "training.scheduler in contlearn.toml"
+    if config.scheduler in SCHEDULES:
+        fall = SCHEDULES[config.scheduler]
+
+        def factor(step: int) -> float:
+            return rate_factor(step, steps=steps, warmup_ratio=config.warmup_ratio, fall=fall)
+
+        return factor
+    found = import_path(config.scheduler, where=where, known=tuple(SCHEDULES))
+    try:
+        float(found(0, max(steps, 1)))
+    except Exception as error:
+        raise ConfigError(
+            f"{config.scheduler!r} does not give a number for a step and the number of steps: "
+            f"{error}",
+            where=where,
+            hint="Write def schedule(step: int, steps: int) -> float.",
+        ) from error
+    return lambda step: float(found(step, max(steps, 1)))
+
+
+# The share of the rate when a share of the way down is done.
+SCHEDULES: Final[Mapping[str, Callable[[float], float]]] = {
+    "linear": lambda done: max(0.02, 1.0 - done),
+    "cosine": lambda done: max(0.02, 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))),
+    "constant": lambda _done: 1.0,
+    "square": lambda done: max(0.02, (1.0 - min(done, 1.0)) ** 2),
+}
+
+
+def rate_factor(
+    step: int,
+    *,
+    steps: int,
+    warmup_ratio: float,
+    fall: Callable[[float], float] = SCHEDULES["linear"],
+) -> float:
+    """Give the share of the learning rate at a step: a linear rise, then a fall to 0.02.
 
     Example:
         >>> [round(rate_factor(s, steps=10, warmup_ratio=0.2), 2) for s in (0, 1, 2, 9)]
@@ -111,4 +241,4 @@ def rate_factor(step: int, *, steps: int, warmup_ratio: float) -> float:
     rise = int(steps * warmup_ratio)
     if step < rise:
         return (step + 1) / rise
-    return max(0.02, 1.0 - (step - rise) / max(1, steps - rise))
+    return fall((step - rise) / max(1, steps - rise))

@@ -14,10 +14,11 @@ import numpy as np
 from contlearn.config import ModelConfig, TrainingConfig
 from contlearn.errors import TrainingError
 from contlearn.interfaces import Progress, Task
+from contlearn.modeling.additions import inner_encoder
 from contlearn.modeling.checkpoint import Checkpoint, load_checkpoint
 from contlearn.modeling.text_model import TextModel
 from contlearn.training.encoded import EncodedSet, encode_records
-from contlearn.training.fine_tuning import FineTuning, FineTuningResult
+from contlearn.training.fine_tuning import FineTuning, FineTuningResult, seed_everything
 from contlearn.training.methods import check_method
 from contlearn.training.optim import freeze
 from contlearn.training.regularizers.base import RegularizerStart
@@ -196,12 +197,17 @@ class FitSession:
             data = data.joined(replayed)
         method = check_method(self.config.method, self.config.method_options)
         model = self.model
+        device = next(model.parameters()).device
         freeze(
-            model.encoder,
+            inner_encoder(model.encoder),
             embeddings=self.config.freeze_embeddings,
             layers=self.config.freeze_layers,
         )
-        method.begin(model)
+        seed = self.seed + 7919 * self.state.experiences
+        # A method draws its first values; a resumed training must draw the same ones.
+        seed_everything(seed)
+        method.begin(model, max_tokens=self.model_config.max_tokens)
+        model.to(device)
         model.train()
         has_validation = any(part.validation for part in self.parts())
         training = FineTuning(
@@ -214,7 +220,7 @@ class FitSession:
             measure=(lambda: self.validation_score(model)) if has_validation else None,
             work=self.work / name,
             fingerprint=self._fingerprint(data, name),
-            seed=self.seed + 7919 * self.state.experiences,
+            seed=seed,
             progress=self.progress,
         )
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

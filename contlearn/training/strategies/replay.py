@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -73,14 +74,13 @@ class Replay:
         weights = before.weights()
         candidates, notes = [frozen], dict[str, Any]()
         wanted = self.options.fine_tune
-        start = {n: p.detach().clone() for n, p in session.model.encoder.named_parameters()}
+        start = copy.deepcopy(session.model.encoder)
         if wanted == "always" or (wanted == "auto" and len(weights)):
             tuned, notes = self._tuned(session, rest, frozen)
             candidates = tuned if wanted == "always" else [frozen, *tuned]
         chosen = choose(candidates, weights, evidence=self.options.evidence)
         if not chosen.is_tuned:
-            for name, parameter in session.model.encoder.named_parameters():
-                parameter.data.copy_(start[name])
+            session.model.encoder = start
         # What was set aside for the choice belongs to the statistics and to a computed head.
         statistics = chosen.view.added_to(chosen.statistics, "validation")
         set_head(session.model, chosen.head(statistics, prior=self.options.prior))

@@ -1,0 +1,117 @@
+"""The loss of a mini-batch, as a criterion that any avalanche plugin may call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from contlearn.config import TrainingConfig
+from contlearn.errors import ConfigError
+from contlearn.types import LabelSpace
+
+__all__ = ["RowLoss", "label_weights", "make_loss"]
+
+# A label that is hardly there does not outweigh all others.
+_GREATEST = 10.0
+
+
+class RowLoss(nn.Module):
+    """Cross-entropy or focal loss over rows of logits, with label weights and smoothing.
+
+    `reduction` may be set to "none" for a while: plugins that rank rows do so.
+
+    Shape: scores (n, C), targets (n,); a scalar, or (n,) without reduction.
+    Source: Lin et al., "Focal Loss for Dense Object Detection", 2017.
+    Example:
+        >>> loss = RowLoss(gamma=2.0)
+        >>> scores = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
+        >>> [round(float(x), 4) for x in loss.rows(scores, torch.tensor([0, 0]))]
+        [0.1733, 0.0]
+    """
+
+    def __init__(
+        self, *, gamma: float = 0.0, smoothing: float = 0.0, weights: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.smoothing = smoothing
+        self.reduction = "mean"
+        self.weights: Tensor | None
+        self.register_buffer("weights", weights)
+
+    def rows(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Give the loss of each row, label weights left out. Shape: (n,)."""
+        losses = nn.functional.cross_entropy(
+            scores, targets, reduction="none", label_smoothing=self.smoothing
+        )
+        if self.gamma:
+            right = scores.log_softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1).exp()
+            losses = (1.0 - right) ** self.gamma * losses
+        return losses
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Give the loss of a batch; rows of heavy labels count more in its mean."""
+        losses = self.rows(scores, targets)
+        if self.weights is None:
+            return losses if self.reduction == "none" else losses.mean()
+        shares = self.weights.to(losses)[targets]
+        if self.reduction == "none":
+            return losses * shares
+        return (losses * shares).sum() / shares.sum().clamp(min=1e-12)
+
+
+def make_loss(
+    config: TrainingConfig, *, space: LabelSpace, targets: Sequence[int], device: torch.device
+) -> RowLoss:
+    """Make the configured loss.
+
+    Args:
+        config: Its loss, class_weights and label_smoothing.
+        space: The outputs.
+        targets: Label positions that an epoch shows, for balanced weights.
+        device: Where to compute.
+    """
+    weights = label_weights(config.class_weights, space=space, targets=targets)
+    return RowLoss(
+        gamma=config.focal_gamma if config.loss == "focal" else 0.0,
+        smoothing=config.label_smoothing,
+        weights=None if weights is None else torch.tensor(weights, device=device),
+    )
+
+
+def label_weights(
+    wanted: str | Mapping[str, float], *, space: LabelSpace, targets: Sequence[int]
+) -> list[float] | None:
+    """Give one weight a label, or None when all count the same.
+
+    Balanced weights are inverse to the labels' counts, at most ten times their mean.
+
+    Raises:
+        ConfigError: When a name is no label, or a weight is not positive.
+    Example:
+        >>> label_weights("balanced", space=LabelSpace(("a", "b")), targets=[0, 0, 0, 1])
+        [0.6667, 2.0]
+    """
+    if wanted == "none":
+        return None
+    where = "training.class_weights in contlearn.toml"
+    if isinstance(wanted, Mapping):
+        for name, weight in wanted.items():
+            if weight <= 0:
+                raise ConfigError(
+                    f"The weight of the label {name!r} is {weight:g}.",
+                    where=where,
+                    hint="Give numbers above 0; 1 is ordinary.",
+                )
+        # A label that has not been seen yet may have its weight already.
+        return [float(wanted.get(name, 1.0)) for name in space.names]
+    counts = [0] * len(space)
+    for position in targets:
+        counts[position] += 1
+    known = [count for count in counts if count]
+    if not known:
+        return None
+    mean = sum(known) / len(known)
+    return [round(min(mean / c, _GREATEST), 4) if c else 1.0 for c in counts]
