@@ -156,11 +156,15 @@ class Experience:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exemplar:
-    """One item of a replay buffer: a record by its id, its balance key, and its size."""
+    """One item of a replay buffer: a record by its id, its balance key, and its size.
+
+    `priority` is what policies that choose by the model's view compare; higher stays longer.
+    """
 
     record_id: str
     key: str
     size_bytes: int
+    priority: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ checkpoint/
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -143,14 +144,15 @@ class Bottlenecked(Addition):
         """Build the encoder again without the adapters."""
         from transformers import AutoConfig, AutoModel
 
-        state = {n: t for n, t in self.base.state_dict().items() if not _is_adapter(n)}
+        state = self.base.state_dict()
         values = {k: v for k, v in self.config.to_dict().items() if k != "adapters"}
         config = AutoConfig.for_model(**values)
         try:
             encoder = AutoModel.from_config(config, add_pooling_layer=False)
         except TypeError:  # an encoder that has no pooler to leave out
             encoder = AutoModel.from_config(config)
-        encoder.load_state_dict(state)
+        # The library's modules have parameters and aliases besides.
+        encoder.load_state_dict({name: state[name] for name in encoder.state_dict()})
         return encoder
 
 
@@ -274,7 +276,6 @@ def _with_adapters(encoder: Any, settings: Mapping[str, Any]) -> Any:
         ValueError: When it does not know this kind of encoder.
     """
     import adapters
-    import transformers
 
     values = dict(settings)
     kinds = {
@@ -283,13 +284,14 @@ def _with_adapters(encoder: Any, settings: Mapping[str, Any]) -> Any:
         "parallel": adapters.ParBnConfig,
     }
     config = kinds[values.pop("architecture")](**values)
-    control: Any = transformers.logging  # partly untyped
-    verbosity = control.get_verbosity()
-    control.set_verbosity_error()
+    # It remarks on its own half-finished state.
+    log = logging.getLogger("adapters")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         adapters.init(encoder)
         encoder.add_adapter(ADAPTER, config=config)
         encoder.set_active_adapters(ADAPTER)
     finally:
-        control.set_verbosity(verbosity)
+        log.setLevel(level)
     return encoder

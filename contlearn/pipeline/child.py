@@ -205,6 +205,7 @@ class _Child:
                 history=history,
                 work=self.folder.work,
                 output=self.folder.version,
+                unlabelled=self.workspace.root / self.config.data.unlabelled,
             ),
             progress=self.stage_progress("training"),
         )

@@ -30,6 +30,8 @@ class BoundedBuffer:
     """
 
     name: ClassVar[str] = ""
+    # What `Exemplar.priority` must hold: "" for nothing, or a name of `training.priorities`.
+    priority: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -102,8 +104,7 @@ class BoundedBuffer:
             "generator": self._generator.bit_generator.state,
             "seen": dict(sorted(self._seen.items())),
             "slots": {
-                key: [[e.record_id, e.key, e.size_bytes] for e in slot]
-                for key, slot in sorted(self._slots.items())
+                key: [_to_list(e) for e in slot] for key, slot in sorted(self._slots.items())
             },
         }
 
@@ -124,7 +125,10 @@ class BoundedBuffer:
             )
         values: Mapping[str, Any] = state
         slots = {
-            key: [Exemplar(record_id=i, key=k, size_bytes=b) for i, k, b in slot]
+            key: [
+                Exemplar(record_id=i, key=k, size_bytes=b, priority=rest[0] if rest else 0.0)
+                for i, k, b, *rest in slot
+            ]
             for key, slot in values["slots"].items()
         }
         self._generator.bit_generator.state = values["generator"]
@@ -167,7 +171,7 @@ class BoundedBuffer:
             if victim == key:
                 self._replace(key, exemplar)
             else:
-                self._drop(victim, int(self._generator.integers(len(self._slots[victim]))))
+                self._drop(victim, self._weakest(victim))
                 self._put(key, exemplar)
         self._shrink()
 
@@ -183,12 +187,16 @@ class BoundedBuffer:
         limit = self.records_per_label
         for key in [k for k, slot in self._slots.items() if limit and len(slot) > limit]:
             while len(self._slots[key]) > limit:
-                self._drop(key, int(self._generator.integers(len(self._slots[key]))))
+                self._drop(key, self._weakest(key))
         while self._ids and (
             len(self) > self.capacity_records or self._bytes > self.capacity_bytes
         ):
             victim = self._largest()
-            self._drop(victim, int(self._generator.integers(len(self._slots[victim]))))
+            self._drop(victim, self._weakest(victim))
+
+    def _weakest(self, key: str) -> int:
+        """Say which record of a slot goes first: here any."""
+        return int(self._generator.integers(len(self._slots[key])))
 
     def _largest(self) -> str:
         """Give the slot with the most records; among equals one at random."""
@@ -210,3 +218,8 @@ class BoundedBuffer:
 
     def __iter__(self) -> Iterator[Exemplar]:
         return iter(self.items())
+
+
+def _to_list(exemplar: Exemplar) -> list[object]:
+    found: list[object] = [exemplar.record_id, exemplar.key, exemplar.size_bytes]
+    return [*found, exemplar.priority] if exemplar.priority else found

@@ -32,14 +32,35 @@ with warnings.catch_warnings():
     from avalanche.core import SupervisedPlugin
     from avalanche.models import BaseModel, avalanche_forward
     from avalanche.models.dynamic_modules import MultiTaskModule
-    from avalanche.training.plugins import EvaluationPlugin, EWCPlugin, LwFPlugin
+    from avalanche.training.plugins import (
+        AGEMPlugin,
+        EvaluationPlugin,
+        EWCPlugin,
+        GEMPlugin,
+        LFLPlugin,
+        LwFPlugin,
+        MASPlugin,
+        MIRPlugin,
+        RWalkPlugin,
+        SynapticIntelligencePlugin,
+    )
     from avalanche.training.templates import SupervisedTemplate
     from avalanche.training.utils import ParamData
 
 from contlearn.modeling.text_model import TextModel
 
 __all__ = [
+    "AGEMPlugin",
+    "EWCPlugin",
+    "GEMPlugin",
+    "LFLPlugin",
     "Loop",
+    "MASPlugin",
+    "MIRPlugin",
+    "ParamData",
+    "RWalkPlugin",
+    "SupervisedPlugin",
+    "SynapticIntelligencePlugin",
     "TextExperience",
     "TextMixin",
     "ewc_plugin",
@@ -65,6 +86,14 @@ class Loop(Protocol):
 
     def batches(self, epoch: int) -> Sequence[Sequence[int]]:
         """Give the batches of an epoch that are still to do, as positions in the set."""
+        ...
+
+    def data_of(self, epoch: int) -> EncodedSet:
+        """Give the inputs of an epoch."""
+        ...
+
+    def new_inputs(self) -> list[bool]:
+        """Say of each input of the batch at hand whether it is new."""
         ...
 
     def start(self) -> None:
@@ -204,6 +233,7 @@ class TextMixin:
     text_data: EncodedSet | None = None
     text_experience: TextExperience | None = None
     micro_batch_size: int = 0
+    half_precision: bool = False
 
     def make_optimizer(self, **_: Any) -> None:
         """Keep the groups as they are; drop dead parameters, add grown ones to the last group.
@@ -234,6 +264,14 @@ class TextMixin:
         One logical batch, one backward pass: every hook of every plugin stays valid, which
         gradient accumulation around the loop would break.
         """
+        if self.half_precision:
+            # Scores and the loss stay in fp32; plugins read and project fp32 gradients.
+            kind = torch.device(self.device).type  # type: ignore[attr-defined]  # avalanche's side has it
+            with torch.autocast(kind, dtype=torch.bfloat16):
+                return self._scores().float()
+        return self._scores()
+
+    def _scores(self) -> Tensor:
         inputs: Tensor = self.mb_x  # type: ignore[attr-defined]  # avalanche's side has it
         model, size = self.model, self.micro_batch_size
         if isinstance(model, MultiTaskModule):
@@ -275,7 +313,7 @@ class TextMixin:
         loop.start()
         for epoch in loop.epochs():
             if isinstance(self.dataloader, _Batches):
-                self.dataloader = _Batches(self.dataloader.data, loop.batches(epoch))
+                self.dataloader = _Batches(loop.data_of(epoch), loop.batches(epoch))
             self._before_training_epoch(**kwargs)  # type: ignore[attr-defined]  # avalanche's side has it
             if self._stop_training:
                 self._stop_training = False
@@ -305,6 +343,7 @@ def make_strategy(
     loop: Loop | None = None,
     experiences_before: int = 0,
     device: str = "cpu",
+    half_precision: bool = False,
     template: type[Any] = SupervisedTemplate,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -322,6 +361,7 @@ def make_strategy(
         experiences_before: What the clock begins with: plugins such as EWC do nothing in a first
             experience, so a restart must not look like one.
         device: Where to compute.
+        half_precision: Compute scores in bfloat16; weights and gradients stay in fp32.
         template: Any avalanche template or strategy class for supervised learning.
         options: Further keyword arguments of that class.
     """
@@ -340,6 +380,7 @@ def make_strategy(
     )
     strategy.text_loop = loop
     strategy.micro_batch_size = micro_batch_size
+    strategy.half_precision = half_precision
     strategy.clock.train_exp_counter = experiences_before
     return strategy
 

@@ -12,7 +12,7 @@ from contlearn.modeling.text_model import TextModel
 from contlearn.training.scoring import features_of, fit_temperature, right_share
 from contlearn.training.session import FitSession, Part
 from contlearn.training.state import encoder_hash
-from contlearn.training.statistics import FeatureStatistics, LinearHead
+from contlearn.training.statistics import FeatureStatistics, HeadKind, LinearHead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,6 +101,8 @@ class Candidate:
         temperature: What the scores of the computed head are divided by.
         trained: A head that was trained, calibrated; None for none.
         share: How much of the trained head enters; the rest is computed from the statistics.
+        kind: How the head is computed, as in `FeatureStatistics.head`.
+        encoder: The weights of an encoder between the champion's and the tuned one.
     """
 
     name: str
@@ -111,15 +113,22 @@ class Candidate:
     temperature: float
     trained: LinearHead | None = None
     share: float = 0.0
+    kind: HeadKind = "lda"
+    encoder: Any = None
 
     def head(self, statistics: FeatureStatistics, *, prior: float) -> LinearHead:
         """Give the candidate's head as it is with these statistics."""
-        computed = statistics.head(prior=prior).scaled(self.temperature)
+        computed = statistics.head(prior=prior, kind=self.kind).scaled(self.temperature)
         return computed if self.trained is None else computed.mixed(self.trained, self.share)
 
 
 def head_of(
-    statistics: FeatureStatistics, view: FeatureView, *, prior: float, centre: float | None = None
+    statistics: FeatureStatistics,
+    view: FeatureView,
+    *,
+    prior: float,
+    centre: float | None = None,
+    kind: HeadKind = "lda",
 ) -> tuple[Floats, float]:
     """Calibrate the head that statistics give.
 
@@ -130,26 +139,32 @@ def head_of(
         centre: The temperature to lean towards when the records set aside are few. Without one,
             the encoder has not been trained on the records at hand, so all of them are used, each
             scored by a head that has not seen it.
+        kind: As in `FeatureStatistics.head`.
     Returns:
         The probability of the right label on each validation row, and the temperature.
     """
-    head = statistics.head(prior=prior)
+    head = statistics.head(prior=prior, kind=kind)
     features, targets = view.rows("validation")
     scores = head.scores(features) if len(features) else np.zeros((0, len(statistics.counts)))
     if centre is None:
-        temperature = fit_temperature(*_cross_scores(statistics, view, prior=prior))
+        temperature = fit_temperature(*_cross_scores(statistics, view, prior=prior, kind=kind))
     else:
         temperature = fit_temperature(scores, targets, centre=centre)
     return right_share(scores, targets, temperature=temperature), temperature
 
 
 def _cross_scores(
-    statistics: FeatureStatistics, view: FeatureView, *, prior: float, folds: int = 5
+    statistics: FeatureStatistics,
+    view: FeatureView,
+    *,
+    prior: float,
+    folds: int = 5,
+    kind: HeadKind = "lda",
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Score each record at hand by the head of the statistics without its fold."""
     features, targets = view.rows("train")
     unseen, unseen_targets = view.rows("validation")
-    scores, kept = [statistics.head(prior=prior).scores(unseen)], [unseen_targets]
+    scores, kept = [statistics.head(prior=prior, kind=kind).scores(unseen)], [unseen_targets]
     for fold in range(folds):
         chosen = np.arange(len(features)) % folds == fold
         without = statistics.copy()
@@ -157,7 +172,7 @@ def _cross_scores(
         # A label whose only records are in the fold is unknown to this head.
         chosen &= without.counts[targets] > 0.5
         if chosen.any():
-            scores.append(without.head(prior=prior).scores(features[chosen]))
+            scores.append(without.head(prior=prior, kind=kind).scores(features[chosen]))
             kept.append(targets[chosen])
     return np.concatenate(scores), np.concatenate(kept)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import time
@@ -15,11 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from contlearn.config import TrainingConfig
+from contlearn.errors import ConfigError
 from contlearn.interfaces import Progress
+from contlearn.modeling.additions import inner_encoder
 from contlearn.modeling.text_model import TextModel
 from contlearn.training import interruption
 from contlearn.training.encoded import EncodedSet, plan_epoch
-from contlearn.training.optim import make_optimizer, rate_factor
+from contlearn.training.losses import RowLoss
+from contlearn.training.optim import make_optimizer, make_schedule
 from contlearn.training.resume import (
     latest_state,
     load_tensors,
@@ -29,7 +33,7 @@ from contlearn.training.resume import (
     trained_tensors,
 )
 
-__all__ = ["FineTuning", "FineTuningResult", "seed_everything"]
+__all__ = ["FineTuning", "FineTuningResult", "checkpointing", "seed_everything"]
 
 
 def seed_everything(seed: int) -> None:
@@ -37,6 +41,31 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # plugins may use numpy's global generator
     torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def checkpointing(model: TextModel, *, wanted: bool) -> Iterator[None]:
+    """Let the encoder keep the states between its layers only, and compute the rest again.
+
+    Raises:
+        ConfigError: When it cannot.
+    """
+    if not wanted:
+        yield
+        return
+    encoder: Any = inner_encoder(model.encoder)
+    try:
+        encoder.gradient_checkpointing_enable({"use_reentrant": False})
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"This encoder cannot compute its states again: {error}",
+            where="training.gradient_checkpointing in contlearn.toml",
+            hint="Set it to false, and training.micro_batch_size lower.",
+        ) from error
+    try:
+        yield
+    finally:
+        encoder.gradient_checkpointing_disable()
 
 
 @dataclass(slots=True)
@@ -62,6 +91,8 @@ class FineTuning:
         keys: The balance key of each old input.
         replayed: How many old inputs an epoch shows.
         config: Rates, epochs, patience.
+        loss: The criterion.
+        augment: Gives the data of an epoch with some new texts changed; None changes nothing.
         measure: Gives the score of the model as it is, higher is better; None measures nothing,
             and the last weights are kept.
         work: Where the state is saved.
@@ -83,6 +114,8 @@ class FineTuning:
         fingerprint: str,
         seed: int,
         progress: Progress,
+        loss: nn.Module | None = None,
+        augment: Callable[[int], EncodedSet] | None = None,
     ) -> None:
         self.model = model
         self.data = data
@@ -95,7 +128,11 @@ class FineTuning:
         self.fingerprint = fingerprint
         self.seed = seed
         self.progress = progress
+        self.loss = loss or RowLoss(smoothing=config.label_smoothing)
+        self.augment = augment
         self.optimizer = make_optimizer(model, config)
+        self._durable: list[Any] = []
+        self._strategy: Any = None
         self.result = FineTuningResult(steps=0, seconds=0.0, best_epoch=-1, best_score=None)
         self._generator = np.random.default_rng(seed)
         self._plan: list[list[int]] = []
@@ -108,6 +145,7 @@ class FineTuning:
         self._seconds_before = 0.0
         self._started = 0.0
         self._steps = self._count_steps()
+        self._schedule = make_schedule(config, self._steps)
         self._resumed = latest_state(work, fingerprint)
 
     def run(self, *, plugins: Sequence[Any] = (), experiences_before: int = 0) -> FineTuningResult:
@@ -121,11 +159,14 @@ class FineTuning:
 
         self._started = time.monotonic()
         device = next(self.model.parameters()).device
-        if not (self._resumed is not None and self._resumed.facts["done"]) and self._steps:
-            strategy = bridge.make_strategy(
+        self._durable = [p for p in plugins if hasattr(p, "state_tensors")]
+        is_done = self._resumed is not None and self._resumed.facts["done"]
+        # Plugins have work to do after the last step, which a kill may have prevented.
+        if self._steps and (plugins or not is_done):
+            self._strategy = bridge.make_strategy(
                 self.model,
                 self.optimizer,
-                criterion=nn.CrossEntropyLoss(label_smoothing=self.config.label_smoothing),
+                criterion=self.loss,
                 batch_size=self.config.batch_size,
                 epochs=self.config.epochs,
                 micro_batch_size=self.config.micro_batch_size,
@@ -133,9 +174,10 @@ class FineTuning:
                 loop=self,
                 experiences_before=experiences_before,
                 device=str(device),
+                half_precision=self.config.precision == "bf16",
             )
             with interruption.deferred():
-                bridge.train(strategy, self.data, index=experiences_before)
+                bridge.train(self._strategy, self.data, index=experiences_before)
         elif self._resumed is not None:
             self._take_up()
         self._finish()
@@ -163,15 +205,21 @@ class FineTuning:
             self._plan = self._draw()
         return self._plan[self._in_epoch :]
 
+    def data_of(self, epoch: int) -> EncodedSet:
+        """Give what an epoch shows; the same whenever it is asked for."""
+        return self.data if self.augment is None else self.augment(epoch)
+
+    def new_inputs(self) -> list[bool]:
+        """Say of each input of the batch at hand whether it is new."""
+        return [i < self.new for i in self._plan[self._in_epoch]]
+
     def before_step(self) -> None:
         """Clip gradients and set the rate of every group."""
         torch.nn.utils.clip_grad_norm_(
             [p for group in self.optimizer.param_groups for p in group["params"]],
             self.config.max_gradient_norm,
         )
-        factor = rate_factor(
-            self.result.steps, steps=self._steps, warmup_ratio=self.config.warmup_ratio
-        )
+        factor = self._schedule(self.result.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
@@ -252,6 +300,11 @@ class FineTuning:
             optimizer=self.optimizer,
             is_last=self._done,
             same_weights=same_weights,
+            plugins={
+                f"{number}/{name}": tensor
+                for number, plugin in enumerate(self._durable)
+                for name, tensor in plugin.state_tensors().items()
+            },
             facts={
                 "epoch": self._epoch,
                 "in_epoch": self._in_epoch,
@@ -274,6 +327,12 @@ class FineTuning:
             return
         facts = state.facts
         state.restore(self.model, self.optimizer)
+        kept = state.plugins()
+        for number, plugin in enumerate(self._durable):
+            own = {k.split("/", 1)[1]: v for k, v in kept.items() if k.startswith(f"{number}/")}
+            plugin.load_state_tensors(own)
+        if self._strategy is not None:
+            self._strategy.clock.train_iterations = int(facts["step"])
         self.result.steps = self.result.resumed_at = int(facts["step"])
         self.result.samples = int(facts["samples"])
         self.result.best_epoch = int(facts["best_epoch"])

@@ -13,6 +13,7 @@ from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
 from contlearn.errors import ConfigError
 from contlearn.interfaces import Progress, ReplayBuffer, Task
 from contlearn.plugins.manager import PluginManager
+from contlearn.training.checks import check_training
 from contlearn.training.methods import check_method
 from contlearn.training.state import DurableState, encoder_hash, record_bytes
 from contlearn.types import Exemplar, Experience, LabelledRecord, LabelSpace, TrainingResult
@@ -35,6 +36,7 @@ class FitRequest:
         history: All records learnt before, for strategies that read them.
         work: A folder for checkpoints; a fit that was killed goes on from there.
         output: Where `checkpoint/` and `state/` are written.
+        unlabelled: A folder of texts without labels, for what learns from them.
     """
 
     task: Task
@@ -48,6 +50,7 @@ class FitRequest:
     history: Sequence[LabelledRecord] = ()
     work: Path
     output: Path
+    unlabelled: Path | None = None
 
 
 def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> TrainingResult:
@@ -82,18 +85,24 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
         )
     ]
     check_method(training.method, training.method_options)
+    check_training(training)
     report("loading", 0, 0, "loading the model")
     champion, space = request.champion, request.experience.label_space
     state = DurableState.load(None if champion is None else champion / "state", space)
     buffer = make_buffer(request, state)
     session = _make_session(request, state, buffer, regularizers, report)
+    from contlearn.training.priorities import record_priorities
+
     warning = _rate_warning(training)
     learnt: Learnt = strategy_class(options).learn(session)
+    priority = str(getattr(buffer, "priority", ""))
+    values = record_priorities(session, priority) if priority else {}
     buffer.add(
         Exemplar(
             record_id=record.record_id,
             key=request.task.balance_key(record.target),
             size_bytes=record_bytes(record),
+            priority=values.get(record.record_id, 0.0),
         )
         for record in request.experience.records
     )
@@ -186,6 +195,7 @@ def _make_session(
         work=request.work,
         seed=training.seed,
         progress=progress,
+        unlabelled=request.unlabelled,
     )
 
 
@@ -235,7 +245,7 @@ def _write(
     for regularizer in session.regularizers:
         target = state / "regularizers" / regularizer.name
         kept = before.folder / "regularizers" / regularizer.name if before.folder else None
-        if learnt.encoder_changed:
+        if learnt.encoder_changed and session.steps:
             regularizer.save(target, session.model)
         elif kept is not None and kept.is_dir():
             # The encoder is the champion's: so is what mattered in it.

@@ -5,6 +5,7 @@
   weights.safetensors     the parameters that are trained, and buffers that change
   optimizer.safetensors   moments, by position of the parameter
   random.safetensors      torch's generators
+  plugins.safetensors     what plugins gathered so far, if any did
   state.json              step, epoch, history, numpy's and Python's generators, the epoch's plan
 <folder>/best.safetensors the best weights so far
 ```
@@ -53,6 +54,11 @@ class TrainingState:
         put_back(model, load_tensors(self.folder / "weights.safetensors"))
         _restore_optimizer(optimizer, load_tensors(self.folder / "optimizer.safetensors"))
 
+    def plugins(self) -> dict[str, Tensor]:
+        """Give what plugins gathered."""
+        path = self.folder / "plugins.safetensors"
+        return load_tensors(path) if path.is_file() else {}
+
     def restore_random(self) -> None:
         """Put the generators of torch, numpy and Python back where they were."""
         tensors = load_tensors(self.folder / "random.safetensors")
@@ -93,6 +99,7 @@ def save_state(
     facts: Mapping[str, Any],
     is_last: bool = False,
     same_weights: Path | None = None,
+    plugins: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a state under a temporary name, rename it, and remove older ones.
 
@@ -105,6 +112,7 @@ def save_state(
         facts: What else is needed to go on, as JSON values.
         is_last: No step follows, so the optimizer need not be saved.
         same_weights: A file of this folder that holds the same parameters already.
+        plugins: What plugins gathered so far.
     """
     version, numbers, gauss = random.getstate()
     keys: Any = np.random.get_state()  # plugins may use numpy's global generator
@@ -123,6 +131,8 @@ def save_state(
         moments = {} if is_last else _optimizer_tensors(optimizer)
         save_tensors(moments, staged / "optimizer.safetensors")
         save_tensors(generators, staged / "random.safetensors")
+        if plugins:
+            save_tensors(plugins, staged / "plugins.safetensors")
         write_json_atomic(
             staged / "state.json",
             {

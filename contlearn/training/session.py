@@ -17,8 +17,15 @@ from contlearn.interfaces import Progress, Task
 from contlearn.modeling.additions import inner_encoder
 from contlearn.modeling.checkpoint import Checkpoint, load_checkpoint
 from contlearn.modeling.text_model import TextModel
+from contlearn.training.augment import Augmenter
 from contlearn.training.encoded import EncodedSet, encode_records
-from contlearn.training.fine_tuning import FineTuning, FineTuningResult, seed_everything
+from contlearn.training.fine_tuning import (
+    FineTuning,
+    FineTuningResult,
+    checkpointing,
+    seed_everything,
+)
+from contlearn.training.losses import make_loss
 from contlearn.training.methods import check_method
 from contlearn.training.optim import freeze
 from contlearn.training.regularizers.base import RegularizerStart
@@ -98,6 +105,7 @@ class FitSession:
         work: Path,
         seed: int,
         progress: Progress,
+        unlabelled: Path | None = None,
     ) -> None:
         self.task = task
         self.config = training
@@ -113,7 +121,10 @@ class FitSession:
         self.progress = progress
         self.steps = 0
         self.trained_share = 0.0
+        self.unlabelled = unlabelled
+        self.began_again = False
         self.history_records = tuple(history)
+        self.new_records = tuple(new)
         self._generator = np.random.default_rng([seed, state.experiences])
         self.new = self._part(new, training.validation_ratio)
         # Without old records set aside, a choice would not see what it forgets. Exemplars set
@@ -171,6 +182,7 @@ class FitSession:
         data: EncodedSet | None = None,
         replayed: EncodedSet | None = None,
         name: str = "fine-tuning",
+        extra: Sequence[Any] = (),
     ) -> FineTuningResult:
         """Train the model on new records and a draw of old ones, with all that is configured.
 
@@ -178,6 +190,7 @@ class FitSession:
             data: What is shown in every epoch; the new records' training part if left out.
             replayed: What a balanced draw is taken from in every epoch.
             name: Of the folder that holds the state of this training.
+            extra: Regularisers that belong to the strategy itself.
         Raises:
             TrainingError: When there is nothing to train on, or the loss is no longer a number.
         """
@@ -210,6 +223,19 @@ class FitSession:
         model.to(device)
         model.train()
         has_validation = any(part.validation for part in self.parts())
+        loss = make_loss(self.config, space=self.space, targets=data.flat.tolist(), device=device)
+        augment = None
+        if self.config.augmentation.operations:
+            augment = Augmenter(
+                self.config.augmentation,
+                data,
+                new=count,
+                task=self.task,
+                checkpoint=self.checkpoint,
+                max_tokens=self.model_config.max_tokens,
+                seed=seed,
+            )
+        plugins = self._plugins(method, extra)
         training = FineTuning(
             model,
             data,
@@ -217,6 +243,8 @@ class FitSession:
             keys=keys,
             replayed=draw,
             config=self.config,
+            loss=loss,
+            augment=augment,
             measure=(lambda: self.validation_score(model)) if has_validation else None,
             work=self.work / name,
             fingerprint=self._fingerprint(data, name),
@@ -225,10 +253,8 @@ class FitSession:
         )
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         everything = sum(p.numel() for p in model.parameters())
-        result = training.run(
-            plugins=[p for p in self._plugins(method.changes_names) if p is not None],
-            experiences_before=self.state.experiences,
-        )
+        with checkpointing(model, wanted=self.config.gradient_checkpointing):
+            result = training.run(plugins=plugins, experiences_before=self.experiences_before)
         method.end(model)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
@@ -242,31 +268,42 @@ class FitSession:
         self.trained_share = max(self.trained_share, trained / max(everything, 1))
         return result
 
-    def begin_again(self) -> None:
-        """Take the base model with a fresh head, and all records ever learnt as new ones."""
+    def begin_again(self, records: Sequence[LabelledRecord] | None = None) -> None:
+        """Take the base model with a fresh head, and all records ever learnt as new ones.
+
+        Args:
+            records: What is learnt instead of history and new records.
+        """
         device = next(self.model.parameters()).device
         labels = self.space
         self.checkpoint = self.new_model()
         self.model.head.grow(labels)
         self.model.to(device)
-        records = self.history_records + self.new.data.records
+        if records is None:
+            records = self.history_records + self.new.data.records
         self.new = self._part(records, self.config.validation_ratio)
         self.old = self._part((), 0.0)
         self.state.statistics = None
+        self.began_again = True
+
+    @property
+    def experiences_before(self) -> int:
+        """How many experiences the model at hand has learnt before."""
+        return 0 if self.began_again else self.state.experiences
 
     def load_champion(self) -> TextModel | None:
-        """Read the champion's model once more, as a teacher."""
-        if self.champion is None:
+        """Read the champion's model once more, as a teacher, if there is something to keep."""
+        if self.champion is None or self.began_again:
             return None
         device = next(self.model.parameters()).device
         return load_checkpoint(self.champion / "checkpoint").model.to(device)
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _plugins(self, changes_names: bool) -> list[Any]:
+    def _plugins(self, method: Any, extra: Sequence[Any]) -> list[Any]:
+        folder = None if self.began_again else self.state.folder
         found = []
-        for regularizer in self.regularizers:
-            folder = self.state.folder
+        for regularizer in (*extra, *self.regularizers):
             kept = folder / "regularizers" / regularizer.name if folder else None
             found.append(
                 regularizer.begin(
@@ -274,12 +311,19 @@ class FitSession:
                         model=self.model,
                         load_champion=self.load_champion,
                         state=kept if kept is not None and kept.is_dir() else None,
-                        experiences_before=self.state.experiences,
-                        changes_names=changes_names,
+                        experiences_before=self.experiences_before,
+                        changes_names=method.changes_names,
+                        method=method.name,
+                        memory=self.old if len(self.old.data) else None,
+                        tokenizer=self.checkpoint.tokenizer,
+                        max_tokens=self.model_config.max_tokens,
+                        unlabelled=self.unlabelled,
+                        batch_size=self.config.batch_size,
+                        micro_batch_size=self.config.micro_batch_size,
                     )
                 )
             )
-        return found
+        return [plugin for plugin in found if plugin is not None]
 
     def _part(
         self, records: Sequence[LabelledRecord], ratio: float, *, is_old: bool = False

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["FeatureStatistics", "LinearHead"]
+__all__ = ["FeatureStatistics", "HeadKind", "LinearHead"]
+
+HeadKind: TypeAlias = Literal["lda", "nearest-mean", "cosine"]
 
 _LEAST_SHRINKAGE: Final = 0.02
 _MAP_RIDGE: Final = 0.1
@@ -125,32 +127,51 @@ class FeatureStatistics:
         within: Floats = (self.gram - between) / max(self.total - len(counts), 1.0)
         return (within + within.T) / 2
 
-    def head(self, *, prior: float = 0.0) -> LinearHead:
-        """Compute the linear discriminant head; labels without records get a score out of reach.
+    def head(self, *, prior: float = 0.0, kind: HeadKind = "lda") -> LinearHead:
+        """Compute a head; labels without records get a score out of reach.
 
         Args:
             prior: How much of the logarithm of the labels' shares enters the bias.
+            kind: "lda" for the linear discriminant, "nearest-mean" for the smallest distance to a
+                label's mean, "cosine" for the smallest angle to it. The last two need no
+                covariance, so a few records a label are enough.
         Source: shrinkage after Chen, Wiesel, Eldar and Hero, "Shrinkage Algorithms for MMSE
         Covariance Estimation" (OAS), 2010.
         """
         known = self.counts > 0.5
         counts = self.counts[known]
-        means = self.sums[known] / counts[:, None]
-        within = self.covariance()
+        means: Floats = np.asarray(self.sums[known] / counts[:, None], dtype=np.float64)
         size = self.width
+        if kind != "lda":
+            directions: Floats = means
+            if kind == "cosine":
+                norms = np.linalg.norm(means, axis=1, keepdims=True)
+                directions = np.asarray(means / np.maximum(norms, 1e-12), dtype=np.float64)
+            return self._assembled(known, directions, means, prior, flat=kind == "cosine")
+        within = self.covariance()
         share = max(_oas(within, max(self.total - len(counts), 1.0)), _LEAST_SHRINKAGE)
         scale = max(float(np.trace(within)) / size, 1e-12)
         shrunk = (1 - share) * within + share * scale * np.eye(size)
         directions = np.linalg.solve(shrunk, means.T).T
-        weight = np.zeros((len(known), size))
+        return self._assembled(known, directions, means, prior)
+
+    def _assembled(
+        self, known: Any, directions: Floats, means: Floats, prior: float, *, flat: bool = False
+    ) -> LinearHead:
+        """Put rows and biases where their labels are."""
+        counts = self.counts[known]
+        weight = np.zeros((len(known), self.width))
         weight[known] = directions
         bias = np.zeros(len(known))
-        bias[known] = -0.5 * (directions * means).sum(axis=1)
+        if not flat:
+            bias[known] = -0.5 * (directions * means).sum(axis=1)
         if prior and counts.sum() > 0:
             bias[known] += prior * np.log(counts / counts.sum())
         if not known.all():
             # Below every known label wherever features have been seen.
             reach = float(np.abs(bias[known]).max(initial=1.0))
+            lengths = np.linalg.norm(means, axis=1).max(initial=1.0)
+            reach = max(reach, float(lengths)) if flat else reach
             bias[~known] = bias[known].min(initial=0.0) - 2 * reach
         return LinearHead(weight, bias)
 

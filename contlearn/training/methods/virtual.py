@@ -51,7 +51,8 @@ class VirtualTokens(nn.Module):
     def vectors(self) -> Tensor:
         """Give the vectors as they are now. Shape: (P, D) or (P, layers · 2 · D)."""
         offset: Any = self.offset
-        return self._made() + offset
+        found: Tensor = self._made() + offset
+        return found
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
         """Encode texts."""

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from contlearn.errors import ConfigError
+
 if TYPE_CHECKING:
     from contlearn.modeling.text_model import TextModel
+    from contlearn.training.session import Part
 
 __all__ = ["Regularizer", "RegularizerOptions", "RegularizerStart"]
 
@@ -31,6 +34,13 @@ class RegularizerStart:
         state: What the regulariser saved with the champion, or None.
         experiences_before: How many experiences the champion has learnt.
         changes_names: Whether the training method puts other parameters into the encoder.
+        method: Name of the training method.
+        memory: The exemplars, encoded; None when there are none.
+        tokenizer: Of the model.
+        max_tokens: Longer texts are cut.
+        unlabelled: The folder of unlabelled texts, if there is one.
+        batch_size: Inputs in a mini-batch.
+        micro_batch_size: How many of them go through the model at a time.
     """
 
     model: TextModel
@@ -38,6 +48,27 @@ class RegularizerStart:
     state: Path | None
     experiences_before: int
     changes_names: bool
+    method: str = "full"
+    memory: Part | None = None
+    tokenizer: Any = None
+    max_tokens: int = 128
+    unlabelled: Path | None = None
+    batch_size: int = 16
+    micro_batch_size: int = 64
+
+    def require_lasting_names(self, name: str) -> None:
+        """Refuse a method whose parameters begin anew in every update.
+
+        Raises:
+            ConfigError: When the method is one.
+        """
+        if self.changes_names:
+            raise ConfigError(
+                f"{name} holds weights near their last values, but this training method "
+                "begins with new ones in every update.",
+                where="training.regularizers in contlearn.toml",
+                hint='Use training.method = "full" or "bitfit", or the regularizer "lwf".',
+            )
 
 
 class Regularizer(Protocol):
@@ -61,7 +92,11 @@ class Regularizer(Protocol):
     Options: ClassVar[type[RegularizerOptions]]
 
     def begin(self, start: RegularizerStart) -> Any:
-        """Make the avalanche plugin for this training, or None to take no part in it."""
+        """Make the avalanche plugin for this training, or None to take no part in it.
+
+        A plugin with `state_tensors()` and `load_state_tensors(tensors)` is saved with the state
+        of the training, so that a killed one goes on bit by bit.
+        """
         ...
 
     def save(self, folder: Path, model: TextModel) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from contlearn.training.strategies.base import StrategyOptions
 
 if TYPE_CHECKING:
     from contlearn.training.candidates import Candidate, FeatureView
     from contlearn.training.session import FitSession, Learnt
-    from contlearn.training.statistics import FeatureStatistics
+    from contlearn.training.statistics import FeatureStatistics, HeadKind
 
 __all__ = ["Replay"]
 
@@ -29,6 +30,9 @@ class Replay:
     4. *tuned, both heads*: the same encoder with the mean of the two heads' scores, which is again
        a linear head.
 
+    `head` may add a nearest-mean or cosine head to the choice, for labels with few examples;
+    `interpolate` encoders between the champion's and the tuned one.
+
     For heads that score words there are no statistics: fine-tuning with replay is all there is.
     """
 
@@ -44,6 +48,15 @@ class Replay:
         fine_tune: Literal["auto", "always", "never"] = "auto"
         evidence: float = Field(0.0, ge=0.0)
         prior: float = Field(0.0, ge=0.0, le=1.0)
+        head: Literal["lda", "nearest-mean", "cosine", "any"] = "lda"
+        interpolate: tuple[float, ...] = ()
+
+        @field_validator("interpolate")
+        @classmethod
+        def _between(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+            if any(not 0.0 < share < 1.0 for share in value):
+                raise ValueError("each share of the tuned weights lies between 0 and 1")
+            return value
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -70,62 +83,111 @@ class Replay:
 
         before = FeatureView.of(session)
         rest = statistics_without_exemplars(session, before)
-        frozen = self._frozen(rest, before)
+        computed = self._computed("frozen", rest, before)
+        frozen = computed[0]
         weights = before.weights()
-        candidates, notes = [frozen], dict[str, Any]()
+        candidates, notes = list(computed), dict[str, Any]()
         wanted = self.options.fine_tune
         start = copy.deepcopy(session.model.encoder)
         if wanted == "always" or (wanted == "auto" and len(weights)):
-            tuned, notes = self._tuned(session, rest, frozen)
-            candidates = tuned if wanted == "always" else [frozen, *tuned]
+            tuned, notes = self._tuned(session, rest, frozen, start)
+            candidates = tuned if wanted == "always" else [*computed, *tuned]
         chosen = choose(candidates, weights, evidence=self.options.evidence)
         if not chosen.is_tuned:
             session.model.encoder = start
+        elif chosen.encoder is not None:
+            session.model.encoder.load_state_dict(chosen.encoder)
         # What was set aside for the choice belongs to the statistics and to a computed head.
         statistics = chosen.view.added_to(chosen.statistics, "validation")
         set_head(session.model, chosen.head(statistics, prior=self.options.prior))
         notes["choice"] = as_notes(candidates, weights, chosen)
         return Learnt(statistics=statistics, encoder_changed=chosen.is_tuned, notes=notes)
 
-    def _frozen(self, rest: FeatureStatistics, before: FeatureView) -> Candidate:
+    def _computed(
+        self,
+        name: str,
+        rest: FeatureStatistics,
+        view: FeatureView,
+        *,
+        is_tuned: bool = False,
+        centre: float | None = None,
+    ) -> list[Candidate]:
+        """Give the candidates whose heads are computed; the first is the one that ties go to."""
         from contlearn.training.candidates import Candidate, head_of
 
-        known = before.added_to(rest, "train")
-        shares, temperature = head_of(known, before, prior=self.options.prior)
-        return Candidate("frozen", False, before, known, shares, temperature)
+        known = view.added_to(rest, "train")
+        kinds: dict[str, tuple[HeadKind, ...]] = {
+            "lda": ("lda",),
+            "nearest-mean": ("nearest-mean",),
+            "cosine": ("cosine",),
+            "any": ("lda", "nearest-mean", "cosine"),
+        }
+        found = []
+        for kind in kinds[self.options.head]:
+            shares, temperature = head_of(
+                known,
+                view,
+                prior=self.options.prior,
+                centre=centre if kind == "lda" else None,
+                kind=kind,
+            )
+            title = name if kind == "lda" else f"{name}, {kind}"
+            found.append(Candidate(title, is_tuned, view, known, shares, temperature, kind=kind))
+        return found
 
     def _tuned(
-        self, session: FitSession, rest: FeatureStatistics, frozen: Candidate
+        self, session: FitSession, rest: FeatureStatistics, frozen: Candidate, start: Any
     ) -> tuple[list[Candidate], dict[str, Any]]:
         """Fine-tune from the frozen candidate's head; give both heads of the new encoder."""
         from dataclasses import replace
 
-        from contlearn.training.candidates import (
-            Candidate,
-            FeatureView,
-            head_of,
-            set_head,
-            trained_head,
-        )
+        from contlearn.training.candidates import FeatureView, set_head, trained_head
         from contlearn.training.scoring import fit_temperature, right_share
         from contlearn.training.tuned import describe
 
-        begin = frozen.statistics.head(prior=self.options.prior)
+        begin = frozen.statistics.head(prior=self.options.prior, kind=frozen.kind)
         set_head(session.model, begin.scaled(frozen.temperature))
         result = session.fine_tune(replayed=session.old.training_set())
+
+        def under(view: FeatureView, name: str) -> list[Candidate]:
+            carried = rest.carried(frozen.view.rows("train")[0], view.rows("train")[0])
+            return self._computed(name, carried, view, is_tuned=True, centre=frozen.temperature)
+
         after = FeatureView.of(session)
-        carried = rest.carried(frozen.view.rows("train")[0], after.rows("train")[0])
-        known = after.added_to(carried, "train")
-        shares, temperature = head_of(
-            known, after, prior=self.options.prior, centre=frozen.temperature
-        )
-        computed = Candidate("tuned", True, after, known, shares, temperature)
-        own = trained_head(session.model)
+        found = under(after, "tuned")
+        computed, own = found[0], trained_head(session.model)
         features, targets = after.rows("validation")
         warmth = fit_temperature(own.scores(features), targets)
-        found = [computed]
         for name, share in (("tuned, own head", 1.0), ("tuned, both heads", 0.5)):
             other = replace(computed, name=name, trained=own.scaled(warmth), share=share)
-            scores = other.head(known, prior=self.options.prior).scores(features)
+            scores = other.head(computed.statistics, prior=self.options.prior).scores(features)
             found.append(replace(other, shares=right_share(scores, targets)))
+        found.extend(self._between(session, start, under))
         return found, describe(result)
+
+    def _between(
+        self, session: FitSession, start: Any, under: Callable[[FeatureView, str], list[Candidate]]
+    ) -> list[Candidate]:
+        """Give candidates whose encoders lie between the champion's and the tuned one.
+
+        Source: Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models" (WiSE-FT), 2022.
+        """
+        from contlearn.training.candidates import FeatureView
+
+        encoder = session.model.encoder
+        tuned = {name: value.detach().clone() for name, value in encoder.state_dict().items()}
+        before = start.state_dict()
+        if tuned.keys() != before.keys():
+            return []  # the method put something around the encoder: there is nothing in between
+        found: list[Candidate] = []
+        for share in self.options.interpolate:
+            mixed = {
+                name: before[name].lerp(value, share) if value.is_floating_point() else value
+                for name, value in tuned.items()
+            }
+            encoder.load_state_dict(mixed)
+            for candidate in under(FeatureView.of(session), f"{share:g} of the way"):
+                candidate.encoder = mixed
+                found.append(candidate)
+        encoder.load_state_dict(tuned)
+        return found

@@ -52,6 +52,7 @@ class Lineage:
         self.space = self.task.space_from_labels(())
         self.champion = None
         self.index = 0
+        self.unlabelled = None
 
     def request(self, records, *, name=None, champion="latest", **changes):
         space = self.task.extend_labels(self.space, [r.target for r in records])
@@ -73,6 +74,7 @@ class Lineage:
             read_records=lambda ids: [self.known[i] for i in ids if i in self.known],
             work=self.root / f"work-{name}",
             output=self.root / name,
+            unlabelled=self.unlabelled,
         )
 
     def learn(self, records, **changes):

@@ -68,7 +68,9 @@ def test_method_learns_twice_and_is_exported_in_parity(method, lineage, fitted, 
     one = load_checkpoint(lineage.champion / "checkpoint")
     addition = addition_of(one.model.encoder)
     assert (addition.kind if addition else None) == KEPT.get(method)
-    before = base_weights(new_checkpoint(str(lineage.base), labels=LabelSpace(), per="sequence").model)
+    before = base_weights(
+        new_checkpoint(str(lineage.base), labels=LabelSpace(), per="sequence").model
+    )
     now = base_weights(one.model)
     same = all(torch.equal(before[name], now[name]) for name in before)
     assert same == (method in UNCHANGED)
@@ -209,11 +211,11 @@ def test_what_does_not_fit_the_encoder_is_refused(method, options, message, tiny
         check_method(method, options).begin(model, max_tokens=32)
 
 
-def test_another_addition_than_the_champions_is_refused(fitted):
+@pytest.mark.parametrize("method", ["prefix-tuning", "bottleneck"])
+def test_another_addition_than_the_champions_is_refused(fitted, method):
     fitted("prompt-tuning")
-    for method in ("prefix-tuning", "bottleneck"):
-        with pytest.raises(ConfigError, match="The champion carries a"):
-            fitted(method)
+    with pytest.raises(ConfigError, match="The champion carries a"):
+        fitted(method)
 
 
 def test_a_checkpoint_with_an_addition_says_so_to_older_readers(lineage, fitted):
