@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "export": ("export", "Copy a version into a folder that optimum and onnxruntime load."),
     "serve": ("serve", "Answer predictions over HTTP, following the champion."),
     "suggest": ("suggest", "Choose the unlabelled texts most worth a label."),
-    "bench": ("bench", "Measure on this machine: how it serves fastest."),
+    "bench": ("bench", "Measure on this machine: strategies on your records, serving."),
     "daemon": ("daemon", "Watch workspaces and update when there is a reason to."),
     "notify": ("notify", "Test the notifications, send what waits, make a secret."),
     "drift": ("drift", "Say whether the world has changed, and how right the answers still are."),

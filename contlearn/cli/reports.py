@@ -46,6 +46,9 @@ def show_update(value: Mapping[str, Any]) -> None:
     )
     if value["metrics"]:
         click.echo("  " + metric_line(value["metrics"]))
+    share = value.get("trained_share")
+    if share is not None and share < 1.0:
+        click.echo(f"  {100 * share:.2f} % of the parameters were trained")
     if value["reasons"]:
         print_reasons(value["reasons"])
     if value["message"]:

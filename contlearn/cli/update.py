@@ -39,7 +39,14 @@ def command(
     from contlearn.pipeline.cycle import UpdateCycle
 
     with settings.open() as context, settings.progress() as progress:
-        result = UpdateCycle(context, progress, plugins_dir=settings.plugins_dir).run_once(
+
+        def show(stage: str, done: int, total: int, message: str) -> None:
+            if stage == "planning":
+                settings.remark(f"Forecast: {message}.")
+            else:
+                progress(stage, done, total, message)
+
+        result = UpdateCycle(context, show, plugins_dir=settings.plugins_dir).run_once(
             strategy=strategy, force=force, promote=not no_promote, dry_run=dry_run
         )
     value = result.to_json()

@@ -16,7 +16,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +48,7 @@ from contlearn.pipeline.children import (
     run_child,
 )
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.forecast import Forecast, forecast_cycle
 from contlearn.pipeline.housekeeping import require_space
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.pipeline.report import publish_report, remove_old_reports
@@ -78,6 +79,8 @@ class UpdateResult:
     resumed: bool = False
     error: ContlearnError | None = None
     held: int = 0
+    forecast: Mapping[str, object] | None = None
+    trained_share: float | None = None
 
     @property
     def exit_code(self) -> int:
@@ -97,6 +100,8 @@ class UpdateResult:
             "seconds": round(self.seconds, 3),
             "message": self.message,
             "resumed": self.resumed,
+            "forecast": dict(self.forecast) if self.forecast else None,
+            "trained_share": self.trained_share,
         }
         if self.error is not None:
             value["error"] = self.error.to_json()
@@ -188,12 +193,23 @@ class UpdateCycle:
                 context.clock.sleep(context.config.data.rest_seconds + 0.1)
                 scan(context, progress=self.progress, stop=self)
             require_space(context)
+            forecast = self._forecast(name)
             cycle = self._plan(trigger, run_key, name, promote=promote)
             if cycle is None:
                 return UpdateResult(
                     cycle=None, outcome="nothing-to-do", message=self._why_nothing()
                 )
-            return self._drive(cycle, resumed=False)
+            if forecast is not None:
+                self.progress("planning", 1, 1, str(forecast))
+            result = self._drive(cycle, resumed=False)
+            return replace(result, forecast=forecast.to_json() if forecast else None)
+
+    def _forecast(self, strategy: str) -> Forecast | None:
+        """Say what the cycle will cost; a damaged champion is found by the cycle itself."""
+        try:
+            return forecast_cycle(self.context, strategy=strategy)
+        except ContlearnError:
+            return None
 
     def _dry_run(self, strategy: str) -> UpdateResult:
         with self.context.catalog.read() as connection:
@@ -207,9 +223,11 @@ class UpdateCycle:
         elif counts.to_learn == 0 and not files:
             message = self._why_nothing()
         else:
+            forecast = self._forecast(strategy)
+            cost = f" ({forecast})" if forecast is not None else ""
             message = (
                 f"{counts.pending} records would be learnt with {strategy!r} and "
-                f"{counts.held_out_pending} new rows measured on."
+                f"{counts.held_out_pending} new rows measured on{cost}."
                 + (f" Before that, {files} files of the inbox would be taken in." if files else "")
             )
         return UpdateResult(cycle=None, outcome="nothing-to-do", message=message)
@@ -309,6 +327,7 @@ class UpdateCycle:
             resumed=resumed,
             error=result.error,
             held=result.held,
+            trained_share=result.trained_share,
         )
 
     def _prepare(self, cycle: CycleRow, folder: CycleFolder) -> None:
@@ -536,6 +555,7 @@ class UpdateCycle:
             version=row.version,
             reasons=tuple(row.reasons or ()),
             metrics=row.metrics or {},
+            trained_share=(row.numbers or {}).get("trained_share"),
             message=message or (row.error or ""),
         )
 

@@ -40,7 +40,6 @@ with warnings.catch_warnings():
         LFLPlugin,
         LwFPlugin,
         MASPlugin,
-        MIRPlugin,
         RWalkPlugin,
         SynapticIntelligencePlugin,
     )
@@ -56,7 +55,6 @@ __all__ = [
     "LFLPlugin",
     "Loop",
     "MASPlugin",
-    "MIRPlugin",
     "ParamData",
     "RWalkPlugin",
     "SupervisedPlugin",

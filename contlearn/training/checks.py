@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from contlearn.config import TrainingConfig
 
-__all__ = ["check_training"]
+__all__ = ["check_method_name", "check_training"]
 
 
 def check_training(training: TrainingConfig) -> None:
@@ -20,3 +22,14 @@ def check_training(training: TrainingConfig) -> None:
     for name in training.augmentation.operations:
         if ":" in name:
             import_path(name, where="training.augmentation.operations in contlearn.toml", known=())
+
+
+def check_method_name(name: str, options: Mapping[str, object]) -> None:
+    """Check a training method and its options.
+
+    Raises:
+        ConfigError: When there is no such method, or an option is wrong.
+    """
+    from contlearn.training.methods import check_method
+
+    check_method(name, options)

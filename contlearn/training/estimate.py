@@ -15,6 +15,8 @@ _TEXTS_PER_SECOND: Final = 35.0
 # A pass that only reads features costs about a third of one that trains.
 _READING: Final = 0.33
 _START_SECONDS: Final = 10.0
+# Strategies that look at no exemplar.
+_ALONE: Final = frozenset({"naive", "from-scratch"})
 
 
 def speed_of(notes: Mapping[str, Any]) -> float | None:
@@ -52,6 +54,10 @@ def estimate_seconds(
     speed = texts_per_second or _TEXTS_PER_SECOND
     learnt = new_records + history_records
     shown = min(round(replay.ratio * new_records), buffer_records * training.epochs)
+    if training.strategy in _ALONE:
+        shown = buffer_records = 0
+    elif training.strategy == "gdumb":
+        learnt, shown = new_records + buffer_records, 0
     trained = training.epochs * (learnt + (0 if history_records else shown))
     read = 2 * (learnt + (0 if history_records else buffer_records))
     if training.strategy_options.get("fine_tune") == "never":

@@ -11,7 +11,7 @@ import torch
 from contlearn.interfaces import Task
 from contlearn.modeling.text_model import TextModel
 from contlearn.training.encoded import EncodedSet
-from contlearn.types import LabelSpace
+from contlearn.types import LabelSpace, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["features_of", "fit_temperature", "log_softmax", "logits_of", "metric_of", "right_share"]
+__all__ = [
+    "answers_of",
+    "features_of",
+    "fit_temperature",
+    "log_softmax",
+    "logits_of",
+    "metric_of",
+    "right_share",
+]
 
 _BATCH: Final = 32
 
@@ -104,14 +112,30 @@ def metric_of(
 
     `records` are the positions of the records that count; all if left out.
     """
-    chosen = range(len(data.records)) if records is None else records
-    if not len(chosen):
+    answers, targets = answers_of(task, data, logits, space, records=records)
+    if not answers:
         return 0.0
+    labels = LabelSpace(tuple(dict.fromkeys(space.names)))
+    sums = task.statistics(answers, targets, labels).sum(axis=0)
+    return float(task.summarise(sums, labels)[task.primary_metric])
+
+
+def answers_of(
+    task: Task,
+    data: EncodedSet,
+    logits: Floats,
+    space: LabelSpace,
+    *,
+    records: Sequence[int] | None = None,
+) -> tuple[list[Target], list[Target]]:
+    """Decode logits as a server would; give answers and targets of records that gave an input."""
+    chosen = range(len(data.records)) if records is None else records
     windows: dict[int, list[int]] = {}
     for window, owner in enumerate(data.owners.tolist()):
         windows.setdefault(owner, []).append(window)
     head = task.heads(space)[0].name
-    answers, targets = [], []
+    answers: list[Target] = []
+    targets: list[Target] = []
     for position in chosen:
         record = data.records[position]
         parts = [
@@ -123,8 +147,4 @@ def metric_of(
             prediction = task.decode(outputs, data.encodings[position], record.inputs, space, 1.0)
             answers.append(task.answer(prediction))
             targets.append(record.target)
-    if not answers:
-        return 0.0
-    labels = LabelSpace(tuple(dict.fromkeys(space.names)))
-    sums = task.statistics(answers, targets, labels).sum(axis=0)
-    return float(task.summarise(sums, labels)[task.primary_metric])
+    return answers, targets

@@ -142,8 +142,9 @@ class FeatureStatistics:
         counts = self.counts[known]
         means: Floats = np.asarray(self.sums[known] / counts[:, None], dtype=np.float64)
         size = self.width
+        directions: Floats
         if kind != "lda":
-            directions: Floats = means
+            directions = means
             if kind == "cosine":
                 norms = np.linalg.norm(means, axis=1, keepdims=True)
                 directions = np.asarray(means / np.maximum(norms, 1e-12), dtype=np.float64)
@@ -152,7 +153,8 @@ class FeatureStatistics:
         share = max(_oas(within, max(self.total - len(counts), 1.0)), _LEAST_SHRINKAGE)
         scale = max(float(np.trace(within)) / size, 1e-12)
         shrunk = (1 - share) * within + share * scale * np.eye(size)
-        directions = np.linalg.solve(shrunk, means.T).T
+        solved: Any = np.linalg.solve(shrunk, means.T)
+        directions = solved.T
         return self._assembled(known, directions, means, prior)
 
     def _assembled(

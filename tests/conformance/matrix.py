@@ -1,6 +1,6 @@
 """Which strategy and which regulariser works where. The tests prove it, the docs show it.
 
-    python -m tests.conformance.matrix     writes the table into docs/strategies.md
+python -m tests.conformance.matrix     writes the table into docs/strategies.md
 """
 
 from __future__ import annotations

@@ -168,7 +168,25 @@ def make_rwalk(
 
 
 class _Si(SynapticIntelligencePlugin):  # type: ignore[misc]  # avalanche is untyped
-    """avalanche keeps flat tensors; a head that grew has its new rows at their end."""
+    """avalanche keeps flat tensors; a head that grew has its new rows at their end.
+
+    Two things are put right: on a CPU avalanche's copies of weights are views of the weights
+    themselves, so that nothing ever seems to move; and importances may fall below zero, which
+    would reward moving away without bound.
+    """
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        super().before_training_exp(strategy, **kwargs)
+        _own(self.ewc_data[0])
+
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        super().before_training_iteration(strategy, **kwargs)
+        _own(self.syn_data["old_theta"])
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        super().after_training_exp(strategy, **kwargs)
+        for value in self.ewc_data[1].values():
+            value.data = value.data.clamp(min=0.0)
 
     def lasting_tensors(self, model: nn.Module) -> dict[str, Tensor]:
         return _joined(
@@ -181,6 +199,12 @@ class _Si(SynapticIntelligencePlugin):  # type: ignore[misc]  # avalanche is unt
     def load_state_tensors(self, tensors: Tensors) -> None:
         for name, tensor in _part(tensors, "trajectory").items():
             self.syn_data["trajectory"][name].data = tensor.clone()
+
+
+def _own(values: Mapping[str, Any]) -> None:
+    """Make tensors that share memory with a model's weights independent of them."""
+    for value in values.values():
+        value.data = value.data.clone()
 
 
 def make_si(model: nn.Module, kept: Tensors, *, started: bool, strength: float) -> Any:

@@ -8,7 +8,7 @@ the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from contlearn.training.avalanche_bridge import (
     AGEMPlugin,
     GEMPlugin,
     LFLPlugin,
-    MIRPlugin,
     SupervisedPlugin,
 )
 from contlearn.training.encoded import EncodedSet
@@ -105,21 +104,43 @@ class BoundedGem(GEMPlugin):  # type: ignore[misc]  # avalanche is untyped
         """Keep nothing: the replay buffer does."""
 
 
-class Interfered(MIRPlugin):  # type: ignore[misc]  # avalanche is untyped
-    """MIR over exemplars: those whose loss the step at hand would raise most are shown too."""
+class Interfered(SupervisedPlugin):  # type: ignore[misc]  # avalanche is untyped
+    """MIR over exemplars: those whose loss the step at hand would raise most are shown too.
+
+    avalanche's own copies the whole model in every step and cannot do with frozen weights; here
+    the step is tried on the weights themselves and taken back.
+
+    Args:
+        memory: Exemplars.
+        subsample: How many of them are looked at in a step.
+        batch_size: How many of those are shown.
+    """
 
     def __init__(self, memory: EncodedSet, *, subsample: int, batch_size: int) -> None:
-        super().__init__(batch_size_mem=batch_size, mem_size=len(memory), subsample=subsample)
-        self.memory = memory
-        self.replay_loader = self._draws()
+        super().__init__()
+        self.memory, self.subsample, self.batch_size = memory, subsample, batch_size
 
-    def _draws(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        while True:
-            inputs, targets = self.memory.batch(draw(self.memory, self.subsample))
-            yield inputs, targets, torch.zeros(len(inputs), dtype=torch.long)
-
-    def after_training_exp(self, strategy: Any, **_: Any) -> None:
-        """Keep nothing: the replay buffer does."""
+    def before_backward(self, strategy: Any, **_: Any) -> None:
+        model, criterion = strategy.model, strategy._criterion  # noqa: SLF001
+        indices = draw(self.memory, self.subsample)
+        inputs, targets = _batch(self.memory, indices, strategy.device)
+        groups = strategy.optimizer.param_groups
+        weights = [(p, group["lr"]) for group in groups for p in group["params"]]
+        gradients = torch.autograd.grad(
+            strategy.loss, [p for p, _ in weights], retain_graph=True, allow_unused=True
+        )
+        with torch.no_grad():
+            before = criterion.rows(model(inputs), targets)
+            kept = [p.clone() for p, _ in weights]
+            for (parameter, rate), gradient in zip(weights, gradients, strict=True):
+                if gradient is not None:
+                    parameter.data.sub_(rate * gradient)
+            after = criterion.rows(model(inputs), targets)
+            for (parameter, _), value in zip(weights, kept, strict=True):
+                parameter.data.copy_(value)
+        worst = (after - before).argsort(descending=True)[: self.batch_size].tolist()
+        inputs, targets = _batch(self.memory, [indices[i] for i in worst], strategy.device)
+        strategy.loss = strategy.loss + criterion(model(inputs), targets)
 
 
 class LessForgetful(LFLPlugin):  # type: ignore[misc]  # avalanche is untyped

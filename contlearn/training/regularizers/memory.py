@@ -98,8 +98,7 @@ class AGem(_Memory):
 class Mir(_Memory):
     """Shows the exemplars that the step at hand would harm most.
 
-    Source: Aljundi et al., "Online Continual Learning with Maximally Interfered Retrieval", 2019;
-    avalanche's MIRPlugin.
+    Source: Aljundi et al., "Online Continual Learning with Maximally Interfered Retrieval", 2019.
     """
 
     name: ClassVar[str] = "mir"

@@ -350,15 +350,28 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("method", "regularizers"),
-    [("full", []), ("lora", []), ("full", [{"name": "lwf"}, {"name": "online-ewc"}])],
+    [
+        ("full", []),
+        ("lora", []),
+        ("full", [{"name": "lwf"}, {"name": "online-ewc"}]),
+        ("full", [{"name": "si"}, {"name": "mas"}, {"name": "rwalk", "steps": 3}]),
+        ("bitfit", [{"name": "ewc"}, {"name": "der-plus-plus"}, {"name": "a-gem"}]),
+        ("lora", [{"name": "o-lora"}, {"name": "mir", "batch_size": 3}, {"name": "er-ace"}]),
+        ("full", [{"name": "masked-words"}, {"name": "mixup"}, {"name": "fgm"}]),
+    ],
 )
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning")
 def test_fit_killed_in_the_middle_gives_the_same_challenger(lineage, method, regularizers):
     settings = {
         "method": method,
         "regularizers": regularizers,
         "checkpoint_steps": 2,
         "strategy_options": {"fine_tune": "always"},
+        "augmentation": {"operations": ["typo", "swap"]},
     }
+    lineage.unlabelled = lineage.root / "unlabelled"
+    lineage.unlabelled.mkdir()
+    (lineage.unlabelled / "texts.txt").write_text("water the garden\nplay some music\n")
     lineage.learn(texts(["billing", "garden"], 25), **settings)
     second = texts(["music"], 25)
 
@@ -379,5 +392,9 @@ def test_fit_killed_in_the_middle_gives_the_same_challenger(lineage, method, reg
     assert (straight.state / "state.json").read_bytes() == (
         resumed.state / "state.json"
     ).read_bytes()
+    kept = [path for path in (straight.state / "regularizers").rglob("*") if path.is_file()]
+    for path in kept:
+        again = resumed.state / path.relative_to(straight.state)
+        assert path.read_bytes() == again.read_bytes(), path.name
     assert resumed.notes["fine_tuning"]["resumed_at"] == 6
     assert not (resumed.checkpoint / "half").exists()

@@ -1,0 +1,109 @@
+"""index.html of a comparison: one file, no script, no network, no text of a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from contlearn.benchmark.measures import FIGURES
+from contlearn.workspace import write_bytes_atomic
+
+if TYPE_CHECKING:
+    from contlearn.benchmark.compare import BenchmarkResult, Summary
+
+__all__ = ["write_page"]
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 280, 40, 28
+_STYLE: Final = """
+:root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --line: #d5dae0;
+  --page: #fff; --card: #f5f7f9; }
+@media (prefers-color-scheme: dark) { :root { --text: #e8ecf0; --soft: #9aa5b1; --line: #343b44;
+  --page: #12161b; --card: #1b2128; } }
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; background: var(--page);
+  color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
+  padding: .8rem 1rem; margin: 1rem 0; } .soft { color: var(--soft); }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; } th { color: var(--soft); font-weight: 600; }
+th:first-child, td:first-child { text-align: left; }
+svg { max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui; }
+"""
+
+
+def write_page(result: BenchmarkResult, path: Path) -> None:
+    """Write the page."""
+    from contlearn.benchmark.compare import cell
+
+    heads = "".join(f"<th>{escape(title)}</th>" for title, _, _ in FIGURES.values())
+    rows = "".join(
+        f"<tr><td>{escape(s.name)}{' <span class=soft>reference</span>' if s.is_reference else ''}"
+        f"</td>{''.join(f'<td>{cell(s, figure)}</td>' for figure in FIGURES)}"
+        f"<td>{s.seeds}</td></tr>"
+        for s in result.summaries
+    )
+    chosen = escape(result.recommendation or "none")
+    reason = escape(result.reason[:1].upper() + result.reason[1:])
+    body = f"""<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Strategies compared</title><style>{_STYLE}</style>
+<h1>Strategies compared</h1>
+<p class="soft">{len(result.steps)} experiences in the order of time. Choices were made on
+development rows, figures are of test rows, in percent; means over seeds.</p>
+<div class="card"><b>Recommended: {chosen}</b><br>{reason}</div>
+<h2>Average accuracy on what was seen, after each experience</h2>{_curves(result.summaries)}
+<h2>Figures</h2><div class="wide"><table><tr><th>strategy</th>{heads}<th>seeds</th></tr>{rows}
+</table></div>
+<h2>Experiences</h2><ol>{"".join(f"<li>{escape(name)}</li>" for name in result.steps)}</ol></html>
+"""
+    write_bytes_atomic(path, body.encode())
+
+
+def _curves(summaries: Sequence[Summary]) -> str:
+    """Draw one line a strategy, a dashed one for each reference, which has an end only."""
+    colours: Mapping[int, str] = {
+        i: f"hsl({(i * 360) // max(len(summaries), 1)} 65% 50%)" for i in range(len(summaries))
+    }
+    steps = max((len(s.curve) for s in summaries if s.curve), default=1)
+    height = _HEIGHT + 18 * len(summaries)
+
+    def x(step: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - 10) * step / max(steps - 1, 1)
+
+    def y(value: float) -> float:
+        return 8 + (_HEIGHT - _BOTTOM - 8) * (1 - min(max(value, 0.0), 1.0))
+
+    parts = [
+        f'<line x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{y(v):.1f}" y2="{y(v):.1f}" '
+        f'stroke="var(--line)"/><text x="4" y="{y(v) + 4:.1f}">{v:.0%}</text>'
+        for v in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    parts += [
+        f'<text x="{x(i):.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{i + 1}</text>'
+        for i in range(0, steps, max(1, steps // 10))
+    ]
+    for number, summary in enumerate(summaries):
+        colour, value = colours[number], summary.means["average_accuracy"] or 0.0
+        if summary.curve:
+            points = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v in enumerate(summary.curve))
+            parts.append(
+                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            )
+        else:
+            parts.append(
+                f'<line x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
+                f'stroke="{colour}" stroke-dasharray="5 4"/>'
+            )
+        top = _HEIGHT + 4 + 18 * number
+        parts.append(f'<rect x="{_LEFT}" y="{top}" width="12" height="10" fill="{colour}"/>')
+        parts.append(
+            f'<text x="{_LEFT + 18}" y="{top + 9}">{escape(summary.name)} '
+            f"({100 * value:.1f} %)</text>"
+        )
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'aria-label="average accuracy after each experience">{"".join(parts)}</svg>'
+    )

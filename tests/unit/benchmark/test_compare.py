@@ -1,0 +1,100 @@
+"""The comparison as a stranger calls it: with a tiny model, killed in the middle, called again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from contlearn.benchmark import compare_strategies, stream_from_rows
+from contlearn.config import ModelConfig, TrainingConfig
+from contlearn.errors import UsageError
+from tests.texts import classified
+
+
+@pytest.fixture
+def folder(tmp_path):
+    found = tmp_path / "experiences"
+    found.mkdir()
+    for name, labels in (("01-one", ["billing", "garden"]), ("02-two", ["music", "account"])):
+        rows = classified(labels, 30)
+        (found / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return found
+
+
+def command(folder, tiny_model, output, *more):
+    return [
+        sys.executable, "-m", "contlearn", "bench", "strategies", "--folder", str(folder),
+        "--base", str(tiny_model), "--output", str(output), "--only", "--strategy", "er",
+        "--strategy", "naive+lwf", "--seed", "0", "--set", "epochs=1", "--set", "threads=1", *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_command_compares_resumes_after_a_kill_and_recommends(folder, tiny_model, tmp_path):
+    output = tmp_path / "bench"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(
+        command(folder, tiny_model, output), env=environment, cwd=tmp_path,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not list(output.glob("work/*/step-0.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (output / "result.json").exists()
+    done = next(iter(output.glob("work/*/step-0.json")), None)
+    before = done.read_bytes() if done else b""
+    second = subprocess.run(
+        command(folder, tiny_model, output, "--json"), env=environment, cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert second.returncode == 0, second.stderr
+    value = json.loads(second.stdout)
+    assert before or value["rows"]
+    assert {s["name"] for s in value["strategies"]} == {"er", "naive+lwf"}
+    assert value["recommendation"] in {"er", "naive+lwf"}
+    assert "seed 0 (2 runs" in second.stderr
+    for item in value["strategies"]:
+        assert 0 <= item["average_accuracy"] <= 1
+        assert item["peak_bytes"] > 1e8
+        assert item["seconds"] > 0
+        assert len(item["curve"]) == 2
+    rows = (output / "rows.jsonl").read_text().splitlines()
+    assert len(rows) == 2
+    assert not (output / "work").exists()  # it holds texts
+    page = (output / "index.html").read_text()
+    assert "<script" not in page
+    assert "<polyline" in page
+    assert "please" not in page
+    # A third call has nothing to do and says the same.
+    third = subprocess.run(
+        command(folder, tiny_model, output), env=environment, cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert third.returncode == 0, third.stderr
+    assert f"Recommended: {value['recommendation']}" in third.stdout
+    assert (output / "rows.jsonl").read_text().splitlines() == rows
+
+
+def test_a_run_that_fails_says_why(tiny_model, tmp_path):
+    from contlearn.errors import ContlearnError
+
+    stream = stream_from_rows({n: classified(["billing", n], 20) for n in ("garden", "music")})
+    with pytest.raises(ContlearnError, match="a base model|folder"):
+        compare_strategies(
+            stream, output=tmp_path, strategies=["naive"], only=True, seeds=[0],
+            model=ModelConfig(base="/no/such/model"), training=TrainingConfig(epochs=1, threads=1),
+        )  # fmt: skip
+
+
+def test_no_seed_is_no_comparison(tmp_path):
+    stream = stream_from_rows({n: classified(["billing", n], 20) for n in ("garden", "music")})
+    with pytest.raises(UsageError, match="no seed"):
+        compare_strategies(stream, output=tmp_path, seeds=[])

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from contlearn.config import AugmentationConfig, Config, TrainingConfig
+from contlearn.errors import ConfigError, TrainingError
+from contlearn.modeling.checkpoint import new_checkpoint
+from contlearn.tasks.text_classification import TextClassification
+from contlearn.tasks.token_classification import TokenClassification
+from contlearn.training.augment import Augmenter, change_words
+from contlearn.training.checks import check_training
+from contlearn.training.encoded import encode_records
+from contlearn.training.losses import RowLoss, label_weights, make_loss
+from contlearn.training.optim import make_optimizer, make_schedule
+from contlearn.types import LabelSpace
+from tests.unit.training.conftest import sentences, texts
+
+SPACE = LabelSpace(("billing", "garden"))
+
+
+def test_plain_loss_is_torchs():
+    scores, targets = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 1])
+    for smoothing in (0.0, 0.1):
+        expected = torch.nn.functional.cross_entropy(scores, targets, label_smoothing=smoothing)
+        assert torch.allclose(RowLoss(smoothing=smoothing)(scores, targets), expected)
+    weights = torch.tensor([1.0, 5.0, 0.5])
+    expected = torch.nn.functional.cross_entropy(scores, targets, weight=weights)
+    assert torch.allclose(RowLoss(weights=weights)(scores, targets), expected)
+
+
+def test_focal_loss_passes_over_what_is_known_well():
+    scores, targets = torch.tensor([[6.0, 0.0], [0.0, 0.1]]), torch.tensor([0, 0])
+    plain, focal = RowLoss().rows(scores, targets), RowLoss(gamma=2.0).rows(scores, targets)
+    assert float(focal[0] / plain[0]) < 1e-4
+    assert float(focal[1] / plain[1]) > 0.2
+
+
+def test_rows_can_be_ranked_for_a_while():
+    loss = RowLoss()
+    loss.reduction = "none"
+    assert loss(torch.randn(4, 2), torch.tensor([0, 1, 0, 1])).shape == (4,)
+
+
+def test_balanced_weights_are_bounded_and_leave_unseen_labels_alone():
+    space = LabelSpace(("a", "b", "c"))
+    weights = label_weights("balanced", space=space, targets=[0] * 1000 + [1])
+    assert weights[1] == 10.0
+    assert weights[2] == 1.0
+    assert label_weights("none", space=space, targets=[0]) is None
+    config = TrainingConfig(class_weights={"b": 3.0, "a label to come": 2.0})
+    loss = make_loss(config, space=space, targets=[0, 1], device=torch.device("cpu"))
+    assert loss.weights.tolist() == [1.0, 3.0, 1.0]
+
+
+def test_a_weight_that_is_not_positive_is_refused():
+    with pytest.raises(ConfigError, match="The weight of the label 'a' is 0"):
+        label_weights({"a": 0.0}, space=LabelSpace(("a",)), targets=[0])
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor", "torch.optim:NAdam"])
+def test_optimizers_by_name_and_by_path_learn(name, tiny_model):
+    model = new_checkpoint(str(tiny_model), labels=SPACE, per="sequence").model
+    optimizer = make_optimizer(model, TrainingConfig(optimizer=name, learning_rate=1e-3))
+    inputs = torch.ones((2, 2, 5), dtype=torch.long)
+    before = model.head.weight.detach().clone()
+    model(inputs).pow(2).sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.head.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "adam"}, "Did you mean 'adamw'"),
+        ({"optimizer": "torch.optim:NoSuch"}, "cannot be imported"),
+        ({"optimizer": "torch.nn:Linear"}, "is no optimizer of torch"),
+        ({"scheduler": "cosin"}, "Did you mean 'cosine'"),
+        ({"scheduler": "os:getcwd"}, "does not give a number"),
+        ({"augmentation": {"operations": ["no_such_module:change"]}}, "cannot be imported"),
+    ],
+)
+def test_names_are_checked_before_a_model_is_loaded(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        check_training(TrainingConfig.model_validate(settings))
+    assert message in f"{caught.value.what} {caught.value.hint}"
+
+
+def test_options_that_an_optimizer_does_not_take_are_refused(tiny_model):
+    model = new_checkpoint(str(tiny_model), labels=SPACE, per="sequence").model
+    with pytest.raises(ConfigError, match="refuses its options"):
+        make_optimizer(model, TrainingConfig(optimizer_options={"betaz": 1}))
+
+
+def steps_down(step, steps):
+    return 1.0 - step / steps
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "constant", "square"])
+def test_schedules_rise_then_do_not_rise_again(name):
+    factor = make_schedule(TrainingConfig(scheduler=name, warmup_ratio=0.2), 20)
+    values = [factor(step) for step in range(20)]
+    assert values[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert values[4:] == sorted(values[4:], reverse=True)
+    assert min(values) > 0
+
+
+def test_a_schedule_of_ones_own_is_called_with_step_and_steps():
+    path = f"{__name__}:steps_down"
+    assert make_schedule(TrainingConfig(scheduler=path), 10)(5) == 0.5
+
+
+# -- augmentation -------------------------------------------------------------------------------
+
+
+def shout(text: str, random: random.Random) -> str:
+    return text.upper() + "!" * random.randint(1, 3)
+
+
+def broken(text: str, random: random.Random) -> str:
+    raise ValueError("never")
+
+
+def augmenter(tiny_model, operations, *, task=None, records=None, share=1.0):
+    task = task or TextClassification()
+    records = records or texts(["billing", "garden"], 4)
+    space = task.extend_labels(LabelSpace(), [r.target for r in records])
+    per = task.heads(space)[0].per
+    checkpoint = new_checkpoint(str(tiny_model), labels=space, per=per)
+    data = encode_records(records, checkpoint, task=task, space=space, max_tokens=32)
+    config = AugmentationConfig(operations=operations, share=share)
+    made = Augmenter(
+        config, data, new=len(data) - 2, task=task, checkpoint=checkpoint, max_tokens=32, seed=3
+    )
+    return made, data
+
+
+@pytest.mark.parametrize("name", ["typo", "case", "mask", "swap", "delete", "duplicate"])
+def test_every_operation_changes_words(name):
+    words = ["please", "water", "all", "the", "plants"]
+    changed = [change_words(words, name, strength=0.4, seed=str(n)) for n in range(8)]
+    assert any(found != words for found in changed)
+    if name in ("typo", "case", "mask"):
+        assert all(len(found) == len(words) for found in changed)
+    assert change_words([], name, strength=0.5, seed="1") == []
+    assert change_words(["a"], name, strength=0.5, seed="1")
+
+
+def test_an_epoch_is_the_same_whenever_asked_and_another_differs(tiny_model):
+    made, data = augmenter(tiny_model, ("typo", "swap", "delete"))
+    one, again, other = made(0), made(0), made(1)
+    assert torch.equal(one.packed, again.packed)
+    assert not torch.equal(one.packed, other.packed)
+    assert torch.equal(one.flat, data.flat)
+
+
+def test_only_new_texts_are_changed(tiny_model):
+    made, data = augmenter(tiny_model, ("delete",))
+    found = made(0)
+    length = data.packed.shape[2]
+    assert torch.equal(found.packed[-2:, :, :length], data.packed[-2:])
+    assert not torch.equal(found.packed[:-2, :, :length], data.packed[:-2])
+
+
+def test_a_function_of_ones_own_changes_texts(tiny_model):
+    made, data = augmenter(tiny_model, (f"{__name__}:shout",))
+    assert int(made(0).lengths[:-2].sum()) > int(data.lengths[:-2].sum())
+
+
+def test_a_function_that_fails_is_named(tiny_model):
+    made, _ = augmenter(tiny_model, (f"{__name__}:broken",))
+    with pytest.raises(TrainingError, match="broken' failed: ValueError: never"):
+        made(0)
+
+
+def test_words_with_labels_keep_their_number(tiny_model):
+    records = sentences(["city"], 6)
+    made, data = augmenter(
+        tiny_model, ("typo", "mask"), task=TokenClassification(), records=records
+    )
+    found = made(0)
+    assert torch.equal(found.offsets, data.offsets)
+    assert torch.equal(found.packed[:, 2].sum(dim=1), data.packed[:, 2].sum(dim=1))
+    with pytest.raises(ConfigError, match="may change the number of words"):
+        augmenter(tiny_model, ("delete",), task=TokenClassification(), records=records)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"operations": ["typos"]}, "neither one of"),
+        ({"operations": ["back-translation"]}, "there and back"),
+        ({"models": ["a"]}, "there and back"),
+        ({"share": 0}, "greater than 0"),
+        ({"oprations": []}, "Extra inputs"),
+    ],
+)
+def test_augmentation_is_checked_when_the_configuration_is_read(value, message):
+    with pytest.raises(ValueError, match=message):
+        Config.model_validate({"training": {"augmentation": value}})
