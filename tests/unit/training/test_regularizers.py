@@ -90,7 +90,8 @@ def test_lfl_is_the_distance_of_features_from_the_champions(tiny_model):
     plugin.before_backward(stub)
     assert float(stub.loss.detach()) == pytest.approx(0.0, abs=1e-6)
     with torch.no_grad():
-        next(one.encoder.parameters()).add_(0.5)
+        weight = next(one.encoder.parameters())
+        weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
     stub = Stub(one)
     stub.mb_x = torch.ones((3, 2, 6), dtype=torch.long)
     plugin.before_backward(stub)
