@@ -10,14 +10,14 @@ from pathlib import Path
 
 from contlearn.benchmark import compare_strategies, stream_from_folder
 
-stream = stream_from_folder(Path(sys.argv[1]))
 result = compare_strategies(
-    stream,
-    strategies=["er+er-ace", "naive+online-ewc", "er@lora"],
-    seeds=[0, 1, 2],
+    stream_from_folder(Path(sys.argv[1])),
+    strategies=["replay", "naive+online-ewc"],
+    only=True,  # without it, naive, tuned naive, frozen-head and joint are there besides
+    seeds=[0],
     base=sys.argv[2],
+    max_tokens=64,
     output=Path(sys.argv[3]),
-    report=print,
 )
 print(result.table())
 print(result.recommendation, "–", result.reason)

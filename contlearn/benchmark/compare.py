@@ -108,6 +108,7 @@ def compare_strategies(
     strategies: Sequence[str] = (),
     seeds: Sequence[int] = (0, 1, 2),
     base: str | None = None,
+    max_tokens: int | None = None,
     model: ModelConfig | None = None,
     training: TrainingConfig | None = None,
     replay: ReplayConfig | None = None,
@@ -128,6 +129,7 @@ def compare_strategies(
         strategies: Specs as `parse_spec` reads them; those of `ALWAYS` are there besides.
         seeds: Of all randomness.
         base: The base model, instead of the one in `model`.
+        max_tokens: Longer texts are cut; instead of what `model` says.
         model: [model] of the configuration.
         training: [training]; each spec changes it.
         replay: [replay].
@@ -149,6 +151,8 @@ def compare_strategies(
     settled = model or ModelConfig(task=stream.task)
     if base is not None:
         settled = settled.model_copy(update={"base": base})
+    if max_tokens is not None:
+        settled = ModelConfig.model_validate({**settled.model_dump(), "max_tokens": max_tokens})
     with storage_border("write the comparison", output):
         output.mkdir(parents=True, exist_ok=True)
     with file_lock(output / ".lock", what="comparing strategies here"):

@@ -44,6 +44,7 @@ def command() -> None:
 @click.option("--steps", default=0, help="Cut the history into so many experiences.")
 @click.option("--task", help="The task of the folder's rows, where there is no workspace.")
 @click.option("--base", help="Another base model.")
+@click.option("--max-tokens", type=click.IntRange(8, 8192), help="Cut longer texts.")
 @click.option("--set", "settings_", multiple=True, help="A [training] key for all, as key=value.")
 @click.option(
     "--output",
@@ -61,6 +62,7 @@ def strategies(
     steps: int,
     task: str | None,
     base: str | None,
+    max_tokens: int | None,
     settings_: Sequence[str],
     output: Path | None,
     as_json: bool,
@@ -93,6 +95,7 @@ def strategies(
         strategies=strategies,
         seeds=seeds,
         base=base,
+        max_tokens=max_tokens,
         settings=_settings(settings_),
         manager=manager,
         plugins_dir=settings.plugins_dir,

@@ -27,6 +27,7 @@ from contlearn.training.losses import RowLoss
 
 __all__ = ["AverageGem", "BoundedGem", "DarkExperience", "Interfered", "LessForgetful", "NewRows"]
 
+_LEAST_SQUARE = 1e-30
 _IDS = "records.json"
 _LOGITS = "logits.safetensors"
 
@@ -48,6 +49,12 @@ class AverageGem(AGEMPlugin):  # type: ignore[misc]  # avalanche is untyped
         super().__init__(patterns_per_experience=len(memory), sample_size=sample_size)
         self.memory = memory
         self.buffers = [memory]
+
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        super().before_training_iteration(strategy, **kwargs)
+        # Exemplars that are known perfectly give a gradient whose square is 0 in fp32.
+        if float(torch.dot(self.reference_gradients, self.reference_gradients)) < _LEAST_SQUARE:
+            self.reference_gradients = torch.zeros_like(self.reference_gradients)
 
     def sample_from_memory(self) -> tuple[Tensor, Tensor, Tensor]:
         inputs, targets = self.memory.batch(draw(self.memory, self.sample_size))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,7 @@ def command(folder, tiny_model, output, *more):
     return [
         sys.executable, "-m", "contlearn", "bench", "strategies", "--folder", str(folder),
         "--base", str(tiny_model), "--output", str(output), "--only", "--strategy", "er",
-        "--strategy", "naive+lwf", "--seed", "0", "--set", "epochs=1", "--set", "threads=1", *more,
+        "--strategy", "naive+lwf", "--max-tokens", "32", "--seed", "0", "--set", "epochs=1", "--set", "threads=1", *more,
     ]  # fmt: skip
 
 
@@ -81,6 +82,19 @@ def test_command_compares_resumes_after_a_kill_and_recommends(folder, tiny_model
     assert third.returncode == 0, third.stderr
     assert f"Recommended: {value['recommendation']}" in third.stdout
     assert (output / "rows.jsonl").read_text().splitlines() == rows
+
+
+@pytest.mark.slow
+def test_example_compares_in_ten_lines(folder, tiny_model, tmp_path):
+    example = Path(__file__).parents[3] / "examples" / "compare_strategies.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(example.parents[1])}
+    done = subprocess.run(
+        [sys.executable, str(example), str(folder), str(tiny_model), str(tmp_path / "out")],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "| replay |" in done.stdout
+    assert (tmp_path / "out" / "index.html").is_file()
 
 
 def test_a_run_that_fails_says_why(tiny_model, tmp_path):

@@ -200,3 +200,47 @@ def test_words_with_labels_keep_their_number(tiny_model):
 def test_augmentation_is_checked_when_the_configuration_is_read(value, message):
     with pytest.raises(ValueError, match=message):
         Config.model_validate({"training": {"augmentation": value}})
+
+
+# -- settings of the loop -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"precision": "bf16"},
+        {"gradient_checkpointing": True},
+        {"gradient_checkpointing": True, "method": "lora", "method_options": {"rank": 2}},
+        {"loss": "focal", "class_weights": "balanced", "label_smoothing": 0.1},
+        {"optimizer": "torch.optim:NAdam", "scheduler": "cosine", "micro_batch_size": 3},
+    ],
+    ids=lambda settings: ", ".join(settings),
+)
+@pytest.mark.filterwarnings(
+    "ignore:training.learning_rate:contlearn.training.optim.LearningRateWarning"
+)
+def test_settings_of_the_loop_learn_and_leave_an_ordinary_model(settings, lineage):
+    from contlearn.modeling.checkpoint import load_checkpoint
+
+    result = lineage.learn(texts(["billing", "garden"], 16), strategy="naive", epochs=4, **settings)
+    history = [entry["loss"] for entry in result.notes["fine_tuning"]["history"]]
+    assert history[-1] < history[0]
+    model = load_checkpoint(lineage.champion / "checkpoint").model
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert not model.encoder.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "torch.optim:NAdam"])
+def test_training_with_other_optimizers_goes_on_bit_by_bit(optimizer, tiny_model, tmp_path):
+    from tests.unit.training.test_fine_tuning import Killed, training, weights
+
+    straight = training(tiny_model, tmp_path / "straight", optimizer=optimizer)
+    straight.run()
+    cut = training(tiny_model, tmp_path / "cut", optimizer=optimizer, kill_at=5)
+    with pytest.raises(Killed):
+        cut.run()
+    torch.manual_seed(99)
+    resumed = training(tiny_model, tmp_path / "cut", optimizer=optimizer)
+    assert resumed.run().resumed_at == 4
+    expected, found = weights(straight), weights(resumed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
