@@ -269,27 +269,24 @@ def _record(
 
 
 def _split(name: str, records: Sequence[LabelledRecord], held_out: float) -> Step:
-    """Set rows aside by their hash, so that the same row always stands on the same side."""
+    """Set the rows with the least hashes aside: the same ones whatever the order of the rows."""
     unique = list({record.record_id: record for record in records}.values())
-    apart = [r for r in unique if _share(r) < held_out]
-    kept = [r for r in unique if _share(r) >= held_out]
-    dev, test = _half(apart)
-    return Step(name=name, train=tuple(kept), dev=dev, test=test)
+    count = max(2, round(held_out * len(unique)))
+    order = sorted(unique, key=lambda record: _hash("apart", record))
+    dev, test = _half(order[:count])
+    return Step(name=name, train=tuple(order[count:]), dev=dev, test=test)
 
 
-def _share(record: LabelledRecord) -> float:
-    return int(hashlib.sha256(f"apart:{record.record_id}".encode()).hexdigest()[:8], 16) / 2**32
+def _hash(salt: str, record: LabelledRecord) -> str:
+    return hashlib.sha256(f"{salt}:{record.record_id}".encode()).hexdigest()
 
 
 def _half(
     records: Sequence[LabelledRecord],
 ) -> tuple[tuple[LabelledRecord, ...], tuple[LabelledRecord, ...]]:
     """Cut held-out rows into a part for choices and a part for figures, by their hash."""
-
-    def is_dev(record: LabelledRecord) -> bool:
-        return hashlib.sha256(f"dev:{record.record_id}".encode()).digest()[0] % 2 == 0
-
-    return tuple(r for r in records if is_dev(r)), tuple(r for r in records if not is_dev(r))
+    order = sorted(records, key=lambda record: _hash("dev", record))
+    return tuple(order[1::2]), tuple(order[::2])
 
 
 def _by_time(found: Sequence[tuple[str, Any, Any]], steps: int) -> list[tuple[str, Any, Any]]:
