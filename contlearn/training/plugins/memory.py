@@ -47,14 +47,16 @@ class AverageGem(AGEMPlugin):  # type: ignore[misc]  # avalanche is untyped
 
     def __init__(self, memory: EncodedSet, *, sample_size: int) -> None:
         super().__init__(patterns_per_experience=len(memory), sample_size=sample_size)
+        self.reference_gradients: Tensor
         self.memory = memory
         self.buffers = [memory]
 
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         super().before_training_iteration(strategy, **kwargs)
         # Exemplars that are known perfectly give a gradient whose square is 0 in fp32.
-        if float(torch.dot(self.reference_gradients, self.reference_gradients)) < _LEAST_SQUARE:
-            self.reference_gradients = torch.zeros_like(self.reference_gradients)
+        gradients: Tensor = self.reference_gradients
+        if float(torch.dot(gradients, gradients)) < _LEAST_SQUARE:
+            gradients.zero_()
 
     def sample_from_memory(self) -> tuple[Tensor, Tensor, Tensor]:
         inputs, targets = self.memory.batch(draw(self.memory, self.sample_size))
