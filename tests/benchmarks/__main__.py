@@ -52,16 +52,6 @@ BENCHMARKS = {
             "and after many earlier experiences, the buffer full in both."
         ),
     ),
-    "methods": (
-        "Training methods, robustness, cost",
-        "python -m tests.benchmarks.methods methods",
-        (
-            "method: two domains of CLINC150 learnt with strategy er, exported and compared. robustness: "
-            "three domains at once, clean and with fixed typos and swaps in 15 % of the words. overhead: "
-            "training seconds of a second experience against naive in turns. history: one update after few "
-            "and after many earlier experiences, the buffer full in both."
-        ),
-    ),
     "training_speed": (
         "Training speed",
         "python -m tests.benchmarks.training_speed",
