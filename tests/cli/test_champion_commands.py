@@ -94,7 +94,8 @@ def test_history(contlearn):
 def test_show(contlearn):
     shown = plain(contlearn("show"))
     assert shown.startswith(
-        f"Version 2 (champion) made MOMENT by cycle CYCLE-00002 parent 1 measures {MEASURES} "
+        f"Version 2 (champion) made MOMENT by cycle CYCLE-00002 aliases none "
+        f"parent 1 measures {MEASURES} "
         "learnt 27 new records, 2 experiences, strategy replay labels 3: billing, shipping, garden "
     )
     for rule in ("no-regression passed", "no-harm passed", "gain passed", "floor n/a"):
