@@ -12,7 +12,6 @@ from contlearn.config import Config
 from contlearn.testing import FakeClock
 from contlearn.workspace import Workspace
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A suite started in the background of a shell ignores the interrupt, and so would the programs
     # that the tests interrupt.
