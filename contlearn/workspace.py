@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from contlearn.config import CONFIG_FILE, Config
-from contlearn.errors import StorageError, WorkspaceError, WorkspaceLocked
+from contlearn.errors import ContlearnError, StorageError, WorkspaceError, WorkspaceLocked
 
 __all__ = [
     "FileOperations",
@@ -197,6 +197,15 @@ def storage_border(action: str, path: Path | str) -> Iterator[None]:
                 hint="Check the disk, then run the same command again.",
             ) from error
         raise
+    except Exception as error:
+        # Libraries in Rust (safetensors, tokenizers) have errors of their own for the same.
+        if f"(os error {errno.ENOSPC})" not in str(error) or isinstance(error, ContlearnError):
+            raise
+        raise StorageError(
+            f"The disk is full: could not {action}.",
+            where=str(path),
+            hint="Free some space and run the same command again; nothing was lost.",
+        ) from error
 
 
 class FileOperations:

@@ -28,9 +28,10 @@ def familiarity(logits: FloatArray, score: Score, temperature: float = 1.0) -> F
 
     Shape: logits (B, C) or (C,); the result (B,) or ().
     Example:
-        >>> familiarity(np.array([0.0, 0.0]), "probability")
+        >>> import numpy as np
+        >>> float(familiarity(np.array([0.0, 0.0]), "probability"))
         0.5
-        >>> familiarity(np.array([0.0, 0.0]), "energy")  # log 2
+        >>> float(familiarity(np.array([0.0, 0.0]), "energy"))  # log 2
         0.693
     """
     import numpy as np

@@ -29,7 +29,7 @@ def slice_matcher(pattern: str) -> Callable[[str, str], bool]:
     Example:
         >>> slice_matcher("language:german")("Wo ist das Paket und die Rechnung?", "a.jsonl")
         True
-        >>> slice_matcher(r"\\brefund")("please REFUND me", "a.jsonl")
+        >>> slice_matcher(r"\brefund")("please REFUND me", "a.jsonl")
         True
     """
     kind, _, rest = pattern.partition(":")

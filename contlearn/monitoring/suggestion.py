@@ -23,6 +23,7 @@ def uncertainty(logits: FloatArray, temperature: float = 1.0) -> float:
     Units: ratio, 0 (sure) to 1 (two labels are equal).
     Source: Scheffer, Decomain and Wrobel, "Active Hidden Markov Models", 2001 (margin sampling).
     Example:
+        >>> import numpy as np
         >>> uncertainty(np.array([3.0, 3.0, -9.0]))
         1.0
     """

@@ -34,6 +34,7 @@ from contlearn.workspace import (
     Workspace,
     file_lock,
     read_json,
+    storage_border,
     write_bytes_atomic,
     write_json_atomic,
 )
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The child of a killed parent may still be on its last breath.
         with file_lock(folder.lock, what="working on this cycle", wait_seconds=20.0):
             folder.error.unlink(missing_ok=True)
-            _Child(folder).run()
+            with storage_border("write the files of the cycle", folder.path):
+                _Child(folder).run()
     except Exception as error:
         traceback.print_exc()
         if not isinstance(error, ContlearnError):

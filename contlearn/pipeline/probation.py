@@ -327,7 +327,7 @@ def wilson_lower(hits: int, trials: int, confidence: float) -> float:
     Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
     Example:
         >>> round(wilson_lower(10, 100, 0.95), 4)
-        0.0603
+        0.0607
     """
     from statistics import NormalDist
 

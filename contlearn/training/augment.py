@@ -85,7 +85,7 @@ def change_words(words: Sequence[str], name: str, *, strength: float, seed: str)
 
     Example:
         >>> change_words(["to", "be", "or", "not"], "delete", strength=0.5, seed="1")
-        ['to', 'not']
+        ['to', 'or']
     """
     draw = random.Random(seed)
     found = list(words)

@@ -92,6 +92,13 @@ def snapshot(now):
         ),
         slices={"german": 0.03},
         disk_free_bytes={"workspace": 10**11},
+        unattended={
+            "notifications_waiting": 0.0,
+            "daemon_failures_in_a_row": 0.0,
+            "probation": 1.0,
+            "disk_missing_bytes": 0.0,
+        },
+        triggers={"count": 3, "schedule": 1},
     )
 
 

@@ -100,7 +100,7 @@ def test_file_that_is_not_as_written_is_refused_by_name(workspace, tmp_path, cap
         ("verify", "1"),
         ("predict", "--version", "1", "a fine film"),
         ("predict", "a fine film"),
-        ("promote", "1", "--force"),
+        ("promote", "1", "--force", "--reason", "a test"),
         ("rollback",),
         ("export", "1", str(tmp_path / "out")),
     ):
