@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["STYLE"]
+__all__ = ["CHART_STYLE", "STYLE"]
 
-STYLE: Final = """
+# What the charts of `charts` need on any page; the page gives the colours as variables.
+CHART_STYLE: Final = """\
+svg { max-width: 100%; height: auto; display: block; }
+svg text { fill: var(--soft); font: 11px system-ui, "Noto Sans", sans-serif; }
+svg .grid { stroke: var(--line); } svg .diagonal { stroke: var(--soft); stroke-dasharray: 4 4; }
+svg .line { fill: none; stroke-width: 2; stroke: currentColor; }
+svg .dot { fill: currentColor; } svg .count { fill: var(--grey); fill-opacity: .55; }
+svg .back { fill: var(--card); } svg .fill-heat { fill: rgb(var(--heat)); }
+svg .fill-bad { fill: var(--bad); }
+.c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); }
+.c3 { color: var(--c3); } .c4 { color: var(--c4); } .c5 { color: var(--c5); }
+.c6 { color: var(--c6); } .c7 { color: var(--c7); } .grey { color: var(--grey); }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .85rem; margin: .3rem 0; }
+.legend i { display: inline-block; width: .7rem; height: .7rem; margin-inline-end: .35rem;
+  border-radius: .15rem; background: currentColor; }
+"""
+STYLE: Final = (
+    """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #57606a; --line: #d8dee4;
   --page: #ffffff; --card: #f6f8fa; --good: #1a7f37; --bad: #c62828; --mark: #0b63ce;
   --heat: 31, 111, 235; --grey: #afb8c1; --c0: #0b63ce; --c1: #c62828; --c2: #1a7f37;
@@ -52,22 +69,13 @@ td.bar { position: relative; min-width: 7rem; } td.bar b { position: relative; f
 td.bar i { position: absolute; inset-block: .25rem; inset-inline-start: 0; border-radius: .2rem;
   background: rgba(var(--heat), .28); }
 details { margin: .6rem 0; } summary { cursor: pointer; color: var(--mark); }
-svg { max-width: 100%; height: auto; display: block; }
-svg text { fill: var(--soft); font: 11px system-ui, "Noto Sans", sans-serif; }
-svg .grid { stroke: var(--line); } svg .diagonal { stroke: var(--soft); stroke-dasharray: 4 4; }
-svg .line { fill: none; stroke-width: 2; stroke: currentColor; }
-svg .dot { fill: currentColor; } svg .count { fill: var(--grey); fill-opacity: .55; }
-svg .back { fill: var(--card); } svg .fill-heat { fill: rgb(var(--heat)); }
-svg .fill-bad { fill: var(--bad); }
-.c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); }
-.c3 { color: var(--c3); } .c4 { color: var(--c4); } .c5 { color: var(--c5); }
-.c6 { color: var(--c6); } .c7 { color: var(--c7); } .grey { color: var(--grey); }
-.legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .85rem; margin: .3rem 0; }
-.legend i { display: inline-block; width: .7rem; height: .7rem; margin-inline-end: .35rem;
-  border-radius: .15rem; background: currentColor; }
+"""
+    + CHART_STYLE
+    + """\
 .flip p { margin: .15rem 0; }
 @media (max-width: 40rem) { svg text { font-size: 15px; }
   body { padding: 1rem .75rem 3rem; } th, td { padding: .3rem .45rem; }
   h1 { font-size: 1.35rem; } }
 @media print { nav { display: none; } h2 { break-after: avoid; } .card { break-inside: avoid; } }
 """
+)

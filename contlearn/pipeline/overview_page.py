@@ -11,6 +11,7 @@ from html import escape
 from typing import Any, Final
 
 from contlearn.evaluation.charts import heat_cell, line_chart
+from contlearn.evaluation.report_style import CHART_STYLE
 from contlearn.pipeline.overview_charts import bars, interval_bar, looks_chart, stacked
 
 __all__ = ["render_overview"]
@@ -19,11 +20,11 @@ _STYLE: Final = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --line: #d5dae0;
   --page: #ffffff; --card: #f5f7f9; --good: #1a7f37; --bad: #c2262e; --warn: #9a6700;
   --mark: #1f6feb; --heat: 31, 111, 235; --c0: #1f6feb; --c1: #bf8700; --c2: #1a7f37;
-  --c3: #8250df; --c4: #cf222e; --c5: #59636e; }
+  --c3: #8250df; --c4: #cf222e; --c5: #59636e; --c6: #bf3989; --c7: #0e7490; --grey: #afb8c1; }
 @media (prefers-color-scheme: dark) { :root { --text: #e8ecf0; --soft: #9aa5b1; --line: #343b44;
   --page: #12161b; --card: #1b2128; --good: #4ac26b; --bad: #ff7b72; --warn: #d4a72c;
   --mark: #6cb0ff; --heat: 88, 166, 255; --c0: #6cb0ff; --c1: #e3b341; --c2: #4ac26b;
-  --c3: #bc8cff; --c4: #ff7b72; --c5: #9aa5b1; } }
+  --c3: #bc8cff; --c4: #ff7b72; --c5: #9aa5b1; --c6: #ff9bce; --c7: #56d4dd; --grey: #484f58; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 64rem; background: var(--page);
   color: var(--text); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
@@ -51,8 +52,6 @@ ol.line li::before { content: ""; position: absolute; left: -1.42rem; top: .8rem
 ol.line li > * { color: var(--text); } ol.line li > .soft { color: var(--soft); }
 ol.line li > b.good { color: var(--good); } ol.line li > b.bad { color: var(--bad); }
 ol.line li > b.warn { color: var(--warn); }
-svg { max-width: 100%; height: auto; display: block; } svg text { fill: var(--soft);
-  font: 11px system-ui, sans-serif; }
 @media (max-width: 36rem) { svg { max-width: none; } body { padding: 1rem .8rem 3rem; } }
 """
 _SHADE: Final = {
@@ -93,7 +92,7 @@ def render_overview(value: Mapping[str, Any], *, live_seconds: int | None = None
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'{again}<link rel="icon" href="data:,">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{title}</title>\n<style>{CHART_STYLE}{_STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in parts if part)
         + "\n</body>\n</html>\n"
     )

@@ -88,6 +88,7 @@ def test_history_page_shows_versions_decisions_drift_and_accuracy(context, tmp_p
     ):  # fmt: skip
         assert words in page, words
     assert page.count("<polygon") == 1
+    assert "svg .line { fill: none" in page  # a curve, not a filled shape
     assert "<i>" not in page
     path, root = tmp_path / "history.html", str(context.workspace.root)
     with pytest.raises(SystemExit) as ended:
