@@ -1,6 +1,6 @@
 """The same int8 model and tokenizer behind LitServe with its own batching; run by its own Python.
 
-LITSERVE_PYTHON tests/benchmarks/litserve_server.py FOLDER PORT WORKERS BATCH TIMEOUT_SECONDS
+LITSERVE_PYTHON tests/benchmarks/litserve_server.py FOLDER PORT WORKERS BATCH TIMEOUT_SECONDS QUEUE
 """
 
 from __future__ import annotations
@@ -58,10 +58,14 @@ class Model(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    _, _, port, workers, batch, timeout = sys.argv
+    _, _, port, workers, batch, timeout, queue = sys.argv
     api = Model(max_batch_size=int(batch), batch_timeout=float(timeout))
     server = litserve.LitServer(
-        api, accelerator="cpu", workers_per_device=int(workers), fast_queue=True, timeout=60
+        api,
+        accelerator="cpu",
+        workers_per_device=int(workers),
+        fast_queue=queue == "fast_queue",
+        timeout=60,
     )
     server.run(
         host="127.0.0.1",

@@ -172,11 +172,13 @@ def contlearn(root: Path, **variables: str) -> Iterator[tuple[str, psutil.Proces
 
 
 @contextlib.contextmanager
-def litserve(folder: Path, workers: int, batch: int, place: int = 0) -> Iterator[str]:
+def litserve(
+    folder: Path, workers: int, batch: int, queue: str, place: int = 0
+) -> Iterator[tuple[str, psutil.Process]]:
     port = 8100 + os.getpid() % 400 + 400 * place
     command = [os.environ["LITSERVE_PYTHON"], str(Path(__file__).with_name("litserve_server.py"))]
     process = subprocess.Popen(
-        [*command, str(folder), str(port), str(workers), str(batch), "0.002"],
+        [*command, str(folder), str(port), str(workers), str(batch), "0.002", queue],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
@@ -188,12 +190,28 @@ def litserve(folder: Path, workers: int, batch: int, place: int = 0) -> Iterator
                 if httpx.post(f"{address}/predict", json={"texts": ["hello"]}).status_code == 200:
                     break
             time.sleep(0.1)
-        yield address
+        yield address, psutil.Process(process.pid)
     finally:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.terminate()
-        process.terminate()
+        for each in family(psutil.Process(process.pid)):
+            each.terminate()
+            each.resume()
         process.wait(30)
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+@contextlib.contextmanager
+def awake(process: psutil.Process) -> Iterator[None]:
+    """Let a server run, and stop it afterwards: one that idles takes time from the others."""
+    for each in family(process):
+        each.resume()
+    try:
+        yield
+    finally:
+        for each in family(process):
+            each.suspend()
 
 
 def bare(folder: Path, workers: int, threads: int, seconds: float) -> float:
@@ -277,30 +295,39 @@ def throughput(root: Path, rounds: int, seconds: int) -> None:
     found: dict[str, list[dict[str, Any]]] = {}
     cores = len(os.sched_getaffinity(0))
     layouts = ((cores, 1), (1, cores))
-    # Its defaults are one worker; batches are its own. The second layout is its best here.
-    rivals = {"one worker": (1, 8), "a worker a core": (cores, 8)}
+    # Batches are its own in both. By default it has one worker; the second is its best here.
+    rivals = {
+        "as it starts": (1, 8, "queue"),
+        "a worker a core, fast queue": (cores, 8, "fast_queue"),
+    }
     if "LITSERVE_PYTHON" not in os.environ:
         rivals = {}
     with contextlib.ExitStack() as stack:
         # All stand side by side and are asked in turns: what disturbs one round disturbs all of it.
         ours, process, ready = stack.enter_context(contlearn(root))
         servers = {
-            name: stack.enter_context(litserve(folder, workers, batch, place))
-            for place, (name, (workers, batch)) in enumerate(rivals.items())
+            name: stack.enter_context(litserve(folder, workers, batch, queue, place))
+            for place, (name, (workers, batch, queue)) in enumerate(rivals.items())
         }
-        for address in (ours, *servers.values()):
+        servers["ours"] = (ours, process)
+        for address, server in servers.values():
             load(address, one, 1)
+            for each in family(server):
+                each.suspend()
+        stack.callback(lambda: [each.resume() for each in family(process)])
         for number in range(rounds):
             for workers, threads in layouts:
                 rate = bare(folder, workers, threads, seconds)
                 found.setdefault(f"bare {workers}x{threads}", []).append({"rate": rate})
-            found.setdefault("one", []).append(load(ours, one, seconds))
-            found.setdefault("sixteen", []).append(load(ours, sixteen, seconds, connections=8))
-            for name, theirs in servers.items():
-                found.setdefault(name, []).append(load(theirs, one, seconds))
+            for name, (address, server) in servers.items():
+                with awake(server):
+                    found.setdefault(name, []).append(load(address, one, seconds))
+                    if name == "ours":
+                        again = load(address, sixteen, seconds, connections=8)
+                        found.setdefault("sixteen", []).append(again)
             rates = {name: round(rows[-1]["rate"]) for name, rows in found.items()}
             print(number, rates, flush=True)
-        memory = [each.memory_info().rss for each in (process, *process.children())]
+        memory = [each.memory_info().rss for each in family(process)]
 
     def median(name: str, field: str = "rate") -> float:
         return statistics.median(item[field] for item in found[name])
@@ -320,8 +347,8 @@ def throughput(root: Path, rounds: int, seconds: int) -> None:
         "texts/s",
         f"{best[5:]} workers x threads; load average {os.getloadavg()[0]:.1f}",
     )
-    cpu = statistics.median(item["cpu"] for item in found["one"]) / seconds
-    for name, per in (("one", 1), ("sixteen", 16)):
+    cpu = statistics.median(item["cpu"] for item in found["ours"]) / seconds
+    for name, per in (("ours", 1), ("sixteen", 16)):
         shares = [
             ours["rate"] * per / max(found[n][i]["rate"] for n in found if n.startswith("bare"))
             for i, ours in enumerate(found[name])
@@ -335,15 +362,15 @@ def throughput(root: Path, rounds: int, seconds: int) -> None:
             f"{median(name, 'p99'):.1f} ms; failed {sum(item['failed'] for item in found[name])}; wrk "
             f"took {cpu:.2f} of a core",
         )
-    for name, (workers, batch) in rivals.items():
-        gains = [a["rate"] / b["rate"] for a, b in zip(found["one"], found[name], strict=True)]
+    for name, (workers, batch, _) in rivals.items():
+        gains = [a["rate"] / b["rate"] for a, b in zip(found["ours"], found[name], strict=True)]
         row(
             f"against LitServe 0.2.19, {name}",
             round(statistics.median(gains), 2),
             "times its requests/s",
             f"one text a request, {CONNECTIONS} connections; its {workers} workers, batches up to "
             f"{batch} within 2 ms: {median(name):.0f} requests/s, p99 {median(name, 'p99'):.1f} ms; "
-            f"ours {median('one'):.0f}, p99 {median('one', 'p99'):.1f} ms; rounds "
+            f"ours {median('ours'):.0f}, p99 {median('ours', 'p99'):.1f} ms; rounds "
             f"{', '.join(f'{gain:.2f}' for gain in gains)}",
         )
 
