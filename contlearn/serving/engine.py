@@ -16,6 +16,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from contlearn.serving.pieces import (
+    Piece,
+    Request,
+    Result,
+    answer_pieces,
+    fail,
+    give_up_in_time,
+    may_begin,
+)
 from contlearn.serving.problems import RequestProblem, overloaded, too_late
 from contlearn.serving.version import Answer, Item, LoadedVersion
 from contlearn.telemetry.server_metrics import ServerMetrics
@@ -49,31 +58,6 @@ class VersionRetired(Exception):
     """The version was let go between being chosen and being asked; choose again."""
 
 
-@dataclass(eq=False, slots=True)
-class _Request:
-    """A request being answered: its slots, how many are empty, and who waits."""
-
-    version: LoadedVersion
-    answers: list[Answer | None]
-    left: int
-    future: asyncio.Future[None]
-    deadline: float
-    begin_before: float
-    begun: bool = False
-    abandoned: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class _Piece:
-    """Some texts of one request, with their places in it."""
-
-    lane: Lane
-    request: _Request
-    places: list[int]
-    inputs: list[Item]
-    queued_at: float
-
-
 @dataclass(slots=True)
 class Totals:
     """What a lane did since it started; `last` is seconds since the epoch."""
@@ -102,7 +86,7 @@ class Lane:
     metrics: ServerMetrics | None
     is_background: bool = False
     totals: Totals = field(default_factory=Totals, init=False)
-    pieces: deque[_Piece] = field(default_factory=deque, init=False)
+    pieces: deque[Piece] = field(default_factory=deque, init=False)
     # Seconds of computing this lane has had, as fair sharing counts them.
     used: float = field(default=0.0, init=False)
     _waiting: int = field(default=0, init=False)
@@ -152,7 +136,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         allowed = min(deadline_seconds or limits.deadline_seconds, limits.deadline_seconds)
         now = time.monotonic()
-        request = _Request(
+        request = Request(
             version,
             [None] * count,
             count,
@@ -172,7 +156,7 @@ class Lane:
 
         def start_watch() -> None:
             nonlocal watch
-            watch = loop.create_task(_watch(request, allowed, gone))
+            watch = loop.create_task(give_up_in_time(request, allowed, gone))
 
         timer = loop.call_later(min(_WATCH_SECONDS, allowed), start_watch)
         try:
@@ -187,21 +171,21 @@ class Lane:
         return [answer for answer in request.answers if answer is not None]
 
     def _cut(
-        self, request: _Request, inputs: Sequence[Item], lengths: Sequence[int], now: float
-    ) -> list[_Piece]:
+        self, request: Request, inputs: Sequence[Item], lengths: Sequence[int], now: float
+    ) -> list[Piece]:
         if len(inputs) == 1:
-            return [_Piece(self, request, [0], [inputs[0]], now)]
+            return [Piece(self, request, [0], [inputs[0]], now)]
         # Longest first, so that the last piece to finish is a short one.
         order = sorted(range(len(inputs)), key=lambda place: -lengths[place])
         size = max(1, min(self.limits.batch_texts, -(-len(order) // self.engine.workers)))
         pieces = []
         for start in range(0, len(order), size):
             places = order[start : start + size]
-            pieces.append(_Piece(self, request, places, [inputs[p] for p in places], now))
+            pieces.append(Piece(self, request, places, [inputs[p] for p in places], now))
         return pieces
 
     def deliver(
-        self, batch: list[_Piece], results: dict[int, _Result], begun: float, done: float
+        self, batch: list[Piece], results: dict[int, Result], begun: float, done: float
     ) -> None:
         """Hand out what a worker found; on the loop's thread."""
         totals, texts, metrics = self.totals, 0, self.metrics
@@ -216,9 +200,9 @@ class Lane:
             totals.queue_seconds += (begun - piece.queued_at) * count
             result = results.get(id(piece))
             if result is None:
-                _fail(request, self._given_up(request, begun))
+                fail(request, self._given_up(request, begun))
             elif isinstance(result, Exception):
-                _fail(request, result)
+                fail(request, result)
                 totals.failed += count
             else:
                 texts += count
@@ -238,7 +222,7 @@ class Lane:
         if metrics is not None:
             metrics.queue_depth.set(self._waiting)
 
-    def _given_up(self, request: _Request, begun: float) -> RequestProblem:
+    def _given_up(self, request: Request, begun: float) -> RequestProblem:
         if begun >= request.deadline:
             return too_late(self.limits.deadline_seconds)
         return overloaded(self._waiting, self.expected_wait())
@@ -257,9 +241,6 @@ class Lane:
             self._pace += (elapsed / answered - self._pace) * 0.5
             since, answered = time.monotonic(), 0
         self._busy = (since, answered)
-
-
-_Result = list[Answer] | Exception
 
 
 @dataclass(eq=False)
@@ -313,7 +294,7 @@ class Engine:
         for thread in self._threads:
             thread.join(5.0)
 
-    def put(self, pieces: Sequence[_Piece]) -> None:
+    def put(self, pieces: Sequence[Piece]) -> None:
         """Queue pieces of one lane."""
         lane = pieces[0].lane
         with self._ready:
@@ -323,7 +304,7 @@ class Engine:
             if self._idle:
                 self._ready.notify(min(self._idle, len(pieces)))
 
-    def _next(self) -> list[_Piece]:
+    def _next(self) -> list[Piece]:
         """Wait for pieces of one lane and one version; nothing when the engine stops."""
         with self._ready:
             while True:
@@ -353,10 +334,10 @@ class Engine:
         while batch := self._next():
             self._answer(batch)
 
-    def _answer(self, batch: list[_Piece]) -> None:
+    def _answer(self, batch: list[Piece]) -> None:
         begun = time.monotonic()
-        live = [piece for piece in batch if _may_begin(piece.request, begun)]
-        results = _run(live)
+        live = [piece for piece in batch if may_begin(piece.request, begun)]
+        results = answer_pieces(live)
         done = time.monotonic()
         lane = batch[0].lane
         with self._ready:
@@ -368,66 +349,3 @@ class Engine:
             loop.call_soon_threadsafe(lane.deliver, batch, results, begun, done)
         except RuntimeError:  # the loop closed in between: nobody waits any more
             return
-
-
-def _may_begin(request: _Request, now: float) -> bool:
-    if request.abandoned or now >= request.deadline:
-        return False
-    if not request.begun and now >= request.begin_before:
-        return False
-    request.begun = True
-    return True
-
-
-def _run(pieces: list[_Piece]) -> dict[int, _Result]:
-    """Answer pieces together; when that fails, one by one, so that only the guilty one fails."""
-    if not pieces:
-        return {}
-    version = pieces[0].request.version
-    try:
-        answers = version.answer([item for piece in pieces for item in piece.inputs])
-    except Exception as error:
-        if len(pieces) == 1:
-            return {id(pieces[0]): error}
-        results: dict[int, _Result] = {}
-        for piece in pieces:
-            results |= _run([piece])
-        return results
-    found: dict[int, _Result] = {}
-    start = 0
-    for piece in pieces:
-        found[id(piece)] = answers[start : start + len(piece.inputs)]
-        start += len(piece.inputs)
-    return found
-
-
-def _fail(request: _Request, error: Exception) -> None:
-    request.abandoned = True  # pieces that still wait are passed over
-    if not request.future.done():
-        request.future.set_exception(error)
-
-
-async def _watch(
-    request: _Request,
-    allowed: float,
-    gone: Callable[[], asyncio.Future[None]] | None,
-) -> None:
-    """Give a request up when its deadline passes or its client goes away."""
-    seconds = max(0.0, request.deadline - time.monotonic())
-    if gone is None:
-        await asyncio.sleep(seconds)
-        _fail(request, too_late(allowed))
-        return
-    waiter = gone()
-    try:
-        done, _ = await asyncio.wait(
-            {waiter, request.future}, timeout=seconds, return_when="FIRST_COMPLETED"
-        )
-    finally:
-        waiter.cancel()
-    if request.future in done:
-        return
-    if waiter in done:
-        _fail(request, RequestProblem(499, "The client went away.", reason="cancelled"))
-    else:
-        _fail(request, too_late(allowed))

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ __all__ = ["RemotePredictor", "WorkerPool"]
 
 _log = logging.getLogger("contlearn.serving")
 _END_SECONDS: Final = 5.0
+_TURN_SECONDS: Final = 0.01
 
 
 class _Process:
@@ -177,16 +179,33 @@ class WorkerPool:
         return RemotePredictor(self, key, replies[0], task)
 
     def _load_in(self, worker: _Process, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Load in one worker; one that ends meanwhile is started again and told once more."""
+        pid = worker.process.pid
         try:
-            reply: dict[str, Any] = worker.tell(message)
+            try:
+                reply: dict[str, Any] = worker.tell(message)
+            except OSError:
+                self._revive(worker, pid)
+                reply = worker.tell(message)
         except OSError:
-            # It died, perhaps of this version; whoever asks it next starts it again.
+            # Twice in a row: the version itself may be what ends it.
             return {
                 "what": "A worker of the server ended while it loaded the version.",
                 "where": str(message["folder"]),
                 "hint": "The server's log may say why; roll back, or give it more memory.",
             }
         return reply
+
+    def _revive(self, worker: _Process, pid: int) -> None:
+        """Start a worker again, unless whoever asked it has done so already."""
+        while (free := self._idle.get()) is not worker:
+            self._idle.put(free)
+            time.sleep(_TURN_SECONDS)
+        try:
+            if worker.process.pid == pid and not self._stopping:
+                self._restart(worker)
+        finally:
+            self._idle.put(worker)
 
     def drop(self, key: str) -> None:
         """Let every worker forget a version."""

@@ -621,13 +621,33 @@ def test_a_taken_port_is_explained(tmp_path, served):
 
 @pytest.mark.slow
 def test_schemathesis_finds_no_server_error_and_no_violation_of_the_document(served, tmp_path):
+    check_document(served[0].address, tmp_path)
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing_on_the_routes_that_need_a_token(tmp_path):
+    token = "s3cret-" * 6
+    workspace = make_workspace(tmp_path / "ws", extra='tokens_file = "tokens"\n')
+    (workspace.root / "tokens").write_text(
+        "".join(f"{role} {token}\n" for role in ("predict", "feedback", "control"))
+    )
+    folder = workspace.root / "serving" / "tickets"
+    write_version(folder, 1)
+    point_to(folder, 1, 1)
+    with running(settings_of(workspace)) as server:
+        wait_for(lambda: server.service.is_ready)
+        check_document(server.address, tmp_path, f"--header=Authorization: Bearer {token}")
+
+
+def check_document(address, tmp_path, *options):
     pytest.importorskip("schemathesis", reason="needs schemathesis")
     program = Path(sys.executable).with_name("schemathesis")
     done = subprocess.run(
         [
             program,
             "run",
-            served[0].address + "/openapi.json",
+            address + "/openapi.json",
+            *options,
             "--max-examples=40",
             "--phases=examples,coverage,fuzzing",
             "--seed=17",

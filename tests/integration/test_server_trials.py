@@ -337,6 +337,29 @@ def test_tls_is_served_with_the_certificate_that_was_named(tmp_path, certificate
             httpx.get(server.address.replace("https", "http") + "/health/live", timeout=5)
 
 
+def test_with_authorities_only_clients_with_their_certificate_are_let_in(tmp_path, certificate):
+    pair = (str(certificate / "cert.pem"), str(certificate / "key.pem"))
+    extra = "".join(
+        f'tls_{name} = "{path}"\n'
+        for name, path in zip(
+            ("certificate", "key", "client_authorities"), (*pair, pair[0]), strict=True
+        )
+    )
+    workspace = make_workspace(tmp_path / "ws", extra=extra)
+    folder = workspace.root / "serving" / "tickets"
+    write_version(folder, 1)
+    point_to(folder, 1, 1)
+    known = ssl.create_default_context(cafile=pair[0])
+    unknown = ssl.create_default_context(cafile=pair[0])
+    known.load_cert_chain(*pair)
+    with running(settings_of(workspace)) as server:
+        wait_for(lambda: server.service.is_ready)
+        with httpx.Client(base_url=server.address, verify=known, timeout=20) as client:
+            assert ask(client) == (1, "shipping")
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(server.address + "/health/live", verify=unknown, timeout=5)
+
+
 def test_a_key_of_another_certificate_is_an_error_of_the_configuration(tmp_path, certificate):
     from contlearn.errors import ConfigError
 

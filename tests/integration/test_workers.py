@@ -107,6 +107,25 @@ def test_a_worker_that_is_killed_costs_no_answer(served, pool):
     assert not set(before) & set(pool.pids)
 
 
+def test_a_worker_that_is_killed_while_it_loads_is_started_again_and_loads(tmp_path, pool):
+    first = pool.load(write_version(tmp_path / "1", 1))
+    killed = pool.pids[0]
+    os.kill(killed, signal.SIGSTOP)  # so that it is still loading when it is killed
+    found = []
+    loading = threading.Thread(
+        target=lambda: found.append(pool.load(write_version(tmp_path / "2", 2, favoured="returns")))
+    )
+    loading.start()
+    wait_for(lambda: loading.is_alive() and (tmp_path / "2" / "2").is_dir())
+    os.kill(killed, signal.SIGKILL)
+    loading.join(60)
+    (second,) = found
+    assert killed not in pool.pids
+    # Both workers know both versions.
+    for predictor, label in ((first, "billing"), (second, "returns")) * 4:
+        assert predictor.predict([{"text": "refund"}])[0].label == label
+
+
 def test_a_version_that_cannot_be_loaded_leaves_nothing_behind(tmp_path, pool):
     folder = write_version(tmp_path, 1)
     with (folder / "model.onnx").open("r+b") as file:
