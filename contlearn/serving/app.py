@@ -96,8 +96,8 @@ def _direct(site: Site) -> dict[tuple[str, str], ASGIApp]:
 
 
 def _routes(site: Site) -> list[Route]:
-    def route(method: str, path: str, handler: Handler) -> Route:
-        return Route(path, Endpoint(path, site, handler), methods=[method])
+    def route(methods: str, path: str, handler: Handler) -> Route:
+        return Route(path, Endpoint(path, site, handler), methods=methods.split())
 
     document = openapi_document(site.settings)
 
@@ -130,8 +130,8 @@ def _routes(site: Site) -> list[Route]:
     if tokens.has("control"):
         repository = "/v2/repository/models/{model}"
         routes += [
-            route("GET", "/models/{model}/roles", control.show_roles),
-            route("POST", "/models/{model}/roles", control.change_roles),
+            # One route, so that the header Allow names both.
+            route("GET POST", "/models/{model}/roles", control.roles),
             route("POST", f"{repository}/load", control.load),
             route("POST", f"{repository}/unload", control.unload),
         ]

@@ -9,22 +9,19 @@ from contlearn.serving.problems import RequestProblem
 from contlearn.serving.roles import parse_roles
 from contlearn.serving.wire import parse_json
 
-__all__ = ["change_roles", "load", "show_roles", "unload"]
+__all__ = ["load", "roles", "unload"]
 
 
-async def show_roles(call: Call) -> None:
-    """GET /models/NAME/roles."""
-    call.require("control")
-    await call.json(call.service.trials.facts())
-
-
-async def change_roles(call: Call) -> None:
-    """POST /models/NAME/roles: canary, shadow, and versions that can be asked by number."""
+async def roles(call: Call) -> None:
+    """GET and POST /models/NAME/roles: canary, shadow, and versions asked by number."""
     call.require("control")
     service = call.service
+    if call.scope["method"] != "POST":
+        await call.json(service.trials.facts())
+        return
     value = parse_json(await call.body(100_000))
-    roles = parse_roles(value, service.shelf.roles)
-    await asyncio.to_thread(service.trials.change, roles, f"request {call.request_id}")
+    wanted = parse_roles(value, service.shelf.roles)
+    await asyncio.to_thread(service.trials.change, wanted, f"request {call.request_id}")
     await call.json(service.trials.facts(), status=202)
 
 
