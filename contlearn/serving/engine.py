@@ -36,6 +36,7 @@ _log = logging.getLogger("contlearn.serving")
 # ones do not pay for it.
 _WATCH_SECONDS: Final = 0.1
 _PACE_SECONDS: Final = 0.2
+_MOST_SLOWER: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +239,10 @@ class Lane:
         answered += texts
         elapsed = time.monotonic() - since
         if elapsed >= _PACE_SECONDS:
-            self._pace += (elapsed / answered - self._pace) * 0.5
+            # A pause of the whole machine is no pace: what it adds is bounded, so that nobody is
+            # turned away for it afterwards.
+            seen = min(elapsed / answered, _MOST_SLOWER * self._pace)
+            self._pace += (seen - self._pace) * 0.5
             since, answered = time.monotonic(), 0
         self._busy = (since, answered)
 

@@ -166,6 +166,21 @@ def test_requests_are_turned_away_when_they_would_wait_too_long():
     assert 3 <= len(served) <= 12
 
 
+def test_a_pause_of_the_machine_turns_nobody_away_afterwards():
+    predictor = Slow(0.005)
+    made, loaded = engine(workers=1, batch_texts=1), version(predictor)
+
+    async def body():
+        await asyncio.gather(*(ask(made, loaded, f"pace {n}") for n in range(60)))
+        predictor.seconds = 2.0
+        await ask(made, loaded, "paused")
+        predictor.seconds = 0.005
+        await asyncio.gather(*(ask(made, loaded, f"after {n}") for n in range(60)))
+
+    run(body, made)
+    assert len(predictor.calls) == 121
+
+
 def test_a_deadline_that_passes_in_the_queue_is_told_and_not_computed():
     predictor = Slow()
     made, loaded = engine(workers=1), version(predictor)
