@@ -88,7 +88,10 @@ class Judging:
                 elif trigger.name != "resume" and waits_for is not None:
                     why = waits_for
                 elif facts is not None:
-                    why = holds_back(self.context.config.update, facts, trigger)
+                    config = self.context.config
+                    why = holds_back(
+                        config.update, facts, trigger, part_seconds=config.daemon.retry_seconds
+                    )
             if why is None:
                 self.words = f"due: {trigger.reason}"
                 return trigger

@@ -305,20 +305,23 @@ class Watch:
             refused_by=[r["rule"] for r in result.reasons if r["passed"] is False],
         )
         if result.outcome == "failed" and result.error is not None:
-            self._failed(result.error, held=result.held, cycle=result.cycle)
+            self._failed(result.error, result)
         elif result.outcome != "nothing-to-do":
             self.back_off.clear()
             self.last_error = None
 
-    def _failed(self, error: ContlearnError, *, held: int = 0, cycle: str | None = None) -> None:
+    def _failed(self, error: ContlearnError, result: UpdateResult | None = None) -> None:
         """Wait longer after each failure in a row, and call somebody when it goes on."""
+        held, suspected = (result.held, result.suspected) if result is not None else (0, 0)
+        cycle = result.cycle if result is not None else None
         wait = self.back_off.failed()
         self.last_error = str(error)
         self.log.error(
             "update failed",
             failures=self.back_off.failures,
-            retry_in_seconds=wait,
+            retry_in_seconds=0.0 if held or suspected else wait,
             held=held,
+            suspected=suspected,
             **error.to_json(),
         )
         if self.back_off.failures == self.context.config.daemon.alert_failures:
@@ -327,15 +330,16 @@ class Watch:
                 f"{self.back_off.failures} updates in a row failed",
                 error,
             )
-        if held:
+        if held or suspected:
             # What stood in the way is out of the way: the rest goes on at once.
             self.back_off.clear()
+        if held:
             self.alerts.alert(
                 f"held-{cycle}",
                 f"{held} records are held",
                 ContlearnError(
-                    f"{held} records took part in every one of the last failed updates and are "
-                    f"held. The last failure: {error.what}",
+                    f"{held} records made updates fail and are held. The last failure: "
+                    f"{error.what}",
                     where=error.where,
                     hint="`contlearn data release` lets them take part again.",
                 ),

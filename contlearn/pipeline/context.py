@@ -13,6 +13,7 @@ from contlearn.config import Config, load_config
 from contlearn.errors import ConfigError
 from contlearn.evaluation.gate import make_rules
 from contlearn.interfaces import Clock, Task
+from contlearn.pipeline.schedule import read_cron
 from contlearn.plugins.manager import PluginManager
 from contlearn.training.checks import check_method_name
 from contlearn.types import Event
@@ -145,16 +146,15 @@ def check_schedule(config: Config) -> None:
     Raises:
         ConfigError: When either cannot be read.
     """
-    from apscheduler.triggers.cron import CronTrigger
-
     try:
-        CronTrigger.from_crontab(config.update.schedule, timezone=config.update.timezone)
-    except (ValueError, KeyError, LookupError) as error:
+        read_cron(config.update.schedule, config.update.timezone)
+    except (ValueError, LookupError) as error:
         raise ConfigError(
             f"The schedule {config.update.schedule!r} in the time zone "
             f"{config.update.timezone!r} cannot be read: {error}.",
             where="update.schedule in contlearn.toml",
-            hint='Five fields, for example "0 3 * * *", and a zone such as "Europe/Berlin".',
+            hint='Minute, hour, day, month and weekday, for example "0 3 * * sun"; "@daily"; and a '
+            'zone such as "Europe/Berlin".',
         ) from error
 
 
