@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,10 +60,11 @@ class Watch:
     plugins_dir: Path | None = None
     standby: bool = False
     child: str = "contlearn.training"
-    scan: Callable[..., dict[str, Any]] = scan_in_child
+    scan: Callable[..., dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         context, clock = self.context, self.context.clock
+        self._scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
         self.log = structlog.get_logger("contlearn.daemon").bind(model=context.config.model.name)
         self.started_at = clock.now()
         self.beat = clock.monotonic()
@@ -235,8 +237,12 @@ class Watch:
         context = self.context
         self.doing = "looking at the inbox"
         try:
-            report = self.scan(context, stop=self)
+            report = self._scan(context, stop=self)
             self.scan_error = None
+        except WorkspaceLocked as error:
+            # Somebody takes files in by hand: they are not ours to take, and nothing is wrong.
+            self.log.debug("inbox waits", **error.to_json())
+            return
         except ContlearnError as error:
             if str(error) != self.scan_error:
                 self.log.error("inbox could not be taken in", **error.to_json())
@@ -278,7 +284,7 @@ class Watch:
                     stop=self,
                     plugins_dir=self.plugins_dir,
                     child=self.child,
-                    scan=self.scan,
+                    scan=self._scan,
                 ).run_once(trigger=trigger.name, run_key=trigger.run_key or None)
             except WorkspaceLocked as error:
                 self.log.info("update waits", **error.to_json())

@@ -17,6 +17,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -174,7 +175,7 @@ class UpdateCycle:
         if dry_run:
             return self._dry_run(name)
         update = context.config.update
-        scan = self.scan or scan_in_child
+        scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
         with hold_lease(
             context.catalog,
             CYCLE_LEASE,
@@ -632,6 +633,7 @@ def scan_in_child(
     *,
     progress: Progress = no_progress,
     stop: StopFlag | None = None,
+    plugins_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Take in what rests in the inbox and what sources are due, in a child.
 
@@ -654,7 +656,12 @@ def scan_in_child(
 
     log = context.workspace.state / "ingest.log"
     end = run_child(
-        "contlearn.data", [str(context.workspace.root)], log=log, on_message=hear, stop=stop
+        "contlearn.data",
+        [str(context.workspace.root), *([str(plugins_dir)] if plugins_dir else [])],
+        log=log,
+        on_message=hear,
+        stop=stop,
+        environ=context.for_children(),
     )
     if "error" in report:
         raise error_from_json(report)

@@ -16,7 +16,8 @@ import urllib.request
 import psutil
 import pytest
 
-from tests.scripted import make_workspace
+from contlearn.workspace import file_lock
+from tests.scripted import drop, make_workspace
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +131,43 @@ def test_reload_dump_and_bad_configuration(tmp_path, start):
     assert value["health"]["ok"] is True
     assert value["watches"][str(workspace.root)]["failures"] == 0
     assert "watch.py" in (workspace.state / "daemon-stacks.txt").read_text()
+    assert daemon.end() == 0
+
+
+def test_a_broken_or_missing_configuration_keeps_the_inbox_going(tmp_path, start):
+    workspace = make_workspace(tmp_path / "ws", "[update]\nmin_new_records = 1000\n")
+    daemon = start(workspace.root)
+    daemon.address()
+    wait_for(lambda: daemon.events("daemon started"))
+    text = workspace.config_file.read_text()
+    for number, change in enumerate(("broken", "gone", "mended"), 1):
+        if change == "broken":
+            workspace.config_file.write_text(text + "\n[nonsense\n")
+        elif change == "gone":
+            workspace.config_file.unlink()
+        else:
+            workspace.config_file.write_text(text)
+        daemon.process.send_signal(signal.SIGHUP)
+        said, times = ("configuration refused, the old one is kept", number)
+        if change == "mended":
+            said, times = ("configuration read again", 1)
+        wait_for(lambda s=said, t=times: len(daemon.events(s)) == t)
+        drop(workspace, "calm", 3)
+        wait_for(lambda n=number: len(daemon.events("files taken in")) == n)
+    assert not daemon.events("inbox could not be taken in")
+    assert daemon.end() == 0
+
+
+def test_somebody_who_takes_files_in_by_hand_raises_no_alarm(tmp_path, start):
+    workspace = make_workspace(tmp_path / "ws", "[update]\nmin_new_records = 1000\n")
+    with file_lock(workspace.state / "ingest.lock", what="taking files in"):
+        daemon = start(workspace.root)
+        daemon.address()
+        drop(workspace, "calm", 3)
+        wait_for(lambda: (workspace.state / "ingest.log").exists())
+        time.sleep(1.0)
+    wait_for(lambda: daemon.events("files taken in"))
+    assert not daemon.events("inbox could not be taken in")
     assert daemon.end() == 0
 
 
