@@ -114,7 +114,8 @@ class Daemon:
                     "model": watch.context.config.model.name,
                     "active": watch.is_active,
                     "doing": watch.doing.partition(":")[0],
-                    "problem": self._problem(watch),
+                    # What a restart would not mend is shown, and is no reason for one.
+                    "problem": self._problem(watch) or watch.problem,
                     "failures": watch.back_off.failures,
                     "config_error": watch.refused_config,
                 }

@@ -34,6 +34,7 @@ from contlearn.workspace import write_json_atomic
 __all__ = ["LEASE", "Watch"]
 
 LEASE: Final = "daemon"
+_CANNOT: Final = "the workspace cannot be watched"
 _STATE_SECONDS: Final = 30.0
 _SWEEP_SECONDS: Final = 3600.0
 _DISK_SECONDS: Final = 300.0
@@ -131,7 +132,7 @@ class Watch:
                 # The catalog of a network may be away for a while.
                 if not self.standby:
                     raise
-                self.log.error("the workspace cannot be watched", **error.to_json())
+                self._cannot_watch(error)
                 self.stop.wait(update.heartbeat_seconds)
 
     def reload(self) -> None:
@@ -164,9 +165,16 @@ class Watch:
         if self.is_active:
             self.alerts.post()
 
+    @property
+    def problem(self) -> str | None:
+        """What keeps it from watching at all; None when it watches or stands by."""
+        return self.last_error if self.doing == _CANNOT else None
+
     def begin(self) -> None:
         """Note the start: schedules count from here, and a failure of before is waited out."""
         self.log.info("daemon started", version=__version__, pid=os.getpid())
+        if self.problem is not None:
+            self.doing, self.last_error = "starting", None
         self.back_off.restore()
         if read_fired(self.context.catalog, "schedule") is None:
             # The schedule begins now: what would have been before the first start is not due.
@@ -188,6 +196,13 @@ class Watch:
                 self.write_state(running=False)
             self.log.info("daemon stopped")
 
+    def _cannot_watch(self, error: ContlearnError) -> None:
+        """Say so once, not at every try, and show it to whoever asks for our health."""
+        self.is_set()
+        if self.last_error != str(error) or self.doing != _CANNOT:
+            self.log.error(_CANNOT, **error.to_json())
+        self.doing, self.last_error = _CANNOT, str(error)
+
     def _wait_for_lease(self) -> bool:
         update = self.context.config.update
         try:
@@ -199,7 +214,7 @@ class Watch:
                 stop=self.stop,
             )
         except ContlearnError as error:
-            self.log.error("standing by", **error.to_json())
+            self._cannot_watch(error)
             self.stop.wait(update.heartbeat_seconds)
             return False
 

@@ -72,6 +72,18 @@ def start(tmp_path):
             made.process.wait()
 
 
+@pytest.fixture
+def disk(tmp_path):
+    """A small file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 def ask(url):
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
@@ -155,6 +167,26 @@ def test_a_broken_or_missing_configuration_keeps_the_inbox_going(tmp_path, start
         drop(workspace, "calm", 3)
         wait_for(lambda n=number: len(daemon.events("files taken in")) == n)
     assert not daemon.events("inbox could not be taken in")
+    assert daemon.end() == 0
+
+
+def test_a_workspace_that_cannot_be_written_is_said_once_and_waited_for(tmp_path, start, disk):
+    workspace = make_workspace(disk / "ws")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    daemon = start(workspace.root)
+    address = daemon.address()
+    (said,) = wait_for(lambda: daemon.events("the workspace cannot be watched"))
+    assert "cannot be written (read-only" in said["error"]
+    time.sleep(1.5)
+    assert len(daemon.events("the workspace cannot be watched")) == 1
+    status, body = ask(f"{address}/health/live")
+    assert status == 200  # a restart would not help
+    assert "cannot be written (read-only" in json.loads(body)["workspaces"][0]["problem"]
+    assert ask(f"{address}/health/ready")[0] == 503
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    wait_for(lambda: daemon.events("daemon started"))
+    wait_for(lambda: ask(f"{address}/health/ready")[0] == 200)
+    assert json.loads(ask(f"{address}/health/live")[1])["workspaces"][0]["problem"] is None
     assert daemon.end() == 0
 
 
