@@ -18,6 +18,7 @@ from contlearn.catalog.leases import hold_lease, wait_for_lease
 from contlearn.daemon.alerts import Alerts
 from contlearn.daemon.judging import Judging
 from contlearn.daemon.pacing import BackOff, Every
+from contlearn.daemon.reloading import Reloading
 from contlearn.daemon.slot import UpdateSlot
 from contlearn.errors import ContlearnError, StorageError, WorkspaceLocked
 from contlearn.pipeline.children import ChildStopped
@@ -73,12 +74,11 @@ class Watch:
         self.doing = "starting"
         self.scan_error: str | None = None
         self.last_error: str | None = None
-        self.refused_config: str | None = None
         self.disk: dict[str, int] | None = None
         self.is_active = False
         self._lost = threading.Event()
-        self._reload = threading.Event()
         self.alerts = Alerts(context, self.log)
+        self.reloading = Reloading(context, self.plugins_dir, self.alerts, self.log)
         self.judging = Judging(context)
         self.probation = Probation(context)
         self.back_off = BackOff(context)
@@ -136,8 +136,10 @@ class Watch:
                 self.stop.wait(update.heartbeat_seconds)
 
     def reload(self) -> None:
-        """Read the configuration again at the next step; a bad one is refused, the old kept."""
-        self._reload.set()
+        """Read the configuration again: a bad one is refused at once, a good one holds from the
+        next step.
+        """
+        self.reloading.read()
 
     def step(self) -> UpdateResult | None:
         """Do one round; errors are logged and tried again later."""
@@ -220,8 +222,8 @@ class Watch:
 
     def _step(self) -> UpdateResult | None:
         context = self.context
-        if self._reload.is_set():
-            self._take_configuration()
+        if self.reloading.take():
+            self.judging.forget()
         self._take_in()
         self._look()
         reason = self.probation.look(self) if self._probation_due() else None
@@ -244,8 +246,7 @@ class Watch:
         return self._update(trigger)
 
     def _probation_due(self) -> bool:
-        if self._probation_every.seconds != self.context.config.probation.check_interval:
-            self._probation_every.seconds = self.context.config.probation.check_interval
+        self._probation_every.seconds = self.context.config.probation.check_interval
         return self._probation_every()
 
     def _take_in(self) -> None:
@@ -355,41 +356,7 @@ class Watch:
             # What stood in the way is out of the way: the rest goes on at once.
             self.back_off.clear()
         if held:
-            self.alerts.alert(
-                f"held-{cycle}",
-                f"{held} records are held",
-                ContlearnError(
-                    f"{held} records made updates fail and are held. The last failure: "
-                    f"{error.what}",
-                    where=error.where,
-                    hint="`contlearn data release` lets them take part again.",
-                ),
-            )
-
-    def _take_configuration(self) -> None:
-        self._reload.clear()
-        context = self.context
-        try:
-            new = Context.open(
-                context.workspace.root, plugins_dir=self.plugins_dir, clock=context.clock
-            )
-            if new.config.storage != context.config.storage:
-                raise ContlearnError(
-                    "storage.catalog cannot change while the daemon runs.",
-                    where="storage.catalog",
-                    hint="Restart the daemon.",
-                )
-        except ContlearnError as error:
-            self.refused_config = str(error)
-            self.log.error("configuration refused, the old one is kept", **error.to_json())
-            self.alerts.alert("config", "the new configuration was refused", error)
-            return
-        self.refused_config = None
-        context.config, context.manager, context.origins = new.config, new.manager, new.origins
-        for name in ("registry", "task"):
-            context.__dict__.pop(name, None)
-        self.judging.forget()
-        self.log.info("configuration read again")
+            self.alerts.held(held, cycle, error)
 
     def write_state(self, *, running: bool) -> None:
         """Leave what goes on where `status` and the metrics find it."""
@@ -422,7 +389,7 @@ class Watch:
             "retry_in_seconds": round(self.back_off.left(), 1),
             "last_error": self.last_error,
             "inbox_error": self.scan_error,
-            "config_error": self.refused_config,
+            "config_error": self.reloading.refused,
             "probation": self.probation.to_json(),
             "disk": self.disk,
             "stopping": not running,

@@ -268,13 +268,14 @@ def test_bad_configuration_is_refused_and_the_old_one_kept(made):
     text = workspace.config_file.read_text()
     workspace.config_file.write_text(text.replace("min_new_records = 10", "min_new_records = 0"))
     watch.reload()
+    assert "min_new_records" in watch.reloading.refused  # at once, also while an update runs
     watch.step()
     assert watch.context.config.update.min_new_records == 10
-    assert "min_new_records" in watch.refused_config
+    assert "min_new_records" in watch.reloading.refused
     workspace.config_file.write_text(text.replace("min_new_records = 10", "min_new_records = 50"))
     watch.reload()
     watch.step()
-    assert (watch.context.config.update.min_new_records, watch.refused_config) == (50, None)
+    assert (watch.context.config.update.min_new_records, watch.reloading.refused) == (50, None)
 
 
 def test_second_daemon_stands_by_and_takes_over(made, tmp_path):
