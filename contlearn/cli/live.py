@@ -156,6 +156,8 @@ def _running(value: Mapping[str, Any], now: datetime, *, bar: int) -> str | Text
 
 
 def _next(daemon: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
+    if not daemon.get("running"):
+        return [("next", "nothing starts by itself: no daemon runs")]
     waits = daemon.get("waits") or {}
     lines = [f"{name}: {waits.get(name, 'now')}" for name in daemon.get("due") or ()]
     scheduled = daemon.get("next_scheduled")

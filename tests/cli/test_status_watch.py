@@ -143,6 +143,7 @@ def test_empty_workspace_is_shown(workspace):
     assert "nothing yet" in text
     assert "no update runs" in text
     assert "not running" in text
+    assert "nothing starts by itself: no daemon runs" in text
 
 
 def test_watch_draws_on_a_terminal_until_it_is_interrupted(workspace):
