@@ -331,6 +331,26 @@ def test_lease_that_a_clock_set_forward_has_expired_is_not_taken(made):
             raise AssertionError("two holders")
 
 
+def test_an_idle_round_asks_the_catalog_nothing_and_a_request_is_seen_at_once(made):
+    workspace, watch = made()
+    drop(workspace, "calm", 12)
+    assert watch.step().outcome == "promoted"
+    for _ in range(3):
+        assert watch.step() is None
+    asked = []
+    sa.event.listen(
+        watch.context.catalog.engine, "before_cursor_execute", lambda *given: asked.append(given[2])
+    )
+    assert watch.step() is None
+    assert asked == []
+    assert later(watch, 6) is None  # what time brings is looked for
+    assert asked
+    drop(workspace, "calm", 3)
+    assert watch.step() is None
+    request_update(watch.context.catalog, at=watch.context.clock.now(), by="ada", reason="now")
+    assert watch.step().outcome == "promoted"
+
+
 def test_state_says_what_is_due_what_waits_and_why(made):
     workspace, watch = made('[update]\nquiet_hours = ["00:00-24:00"]\n')
     drop(workspace, "calm", 12)
