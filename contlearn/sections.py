@@ -97,6 +97,8 @@ def read_quiet(text: str) -> tuple[frozenset[int], int, int]:
             raise ValueError(f"{part!r} in {text!r} is not a day such as mon, or mon-fri")
         start, end = DAYS.index(first), DAYS.index(last or first)
         days.update(day % 7 for day in range(start, end + 1 if end >= start else end + 8))
+    if match["start"] == match["end"]:
+        raise ValueError(f"{text!r} begins when it ends; a whole day is 00:00-24:00")
     hours, minutes = match["start"].split(":")
     until_hours, until_minutes = match["end"].split(":")
     return (
@@ -130,11 +132,12 @@ class UpdateConfig(Section):
             read_quiet(quiet)
         if self.lease_seconds < 2 * self.heartbeat_seconds:
             raise ValueError("lease_seconds must be at least twice heartbeat_seconds")
-        if self.quiet_hours or self.max_minutes_per_day:
-            try:
-                ZoneInfo(self.timezone)
-            except (KeyError, ValueError, OSError):
-                raise ValueError(f"the time zone {self.timezone!r} is not known") from None
+        try:
+            ZoneInfo(self.timezone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(
+                f"the time zone {self.timezone!r} is not known; write one such as Europe/Berlin"
+            ) from None
         return self
 
 
@@ -159,6 +162,7 @@ class DaemonConfig(Section):
     max_retry_seconds: Duration = 3600.0
     alert_failures: int = Field(3, ge=1)
     poison_failures: int = Field(3, ge=2)
+    poison_divisions: int = Field(16, ge=0)
     memory_bytes: Size = 0
     update_time: Duration = 12 * 3600.0
     stuck_time: Duration = 3600.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Catalog:
             self._prepare()
         except sa.exc.DBAPIError as error:
             raise StorageError(
-                f"The catalog cannot be opened: {error.orig}.",
+                f"The catalog cannot be opened: {_why_closed(error, self.url)}.",
                 where=str(self.url),
                 hint="Check storage.catalog in contlearn.toml, and the free space on the disk.",
             ) from error
@@ -115,6 +116,9 @@ def _border(url: sa.engine.URL) -> Iterator[None]:
         text = str(error.orig)
         if "full" in text:
             what, hint = "The disk is full: the catalog could not be written.", "Free some space"
+        elif "readonly" in text:
+            what = "The catalog cannot be written: its file or file system is read-only."
+            hint = "Make it writable"
         elif "locked" in text:
             what, hint = "The catalog is busy.", "Another process holds it; wait"
         else:
@@ -122,6 +126,14 @@ def _border(url: sa.engine.URL) -> Iterator[None]:
         raise StorageError(
             what, where=str(url), hint=f"{hint}, then run the same command again."
         ) from error
+
+
+def _why_closed(error: sa.exc.DBAPIError, url: sa.engine.URL) -> str:
+    """Say why a database cannot be opened; SQLite does not say that it may not write beside it."""
+    folder = Path(url.database or ".").parent
+    if url.get_backend_name() == "sqlite" and folder.is_dir() and not os.access(folder, os.W_OK):
+        return f"{folder} cannot be written (read-only, or another user's)"
+    return str(error.orig)
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

@@ -18,7 +18,9 @@ def migrate(connection: Connection) -> None:
     found = connection.execute(sa.select(schema.meta.c.value).where(version)).scalar()
     if found == "1":
         _to_version_2(connection)
-        connection.execute(schema.meta.update().where(version).values(value="2"))
+    if found in ("1", "2"):
+        _to_version_3(connection)
+        connection.execute(schema.meta.update().where(version).values(value="3"))
 
 
 def _to_version_2(connection: Connection) -> None:
@@ -29,3 +31,8 @@ def _to_version_2(connection: Connection) -> None:
         "UPDATE cycle_records SET seq = (SELECT records.seq FROM records "
         "WHERE records.record_id = cycle_records.record_id)"
     )
+
+
+def _to_version_3(connection: Connection) -> None:
+    """Records that made updates fail are tried in parts."""
+    connection.exec_driver_sql("ALTER TABLE records ADD COLUMN part BIGINT")

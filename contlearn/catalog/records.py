@@ -18,7 +18,6 @@ __all__ = [
     "count_records",
     "experience_records",
     "experience_sample",
-    "hold_poison",
     "plan_records",
     "release_records",
     "settle_learnt",
@@ -29,9 +28,7 @@ __all__ = [
 # Records of these states take part in the next cycle.
 OPEN_STATES: Final = ("pending", "refused")
 MAX_ATTEMPTS: Final = 2
-# Failures that may lie in the records; the others (a full disk, a wrong key) lie elsewhere.
-POISON_KINDS: Final = ("TrainingError", "EvaluationError", "ExportError", "RecordError")
-_RELEASED: Final = "released_after_cycle"
+RELEASED: Final = "released_after_cycle"
 _CHUNK: Final = 500
 T = TypeVar("T")
 
@@ -41,7 +38,7 @@ class RecordCounts:
     """How many records stand where. `never_tried` is what the count trigger counts.
 
     `awaiting` of the pending ones are in a challenger that waits for approval: they are open
-    until it is approved, but no reason to train again.
+    until it is approved, but no reason to train again. `suspected` ones are tried in parts.
     """
 
     pending: int = 0
@@ -53,11 +50,12 @@ class RecordCounts:
     forgotten: int = 0
     oldest_pending: str | None = None
     awaiting: int = 0
+    suspected: int = 0
 
     @property
     def to_learn(self) -> int:
-        """Pending records that no waiting challenger has learnt."""
-        return self.pending - self.awaiting
+        """Pending records that no waiting challenger has learnt and nobody suspects."""
+        return self.pending - self.awaiting - self.suspected
 
 
 def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
@@ -97,9 +95,13 @@ def count_records(connection: Connection, *, only_open: bool = False) -> RecordC
             held_out += row.number
         else:
             learnt += row.number
-    pending = never = held_out_pending = awaiting = 0
+    pending = never = held_out_pending = awaiting = suspected = 0
     oldest: str | None = None
-    columns = (records.c.split, (records.c.attempts > 0).label("tried"))
+    columns = (
+        records.c.split,
+        (records.c.attempts > 0).label("tried"),
+        records.c.part.is_not(None).label("suspected"),
+    )
     query = (
         sa.select(
             *columns,
@@ -115,23 +117,37 @@ def count_records(connection: Connection, *, only_open: bool = False) -> RecordC
             held_out_pending += row.number
             continue
         pending += row.number
-        if row.awaits:
+        if row.suspected:
+            suspected += row.number
+        elif row.awaits:
             awaiting += row.number
         elif not row.tried:
             never += row.number
             oldest = row.oldest
     return RecordCounts(
-        pending, never, held, learnt, held_out, held_out_pending, forgotten, oldest, awaiting
+        pending,
+        never,
+        held,
+        learnt,
+        held_out,
+        held_out_pending,
+        forgotten,
+        oldest,
+        awaiting,
+        suspected,
     )
 
 
-def plan_records(connection: Connection, cycle_id: str) -> tuple[int, int]:
-    """Give a cycle every open record; it has them until it ends.
+def plan_records(
+    connection: Connection, cycle_id: str, *, part: int | None = None
+) -> tuple[int, int]:
+    """Give a cycle every open record that nobody suspects, or one part of those; it has them
+    until it ends.
 
     Returns:
         How many to learn, how many to measure on.
     """
-    open_ones = records.c.state.in_(OPEN_STATES)
+    open_ones = sa.and_(records.c.state.in_(OPEN_STATES), records.c.part.is_not_distinct_from(part))
     connection.execute(
         cycle_records.insert().from_select(
             ["cycle_id", "record_id", "role", "seq"],
@@ -188,43 +204,6 @@ def settle_refused(connection: Connection, cycle_id: str, reason: str) -> int:
     return held.rowcount
 
 
-def hold_poison(connection: Connection, cycle_id: str, *, failures: int) -> int:
-    """A cycle failed: hold its records that took part in `failures` failed cycles.
-
-    Cycles that failed for a reason outside their records (a full disk) do not count, nor those
-    before the last release: who releases records gives them all their tries again.
-
-    Returns:
-        How many records are held now.
-    """
-    since = connection.execute(sa.select(meta.c.value).where(meta.c.key == _RELEASED)).scalar()
-    failed = connection.execute(
-        sa.select(cycles.c.cycle_id)
-        .where(
-            cycles.c.outcome == "failed",
-            cycles.c.seq > int(since or 0),
-            cycles.c.numbers["error_kind"].as_string().in_(POISON_KINDS),
-        )
-        .order_by(cycles.c.seq.desc())
-        .limit(20 * failures)
-    ).scalars()
-    often = (
-        sa.select(cycle_records.c.seq)
-        .where(cycle_records.c.cycle_id.in_(list(failed)))
-        .group_by(cycle_records.c.seq)
-        .having(sa.func.count() >= failures)
-    )
-    held = connection.execute(
-        records.update()
-        .where(_of_cycle(cycle_id), records.c.state.in_(OPEN_STATES), records.c.seq.in_(often))
-        .values(
-            state="held",
-            reason=f"{failures} updates with these records failed, the last one {cycle_id}",
-        )
-    )
-    return held.rowcount
-
-
 def take_back(connection: Connection, cycle_ids: Iterable[str], *, hold: bool, reason: str) -> int:
     """What these cycles learnt is no longer in the champion: pending again, or held.
 
@@ -250,9 +229,9 @@ def release_records(connection: Connection, rows: Sequence[int] | None = None) -
     values = {"state": "pending", "attempts": 0, "reason": None}
     held = records.c.state == "held"
     newest = connection.execute(sa.select(sa.func.max(cycles.c.seq))).scalar() or 0
-    noted = meta.update().where(meta.c.key == _RELEASED).values(value=str(newest))
+    noted = meta.update().where(meta.c.key == RELEASED).values(value=str(newest))
     if connection.execute(noted).rowcount == 0:
-        connection.execute(meta.insert().values(key=_RELEASED, value=str(newest)))
+        connection.execute(meta.insert().values(key=RELEASED, value=str(newest)))
     if rows is None:
         return connection.execute(records.update().where(held).values(values)).rowcount
     for some in chunks(rows):

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 metadata = MetaData()
 
@@ -75,6 +75,7 @@ records = Table(
     Column("size_bytes", Integer, nullable=False, default=0),
     Column("received_at", String(32), nullable=False),
     Column("cycle_id", String(40)),  # the cycle that has it, or had it last
+    Column("part", BigInteger),  # tried by itself, as updates with it failed: see `catalog.parts`
     Index("records_by_state", "state", "split", "attempts"),
 )
 # Partial, so that a row without a group or a cycle costs nothing here.

@@ -1,15 +1,16 @@
-"""The live view of `contlearn status --watch`: what runs, what comes next and why, what was."""
+"""The live view of `contlearn status --watch`: what runs, what comes next and why, what was.
+
+It fits its terminal: where lines are few, long sentences are cut before whole facts are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,9 @@ from contlearn.cli.output import console, percent
 __all__ = ["live_view", "show_live"]
 
 _COLOURS = {"promoted": "green", "refused": "red", "failed": "red", "awaiting-approval": "yellow"}
+_LABEL_WIDTH: Final = 9
+_NARROW: Final = 60
+_FEWEST_DECISIONS: Final = 3
 
 
 def show_live(read: Callable[[], Mapping[str, Any]], wait: Callable[[], None]) -> None:
@@ -30,20 +34,54 @@ def show_live(read: Callable[[], Mapping[str, Any]], wait: Callable[[], None]) -
     out = console()
     with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
         while True:
-            live.update(live_view(read(), datetime.now(UTC)), refresh=True)
+            height = out.height if out.is_terminal else None
+            view = live_view(read(), datetime.now(UTC), width=out.width, height=height)
+            live.update(view, refresh=True)
             wait()
 
 
-def live_view(value: Mapping[str, Any], now: datetime) -> RenderableType:
-    """Lay one look out."""
-    daemon: Mapping[str, Any] = value.get("daemon") or {}
+def live_view(
+    value: Mapping[str, Any], now: datetime, *, width: int = 110, height: int | None = None
+) -> RenderableType:
+    """Lay one look out.
+
+    Args:
+        value: What `status --json` prints.
+        now: The present moment.
+        width: Columns there are.
+        height: Lines there are; None for as many as it takes.
+    """
+    is_narrow = width < _NARROW
+    facts = _facts(value, now, narrow=is_narrow)
+    recent = list(value.get("recent") or ())
+    # Besides the facts: the title and what is around the decisions.
+    room = None if height is None else height - (3 if is_narrow else 4)
+    spare = None if room is None else room - len(facts) - min(len(recent), _FEWEST_DECISIONS)
+    wrapped = _wrap_all([text for _, text in facts], width - _LABEL_WIDTH, spare)
     rows = Table.grid(padding=(0, 2))
-    rows.add_column(style="dim", no_wrap=True)
-    rows.add_column(overflow="fold")
-    lines: list[tuple[str, RenderableType]] = [
+    rows.add_column(style="dim", no_wrap=True, width=_LABEL_WIDTH - 2)
+    rows.add_column(no_wrap=True)
+    for (label, _), lines in zip(facts, wrapped, strict=True):
+        rows.add_row(label, Text("\n").join(lines))
+    if room is not None:
+        recent = recent[: max(0, room - sum(map(len, wrapped)))]
+    title = Text(str(value["model"]), style="bold", no_wrap=True, overflow="ellipsis")
+    if not is_narrow:
+        title.append(f"  ·  {value['task']}")
+    moment = f"{now:%H:%M:%S} UTC" if is_narrow else f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    title.append(f"   {moment}", style="dim not bold")
+    shown = [title, "", rows]
+    if recent:
+        shown += ["", (_short_decisions if is_narrow else _decisions)(recent, now)]
+    return Group(*shown)
+
+
+def _facts(value: Mapping[str, Any], now: datetime, *, narrow: bool) -> list[tuple[str, Text]]:
+    daemon: Mapping[str, Any] = value.get("daemon") or {}
+    lines: list[tuple[str, str | Text]] = [
         ("served", _champion(value, now)),
         ("records", _records(value)),
-        ("now", _running(value, now)),
+        ("now", _running(value, now, bar=12 if narrow else 24)),
         *_next(daemon, now),
         ("drift", _drift(value)),
         ("disk", _disk(daemon)),
@@ -51,12 +89,26 @@ def live_view(value: Mapping[str, Any], now: datetime) -> RenderableType:
     ]
     if value.get("notifications_waiting"):
         lines.append(("outbox", f"{value['notifications_waiting']} notifications wait"))
-    for label, shown in lines:
-        # Names and reasons are other people's words: no brackets of theirs are read as colours.
-        rows.add_row(label, Text(shown) if isinstance(shown, str) else shown)
-    title = Text(f"{value['model']}  ·  {value['task']}", style="bold")
-    title.append(f"   {now:%Y-%m-%d %H:%M:%S} UTC", style="dim")
-    return Group(title, "", rows, "", _decisions(value, now))
+    # Names and reasons are other people's words: no brackets of theirs are read as colours.
+    return [(label, Text(text) if isinstance(text, str) else text) for label, text in lines]
+
+
+def _wrap_all(texts: Sequence[Text], width: int, spare: int | None) -> list[list[Text]]:
+    """Cut texts into lines: one each, and `spare` more where they are wanted, the first first."""
+    out, width, found = console(), max(width, 10), []
+    for text in texts:
+        lines = list(text.wrap(out, width, overflow="fold"))
+        for line in lines:
+            line.rstrip()
+        most = len(lines) if spare is None else min(len(lines), 1 + max(spare, 0))
+        if most < len(lines):
+            last = Text(" ").join(lines[most - 1 :])
+            last.truncate(width, overflow="ellipsis")
+            lines[most - 1 :] = [last]
+        if spare is not None:
+            spare -= most - 1
+        found.append(lines)
+    return found
 
 
 def _champion(value: Mapping[str, Any], now: datetime) -> str:
@@ -75,13 +127,15 @@ def _champion(value: Mapping[str, Any], now: datetime) -> str:
 def _records(value: Mapping[str, Any]) -> str:
     oldest = value.get("oldest_pending")
     since = f" (the oldest since {str(oldest)[:16].replace('T', ' ')})" if oldest else ""
+    suspected = value.get("suspected_records")
+    parts = f", {suspected} of them tried part by part" if suspected else ""
     return (
-        f"{value['pending_records']} pending{since}, {value['held_records']} held, "
+        f"{value['pending_records']} pending{since}{parts}, {value['held_records']} held, "
         f"{value['learnt_records']} learnt, {value['held_out_records']} held out"
     )
 
 
-def _running(value: Mapping[str, Any], now: datetime) -> RenderableType:
+def _running(value: Mapping[str, Any], now: datetime, *, bar: int) -> str | Text:
     running = value.get("running_cycle")
     if running is None:
         return "no update runs"
@@ -96,12 +150,14 @@ def _running(value: Mapping[str, Any], now: datetime) -> RenderableType:
     done, total = int(progress.get("done", 0)), int(progress.get("total", 0))
     if not total:
         return text
-    bar = Table.grid(padding=(0, 1))
-    bar.add_row(Text(text), ProgressBar(total=total, completed=done, width=24), f"{done}/{total}")
-    return bar
+    full = round(bar * min(done, total) / total)
+    shown = Text(f"{text}  {done}/{total} ")
+    return shown.append("━" * full, style="green").append("━" * (bar - full), style="dim")
 
 
 def _next(daemon: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
+    if not daemon.get("running"):
+        return [("next", "nothing starts by itself: no daemon runs")]
     waits = daemon.get("waits") or {}
     lines = [f"{name}: {waits.get(name, 'now')}" for name in daemon.get("due") or ()]
     scheduled = daemon.get("next_scheduled")
@@ -164,18 +220,34 @@ def _daemon(daemon: Mapping[str, Any], now: datetime) -> str:
     return text
 
 
-def _decisions(value: Mapping[str, Any], now: datetime) -> Table:
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("last decisions", "cause", "outcome", "version", "why"):
-        grid.add_column(column, overflow="fold")
-    for row in value.get("recent") or ():
-        colour = _COLOURS.get(str(row["outcome"]), "cyan")
+def _short_decisions(recent: Sequence[Mapping[str, Any]], now: datetime) -> Table:
+    """As `_decisions`, without columns."""
+    grid = Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    for row in recent:
+        outcome = str(row["outcome"])
+        text = Text(outcome, style=_COLOURS.get(outcome, "cyan"))
+        why = " ".join(str(row["why"] or "").split())
+        text.append(f" ({row['trigger']}){': ' if why else ''}{why}", style="default")
+        grid.add_row(_ago(row["ended_at"], now) if row["ended_at"] else "now", text)
+    return grid
+
+
+def _decisions(recent: Sequence[Mapping[str, Any]], now: datetime) -> Table:
+    """One line each; `contlearn history` has the reasons in full."""
+    grid = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    for column in ("ended", "outcome", "version", "cause"):
+        grid.add_column(column, no_wrap=True)
+    grid.add_column("why", no_wrap=True, overflow="ellipsis", ratio=1)
+    for row in recent:
+        outcome = str(row["outcome"])
         grid.add_row(
-            f"{_ago(row['ended_at'], now)} ago" if row["ended_at"] else "now",
-            escape(str(row["trigger"])),
-            f"[{colour}]{escape(str(row['outcome']))}[/{colour}]",
-            str(row["version"] or "–"),
-            escape(str(row["why"] or "")[:160]),
+            Text(f"{_ago(row['ended_at'], now)} ago" if row["ended_at"] else "now"),
+            Text(outcome, style=_COLOURS.get(outcome, "cyan")),
+            Text(str(row["version"] or "–")),
+            Text(str(row["trigger"])),
+            Text(" ".join(str(row["why"] or "").split())),
         )
     return grid
 

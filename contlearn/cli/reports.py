@@ -75,11 +75,13 @@ def show_status(value: Mapping[str, Any]) -> None:
             )
         )
         rows.append(("measures", metric_line(champion["metrics"])))
+    suspected = value["suspected_records"]
+    parts = f" ({suspected} tried part by part)" if suspected else ""
     rows.append(
         (
             "records",
             (
-                f"{value['pending_records']} pending, {value['held_records']} held, "
+                f"{value['pending_records']} pending{parts}, {value['held_records']} held, "
                 f"{value['learnt_records']} learnt, {value['held_out_records']} held out"
             ),
         )

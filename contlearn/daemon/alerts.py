@@ -59,6 +59,13 @@ class Alerts:
             hint=error.hint,
         )
 
+    def held(self, number: int, cycle: str | None, error: ContlearnError) -> None:
+        """Tell that records made updates fail and are held."""
+        what = f"{number} records made updates fail and are held. The last failure: {error.what}"
+        hint = "`contlearn data release` lets them take part again."
+        told = ContlearnError(what, where=error.where, hint=hint)
+        self.alert(f"held-{cycle}", f"{number} records are held", told)
+
     def drift(self) -> None:
         """Tell once of each alarm of drift; there may be no labels yet that could be learnt."""
         context = self.context

@@ -114,9 +114,10 @@ class Daemon:
                     "model": watch.context.config.model.name,
                     "active": watch.is_active,
                     "doing": watch.doing.partition(":")[0],
-                    "problem": self._problem(watch),
+                    # What a restart would not mend is shown, and is no reason for one.
+                    "problem": self._problem(watch) or watch.problem,
                     "failures": watch.back_off.failures,
-                    "config_error": watch.refused_config,
+                    "config_error": watch.reloading.refused,
                 }
                 for watch in self.watches
             ],
@@ -171,7 +172,11 @@ class Daemon:
             self._flags.discard(signal.SIGHUP)
             self.manager.reloading()
             for watch in self.watches:
-                watch.reload()
+                try:
+                    watch.reload()
+                except Exception:
+                    # A bug there must not end the daemon: the old configuration holds.
+                    self.log.exception("the configuration could not be read", where=watch.name)
             self.manager.ready("configuration read again")
         if signal.SIGUSR1 in self._flags:
             self._flags.discard(signal.SIGUSR1)

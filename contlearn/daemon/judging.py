@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from contlearn.catalog.cycles import CycleRow, last_cycle, unfinished_cycle, wai
 from contlearn.catalog.records import RecordCounts, count_records
 from contlearn.catalog.schema import cycles, records
 from contlearn.daemon.pacing import Every
-from contlearn.monitoring.signals import read_signals
+from contlearn.monitoring.signals import read_signals, signals_path
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.fired import note_fired, read_fired, read_request, seconds_today
 from contlearn.pipeline.schedule import local_day
@@ -27,6 +28,8 @@ __all__ = ["Judging"]
 
 # What others change (`data release`, a rollback by hand) is seen after so long at most.
 _RECOUNT_SECONDS: Final = 30.0
+# With nothing new in the catalog, what only time brings is looked for this often.
+_IDLE_SECONDS: Final = 5.0
 
 
 class Judging:
@@ -46,10 +49,11 @@ class Judging:
         self._counts = RecordCounts()
         self._labels: dict[str, int] = {}
         self._shown: object = None
+        self._judged: tuple[Any, ...] | None = None
 
     def forget(self) -> None:
         """Count everything again at the next look."""
-        self._seen = None
+        self._seen = self._judged = None
 
     def has_changed(self) -> bool:
         """Say whether what is due or waits has changed since the last call."""
@@ -65,6 +69,15 @@ class Judging:
             waits_for: Why no update may start by itself (a probation).
             retry_in: Seconds to wait after a failure.
         """
+        stamp = self._stamp(waits_for is None, retry_in > 0)
+        if stamp is not None and stamp == self._judged:
+            return None
+        trigger = self._judge(waits_for, retry_in)
+        # What is due is judged anew when its turn did not come.
+        self._judged = None if trigger is not None else stamp
+        return trigger
+
+    def _judge(self, waits_for: str | None, retry_in: float) -> Trigger | None:
         with self.context.catalog.read() as connection:
             interrupted = unfinished_cycle(connection)
         if interrupted is not None:
@@ -88,7 +101,10 @@ class Judging:
                 elif trigger.name != "resume" and waits_for is not None:
                     why = waits_for
                 elif facts is not None:
-                    why = holds_back(self.context.config.update, facts, trigger)
+                    config = self.context.config
+                    why = holds_back(
+                        config.update, facts, trigger, part_seconds=config.daemon.retry_seconds
+                    )
             if why is None:
                 self.words = f"due: {trigger.reason}"
                 return trigger
@@ -97,6 +113,20 @@ class Judging:
         if found:
             self.words = f"{found[0].reason}; {self.waits[found[0].name]}"
         return None
+
+    def _stamp(self, *facts: bool) -> tuple[Any, ...] | None:
+        """Give what a judgement depends on, for little: the files' times, and the time in steps.
+
+        None where the catalog is no file: then each look asks it.
+        """
+        context, clock = self.context, self.context.clock
+        url = context.catalog.url
+        if url.get_backend_name() != "sqlite" or not url.database:
+            return None
+        files = (url.database, f"{url.database}-wal", signals_path(context.workspace.state))
+        times = tuple(_changed(Path(path)) for path in files)
+        steps = int(clock.monotonic() / _IDLE_SECONDS), int(clock.now().timestamp() / _IDLE_SECONDS)
+        return (*facts, times, steps)
 
     def served(self, trigger: Trigger) -> None:
         """Remember that a trigger had its turn."""
@@ -154,3 +184,12 @@ class Judging:
             known = self.context.registry.get(champion).label_space.names
             tagging = self.context.task.graph == "token-classification"
             self._labels = new_labels(connection, known, is_tagging=tagging, without_cycle=taken)
+
+
+def _changed(path: Path) -> tuple[int, int]:
+    """Give when a file last changed, and its size; zeros where there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return 0, 0
+    return facts.st_mtime_ns, facts.st_size

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from contlearn.catalog.leases import hold_lease, wait_for_lease
 from contlearn.daemon.alerts import Alerts
 from contlearn.daemon.judging import Judging
 from contlearn.daemon.pacing import BackOff, Every
+from contlearn.daemon.reloading import Reloading
 from contlearn.daemon.slot import UpdateSlot
 from contlearn.errors import ContlearnError, StorageError, WorkspaceLocked
 from contlearn.pipeline.children import ChildStopped
@@ -33,6 +35,7 @@ from contlearn.workspace import write_json_atomic
 __all__ = ["LEASE", "Watch"]
 
 LEASE: Final = "daemon"
+_CANNOT: Final = "the workspace cannot be watched"
 _STATE_SECONDS: Final = 30.0
 _SWEEP_SECONDS: Final = 3600.0
 _DISK_SECONDS: Final = 300.0
@@ -59,10 +62,11 @@ class Watch:
     plugins_dir: Path | None = None
     standby: bool = False
     child: str = "contlearn.training"
-    scan: Callable[..., dict[str, Any]] = scan_in_child
+    scan: Callable[..., dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         context, clock = self.context, self.context.clock
+        self._scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
         self.log = structlog.get_logger("contlearn.daemon").bind(model=context.config.model.name)
         self.started_at = clock.now()
         self.beat = clock.monotonic()
@@ -70,12 +74,11 @@ class Watch:
         self.doing = "starting"
         self.scan_error: str | None = None
         self.last_error: str | None = None
-        self.refused_config: str | None = None
         self.disk: dict[str, int] | None = None
         self.is_active = False
         self._lost = threading.Event()
-        self._reload = threading.Event()
         self.alerts = Alerts(context, self.log)
+        self.reloading = Reloading(context, self.plugins_dir, self.alerts, self.log)
         self.judging = Judging(context)
         self.probation = Probation(context)
         self.back_off = BackOff(context)
@@ -129,12 +132,14 @@ class Watch:
                 # The catalog of a network may be away for a while.
                 if not self.standby:
                     raise
-                self.log.error("the workspace cannot be watched", **error.to_json())
+                self._cannot_watch(error)
                 self.stop.wait(update.heartbeat_seconds)
 
     def reload(self) -> None:
-        """Read the configuration again at the next step; a bad one is refused, the old kept."""
-        self._reload.set()
+        """Read the configuration again: a bad one is refused at once, a good one holds from the
+        next step.
+        """
+        self.reloading.read()
 
     def step(self) -> UpdateResult | None:
         """Do one round; errors are logged and tried again later."""
@@ -162,9 +167,16 @@ class Watch:
         if self.is_active:
             self.alerts.post()
 
+    @property
+    def problem(self) -> str | None:
+        """What keeps it from watching at all; None when it watches or stands by."""
+        return self.last_error if self.doing == _CANNOT else None
+
     def begin(self) -> None:
         """Note the start: schedules count from here, and a failure of before is waited out."""
         self.log.info("daemon started", version=__version__, pid=os.getpid())
+        if self.problem is not None:
+            self.doing, self.last_error = "starting", None
         self.back_off.restore()
         if read_fired(self.context.catalog, "schedule") is None:
             # The schedule begins now: what would have been before the first start is not due.
@@ -186,6 +198,13 @@ class Watch:
                 self.write_state(running=False)
             self.log.info("daemon stopped")
 
+    def _cannot_watch(self, error: ContlearnError) -> None:
+        """Say so once, not at every try, and show it to whoever asks for our health."""
+        self.is_set()
+        if self.last_error != str(error) or self.doing != _CANNOT:
+            self.log.error(_CANNOT, **error.to_json())
+        self.doing, self.last_error = _CANNOT, str(error)
+
     def _wait_for_lease(self) -> bool:
         update = self.context.config.update
         try:
@@ -197,14 +216,14 @@ class Watch:
                 stop=self.stop,
             )
         except ContlearnError as error:
-            self.log.error("standing by", **error.to_json())
+            self._cannot_watch(error)
             self.stop.wait(update.heartbeat_seconds)
             return False
 
     def _step(self) -> UpdateResult | None:
         context = self.context
-        if self._reload.is_set():
-            self._take_configuration()
+        if self.reloading.take():
+            self.judging.forget()
         self._take_in()
         self._look()
         reason = self.probation.look(self) if self._probation_due() else None
@@ -227,16 +246,19 @@ class Watch:
         return self._update(trigger)
 
     def _probation_due(self) -> bool:
-        if self._probation_every.seconds != self.context.config.probation.check_interval:
-            self._probation_every.seconds = self.context.config.probation.check_interval
+        self._probation_every.seconds = self.context.config.probation.check_interval
         return self._probation_every()
 
     def _take_in(self) -> None:
         context = self.context
         self.doing = "looking at the inbox"
         try:
-            report = self.scan(context, stop=self)
+            report = self._scan(context, stop=self)
             self.scan_error = None
+        except WorkspaceLocked as error:
+            # Somebody takes files in by hand: they are not ours to take, and nothing is wrong.
+            self.log.debug("inbox waits", **error.to_json())
+            return
         except ContlearnError as error:
             if str(error) != self.scan_error:
                 self.log.error("inbox could not be taken in", **error.to_json())
@@ -278,7 +300,7 @@ class Watch:
                     stop=self,
                     plugins_dir=self.plugins_dir,
                     child=self.child,
-                    scan=self.scan,
+                    scan=self._scan,
                 ).run_once(trigger=trigger.name, run_key=trigger.run_key or None)
             except WorkspaceLocked as error:
                 self.log.info("update waits", **error.to_json())
@@ -305,20 +327,23 @@ class Watch:
             refused_by=[r["rule"] for r in result.reasons if r["passed"] is False],
         )
         if result.outcome == "failed" and result.error is not None:
-            self._failed(result.error, held=result.held, cycle=result.cycle)
+            self._failed(result.error, result)
         elif result.outcome != "nothing-to-do":
             self.back_off.clear()
             self.last_error = None
 
-    def _failed(self, error: ContlearnError, *, held: int = 0, cycle: str | None = None) -> None:
+    def _failed(self, error: ContlearnError, result: UpdateResult | None = None) -> None:
         """Wait longer after each failure in a row, and call somebody when it goes on."""
+        held, suspected = (result.held, result.suspected) if result is not None else (0, 0)
+        cycle = result.cycle if result is not None else None
         wait = self.back_off.failed()
         self.last_error = str(error)
         self.log.error(
             "update failed",
             failures=self.back_off.failures,
-            retry_in_seconds=wait,
+            retry_in_seconds=0.0 if held or suspected else wait,
             held=held,
+            suspected=suspected,
             **error.to_json(),
         )
         if self.back_off.failures == self.context.config.daemon.alert_failures:
@@ -327,44 +352,11 @@ class Watch:
                 f"{self.back_off.failures} updates in a row failed",
                 error,
             )
-        if held:
+        if held or suspected:
             # What stood in the way is out of the way: the rest goes on at once.
             self.back_off.clear()
-            self.alerts.alert(
-                f"held-{cycle}",
-                f"{held} records are held",
-                ContlearnError(
-                    f"{held} records took part in every one of the last failed updates and are "
-                    f"held. The last failure: {error.what}",
-                    where=error.where,
-                    hint="`contlearn data release` lets them take part again.",
-                ),
-            )
-
-    def _take_configuration(self) -> None:
-        self._reload.clear()
-        context = self.context
-        try:
-            new = Context.open(
-                context.workspace.root, plugins_dir=self.plugins_dir, clock=context.clock
-            )
-            if new.config.storage != context.config.storage:
-                raise ContlearnError(
-                    "storage.catalog cannot change while the daemon runs.",
-                    where="storage.catalog",
-                    hint="Restart the daemon.",
-                )
-        except ContlearnError as error:
-            self.refused_config = str(error)
-            self.log.error("configuration refused, the old one is kept", **error.to_json())
-            self.alerts.alert("config", "the new configuration was refused", error)
-            return
-        self.refused_config = None
-        context.config, context.manager, context.origins = new.config, new.manager, new.origins
-        for name in ("registry", "task"):
-            context.__dict__.pop(name, None)
-        self.judging.forget()
-        self.log.info("configuration read again")
+        if held:
+            self.alerts.held(held, cycle, error)
 
     def write_state(self, *, running: bool) -> None:
         """Leave what goes on where `status` and the metrics find it."""
@@ -397,7 +389,7 @@ class Watch:
             "retry_in_seconds": round(self.back_off.left(), 1),
             "last_error": self.last_error,
             "inbox_error": self.scan_error,
-            "config_error": self.refused_config,
+            "config_error": self.reloading.refused,
             "probation": self.probation.to_json(),
             "disk": self.disk,
             "stopping": not running,

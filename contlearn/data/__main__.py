@@ -1,4 +1,4 @@
-"""`python -m contlearn.data WORKSPACE`: scan the inbox in a process of its own.
+"""`python -m contlearn.data WORKSPACE [PLUGINS]`: scan the inbox in a process of its own.
 
 Prints JSON lines: progress as {"stage", "done", "total", "message"}, then the report, or an
 error as {"kind", "error", "where", "hint"}. Exit code 0, or 1 if a file was refused whole, or the
@@ -18,6 +18,7 @@ from contlearn.catalog import Catalog
 from contlearn.config import load_config
 from contlearn.data.ingest import scan_inbox
 from contlearn.errors import ContlearnError, UsageError
+from contlearn.handover import taken_over
 from contlearn.interfaces import Progress
 from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import SystemClock, Workspace
@@ -50,11 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _stop)
     try:
-        if len(arguments) != 1:
+        if len(arguments) not in (1, 2):
             raise UsageError("Name one workspace.", hint="python -m contlearn.data WORKSPACE")
-        workspace = Workspace(Path(arguments[0])).require()
-        config = load_config(workspace.root).config
-        manager = PluginManager(blocked=config.plugins.blocked)
+        workspace = Workspace(Path(arguments[0]))
+        config = taken_over(workspace.root) or load_config(workspace.require().root).config
+        folder = Path(arguments[1]) if len(arguments) > 1 else None
+        manager = PluginManager(folder=folder, blocked=config.plugins.blocked)
         with Catalog(workspace.catalog_url(config), ids=workspace.state / "ids") as catalog:
             report = scan_inbox(
                 workspace, config, catalog, manager, clock=SystemClock(), progress=_progress()

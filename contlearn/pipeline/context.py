@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contlearn.config import Config, load_config
+from contlearn.config import Config, LoadedConfig, load_config
 from contlearn.errors import ConfigError
 from contlearn.evaluation.gate import make_rules
+from contlearn.handover import hand_over, taken_over
 from contlearn.interfaces import Clock, Task
+from contlearn.pipeline.schedule import read_cron
 from contlearn.plugins.manager import PluginManager
 from contlearn.training.checks import check_method_name
 from contlearn.types import Event
@@ -47,13 +49,19 @@ class Context:
     ) -> Context:
         """Read and check the configuration of a workspace, with the plugins it names.
 
+        A child works with the configuration that its parent handed over.
+
         Raises:
             WorkspaceError: When there is no contlearn.toml.
             ConfigError: When the configuration is wrong.
             PluginError: When a name or an option in it is not known.
         """
-        workspace = Workspace(root.absolute()).require()
-        loaded = load_config(workspace.root, overrides=overrides)
+        workspace = Workspace(root.absolute())
+        in_force = None if overrides else taken_over(workspace.root)
+        if in_force is not None:
+            loaded = LoadedConfig(in_force)
+        else:
+            loaded = load_config(workspace.require().root, overrides=overrides)
         manager = PluginManager(folder=plugins_dir, blocked=loaded.config.plugins.blocked)
         check_names(loaded.config, manager)
         for name in ("private_key", "public_key"):
@@ -84,6 +92,10 @@ class Context:
         from contlearn.registry.versions import Registry
 
         return Registry(self.workspace, self.config, clock=self.clock)
+
+    def for_children(self) -> dict[str, str]:
+        """Give the variables with which a child works as this process does."""
+        return hand_over(self.config, self.workspace.root)
 
     @property
     def metric(self) -> str:
@@ -145,16 +157,15 @@ def check_schedule(config: Config) -> None:
     Raises:
         ConfigError: When either cannot be read.
     """
-    from apscheduler.triggers.cron import CronTrigger
-
     try:
-        CronTrigger.from_crontab(config.update.schedule, timezone=config.update.timezone)
-    except (ValueError, KeyError, LookupError) as error:
+        read_cron(config.update.schedule, config.update.timezone)
+    except (ValueError, LookupError) as error:
         raise ConfigError(
             f"The schedule {config.update.schedule!r} in the time zone "
             f"{config.update.timezone!r} cannot be read: {error}.",
             where="update.schedule in contlearn.toml",
-            hint='Five fields, for example "0 3 * * *", and a zone such as "Europe/Berlin".',
+            hint='Minute, hour, day, month and weekday, for example "0 3 * * sun"; "@daily"; and a '
+            'zone such as "Europe/Berlin".',
         ) from error
 
 

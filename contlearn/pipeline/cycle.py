@@ -17,6 +17,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,10 +30,10 @@ from contlearn.catalog.cycles import (
     waiting_cycle,
 )
 from contlearn.catalog.leases import hold_lease
+from contlearn.catalog.parts import Apart, free_part, next_part, settle_failed
 from contlearn.catalog.records import (
     RecordCounts,
     count_records,
-    hold_poison,
     plan_records,
     settle_learnt,
     settle_refused,
@@ -52,7 +53,7 @@ from contlearn.pipeline.forecast import Forecast, forecast_cycle
 from contlearn.pipeline.housekeeping import require_space
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.pipeline.report import publish_report, remove_old_reports
-from contlearn.pipeline.triggers import BY_HAND
+from contlearn.pipeline.triggers import BY_HAND, PART
 from contlearn.registry.retention import apply_retention
 from contlearn.types import CycleOutcome
 from contlearn.workspace import read_json, storage_border
@@ -79,6 +80,7 @@ class UpdateResult:
     resumed: bool = False
     error: ContlearnError | None = None
     held: int = 0
+    suspected: int = 0
     forecast: Mapping[str, object] | None = None
     trained_share: float | None = None
 
@@ -173,7 +175,7 @@ class UpdateCycle:
         if dry_run:
             return self._dry_run(name)
         update = context.config.update
-        scan = self.scan or scan_in_child
+        scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
         with hold_lease(
             context.catalog,
             CYCLE_LEASE,
@@ -222,6 +224,11 @@ class UpdateCycle:
             )
         elif counts.to_learn == 0 and not files:
             message = self._why_nothing()
+            if counts.suspected and not counts.awaiting:
+                message = (
+                    f"{counts.suspected} records made updates fail; one part of them would be "
+                    "tried by itself."
+                )
         else:
             forecast = self._forecast(strategy)
             cost = f" ({forecast})" if forecast is not None else ""
@@ -258,9 +265,13 @@ class UpdateCycle:
         champion = context.registry.champion()
         lineage = _lineage(context, champion)
         with context.catalog.write() as connection:
-            if count_records(connection).to_learn == 0:
-                return None
-            waiting = waiting_cycle(connection)
+            part, waiting = None, waiting_cycle(connection)
+            if trigger == PART or count_records(connection).to_learn == 0:
+                # One part of what made updates fail, by itself; never in place of a challenger
+                # that awaits approval, as it would not contain what that one learnt.
+                part = next_part(connection) if waiting is None else None
+                if part is None:
+                    return None
             if waiting is not None:
                 # The new challenger will contain what the waiting one learnt.
                 change_cycle(
@@ -282,7 +293,7 @@ class UpdateCycle:
             )
             if cycle_id is None:
                 return None
-            plan_records(connection, cycle_id)
+            plan_records(connection, cycle_id, part=part)
             cycle = get_cycle(connection, cycle_id)
         context.emit("cycle-started", cycle=cycle_id, trigger=trigger, strategy=strategy)
         return cycle
@@ -327,6 +338,7 @@ class UpdateCycle:
             resumed=resumed,
             error=result.error,
             held=result.held,
+            suspected=result.suspected,
             trained_share=result.trained_share,
         )
 
@@ -430,6 +442,8 @@ class UpdateCycle:
         with contextlib.suppress(ContlearnError, OSError):
             # A page that cannot be written stops no promotion; `make_report` makes it anew.
             publish_report(context.workspace, folder.page, version.version)
+        with context.catalog.write() as connection:
+            free_part(connection, cycle.cycle_id)  # it could be learnt, whatever the gate says
         passed = bool(decision["promoted"])
         values = {
             "version": version.version,
@@ -520,7 +534,7 @@ class UpdateCycle:
                 where=str(error.filename) if error.filename else None,
                 hint="Mend the cause and run `contlearn update` again; nothing was lost.",
             )
-        limit, held = self.context.config.daemon.poison_failures, 0
+        settings, apart, kind = self.context.config.daemon, Apart(), type(error).__name__
         # With a full disk even this may fail; then the next update takes the cycle up again.
         with contextlib.suppress(ContlearnError), self.context.catalog.write() as connection:
             change_cycle(
@@ -530,18 +544,32 @@ class UpdateCycle:
                 outcome="failed",
                 ended_at=self.context.clock.now().isoformat(),
                 error=str(error),
-                numbers={"error_kind": type(error).__name__},
+                numbers={"error_kind": kind},
             )
-            held = hold_poison(connection, cycle.cycle_id, failures=limit)
-        message = ""
-        if held:
-            message = (
-                f"{held} records took part in {limit} failed updates and are held "
-                "(`contlearn data release` lets them take part again)."
+            apart = settle_failed(
+                connection,
+                cycle.cycle_id,
+                failures=settings.poison_failures,
+                divisions=settings.poison_divisions,
+                kind=kind,
+                why=error.what,
             )
-            self.context.emit("records-held", cycle=cycle.cycle_id, records=held, reason=message)
+            if apart:  # what failed is out of the way: no reason to wait before the rest
+                change_cycle(
+                    connection, cycle.cycle_id, numbers={"error_kind": kind, "apart": True}
+                )
+        message = _say_apart(apart)
+        if apart.held:
+            self.context.emit(
+                "records-held", cycle=cycle.cycle_id, records=apart.held, reason=message
+            )
         return UpdateResult(
-            cycle=cycle.cycle_id, outcome="failed", error=error, message=message, held=held
+            cycle=cycle.cycle_id,
+            outcome="failed",
+            error=error,
+            message=message,
+            held=apart.held,
+            suspected=apart.suspected,
         )
 
     def _result(self, cycle: CycleRow, outcome: CycleOutcome, *, message: str = "") -> UpdateResult:
@@ -579,6 +607,19 @@ class UpdateCycle:
                 shutil.rmtree(path, ignore_errors=True)
 
 
+def _say_apart(apart: Apart) -> str:
+    """Say what a failure made of its records; nothing when they take part as before."""
+    said = []
+    if apart.held:
+        said.append(
+            f"{apart.held} records made updates fail and are held "
+            "(`contlearn data release` lets them take part again)."
+        )
+    if apart.suspected:
+        said.append(f"{apart.suspected} records are tried by themselves, part by part.")
+    return " ".join(said)
+
+
 def _lineage(context: Context, champion: int | None) -> tuple[str, ...]:
     """Give the cycles whose experiences the champion has learnt, oldest first."""
     if champion is None:
@@ -592,6 +633,7 @@ def scan_in_child(
     *,
     progress: Progress = no_progress,
     stop: StopFlag | None = None,
+    plugins_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Take in what rests in the inbox and what sources are due, in a child.
 
@@ -614,7 +656,12 @@ def scan_in_child(
 
     log = context.workspace.state / "ingest.log"
     end = run_child(
-        "contlearn.data", [str(context.workspace.root)], log=log, on_message=hear, stop=stop
+        "contlearn.data",
+        [str(context.workspace.root), *([str(plugins_dir)] if plugins_dir else [])],
+        log=log,
+        on_message=hear,
+        stop=stop,
+        environ=context.for_children(),
     )
     if "error" in report:
         raise error_from_json(report)

@@ -266,6 +266,7 @@ class Probation:
             log=self.context.workspace.state / "probation.log",
             on_message=found.update,
             stop=self._stop,
+            environ=self.context.for_children(),
         )
         if end.returncode != 0 or "rows" not in found:
             self.context.emit(

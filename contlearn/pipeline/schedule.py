@@ -8,18 +8,81 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from contlearn.config import UpdateConfig
-from contlearn.sections import read_quiet
+from contlearn.sections import DAYS, read_quiet
 
-__all__ = ["local_day", "next_scheduled", "quiet_until"]
+__all__ = ["local_day", "next_scheduled", "quiet_until", "read_cron"]
 
 _WEEK_MINUTES: Final = 7 * 24 * 60
 
 
+_NAMED: Final = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+
 @functools.lru_cache(maxsize=32)
-def _cron(schedule: str, timezone: str) -> Any:
+def read_cron(schedule: str, timezone: str) -> tuple[Any, ...]:
+    """Read a line of crontab(5); what any of the triggers given fires at is scheduled.
+
+    Days of the week count from Sunday, which is 0 and 7. Where both days of the month and of the
+    week are given, either is enough.
+
+    Raises:
+        ValueError: When it cannot be read, or names no moment that ever comes.
+        LookupError: When the time zone is not known.
+    Source: crontab(5). APScheduler counts weekdays from Monday and asks for both days, so it is
+        handed one kind of day at a time, and weekdays by name.
+    """
     from apscheduler.triggers.cron import CronTrigger
 
-    return CronTrigger.from_crontab(schedule, timezone=timezone)
+    fields = _NAMED.get(schedule.strip().lower(), schedule).split()
+    if len(fields) != 5:
+        raise ValueError(f"it has {len(fields)} fields, not minute, hour, day, month, weekday")
+    minute, hour, day, month, weekday = fields
+    week = _weekdays(weekday)
+    # As in Vixie's cron, a star at the beginning of either makes both conditions hold at once.
+    by_either = not day.startswith("*") and not weekday.startswith("*")
+    days = [(day, "*"), ("*", week)] if by_either else [(day, week)]
+    triggers = tuple(
+        CronTrigger(minute=minute, hour=hour, day=d, month=month, day_of_week=w, timezone=timezone)
+        for d, w in days
+    )
+    if all(t.get_next_fire_time(None, datetime.now(UTC)) is None for t in triggers):
+        raise ValueError("there is no such day in any year")
+    return triggers
+
+
+def _weekdays(text: str) -> str:
+    """Turn the last field of a crontab line into names of days."""
+    if text == "*":
+        return text
+    found: set[int] = set()
+    for part in text.lower().split(","):
+        days, slash, step = part.partition("/")
+        first, dash, last = ("0", "-", "6") if days == "*" else days.partition("-")
+        start = _weekday(first)
+        end = _weekday(last) if dash else 6 if slash else start
+        if end < start:  # sat-mon
+            end += 7
+        if slash and (not step.isdecimal() or int(step) < 1):
+            raise ValueError(f"{step!r} is not a step of days")
+        found.update(day % 7 for day in range(start, end + 1, int(step or 1)))
+    return ",".join(DAYS[(day - 1) % 7] for day in sorted(found))
+
+
+def _weekday(text: str) -> int:
+    """Give the number of a day as cron counts: Sunday is 0, or 7."""
+    if text in DAYS:
+        return (DAYS.index(text) + 1) % 7
+    if not text.isdecimal() or int(text) > 7:
+        raise ValueError(f"{text!r} is not a day of the week: sun to sat, or 0 to 7")
+    return int(text)
 
 
 def next_scheduled(update: UpdateConfig, after: datetime) -> datetime | None:
@@ -30,8 +93,12 @@ def next_scheduled(update: UpdateConfig, after: datetime) -> datetime | None:
     """
     if not update.schedule:
         return None
-    trigger = _cron(update.schedule, update.timezone)
-    has_fixed_hour = "*" not in update.schedule.split()[1]
+    moments = (_next(trigger, after) for trigger in read_cron(update.schedule, update.timezone))
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _next(trigger: Any, after: datetime) -> datetime | None:
+    has_fixed_hour = "*" not in str(trigger.fields[5])
     moment: datetime | None = trigger.get_next_fire_time(None, after + timedelta(seconds=1))
     while moment is not None and has_fixed_hour and moment.fold:
         moment = trigger.get_next_fire_time(None, moment.astimezone(UTC) + timedelta(seconds=1))

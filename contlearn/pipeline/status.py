@@ -71,6 +71,7 @@ def read_status(context: Context) -> dict[str, Any]:
         "champion": champion,
         "pending_records": counts.pending,
         "never_tried_records": counts.never_tried,
+        "suspected_records": counts.suspected,
         "oldest_pending": counts.oldest_pending,
         "held_records": counts.held,
         "learnt_records": counts.learnt,

@@ -25,6 +25,7 @@ from contlearn.pipeline.schedule import local_day, next_scheduled, quiet_until
 
 __all__ = [
     "BY_HAND",
+    "PART",
     "Trigger",
     "TriggerFacts",
     "due_triggers",
@@ -38,9 +39,11 @@ __all__ = [
 
 # Triggers behind which a person stands and waits.
 BY_HAND: Final = ("manual", "demo")
+# Tries one part of the records that made updates fail.
+PART: Final = "part"
 # What waits for nothing, and what does not wait for the cool-down.
 _AT_ONCE: Final = ("request", "resume")
-_NOT_COOLED: Final = ("request", "resume", "schedule", "retry")
+_NOT_COOLED: Final = ("request", "resume", "schedule", "retry", PART)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,33 @@ def due_triggers(update: UpdateConfig, facts: TriggerFacts) -> list[Trigger]:
     if scheduled is not None and scheduled <= now:
         moment = scheduled.isoformat()
         found.append(Trigger("schedule", f"scheduled for {moment}", f"cron-{moment}"))
-    if counts.to_learn == 0:
-        return found
     last = facts.last
-    if last is not None and last.outcome == "failed" and last.trigger not in BY_HAND:
+    has_failed = last is not None and last.outcome == "failed"
+    part = _of_parts(facts)
+    # By turns: the rest goes first after a failure or a part, else the next part does.
+    if part is not None and not has_failed and last is not None and last.trigger != PART:
+        found.append(part)
+    if counts.to_learn:
+        found += _of_records(update, facts)
+    if part is not None and part not in found:
+        found.append(part)
+    return found
+
+
+def _of_parts(facts: TriggerFacts) -> Trigger | None:
+    """Give the reason to try the next part; none while a challenger awaits approval."""
+    counts = facts.counts
+    if not counts.suspected or counts.awaiting:
+        return None
+    after = facts.last.cycle_id if facts.last is not None else "start"
+    reason = f"{counts.suspected} records made updates fail and are tried part by part"
+    return Trigger(PART, reason, f"part-after-{after}")
+
+
+def _of_records(update: UpdateConfig, facts: TriggerFacts) -> Iterable[Trigger]:
+    found: list[Trigger] = []
+    counts, now, last = facts.counts, facts.now, facts.last
+    if last is not None and last.outcome == "failed" and last.trigger not in (*BY_HAND, PART):
         reason = f"the cycle {last.cycle_id} failed and is tried again"
         found.append(Trigger("retry", reason, f"retry-{last.cycle_id}"))
     found += _of_labels(update, facts)
@@ -165,8 +191,17 @@ def _of_signals(update: UpdateConfig, facts: TriggerFacts) -> Iterable[Trigger]:
             )
 
 
-def holds_back(update: UpdateConfig, facts: TriggerFacts, trigger: Trigger) -> str | None:
-    """Say why a trigger must wait; None when it may start."""
+def holds_back(
+    update: UpdateConfig, facts: TriggerFacts, trigger: Trigger, *, part_seconds: float = 0.0
+) -> str | None:
+    """Say why a trigger must wait; None when it may start.
+
+    Args:
+        update: The settings.
+        facts: What is known.
+        trigger: What is due.
+        part_seconds: How long to wait after a part that failed before the next one.
+    """
     if trigger.name in _AT_ONCE:
         return None
     now, last = facts.now, facts.last
@@ -178,12 +213,15 @@ def holds_back(update: UpdateConfig, facts: TriggerFacts, trigger: Trigger) -> s
             f"the budget of {update.max_minutes_per_day:g} minutes for {local_day(update, now)} "
             "is used up"
         )
-    if trigger.name not in _NOT_COOLED and last is not None and last.ended_at is not None:
-        since = (now - datetime.fromisoformat(last.ended_at)).total_seconds()
-        # An end in the future: the clock was set back, and how long ago it was is not known.
-        if -update.cooldown < since < update.cooldown:
-            end = now + timedelta(seconds=update.cooldown - since)
-            return f"cool-down until {end.isoformat(timespec='seconds')}"
+    if last is None or last.ended_at is None:
+        return None
+    since = (now - datetime.fromisoformat(last.ended_at)).total_seconds()
+    if trigger.name == PART and last.outcome == "failed" and abs(since) < part_seconds:
+        return f"waiting {part_seconds - abs(since):.0f} s after a failure"
+    # An end in the future: the clock was set back, and how long ago it was is not known.
+    if trigger.name not in _NOT_COOLED and -update.cooldown < since < update.cooldown:
+        end = now + timedelta(seconds=update.cooldown - since)
+        return f"cool-down until {end.isoformat(timespec='seconds')}"
     return None
 
 
@@ -212,7 +250,11 @@ def new_labels(
     """
     query = (
         sa.select(records.c.key, sa.func.count())
-        .where(records.c.state.in_(OPEN_STATES), records.c.split == "train")
+        .where(
+            records.c.state.in_(OPEN_STATES),
+            records.c.split == "train",
+            records.c.part.is_(None),
+        )
         .group_by(records.c.key)
     )
     if without_cycle is not None:

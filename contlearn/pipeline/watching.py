@@ -58,6 +58,7 @@ class Watcher:
             on_message=lambda _: None,
             stop=self.stop,
             grace_seconds=2.0,
+            environ=self.context.for_children(),
         )
         if end.returncode != 0:
             raise EvaluationError(

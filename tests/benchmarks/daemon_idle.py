@@ -1,6 +1,6 @@
 """The idle daemon: start-up, hand-over, processor and memory, with the default settings.
 
-    python -m tests.benchmarks.daemon_idle
+    python -m tests.benchmarks.daemon_idle [starts] [idle]
 
 The workspaces hold 300,000 learnt records each, so that a daemon that counted them at every look would
 show it. Start-up is from the start of the process to READY=1 on a real notification socket.
@@ -101,56 +101,67 @@ def row(measure: str, value: float, unit: str, beside: str) -> None:
     append_row("daemon", {"measure": measure, "value": value, "unit": unit, "beside": beside})
 
 
+def measure_starts(folder: Path, workspace: Workspace) -> None:
+    """Start-up and hand-over."""
+    starts = []
+    for _ in range(STARTS):
+        daemon = Started(folder, workspace)
+        starts.append(daemon.seconds)
+        daemon.end()
+    row(
+        f"start-up, median of {STARTS}", round(statistics.median(starts), 2), "s",
+        f"process start to READY=1; largest {max(starts):.2f} s",
+    )  # fmt: skip
+    for how, number in (("SIGKILL", signal.SIGKILL), ("SIGTERM", signal.SIGTERM)):
+        times = []
+        for _ in range(HANDOVERS):
+            first = Started(folder, workspace)
+            first.wait_for(b"daemon started")
+            second = Started(folder, workspace)
+            second.wait_for(b"standing by")
+            time.sleep(0.7 * len(times))  # at another moment of the second one's interval
+            began = time.perf_counter()
+            first.process.send_signal(number)
+            times.append(second.wait_for(b"daemon started") - began)
+            first.process.wait(timeout=60)
+            assert first.process.stderr is not None
+            first.process.stderr.close()
+            second.end()
+        row(
+            f"hand-over after {how}, median of {HANDOVERS}",
+            round(statistics.median(times), 2), "s",
+            f"largest {max(times):.2f} s; the second looks every 5 s (update.heartbeat_seconds)",
+        )  # fmt: skip
+
+
+def measure_idle(folder: Path, spaces: list[Workspace]) -> None:
+    """Processor and memory of a daemon with nothing to do."""
+    for count in (1, 5):
+        share, memory = idle(folder, *spaces[:count])
+        beside = f"over {IDLE_SECONDS:.0f} s, {RECORDS:,} records in each catalog, start excluded"
+        row(
+            f"idle, {count} workspace{'s' if count > 1 else ''}: share of one core",
+            round(share, 2),
+            "%",
+            f"limit 0.5; {beside}",
+        )
+        row(
+            f"idle, {count} workspace{'s' if count > 1 else ''}: resident memory",
+            round(memory, 1),
+            "MB",
+            f"limit 80; {beside}",
+        )
+
+
 def main() -> None:
+    wanted = sys.argv[1:] or ["starts", "idle"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        spaces = [make(folder, f"m{n}") for n in range(5)]
-        starts = []
-        for _ in range(STARTS):
-            daemon = Started(folder, spaces[0])
-            starts.append(daemon.seconds)
-            daemon.end()
-        row(
-            f"start-up, median of {STARTS}", round(statistics.median(starts), 2), "s",
-            f"process start to READY=1; largest {max(starts):.2f} s",
-        )  # fmt: skip
-        for how, number in (("SIGKILL", signal.SIGKILL), ("SIGTERM", signal.SIGTERM)):
-            times = []
-            for _ in range(HANDOVERS):
-                first = Started(folder, spaces[0])
-                first.wait_for(b"daemon started")
-                second = Started(folder, spaces[0])
-                second.wait_for(b"standing by")
-                time.sleep(0.7 * len(times))  # at another moment of the second one's interval
-                began = time.perf_counter()
-                first.process.send_signal(number)
-                times.append(second.wait_for(b"daemon started") - began)
-                first.process.wait(timeout=60)
-                assert first.process.stderr is not None
-                first.process.stderr.close()
-                second.end()
-            row(
-                f"hand-over after {how}, median of {HANDOVERS}",
-                round(statistics.median(times), 2), "s",
-                f"largest {max(times):.2f} s; the second looks every 5 s (update.heartbeat_seconds)",
-            )  # fmt: skip
-        for count in (1, 5):
-            share, memory = idle(folder, *spaces[:count])
-            beside = (
-                f"over {IDLE_SECONDS:.0f} s, {RECORDS:,} records in each catalog, start excluded"
-            )
-            row(
-                f"idle, {count} workspace{'s' if count > 1 else ''}: share of one core",
-                round(share, 2),
-                "%",
-                f"limit 0.5; {beside}",
-            )
-            row(
-                f"idle, {count} workspace{'s' if count > 1 else ''}: resident memory",
-                round(memory, 1),
-                "MB",
-                f"limit 80; {beside}",
-            )
+        spaces = [make(folder, f"m{n}") for n in range(5 if "idle" in wanted else 1)]
+        if "starts" in wanted:
+            measure_starts(folder, spaces[0])
+        if "idle" in wanted:
+            measure_idle(folder, spaces)
 
 
 if __name__ == "__main__":

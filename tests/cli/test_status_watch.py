@@ -1,4 +1,4 @@
-"""The live view, rendered as a terminal of 110 columns shows it."""
+"""The live view, rendered as terminals of several sizes show it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import sys
 import time
 from datetime import UTC, datetime
 
+import pytest
+from rich.cells import cell_len
 from rich.console import Console
+from rich.screen import Screen
 
 from contlearn.cli.live import live_view
 
@@ -81,6 +84,56 @@ def test_view_says_what_runs_what_comes_and_why():
         assert words in text, words
 
 
+DECISIONS = [
+    {"cycle": f"c{n}", "trigger": trigger, "outcome": outcome, "version": n,
+     "ended_at": "2030-01-01T10:00:00+00:00", "why": why}
+    for n, (trigger, outcome, why) in enumerate(
+        (
+            ("count", "refused", "accuracy on the old sets\nfell by 4.1 points, more than 1.0"),
+            ("schedule", "promoted", ""),
+            ("measured-accuracy", "failed", "The child process was ended: it used too much memory"),
+            ("request", "awaiting-approval", None),
+        ),
+        1,
+    )
+]  # fmt: skip
+
+
+def on_screen(value, width, height):
+    """Give the lines that a terminal of this size shows."""
+    out = Console(width=width, height=height, record=True, file=io.StringIO(), force_terminal=True)
+    out.print(Screen(live_view(value, NOW, width=width, height=height)))
+    return [line.rstrip() for line in out.export_text().splitlines()]
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 24), (40, 17), (200, 60)])
+def test_view_fits_its_terminal_and_loses_no_fact(width, height):
+    lines = on_screen({**VALUE, "recent": DECISIONS}, width, height)
+    assert len(lines) <= height
+    assert max(map(cell_len, lines)) <= width
+    labels = {line[:8].strip() for line in lines}
+    assert {"served", "records", "now", "next", "drift", "disk", "daemon", "outbox"} <= labels
+    text = "\n".join(lines)
+    least = 3 if height > 17 else 1
+    assert sum(d["outcome"] in text for d in DECISIONS) >= least
+    assert "accuracy on the" in text
+    assert "queue: /srv/[b]" in text
+    assert ("30/120 " in text) == (height > 17)
+
+
+def test_where_lines_are_few_sentences_are_cut_and_say_so():
+    tall, short = (on_screen(VALUE, 40, height) for height in (40, 16))
+    assert "records  120 pending (the oldest since" in tall
+    assert "         2030-01-01 08:00), 3 held, 900" in tall
+    assert "records  120 pending (the oldest since …" in short
+
+
+def test_records_that_are_tried_in_parts_are_shown():
+    assert "120 pending, 12 of them tried part by part" in shown(
+        {**VALUE, "suspected_records": 12, "oldest_pending": None}
+    )
+
+
 def test_empty_workspace_is_shown(workspace):
     from contlearn.pipeline.context import Context
     from contlearn.pipeline.status import read_status
@@ -90,6 +143,7 @@ def test_empty_workspace_is_shown(workspace):
     assert "nothing yet" in text
     assert "no update runs" in text
     assert "not running" in text
+    assert "nothing starts by itself: no daemon runs" in text
 
 
 def test_watch_draws_on_a_terminal_until_it_is_interrupted(workspace):

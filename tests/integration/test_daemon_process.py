@@ -16,7 +16,8 @@ import urllib.request
 import psutil
 import pytest
 
-from tests.scripted import make_workspace
+from contlearn.workspace import file_lock
+from tests.scripted import drop, make_workspace
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +70,18 @@ def start(tmp_path):
         if made.process.poll() is None:
             made.process.kill()
             made.process.wait()
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def ask(url):
@@ -130,6 +143,63 @@ def test_reload_dump_and_bad_configuration(tmp_path, start):
     assert value["health"]["ok"] is True
     assert value["watches"][str(workspace.root)]["failures"] == 0
     assert "watch.py" in (workspace.state / "daemon-stacks.txt").read_text()
+    assert daemon.end() == 0
+
+
+def test_a_broken_or_missing_configuration_keeps_the_inbox_going(tmp_path, start):
+    workspace = make_workspace(tmp_path / "ws", "[update]\nmin_new_records = 1000\n")
+    daemon = start(workspace.root)
+    daemon.address()
+    wait_for(lambda: daemon.events("daemon started"))
+    text = workspace.config_file.read_text()
+    for number, change in enumerate(("broken", "gone", "mended"), 1):
+        if change == "broken":
+            workspace.config_file.write_text(text + "\n[nonsense\n")
+        elif change == "gone":
+            workspace.config_file.unlink()
+        else:
+            workspace.config_file.write_text(text)
+        daemon.process.send_signal(signal.SIGHUP)
+        said, times = ("configuration refused, the old one is kept", number)
+        if change == "mended":
+            said, times = ("configuration read again", 1)
+        wait_for(lambda s=said, t=times: len(daemon.events(s)) == t)
+        drop(workspace, "calm", 3)
+        wait_for(lambda n=number: len(daemon.events("files taken in")) == n)
+    assert not daemon.events("inbox could not be taken in")
+    assert daemon.end() == 0
+
+
+def test_a_workspace_that_cannot_be_written_is_said_once_and_waited_for(tmp_path, start, disk):
+    workspace = make_workspace(disk / "ws")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    daemon = start(workspace.root)
+    address = daemon.address()
+    (said,) = wait_for(lambda: daemon.events("the workspace cannot be watched"))
+    assert "cannot be written (read-only" in said["error"]
+    time.sleep(1.5)
+    assert len(daemon.events("the workspace cannot be watched")) == 1
+    status, body = ask(f"{address}/health/live")
+    assert status == 200  # a restart would not help
+    assert "cannot be written (read-only" in json.loads(body)["workspaces"][0]["problem"]
+    assert ask(f"{address}/health/ready")[0] == 503
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    wait_for(lambda: daemon.events("daemon started"))
+    wait_for(lambda: ask(f"{address}/health/ready")[0] == 200)
+    assert json.loads(ask(f"{address}/health/live")[1])["workspaces"][0]["problem"] is None
+    assert daemon.end() == 0
+
+
+def test_somebody_who_takes_files_in_by_hand_raises_no_alarm(tmp_path, start):
+    workspace = make_workspace(tmp_path / "ws", "[update]\nmin_new_records = 1000\n")
+    with file_lock(workspace.state / "ingest.lock", what="taking files in"):
+        daemon = start(workspace.root)
+        daemon.address()
+        drop(workspace, "calm", 3)
+        wait_for(lambda: (workspace.state / "ingest.log").exists())
+        time.sleep(1.0)
+    wait_for(lambda: daemon.events("files taken in"))
+    assert not daemon.events("inbox could not be taken in")
     assert daemon.end() == 0
 
 

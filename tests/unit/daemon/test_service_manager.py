@@ -60,7 +60,7 @@ def test_units_are_what_systemd_takes(unit):
     complaints = [line for line in done.stderr.splitlines() if "is not executable" not in line]
     assert complaints == []
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=25", str(unit)],
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)],
         capture_output=True,
         text=True,
         check=False,

@@ -85,7 +85,7 @@ def test_drift_starts_one_update_for_one_alarm(made):
     assert states(watch)["held"] == 4
 
 
-def test_poison_batch_is_held_after_three_failures_and_the_rest_goes_on(made):
+def test_poison_batch_is_set_apart_after_three_failures_and_the_rest_goes_on(made):
     workspace, watch = made()
     drop(workspace, "crash", 12)
     assert watch.step().outcome == "failed"
@@ -95,22 +95,56 @@ def test_poison_batch_is_held_after_three_failures_and_the_rest_goes_on(made):
     assert later(watch, 61).outcome == "failed"
     assert later(watch, 61) is None
     third = later(watch, 60)
-    assert (third.outcome, third.held) == ("failed", 12)
+    assert (third.outcome, third.suspected, third.held) == ("failed", 12, 0)
     # At once, without more waiting: what stood in the way is out of the way.
     assert watch.step().outcome == "promoted"
-    assert states(watch) == {"held": 12, "learnt": 15}
-    assert [trigger for trigger, _ in outcomes(watch)] == ["count", "retry", "retry", "retry"]
+    assert states(watch) == {"pending": 12, "learnt": 15}
+    assert watch.step().outcome == "failed"
+    drop(workspace, "calm", 15)
+    assert watch.step().outcome == "promoted"  # a part that failed holds nothing up
+    assert watch.step().outcome == "failed"
+    assert states(watch) == {"held": 12, "learnt": 30}
+    assert [trigger for trigger, _ in outcomes(watch)] == [
+        "count", "retry", "retry", "retry", "part", "count", "part",
+    ]  # fmt: skip
     with watch.context.catalog.read() as connection:
         reasons = set(
             connection.execute(sa.text("select reason from records where state='held'")).scalars()
         )
-    assert "3 updates with these records failed" in reasons.pop()
+    assert "Both halves of these records failed alone" in reasons.pop()
     # Released records get all their tries again.
     with watch.context.catalog.write() as connection:
         release_records(connection)
     assert later(watch, 60).outcome == "failed"
     assert later(watch, 61).outcome == "failed"
-    assert states(watch) == {"pending": 12, "learnt": 15}
+    assert states(watch) == {"pending": 12, "learnt": 30}
+
+
+def test_one_bad_file_of_many_is_found_and_the_others_are_learnt(made):
+    workspace, watch = made()
+    drop(workspace, "crash", 4)
+    for _ in range(7):
+        drop(workspace, "calm", 4)
+    failures = 0
+    for _ in range(60):
+        result = later(watch, 61)
+        failures += result is not None and result.outcome == "failed"
+    assert states(watch) == {"held": 4, "learnt": 28}
+    assert failures <= 3 + 3 + 2  # to suspect them, between files, inside one
+    again = open_watch(workspace, watch.context.clock)
+    again.begin()  # a restart waits for nothing: what failed is out of the way
+    assert again.back_off.failures == 0
+    again.context.close()
+
+
+def test_a_part_waits_after_one_that_failed(made):
+    workspace, watch = made()
+    drop(workspace, "crash", 12)
+    while (result := later(watch, 61)) is None or not result.suspected:
+        pass
+    assert watch.step() is None
+    assert watch.judging.waits["part"] == "waiting 60 s after a failure"
+    assert later(watch, 60).outcome == "failed"
 
 
 def test_back_off_doubles_up_to_its_cap_calls_somebody_and_survives_a_restart(made):
@@ -234,13 +268,14 @@ def test_bad_configuration_is_refused_and_the_old_one_kept(made):
     text = workspace.config_file.read_text()
     workspace.config_file.write_text(text.replace("min_new_records = 10", "min_new_records = 0"))
     watch.reload()
+    assert "min_new_records" in watch.reloading.refused  # at once, also while an update runs
     watch.step()
     assert watch.context.config.update.min_new_records == 10
-    assert "min_new_records" in watch.refused_config
+    assert "min_new_records" in watch.reloading.refused
     workspace.config_file.write_text(text.replace("min_new_records = 10", "min_new_records = 50"))
     watch.reload()
     watch.step()
-    assert (watch.context.config.update.min_new_records, watch.refused_config) == (50, None)
+    assert (watch.context.config.update.min_new_records, watch.reloading.refused) == (50, None)
 
 
 def test_second_daemon_stands_by_and_takes_over(made, tmp_path):
@@ -294,6 +329,26 @@ def test_lease_that_a_clock_set_forward_has_expired_is_not_taken(made):
             hold_lease(catalog, "x", purpose="testing", seconds=60, heartbeat_seconds=2.0),
         ):
             raise AssertionError("two holders")
+
+
+def test_an_idle_round_asks_the_catalog_nothing_and_a_request_is_seen_at_once(made):
+    workspace, watch = made()
+    drop(workspace, "calm", 12)
+    assert watch.step().outcome == "promoted"
+    for _ in range(3):
+        assert watch.step() is None
+    asked = []
+    sa.event.listen(
+        watch.context.catalog.engine, "before_cursor_execute", lambda *given: asked.append(given[2])
+    )
+    assert watch.step() is None
+    assert asked == []
+    assert later(watch, 6) is None  # what time brings is looked for
+    assert asked
+    drop(workspace, "calm", 3)
+    assert watch.step() is None
+    request_update(watch.context.catalog, at=watch.context.clock.now(), by="ada", reason="now")
+    assert watch.step().outcome == "promoted"
 
 
 def test_state_says_what_is_due_what_waits_and_why(made):

@@ -261,3 +261,31 @@ def test_cause_that_had_its_cycle_is_left_out(tmp_path):
         )  # fmt: skip
         left = unused(connection, [Trigger("count", "", "a"), Trigger("wait", "", "b")])
     assert [trigger.name for trigger in left] == ["wait"]
+
+
+SUSPECTED = RecordCounts(pending=40, suspected=40)
+
+
+def test_parts_are_due_after_everything_else_and_have_one_key_after_one_cycle():
+    (trigger,) = due(counts=SUSPECTED, last=CYCLE)
+    assert (trigger.name, trigger.run_key) == ("part", "part-after-c4")
+    both = RecordCounts(pending=90, never_tried=50, suspected=40)
+    failed, part = replace(CYCLE, outcome="failed"), replace(CYCLE, trigger="part")
+    # By turns: the rest after a failure and after a part, a part after the rest.
+    assert names(counts=both, last=failed) == ["retry", "count", "part"]
+    assert names(counts=both, last=part) == ["count", "part"]
+    assert names(counts=both, last=replace(part, outcome="failed")) == ["count", "part"]
+    assert names(counts=both, last=CYCLE) == ["part", "count"]
+
+
+def test_no_part_replaces_a_challenger_that_awaits_approval():
+    assert names(counts=RecordCounts(pending=60, suspected=40, awaiting=20), last=CYCLE) == []
+
+
+def test_a_part_waits_after_a_failure_but_for_no_cool_down():
+    update, trigger = UpdateConfig(), Trigger("part", "", "")
+    failed = replace(CYCLE, outcome="failed")
+    assert "60 s" in holds_back(update, facts(last=failed), trigger, part_seconds=60.0)
+    later = facts(last=failed, now=NOW + timedelta(seconds=61))
+    assert holds_back(update, later, trigger, part_seconds=60.0) is None
+    assert holds_back(update, facts(last=CYCLE), trigger, part_seconds=60.0) is None
