@@ -139,7 +139,7 @@ def compare_strategies(
         only: Leave out what `ALWAYS` names.
         report: Called with one line whenever there is something to say.
     Raises:
-        UsageError: When there is no seed.
+        UsageError: When there is no seed, or no strategy.
         PluginError: When a strategy or an option is not known.
         TrainingError: When a run fails.
     """
@@ -147,6 +147,12 @@ def compare_strategies(
         raise UsageError("There is no seed.", where="--seed", hint="Give at least one.")
     manager = manager or PluginManager(folder=plugins_dir)
     names = list(dict.fromkeys([*(() if only else ALWAYS), *strategies]))
+    if not names:
+        raise UsageError(
+            "There is nothing to compare.",
+            where="--only",
+            hint="Name strategies with --strategy, or leave --only out.",
+        )
     specs = [parse_spec(name, manager=manager, settings=settings) for name in names]
     settled = model or ModelConfig(task=stream.task)
     if base is not None:

@@ -20,6 +20,18 @@ def test_every_example_is_run_by_a_test():
     assert [name for name in names if f'"{name}"' not in tests] == []
 
 
+def test_search_settings(tmp_path, tiny_model):
+    command = [sys.executable, str(EXAMPLES / "search_settings.py"), str(tmp_path / "ws")]
+    done = subprocess.run(
+        [*command, str(tiny_model)], capture_output=True, text=True, check=False, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("batch 1: 3 trials began with {'learning_rate': 5e-05")
+    # The second search begins where the first one ended.
+    assert lines[1].split("winner is ")[1] == lines[2].split("began with ")[1]
+
+
 def test_main_loop(tmp_path, tiny_model):
     command = [sys.executable, str(EXAMPLES / "main_loop.py"), str(tmp_path / "ws")]
     done = subprocess.run(

@@ -108,6 +108,13 @@ def test_a_run_that_fails_says_why(tiny_model, tmp_path):
         )  # fmt: skip
 
 
+def test_nothing_named_is_no_comparison(tmp_path):
+    stream = stream_from_rows({n: classified(["billing", n], 20) for n in ("garden", "music")})
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare_strategies(stream, output=tmp_path, only=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_seed_is_no_comparison(tmp_path):
     stream = stream_from_rows({n: classified(["billing", n], 20) for n in ("garden", "music")})
     with pytest.raises(UsageError, match="no seed"):
