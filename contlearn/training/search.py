@@ -186,11 +186,12 @@ def search_settings(
                 asked, settings, training, attempt, folder, _named(progress, number, total)
             )
             journal.add(trial)
+            # Only now: what a kill left of a trial is gone on with.
+            _remove_losers(journal.trials, folder)
         _tell(study, asked, trial)
         if trial.state == "done" and trial.score is None:
             stopped = "no records were set aside to choose by, or nothing is fine-tuned"
             break
-        _remove_losers(journal.trials, folder)
     return _found(training, last, journal.trials, folder, stopped)
 
 
@@ -334,7 +335,7 @@ def _run(
         state = "cut short"
     except TrainingError as error:
         state, problem = "failed", str(error)
-    seconds = round(time.monotonic() - started, 3)
+    seconds = round(time.monotonic() - started, 6)
     return _Trial(settings, state, score, seen, seconds, problem)
 
 

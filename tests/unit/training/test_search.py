@@ -303,7 +303,14 @@ def test_fit_killed_in_a_trial_gives_the_same_challenger(lineage):
     with pytest.raises(Killed):
         fit_challenger(request, progress=kill)
     assert len((request.work / "search" / "trials.jsonl").read_text().splitlines()) == 3
-    resumed = fit_challenger(request)
+    steps = []
+
+    def hear(stage, done, _total, message):
+        if stage == "training" and message.startswith("trial 3"):
+            steps.append(done)
+
+    resumed = fit_challenger(request, progress=hear)
+    assert steps[0] == 5  # behind the last step that was saved
     one, two = tensors(straight), tensors(resumed)
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert (straight.state / "state.json").read_bytes() == (

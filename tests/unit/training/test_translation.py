@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def write_translator(folder, tokenizer_of, *, seed):
-    """A BART of one layer that answers at most eight pieces, with the tokenizer of the tiny BERT."""
+    """A BART of one layer with the tokenizer of the tiny BERT."""
     from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_of)
@@ -33,7 +33,7 @@ def write_translator(folder, tokenizer_of, *, seed):
             decoder_ffn_dim=16, max_position_embeddings=300, init_std=1.0, max_length=None,
             pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.cls_token_id,
             eos_token_id=tokenizer.sep_token_id, decoder_start_token_id=tokenizer.cls_token_id,
-            forced_eos_token_id=tokenizer.sep_token_id,
+            forced_eos_token_id=None,
         )
     )  # fmt: skip
     model.save_pretrained(folder, safe_serialization=True)
