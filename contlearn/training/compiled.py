@@ -95,7 +95,8 @@ def layers_of(encoder: nn.Module) -> list[nn.Module]:
         return sum(p.numel() for p in layers.parameters())
 
     lists = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(lists, key=size, default=nn.ModuleList()))
+    largest = max(lists, key=size, default=None)
+    return [] if largest is None else list(largest)
 
 
 def _has_compiler(device: str) -> bool:

@@ -180,12 +180,12 @@ def _optuna() -> Any:
 
 
 def _study(training: TrainingConfig) -> optuna.Study:
-    optuna = _optuna()
+    library = _optuna()
     search: SearchConfig = training.search
-    pruners = optuna.pruners
-    study: optuna.Study = optuna.create_study(
+    pruners = library.pruners
+    study: optuna.Study = library.create_study(
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(
+        sampler=library.samplers.TPESampler(
             seed=training.seed, n_startup_trials=max(3, search.trials // 3)
         ),
         pruner=pruners.MedianPruner(n_startup_trials=_UNCUT)
