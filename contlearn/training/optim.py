@@ -125,11 +125,13 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
         for (_, rate, decay), parameters in sorted(groups.items(), key=lambda item: item[0][0])
     ]
     kind, defaults = optimizer_class(config)
+    if "foreach" in config.optimizer_options:  # torch takes one of the two
+        defaults.pop("fused", None)
     try:
         found: torch.optim.Optimizer = kind(
             settings, **{"lr": config.learning_rate, **defaults, **config.optimizer_options}
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"The optimizer {config.optimizer!r} refuses its options: {error}",
             where="training.optimizer_options in contlearn.toml",

@@ -55,6 +55,8 @@ def test_adamw_steps_in_one_kernel_as_it_would_without(model):
         plain, settings.model_copy(update={"optimizer_options": {"fused": False}})
     )
     assert one.defaults["fused"]
+    many = settings.model_copy(update={"optimizer_options": {"foreach": True}})
+    assert not make_optimizer(model, many).defaults["fused"]
     assert not other.defaults["fused"]
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
