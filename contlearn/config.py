@@ -24,7 +24,9 @@ from contlearn.sections import (
     Duration,
     NotificationsConfig,
     ProbationConfig,
+    RangeConfig,
     RetentionConfig,
+    SearchConfig,
     Section,
     SourceConfig,
     UpdateConfig,
@@ -50,6 +52,7 @@ __all__ = [
     "RegularizerConfig",
     "ReplayConfig",
     "RetentionConfig",
+    "SearchConfig",
     "Section",
     "ServingConfig",
     "SigningConfig",
@@ -159,6 +162,16 @@ class AugmentationConfig(Section):
         return self
 
 
+# What a search may change: neither what it is measured on nor how it is computed.
+_SEARCHABLE = (
+    "learning_rate", "head_learning_rate", "epochs", "batch_size", "weight_decay", "layer_decay",
+    "warmup_ratio", "momentum", "label_smoothing", "focal_gamma", "max_gradient_norm",
+    "freeze_layers", "freeze_embeddings", "optimizer", "scheduler", "loss", "class_weights",
+    "method", "early_stopping_patience",
+)  # fmt: skip
+_OPTIONS = ("strategy_options", "method_options", "optimizer_options")
+
+
 class TrainingConfig(Section):
     """[training]: how the champion becomes a challenger."""
 
@@ -188,12 +201,58 @@ class TrainingConfig(Section):
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     precision: Literal["fp32", "bf16"] = "fp32"
     gradient_checkpointing: bool = False
+    compile: Literal["auto", "on", "off"] = "off"
     augmentation: AugmentationConfig = AugmentationConfig()
+    search: SearchConfig = SearchConfig()
     early_stopping_patience: int = Field(2, ge=0)
     validation_ratio: float = Field(0.1, ge=0.0, lt=1.0)
     checkpoint_steps: int = Field(200, ge=1)
     seed: int = 17
     threads: int = Field(0, ge=0)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> TrainingConfig:
+        """Give the same with other settings, and without a search; a dot leads into options.
+
+        Example:
+            >>> TrainingConfig().with_settings({"epochs": 5, "method_options.rank": 4}).epochs
+            5
+        """
+        own = self.model_dump(exclude={"search"})
+        for key, value in settings.items():
+            section, _, option = key.rpartition(".")
+            (own[section] if section else own)[option] = value
+        return TrainingConfig.model_validate(own)
+
+    def with_strategy(self, name: str) -> TrainingConfig:
+        """Give the same with another strategy; options of the one that was configured fall away."""
+        if name == self.strategy:
+            return self
+        space = {
+            k: v for k, v in self.search.space.items() if not k.startswith("strategy_options.")
+        }
+        search = self.search.model_copy(update={"space": space})
+        changes = {"strategy": name, "strategy_options": {}, "search": search}
+        return self.model_copy(update=changes)
+
+    @model_validator(mode="after")
+    def _search_space_fits(self) -> TrainingConfig:
+        for key, values in self.search.space.items():
+            section = key.partition(".")[0]
+            known = section in _OPTIONS if "." in key else key in _SEARCHABLE
+            if not known:
+                near = difflib.get_close_matches(key, _SEARCHABLE, n=1, cutoff=0.6)
+                raise ValueError(
+                    f"search.space.{key} cannot be searched. "
+                    + (f"Did you mean {near[0]}?" if near else f"Known: {', '.join(_SEARCHABLE)}.")
+                )
+            ends = (values.low, values.high) if isinstance(values, RangeConfig) else tuple(values)
+            for value in ends:
+                try:
+                    self.with_settings({key: value})
+                except ValidationError as error:
+                    message = error.errors(include_url=False)[0]["msg"]
+                    raise ValueError(f"search.space.{key}: {value!r}: {message}") from None
+        return self
 
 
 class ReplayConfig(Section):

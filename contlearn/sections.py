@@ -1,4 +1,4 @@
-"""The sections of the configuration about running unattended: from where, when, whom to tell."""
+"""Sections of the configuration: running unattended, and the search for settings of training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 __all__ = [
     "ChannelConfig",
@@ -16,7 +23,9 @@ __all__ = [
     "Duration",
     "NotificationsConfig",
     "ProbationConfig",
+    "RangeConfig",
     "RetentionConfig",
+    "SearchConfig",
     "Section",
     "Size",
     "SourceConfig",
@@ -187,6 +196,45 @@ class ProbationConfig(Section):
     max_flips: float = Field(0.0, ge=0.0, lt=1.0)
     confidence: float = Field(0.99, gt=0.5, lt=1.0)
     check_interval: Duration = 30.0
+
+
+class RangeConfig(Section):
+    """A key of `[training.search.space]` that lies between two numbers."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> RangeConfig:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range begins above 0")
+        return self
+
+
+class SearchConfig(Section):
+    """[training.search]: settings are tried before an update, from the last winner on.
+
+    A key of the space names a key of [training] or, with a dot, one of its options; its value is
+    a list of choices or a range. Without a space the learning rate is searched.
+    """
+
+    trials: int = Field(0, ge=0, le=1000)  # 0 searches nothing
+    minutes: float = Field(0.0, ge=0.0)  # no trial begins later than this; 0 for no limit
+    prune: bool = True
+    space: Mapping[str, RangeConfig | tuple[bool | int | float | str, ...]] = {}
+
+    @field_validator("space")
+    @classmethod
+    def _has_choices(
+        cls, space: Mapping[str, RangeConfig | tuple[bool | int | float | str, ...]]
+    ) -> Mapping[str, RangeConfig | tuple[bool | int | float | str, ...]]:
+        for key, values in space.items():
+            if not isinstance(values, RangeConfig) and len(set(values)) < 2:
+                raise ValueError(f"{key}: give at least two different values, or a range")
+        return space
 
 
 class ChannelConfig(Section):

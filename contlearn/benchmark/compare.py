@@ -98,7 +98,7 @@ def cell(summary: Summary, figure: str) -> str:
         return f"{value:.0f}"
     spread = summary.spread
     with_spread = figure == "average_accuracy" and spread is not None
-    return f"{100 * value:.1f}" + (f" ± {100 * spread:.1f}" if with_spread and spread else "")
+    return f"{100 * value:.1f}" + (f"±{100 * spread:.1f}" if with_spread and spread else "")
 
 
 def compare_strategies(
@@ -139,7 +139,7 @@ def compare_strategies(
         only: Leave out what `ALWAYS` names.
         report: Called with one line whenever there is something to say.
     Raises:
-        UsageError: When there is no seed.
+        UsageError: When there is no seed, or no strategy.
         PluginError: When a strategy or an option is not known.
         TrainingError: When a run fails.
     """
@@ -147,6 +147,12 @@ def compare_strategies(
         raise UsageError("There is no seed.", where="--seed", hint="Give at least one.")
     manager = manager or PluginManager(folder=plugins_dir)
     names = list(dict.fromkeys([*(() if only else ALWAYS), *strategies]))
+    if not names:
+        raise UsageError(
+            "There is nothing to compare.",
+            where="--only",
+            hint="Name strategies with --strategy, or leave --only out.",
+        )
     specs = [parse_spec(name, manager=manager, settings=settings) for name in names]
     settled = model or ModelConfig(task=stream.task)
     if base is not None:
@@ -164,7 +170,7 @@ def compare_strategies(
             replay=replay or ReplayConfig(),
             plugins_dir=plugins_dir,
             report=report or (lambda _line: None),
-            left=len(specs) * len(seeds),
+            left=sum(_runs_of(spec, seeds) for spec in specs),
         )
         rows = plan.run(specs, seeds)
         result = _judge(rows, specs, output, tuple(step.name for step in stream.steps))
@@ -196,21 +202,27 @@ class _Plan:
         work = self.output / "work"
         for spec in specs:
             chosen = self._tuned(spec, seeds[0]) if spec.name == TUNED else spec
-            for seed in seeds:
+            for number, seed in enumerate(seeds):
                 row = self._row(chosen, seed)
                 found.append({**row, "name": spec.name, "reads_history": spec.reads_history})
-                self.left -= 1
+                # The first seed of the tuned one was counted while it was tuned.
+                self.left -= spec.name != TUNED or number > 0
         shutil.rmtree(work, ignore_errors=True)
         return found
 
     def _tuned(self, spec: Spec, seed: int) -> Spec:
         """Choose the learning rate on development rows."""
-        tried = [(self._row(spec.with_rate(rate), seed)["dev_accuracy"], rate) for rate in RATES]
+        tried = []
+        for rate in RATES:
+            row = self._row(spec.with_rate(rate), seed, f"{spec.name} at {rate:g}")
+            tried.append((row["dev_accuracy"], rate))
+            self.left -= 1
         best = max(tried)[1]
         self.report(f"{spec.name}: learning rate {best:g} is best on development rows")
         return spec.with_rate(best)
 
-    def _row(self, spec: Spec, seed: int) -> dict[str, Any]:
+    def _row(self, spec: Spec, seed: int, title: str = "") -> dict[str, Any]:
+        title = title or spec.name
         facts = {
             "stream": self.stream.content_hash,
             "model": self.model.model_dump(mode="json"),
@@ -222,12 +234,12 @@ class _Plan:
             if row["key"] == key:
                 return row
         started = time.monotonic()
-        self.report(f"{spec.name}, seed {seed}{self._time_left()}")
+        self.report(f"{title}, seed {seed}{self._time_left()}")
         row = {
             "key": key,
             "strategy": spec.strategy,
             "seed": seed,
-            **self._execute(spec, seed, key),
+            **self._execute(spec, seed, key, title),
         }
         self.times.append(time.monotonic() - started)
         row["training"] = dict(spec.training)
@@ -239,8 +251,7 @@ class _Plan:
         ):
             lines.write(json.dumps(row) + "\n")
         self.report(
-            f"{spec.name}, seed {seed}: {100 * row['average_accuracy']:.1f} % "
-            f"in {row['seconds']:.0f} s"
+            f"{title}, seed {seed}: {100 * row['average_accuracy']:.1f} % in {row['seconds']:.0f} s"
         )
         return row
 
@@ -255,7 +266,7 @@ class _Plan:
                 continue
         return found
 
-    def _execute(self, spec: Spec, seed: int, key: str) -> dict[str, Any]:
+    def _execute(self, spec: Spec, seed: int, key: str, title: str) -> dict[str, Any]:
         stream = self.output / "work" / "stream.json"
         folder = self.output / "work" / key
         with storage_border("prepare a run", self.output):
@@ -278,7 +289,7 @@ class _Plan:
             nonlocal last
             if int(message["done"]) > last:
                 last = int(message["done"])
-                self.report(f"  {spec.name}, seed {seed}: {last}/{message['total']}")
+                self.report(f"  {title}, seed {seed}: {last}/{message['total']}")
 
         end = run_child(
             "contlearn.benchmark", [str(folder.absolute())], log=folder / "log.txt", on_message=hear
@@ -298,11 +309,14 @@ class _Plan:
     def _time_left(self) -> str:
         from contlearn.pipeline.forecast import in_words
 
+        runs = f"{self.left} run{'' if self.left == 1 else 's'}"
         if not self.times:
-            return f" ({self.left} runs)"
-        return (
-            f" ({self.left} runs, about {in_words(self.left * statistics.mean(self.times))} left)"
-        )
+            return f" ({runs})"
+        return f" ({runs}, about {in_words(self.left * statistics.mean(self.times))} left)"
+
+
+def _runs_of(spec: Spec, seeds: Sequence[int]) -> int:
+    return len(seeds) + (len(RATES) - 1 if spec.name == TUNED else 0)
 
 
 def _judge(

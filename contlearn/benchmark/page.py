@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["write_page"]
 
+# Told apart by people who do not see all colours, on white and on black; after Okabe and Ito, 2008.
+_COLOURS: Final = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#9b6bdf",
+)  # fmt: skip
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 280, 40, 28
 _STYLE: Final = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --line: #d5dae0;
@@ -30,6 +34,9 @@ h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5r
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; } th { color: var(--soft); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
+.legend { list-style: none; padding: 0; margin: .5rem 0 0; display: flex; flex-wrap: wrap;
+  gap: .2rem 1.4rem; } .legend span { display: inline-block; width: 1.6rem; height: 0;
+  border-top: 3px solid; vertical-align: middle; margin-right: .5rem; }
 svg { max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui; }
 """
 
@@ -64,11 +71,7 @@ development rows, figures are of test rows, in percent; means over seeds.</p>
 
 def _curves(summaries: Sequence[Summary]) -> str:
     """Draw one line a strategy, a dashed one for each reference, which has an end only."""
-    colours: Mapping[int, str] = {
-        i: f"hsl({(i * 360) // max(len(summaries), 1)} 65% 50%)" for i in range(len(summaries))
-    }
     steps = max((len(s.curve) for s in summaries if s.curve), default=1)
-    height = _HEIGHT + 18 * len(summaries)
 
     def x(step: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - 10) * step / max(steps - 1, 1)
@@ -85,25 +88,28 @@ def _curves(summaries: Sequence[Summary]) -> str:
         f'<text x="{x(i):.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{i + 1}</text>'
         for i in range(0, steps, max(1, steps // 10))
     ]
+    legend = []
     for number, summary in enumerate(summaries):
-        colour, value = colours[number], summary.means["average_accuracy"] or 0.0
+        colour = _COLOURS[number % len(_COLOURS)]
+        value = summary.means["average_accuracy"] or 0.0
+        name = f"{escape(summary.name)} ({100 * value:.1f} %)"
         if summary.curve:
             points = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v in enumerate(summary.curve))
             parts.append(
-                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2">'
+                f"<title>{name}</title></polyline>"
             )
         else:
             parts.append(
                 f'<line x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
-                f'stroke="{colour}" stroke-dasharray="5 4"/>'
+                f'stroke="{colour}" stroke-width="1.5" stroke-dasharray="5 4">'
+                f"<title>{name}</title></line>"
             )
-        top = _HEIGHT + 4 + 18 * number
-        parts.append(f'<rect x="{_LEFT}" y="{top}" width="12" height="10" fill="{colour}"/>')
-        parts.append(
-            f'<text x="{_LEFT + 18}" y="{top + 9}">{escape(summary.name)} '
-            f"({100 * value:.1f} %)</text>"
-        )
+        style = "solid" if summary.curve else "dashed"
+        line = f'<span style="border-color:{colour};border-top-style:{style}"></span>'
+        legend.append(f"<li>{line}{name}</li>")
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="average accuracy after each experience">{"".join(parts)}</svg>'
+        f'<ul class="legend">{"".join(legend)}</ul>'
     )

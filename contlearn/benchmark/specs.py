@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -61,8 +62,8 @@ def parse_spec(
     A regulariser's name alone stands upon naive, or upon er where exemplars must be shown.
 
     Raises:
-        UsageError: When the form is wrong.
-        PluginError: When a name is not known.
+        UsageError: When the form is wrong, or the first name is not known.
+        PluginError: When the name of a further regulariser is not known.
         ConfigError: When a method is not known, or a setting is wrong.
     """
     from contlearn.training.checks import check_method_name
@@ -78,15 +79,23 @@ def parse_spec(
     strategy = "naive" if first == TUNED else first
     if strategy not in manager.table("strategy") and strategy in manager.table("regularizer"):
         more, strategy = [strategy, *more], "er" if strategy == "er-ace" else "naive"
+    _check_name(strategy, manager)
     implementation = manager.get("strategy", strategy, where="--strategy")
     for name in more:
         manager.options("regularizer", name, {}, where="--strategy")
     training: dict[str, Any] = dict(settings or {})
-    # A bare spec takes the regularisers and the method away that the workspace has configured.
+    # A bare spec takes the regularisers, the method and the search away that the workspace has
+    # configured: what is compared is what its name says.
+    training.setdefault("search", {})
     training.setdefault("regularizers", [{"name": name} for name in more])
     training.setdefault("method", method or "full")
     training.setdefault("method_options", {})
-    check_method_name(str(training["method"]), dict(training["method_options"]))
+    try:
+        check_method_name(str(training["method"]), dict(training["method_options"]))
+    except ConfigError as error:
+        # The name comes from the command line, not from contlearn.toml.
+        where = "--strategy" if method else "--set"
+        raise ConfigError(error.what, where=where, hint=error.hint) from error
     spec = Spec(
         name=text,
         strategy=strategy,
@@ -97,9 +106,28 @@ def parse_spec(
         spec.config(TrainingConfig(), seed=0)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        raise ConfigError(
-            f"{text}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}.",
-            where="--set",
-            hint="`contlearn config schema` shows the keys of [training].",
-        ) from error
+        key, message = ".".join(map(str, problem["loc"])), str(problem["msg"])
+        hint = "`contlearn config schema` shows the keys of [training]."
+        if problem["type"] == "extra_forbidden":
+            message = "there is no such key"
+            near = difflib.get_close_matches(key, TrainingConfig.model_fields, n=1, cutoff=0.6)
+            hint = (f"Did you mean {near[0]}? " if near else "") + hint
+        raise ConfigError(f"{text}: {key}: {message}.", where="--set", hint=hint) from error
     return spec
+
+
+def _check_name(name: str, manager: PluginManager) -> None:
+    """Say which strategy or regulariser was meant, for either can stand first."""
+    strategies, regularizers = (
+        sorted(manager.table("strategy")),
+        sorted(manager.table("regularizer")),
+    )
+    if name in strategies:
+        return
+    near = difflib.get_close_matches(name, [*strategies, *regularizers, TUNED], n=1, cutoff=0.6)
+    raise UsageError(
+        f"There is no strategy or regulariser {name!r}.",
+        where="--strategy",
+        hint=(f"Did you mean {near[0]!r}? " if near else "")
+        + f"Strategies: {', '.join(strategies)}. Regularisers: {', '.join(regularizers)}.",
+    )

@@ -313,7 +313,8 @@ def _by_time(found: Sequence[tuple[str, Any, Any]], steps: int) -> list[tuple[st
 def _checked(stream: Stream, where: str) -> Stream:
     if len(stream.steps) < 2:
         raise UsageError(
-            f"There are {len(stream.steps)} experiences; strategies differ from the second on.",
+            f"There {'is one experience' if stream.steps else 'are no experiences'}; strategies "
+            "differ from the second on.",
             where=where,
             hint="Bring two or more: a file or sub-folder for each, or --steps N.",
         )

@@ -32,6 +32,16 @@ def metric_line(metrics: Mapping[str, Any]) -> str:
     )
 
 
+def search_line(search: Mapping[str, Any]) -> str:
+    """Say in one line what a search found."""
+    settings = ", ".join(f"{key} = {value}" for key, value in search["settings"].items())
+    cut = f", {search['cut_short']} cut short" if search["cut_short"] else ""
+    failed = f", {search['failed']} failed" if search["failed"] else ""
+    stopped = f"; {search['stopped']}" if search["stopped"] else ""
+    score = "" if search["score"] is None else f", {search['score']:.4f} on records set aside"
+    return f"searched: {search['trials']} trials{cut}{failed}: {settings}{score}{stopped}"
+
+
 def show_update(value: Mapping[str, Any]) -> None:
     """Write the outcome of a cycle with its reasons."""
     outcome = str(value["outcome"])
@@ -49,6 +59,8 @@ def show_update(value: Mapping[str, Any]) -> None:
     share = value.get("trained_share")
     if share is not None and share < 1.0:
         click.echo(f"  {100 * share:.2f} % of the parameters were trained")
+    if value.get("search"):
+        click.echo(f"  {search_line(value['search'])}")
     if value["reasons"]:
         print_reasons(value["reasons"])
     if value["message"]:

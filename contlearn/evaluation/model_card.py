@@ -160,6 +160,9 @@ def _making(facts: Mapping[str, Any]) -> str:
     training, export = facts.get("training", {}), facts.get("export", {})
     lineage = facts.get("lineage", {})
     rows = {
+        "settings that won the search": ", ".join(
+            f"{key} = {value}" for key, value in (lineage.get("search") or {}).items()
+        ),
         "training steps": training.get("steps"),
         "share of parameters trained": percent(training.get("trained_share")),
         "seed": lineage.get("seed"),

@@ -278,6 +278,7 @@ def _making(facts: Mapping[str, Any]) -> str:
         "calibration temperature": number(model.get("temperature")),
         "strategy": lineage.get("strategy"),
         "its options": json.dumps(options, ensure_ascii=False) if options else None,
+        "settings that won the search": _settings(lineage.get("search")),
         "training steps": training.get("steps"),
         "training seconds": number(training.get("seconds")),
         "share of parameters trained": percent(training.get("trained_share")),
@@ -294,6 +295,10 @@ def _making(facts: Mapping[str, Any]) -> str:
         if value not in (None, "", "–")
     ]
     return table("", rows, style="facts")
+
+
+def _settings(settings: Mapping[str, Any] | None) -> str | None:
+    return ", ".join(f"{key} = {value}" for key, value in settings.items()) if settings else None
 
 
 def _escape(text: str) -> str:

@@ -189,11 +189,7 @@ class _Child:
             label_space=space,
             content_hash=Experience.hash_of(record.record_id for record in new),
         )
-        training = self.config.training
-        if self.job.strategy != training.strategy:
-            training = training.model_copy(
-                update={"strategy": self.job.strategy, "strategy_options": {}}
-            )
+        training = self.config.training.with_strategy(self.job.strategy)
         result = fit_challenger(
             FitRequest(
                 task=self.task,
@@ -399,6 +395,7 @@ class _Child:
             "records_new": training["records_new"],
             "steps": training["steps"],
             "trained_share": training["trained_share"],
+            "search": training["notes"].get("search"),
             # Stages that an earlier contlearn has finished looked for none.
             "suspects": done["evaluating"].get("suspects", {}),
             "peak_bytes": max(facts["peak_bytes"] for facts in done.values()),
@@ -418,6 +415,8 @@ class _Child:
                 "records": training["records_new"],
                 "strategy": training["strategy"],
                 "strategy_options": training["options"],
+                # The settings that won the search, where there was one.
+                "search": (training["notes"].get("search") or {}).get("settings"),
                 "seed": training["seed"],
                 "config": self.job.config,
                 "environment": _environment(),

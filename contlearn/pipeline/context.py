@@ -17,6 +17,7 @@ from contlearn.interfaces import Clock, Task
 from contlearn.pipeline.schedule import read_cron
 from contlearn.plugins.manager import PluginManager
 from contlearn.training.checks import check_method_name
+from contlearn.training.search import check_search
 from contlearn.types import Event
 from contlearn.workspace import SystemClock, Workspace
 
@@ -137,6 +138,7 @@ def check_names(config: Config, manager: PluginManager) -> None:
         options = item.model_dump(exclude={"name"})
         manager.options("regularizer", item.name, options, where=f"training.regularizers[{number}]")
     check_method_name(training.method, training.method_options)
+    check_search(training, manager)
     manager.get("buffer", config.replay.policy, where="replay.policy")
     for _, rule in make_rules(config.gate, manager):
         if hasattr(rule, "check"):

@@ -83,6 +83,7 @@ class UpdateResult:
     suspected: int = 0
     forecast: Mapping[str, object] | None = None
     trained_share: float | None = None
+    search: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -104,6 +105,7 @@ class UpdateResult:
             "resumed": self.resumed,
             "forecast": dict(self.forecast) if self.forecast else None,
             "trained_share": self.trained_share,
+            "search": dict(self.search) if self.search else None,
         }
         if self.error is not None:
             value["error"] = self.error.to_json()
@@ -340,6 +342,7 @@ class UpdateCycle:
             held=result.held,
             suspected=result.suspected,
             trained_share=result.trained_share,
+            search=result.search,
         )
 
     def _prepare(self, cycle: CycleRow, folder: CycleFolder) -> None:
@@ -584,6 +587,7 @@ class UpdateCycle:
             reasons=tuple(row.reasons or ()),
             metrics=row.metrics or {},
             trained_share=(row.numbers or {}).get("trained_share"),
+            search=(row.numbers or {}).get("search"),
             message=message or (row.error or ""),
         )
 

@@ -49,9 +49,7 @@ def forecast_cycle(context: Context, *, strategy: str) -> Forecast:
         context: The opened workspace.
         strategy: The strategy's name.
     """
-    training = context.config.training
-    if strategy != training.strategy:
-        training = training.model_copy(update={"strategy": strategy, "strategy_options": {}})
+    training = context.config.training.with_strategy(strategy)
     reads_history = context.manager.get("strategy", strategy, where="--strategy").reads_history
     with context.catalog.read() as connection:
         counts = count_records(connection)
@@ -72,7 +70,7 @@ def forecast_cycle(context: Context, *, strategy: str) -> Forecast:
         stages = (row.numbers or {}).get("seconds", {}) if row is not None else {}
         if stages:
             rest = sum(float(value) for name, value in stages.items() if name != "training")
-    joint = training.model_copy(update={"strategy": "joint", "strategy_options": {}})
+    joint = training.with_strategy("joint")
 
     def seconds(config: Any, *, everything: bool) -> float:
         return rest + estimate_seconds(

@@ -62,4 +62,12 @@ def estimate_seconds(
     read = 2 * (learnt + (0 if history_records else buffer_records))
     if training.strategy_options.get("fine_tune") == "never":
         trained, read = 0, read // 2
-    return _START_SECONDS + (trained + _READING * read) / speed
+    seconds = _START_SECONDS + (trained + _READING * read) / speed
+    return seconds + _searching(training, seconds)
+
+
+def _searching(training: TrainingConfig, seconds: float) -> float:
+    """Give what a search costs at most: a training a trial; the winner is not trained again."""
+    limit = 60 * training.search.minutes or float("inf")
+    # A trial that began before the limit runs on.
+    return min(max(training.search.trials - 1, 0) * seconds, limit + seconds)

@@ -32,6 +32,7 @@ from contlearn.training.resume import (
     save_tensors,
     trained_tensors,
 )
+from contlearn.training.search import OnEpoch
 
 __all__ = ["FineTuning", "FineTuningResult", "checkpointing", "seed_everything"]
 
@@ -98,6 +99,7 @@ class FineTuning:
         work: Where the state is saved.
         fingerprint: Of everything that this training depends on.
         seed: Of all randomness in here.
+        on_epoch: Told the scores of all epochs so far after each; what it raises ends the training.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class FineTuning:
         progress: Progress,
         loss: nn.Module | None = None,
         augment: Callable[[int], EncodedSet] | None = None,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
         self.model = model
         self.data = data
@@ -130,6 +133,7 @@ class FineTuning:
         self.progress = progress
         self.loss = loss or RowLoss(smoothing=config.label_smoothing)
         self.augment = augment
+        self.on_epoch = on_epoch
         self.optimizer = make_optimizer(model, config)
         self._durable: list[Any] = []
         self._strategy: Any = None
@@ -144,8 +148,8 @@ class FineTuning:
         self._losses: list[Tensor] = []
         self._seconds_before = 0.0
         self._started = 0.0
-        self._steps = self._count_steps()
-        self._schedule = make_schedule(config, self._steps)
+        self.total_steps = self._count_steps()
+        self._schedule = make_schedule(config, self.total_steps)
         self._resumed = latest_state(work, fingerprint)
 
     def run(self, *, plugins: Sequence[Any] = (), experiences_before: int = 0) -> FineTuningResult:
@@ -162,7 +166,7 @@ class FineTuning:
         self._durable = [p for p in plugins if hasattr(p, "state_tensors")]
         is_done = self._resumed is not None and self._resumed.facts["done"]
         # Plugins have work to do after the last step, which a kill may have prevented.
-        if self._steps and (plugins or not is_done):
+        if self.total_steps and (plugins or not is_done):
             self._strategy = bridge.make_strategy(
                 self.model,
                 self.optimizer,
@@ -229,7 +233,7 @@ class FineTuning:
         self.result.steps += 1
         self._in_epoch += 1
         self._losses.append(loss.detach().reshape(()))
-        self.progress("training", self.result.steps, self._steps, f"epoch {self._epoch + 1}")
+        self.progress("training", self.result.steps, self.total_steps, f"epoch {self._epoch + 1}")
         is_asked = interruption.is_requested()
         if (is_asked or self.result.steps % self.config.checkpoint_steps == 0) and (
             self._in_epoch < len(self._plan)  # the end of an epoch saves anyway
@@ -264,6 +268,8 @@ class FineTuning:
         self._done = self._done or self._epoch >= self.config.epochs
         self._save(same_weights=self.work / "best.safetensors" if is_best else None)
         interruption.end_if_requested()
+        if self.on_epoch is not None and self.measure is not None:
+            self.on_epoch([item["score"] for item in self.result.history if "score" in item])
         return self._done
 
     # -- inside ---------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ from contlearn.interfaces import Progress, ReplayBuffer, Task
 from contlearn.plugins.manager import PluginManager
 from contlearn.training.checks import check_training
 from contlearn.training.methods import check_method
+from contlearn.training.search import Found, OnEpoch, check_search, search_settings
 from contlearn.training.state import DurableState, encoder_hash, record_bytes
 from contlearn.types import Exemplar, Experience, LabelledRecord, LabelSpace, TrainingResult
+from contlearn.workspace import read_json
 
 if TYPE_CHECKING:
     from contlearn.modeling.checkpoint import Checkpoint
@@ -67,8 +70,66 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
         StorageError: When the disk is full.
     """
     started = time.monotonic()
-    training, manager = request.training, request.manager
     report: Progress = progress or (lambda _stage, _done, _total, _message: None)
+    check_training(request.training)
+    check_search(request.training, request.manager)
+    searched: dict[str, Any] = {}
+    if request.training.search.trials:
+        found = _search(request, report)
+        request = replace(request, training=found.training, work=found.work)
+        searched = {"search": dict(found.notes)}
+    done = _learn(request, report)
+    session, training = done.session, request.training
+    warning = _rate_warning(training)
+    from contlearn.training.priorities import record_priorities
+
+    priority = str(getattr(done.buffer, "priority", ""))
+    values = record_priorities(session, priority) if priority else {}
+    done.buffer.add(
+        Exemplar(
+            record_id=record.record_id,
+            key=request.task.balance_key(record.target),
+            size_bytes=record_bytes(record),
+            priority=values.get(record.record_id, 0.0),
+        )
+        for record in request.experience.records
+    )
+    report("saving", 0, 0, "saving the challenger")
+    parameters = sum(p.numel() for p in session.model.parameters())
+    notes = {**done.learnt.notes, **searched, "parameters": parameters}
+    if warning:
+        notes["warnings"] = [warning]
+    winner = searched["search"]["settings"] if searched else done.state.facts.get("search")
+    _write(request, done, winner)
+    return TrainingResult(
+        checkpoint=request.output / "checkpoint",
+        state=request.output / "state",
+        label_space=session.space,
+        strategy=training.strategy,
+        options=done.options,
+        steps=session.steps,
+        seconds=time.monotonic() - started,
+        seed=training.seed,
+        temperature=done.learnt.temperature,
+        trained_share=session.trained_share,
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """One learning: the session with the challenger in it, and what goes with it."""
+
+    session: FitSession
+    learnt: Learnt
+    state: DurableState
+    buffer: ReplayBuffer
+    options: dict[str, Any]
+
+
+def _learn(request: FitRequest, report: Progress, *, on_epoch: OnEpoch | None = None) -> _Done:
+    """Let the strategy learn the experience; nothing is written but the saved training."""
+    training, manager = request.training, request.manager
     strategy_class, options = manager.options(
         "strategy", training.strategy, training.strategy_options, where="training.strategy"
     )
@@ -85,44 +146,42 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
         )
     ]
     check_method(training.method, training.method_options)
-    check_training(training)
     report("loading", 0, 0, "loading the model")
     champion, space = request.champion, request.experience.label_space
     state = DurableState.load(None if champion is None else champion / "state", space)
     buffer = make_buffer(request, state)
     session = _make_session(request, state, buffer, regularizers, report)
-    from contlearn.training.priorities import record_priorities
-
-    warning = _rate_warning(training)
+    session.on_epoch = on_epoch
     learnt: Learnt = strategy_class(options).learn(session)
-    priority = str(getattr(buffer, "priority", ""))
-    values = record_priorities(session, priority) if priority else {}
-    buffer.add(
-        Exemplar(
-            record_id=record.record_id,
-            key=request.task.balance_key(record.target),
-            size_bytes=record_bytes(record),
-            priority=values.get(record.record_id, 0.0),
-        )
-        for record in request.experience.records
-    )
-    report("saving", 0, 0, "saving the challenger")
-    notes = {**learnt.notes, "parameters": sum(p.numel() for p in session.model.parameters())}
-    if warning:
-        notes["warnings"] = [warning]
-    _write(request, session, learnt, state, buffer)
-    return TrainingResult(
-        checkpoint=request.output / "checkpoint",
-        state=request.output / "state",
-        label_space=session.space,
-        strategy=training.strategy,
-        options=options.model_dump(mode="json"),
-        steps=session.steps,
-        seconds=time.monotonic() - started,
-        seed=training.seed,
-        temperature=learnt.temperature,
-        trained_share=session.trained_share,
-        notes=notes,
+    return _Done(session, learnt, state, buffer, options.model_dump(mode="json"))
+
+
+def _search(request: FitRequest, report: Progress) -> Found:
+    """Try settings on this experience, beginning with those that won before the champion."""
+    champion = request.champion
+    facts = {} if champion is None else read_json(champion / "state" / "state.json")
+
+    def attempt(
+        training: TrainingConfig, work: Path, on_epoch: OnEpoch, progress: Progress
+    ) -> Mapping[str, Any]:
+        trial = replace(request, training=training, work=work)
+        return _learn(trial, progress, on_epoch=on_epoch).learnt.notes
+
+    return search_settings(
+        request.training,
+        last=facts.get("search") or {},
+        attempt=attempt,
+        work=request.work,
+        fingerprint=json.dumps(
+            [
+                request.experience.content_hash,
+                request.model.model_dump(mode="json"),
+                request.replay.model_dump(mode="json"),
+                facts.get("encoder_sha256"),
+                len(request.history),
+            ]
+        ),
+        progress=report,
     )
 
 
@@ -215,15 +274,11 @@ def _rate_warning(training: TrainingConfig) -> str | None:
     return check_rate(training)
 
 
-def _write(
-    request: FitRequest,
-    session: FitSession,
-    learnt: Learnt,
-    before: DurableState,
-    buffer: ReplayBuffer,
-) -> None:
+def _write(request: FitRequest, done: _Done, winner: Mapping[str, Any] | None) -> None:
     """Write checkpoint and state; what a killed run left there goes first."""
     from contlearn.modeling.checkpoint import save_checkpoint
+
+    session, learnt, before = done.session, done.learnt, done.state
 
     for name in ("checkpoint", "state"):
         shutil.rmtree(request.output / name, ignore_errors=True)
@@ -234,12 +289,13 @@ def _write(
         experiences=before.experiences + 1,
         records_seen=before.records_seen + len(request.experience.records),
         encoder_sha256=encoder_hash(session.model.encoder),
-        buffer=buffer.state(),
+        buffer=done.buffer.state(),
         statistics=learnt.statistics,
         facts={
             "strategy": request.training.strategy,
             "base": request.model.base,
             "experience": request.experience.index,
+            **({"search": dict(winner)} if winner else {}),
         },
     ).save(state)
     for regularizer in session.regularizers:

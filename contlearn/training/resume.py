@@ -205,12 +205,15 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     parameters = _parameters(optimizer)
+    # Step counters stay where the optimizer keeps them: on the CPU, unless its kernel reads them.
+    is_fused = bool(optimizer.defaults.get("fused"))
     for name, value in tensors.items():
         position, key = name.split(".", 1)
         parameter = parameters[int(position)]
-        # Step counters stay where the optimizer keeps them, on the CPU.
-        moved = value.clone() if value.dim() == 0 else value.clone().to(parameter.device)
-        optimizer.state[parameter][key] = moved
+        stays = value.dim() == 0 and not is_fused
+        optimizer.state[parameter][key] = (
+            value.clone() if stays else value.clone().to(parameter.device)
+        )
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

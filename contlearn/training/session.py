@@ -18,6 +18,7 @@ from contlearn.modeling.additions import inner_encoder
 from contlearn.modeling.checkpoint import Checkpoint, load_checkpoint
 from contlearn.modeling.text_model import TextModel
 from contlearn.training.augment import Augmenter
+from contlearn.training.compiled import compiling, eager
 from contlearn.training.encoded import EncodedSet, encode_records
 from contlearn.training.fine_tuning import (
     FineTuning,
@@ -30,6 +31,7 @@ from contlearn.training.methods import check_method
 from contlearn.training.optim import freeze
 from contlearn.training.regularizers.base import RegularizerStart
 from contlearn.training.scoring import logits_of, metric_of, right_share
+from contlearn.training.search import OnEpoch
 from contlearn.training.state import DurableState, encoder_hash
 from contlearn.types import LabelledRecord, LabelSpace
 
@@ -123,6 +125,7 @@ class FitSession:
         self.trained_share = 0.0
         self.unlabelled = unlabelled
         self.began_again = False
+        self.on_epoch: OnEpoch | None = None
         self.history_records = tuple(history)
         self.new_records = tuple(new)
         self._generator = np.random.default_rng([seed, state.experiences])
@@ -236,6 +239,11 @@ class FitSession:
                 seed=seed,
             )
         plugins = self._plugins(method, extra)
+
+        def measure() -> float:
+            with eager():
+                return self.validation_score(model)
+
         training = FineTuning(
             model,
             data,
@@ -245,15 +253,19 @@ class FitSession:
             config=self.config,
             loss=loss,
             augment=augment,
-            measure=(lambda: self.validation_score(model)) if has_validation else None,
+            measure=measure if has_validation else None,
             work=self.work / name,
             fingerprint=self._fingerprint(data, name),
             seed=seed,
             progress=self.progress,
+            on_epoch=self.on_epoch,
         )
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         everything = sum(p.numel() for p in model.parameters())
-        with checkpointing(model, wanted=self.config.gradient_checkpointing):
+        with (
+            checkpointing(model, wanted=self.config.gradient_checkpointing),
+            compiling(model, wanted=self.config.compile, steps=training.total_steps),
+        ):
             result = training.run(plugins=plugins, experiences_before=self.experiences_before)
         method.end(model)
         for parameter in model.parameters():

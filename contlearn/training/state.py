@@ -71,6 +71,8 @@ class DurableState:
             buffer=facts["buffer"],
             statistics=statistics,
             folder=folder,
+            # The settings that won the last search: the next one begins there.
+            facts={"search": facts["search"]} if facts.get("search") else {},
         )
 
     def save(self, folder: Path) -> None:

@@ -50,8 +50,10 @@ def back_translator(models: Sequence[str]) -> Callable[[Sequence[str]], list[str
                     found[start : start + _BATCH], return_tensors="pt", padding=True,
                     truncation=True, max_length=256,
                 )  # fmt: skip
+                # Some tokenizers also give segments, which no decoder takes.
+                inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
                 with torch.no_grad():
-                    output = model.generate(**batch, max_new_tokens=256, do_sample=False)
+                    output = model.generate(**inputs, max_new_tokens=256, do_sample=False)
                 answers.extend(tokenizer.batch_decode(output, skip_special_tokens=True))
             found = answers
         return [after.strip() or before for before, after in zip(texts, found, strict=True)]

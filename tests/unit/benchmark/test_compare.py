@@ -108,7 +108,40 @@ def test_a_run_that_fails_says_why(tiny_model, tmp_path):
         )  # fmt: skip
 
 
+def test_nothing_named_is_no_comparison(tmp_path):
+    stream = stream_from_rows({n: classified(["billing", n], 20) for n in ("garden", "music")})
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare_strategies(stream, output=tmp_path, only=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_seed_is_no_comparison(tmp_path):
     stream = stream_from_rows({n: classified(["billing", n], 20) for n in ("garden", "music")})
     with pytest.raises(UsageError, match="no seed"):
         compare_strategies(stream, output=tmp_path, seeds=[])
+
+
+def test_runs_are_counted_down_to_the_last_with_the_rates_of_the_tuned_one(tmp_path, monkeypatch):
+    from contlearn.benchmark import compare
+
+    rates = []
+
+    def execute(self, spec, seed, key, title):
+        rates.append(spec.training.get("learning_rate"))
+        figures = dict.fromkeys(compare.FIGURES, 0.5)
+        rate = spec.training.get("learning_rate", 0.0)
+        return {**figures, "dev_accuracy": 0.5 + rate, "curve": None, "seconds": 1.0}
+
+    monkeypatch.setattr(compare._Plan, "_execute", execute)
+    stream = stream_from_rows({n: classified(["billing", n], 20) for n in ("garden", "music")})
+    lines = []
+    compare_strategies(stream, output=tmp_path, seeds=[0, 1], report=lines.append)
+    begun = [line for line in lines if " run" in line]
+    left = [int(line.partition("(")[2].split()[0]) for line in begun]
+    assert left == list(range(12, 0, -1))
+    assert begun[-1].startswith("replay, seed 1 (1 run, about")
+    assert [line.partition(",")[0] for line in begun[2:5]] == [
+        f"naive-tuned at {rate:g}" for rate in compare.RATES
+    ]
+    assert begun[5].startswith("naive-tuned, seed 1")
+    assert rates[2:6] == [*compare.RATES, max(compare.RATES)]

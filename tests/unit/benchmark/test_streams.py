@@ -8,6 +8,7 @@ from contlearn.benchmark import parse_spec, stream_from_folder, stream_from_rows
 from contlearn.benchmark.compare import Summary, _recommend
 from contlearn.benchmark.measures import measures_of
 from contlearn.benchmark.streams import load_stream, save_stream
+from contlearn.config import TrainingConfig
 from contlearn.errors import ContlearnError, PluginError, RecordError, UsageError
 from contlearn.plugins.manager import PluginManager
 from tests.texts import classified, tagged
@@ -52,8 +53,8 @@ def test_a_stream_survives_being_written(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "There are 0 experiences"),
-        ({"a.jsonl": classified(["music"], 40)}, "There are 1 experiences"),
+        ({}, "There are no experiences"),
+        ({"a.jsonl": classified(["music"], 40)}, "There is one experience"),
         (
             {"a.jsonl": classified(["music"], 2), "b.jsonl": classified(["music"], 40)},
             "rows to learn",
@@ -95,7 +96,8 @@ def test_specs_say_what_stands_on_what(text, strategy, regularizers, method):
         ("er@lorax", {}, "Did you mean 'lora'"),
         ("er lora", {}, "is no strategy"),
         ("er", {"epochs": 0}, "greater than or equal to 1"),
-        ("er", {"epoch": 3}, "Extra inputs"),
+        ("er", {"epoch": 3}, "Did you mean epochs"),
+        ("ewcc", {}, "Did you mean 'ewc'"),
     ],
 )
 def test_a_spec_that_is_wrong_is_refused(text, settings, message):
@@ -103,6 +105,14 @@ def test_a_spec_that_is_wrong_is_refused(text, settings, message):
         parse_spec(text, manager=MANAGER, settings=settings)
     assert message in f"{caught.value.what} {caught.value.hint}"
     assert isinstance(caught.value, ContlearnError | PluginError)
+
+
+def test_a_spec_leaves_out_what_the_workspace_searches():
+    config = TrainingConfig.model_validate({"search": {"trials": 5}})
+    assert not parse_spec("er", manager=MANAGER).config(config, seed=0).search.trials
+    settings = {"search": {"trials": 3}}
+    spec = parse_spec("er", manager=MANAGER, settings=settings)
+    assert spec.config(config, seed=0).search.trials == 3
 
 
 def test_figures_of_a_run_are_those_of_its_rows():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -43,6 +45,28 @@ def test_optimizer_puts_the_head_into_the_last_group(model):
     assert any(
         p is model.head.bias or p is model.head.weight for p in optimizer.param_groups[-1]["params"]
     )
+
+
+def test_adamw_steps_in_one_kernel_as_it_would_without(model):
+    plain = copy.deepcopy(model)
+    settings = TrainingConfig(learning_rate=1e-2, weight_decay=0.1)
+    one = make_optimizer(model, settings)
+    other = make_optimizer(
+        plain, settings.model_copy(update={"optimizer_options": {"fused": False}})
+    )
+    assert one.defaults["fused"]
+    many = settings.model_copy(update={"optimizer_options": {"foreach": True}})
+    assert not make_optimizer(model, many).defaults["fused"]
+    assert not other.defaults["fused"]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+            a.grad = torch.randn(a.shape, generator=generator)
+            b.grad = a.grad.clone()
+        one.step()
+        other.step()
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_optimizer_can_be_sgd(model):
