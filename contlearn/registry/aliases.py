@@ -128,12 +128,11 @@ def delete_alias(
 
 
 def _built_in(registry: Registry, name: str) -> int:
-    numbers = registry.numbers()
     found: int | None
     if name == "champion":
         found = registry.champion()
     elif name == "latest":
-        found = numbers[-1] if numbers else None
+        found = registry.latest()
     else:
         former = registry.former_champions(2)
         found = former[0] if len(former) > 1 else None

@@ -20,6 +20,9 @@ from contlearn.workspace import FileOperations, storage_border, write_bytes_atom
 __all__ = ["Journal"]
 
 _START: Final = "0" * 64
+# Bytes read at first when looking backwards; the newest hundred records fit in.
+_BLOCK: Final = 1 << 16
+_LARGEST_BLOCK: Final = 1 << 22
 
 
 class Journal:
@@ -77,35 +80,59 @@ class Journal:
                     hint="Restore versions/events.jsonl from a backup.",
                 ) from error
 
+    def back(self, *events: str) -> Iterator[dict[str, Any]]:
+        """Give the whole records, newest first, of these events only if some are named.
+
+        The file is read from its end: the newest records cost the same however long it is.
+
+        Raises:
+            RegistryError: When a line on the way is not JSON.
+        """
+        marks = [f'"event": {json.dumps(event)}'.encode() for event in events]
+        for lines in self._blocks_back():
+            for line in reversed(lines.splitlines()):
+                if marks and not any(mark in line for mark in marks):
+                    continue
+                record = self._parsed(line)
+                if not events or record["event"] in events:
+                    yield record
+
     def find_last(self, event: str, **fields: object) -> dict[str, Any] | None:
         """Give the newest record of an event with these fields, without parsing the rest.
 
-        The search goes backwards through bytes, so that it stays quick in a long history.
+        The search goes backwards through bytes and ends with the first that is found.
         """
-        data = self._whole()
         marks = [f'"event": {json.dumps(event)}'.encode()]
         marks += [f'"{key}": {json.dumps(value)}'.encode() for key, value in fields.items()]
-        end = len(data)
         needle = marks[-1]
-        while (found := data.rfind(needle, 0, end)) >= 0:
-            start = data.rfind(b"\n", 0, found) + 1
-            line = data[start : data.find(b"\n", found)]
-            if all(mark in line for mark in marks):
-                record: dict[str, Any] = json.loads(line)
-                if record["event"] == event and all(record.get(k) == v for k, v in fields.items()):
-                    return record
-            end = start
+        for data in self._blocks_back():
+            end = len(data)
+            while (found := data.rfind(needle, 0, end)) >= 0:
+                start = data.rfind(b"\n", 0, found) + 1
+                line = data[start : data.find(b"\n", found)]
+                if all(mark in line for mark in marks):
+                    record = self._parsed(line)
+                    if record["event"] == event and all(
+                        record.get(key) == value for key, value in fields.items()
+                    ):
+                        return record
+                end = start
         return None
 
     def get(self, number: int) -> dict[str, Any] | None:
         """Give the record with this number, without parsing the rest."""
-        data = self._whole()
         mark = f'{{"number": {number}, '.encode()
-        start = 0 if data.startswith(mark) else data.rfind(b"\n" + mark) + 1
-        if not data.startswith(mark, start):
-            return None
-        record: dict[str, Any] = json.loads(data[start : data.find(b"\n", start)])
-        return record
+        for data in self._blocks_back():
+            start = 0 if data.startswith(mark) else data.rfind(b"\n" + mark) + 1
+            if data.startswith(mark, start):
+                return self._parsed(data[start : data.find(b"\n", start)])
+        return None
+
+    def count(self, event: str) -> int:
+        """Count the records of an event, without parsing them."""
+        mark = f'"event": {json.dumps(event)}, '.encode()
+        # A quote inside a value is escaped, so that the mark stands in no reason or name.
+        return sum(data.count(mark) for data in self._blocks_back())
 
     def verify(self) -> list[str]:
         """Follow the chain of hashes.
@@ -175,6 +202,44 @@ class Journal:
         if not lines:
             return 0, _START
         return int(json.loads(lines[-1])["number"]), hashlib.sha256(lines[-1]).hexdigest()
+
+    def _blocks_back(self) -> Iterator[bytes]:
+        """Give blocks of whole lines, the newest first, each larger than the one before.
+
+        What stands behind the last newline is torn, and left out.
+        """
+        try:
+            reader = self.path.open("rb")
+        except FileNotFoundError:
+            return
+        with reader:
+            start, size, carried, is_torn = reader.seek(0, 2), _BLOCK, b"", True
+            while start > 0:
+                end, start = start, max(0, start - size)
+                reader.seek(start)
+                data = reader.read(end - start) + carried
+                size = min(4 * size, _LARGEST_BLOCK)
+                if is_torn and b"\n" in data:
+                    data, is_torn = data[: _whole_length(data)], False
+                # The first line of a block may begin in the block before it.
+                cut = data.find(b"\n") + 1 if start > 0 else 0
+                if is_torn or (start > 0 and cut in (0, len(data))):
+                    carried = data
+                    continue
+                carried = data[:cut]
+                yield data[cut:]
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise RegistryError(
+                f"A line of the journal is not JSON: {line[:60].decode(errors='replace')!r}.",
+                where=str(self.path),
+                hint="`contlearn verify` names the line. Restore versions/events.jsonl from a "
+                "backup.",
+            ) from error
+        return record
 
     def _read(self) -> bytes:
         try:

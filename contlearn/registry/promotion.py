@@ -386,8 +386,5 @@ def _mend_copy(registry: Registry, pointer: Mapping[str, Any], *, deep: bool) ->
 
 def _is_closed(registry: Registry, intent: Mapping[str, Any]) -> bool:
     """Say whether an intent was committed or abandoned. Only the newest intent can be open."""
-    for event in (*CHANGES, "abandon"):
-        record = registry.journal.find_last(event)
-        if record is not None and int(record["number"]) > int(intent["number"]):
-            return True
-    return False
+    newest = next(registry.journal.back(*CHANGES, "abandon", "intent"), intent)
+    return int(newest["number"]) > int(intent["number"])

@@ -74,14 +74,17 @@ class LocalArtifactStore:
         path = self.root / name
         return path if path.is_dir() and not path.is_symlink() else None
 
-    def names(self) -> tuple[str, ...]:
-        """List the published folders, by number. Reads one directory, whatever is in it."""
+    def numbers(self) -> tuple[int, ...]:
+        """List the published folders, ascending. Reads one directory, whatever is in it."""
         try:
             found = os.listdir(self.root)  # noqa: PTH208  # names only, 10 000 of them: no Path each
         except FileNotFoundError:
             return ()
-        numbers = sorted(int(name) for name in found if name.isdigit() and name[0] != "0")
-        return tuple(map(str, numbers))
+        return tuple(sorted(int(name) for name in found if name.isdigit() and name[0] != "0"))
+
+    def names(self) -> tuple[str, ...]:
+        """List the published folders by name, in the order of their numbers."""
+        return tuple(map(str, self.numbers()))
 
     def remove(self, name: str) -> None:
         """Take a folder away: one rename hides it, then it is emptied."""

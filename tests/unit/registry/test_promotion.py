@@ -18,7 +18,7 @@ def registry(tmp_path):
 
 
 def _events(registry):
-    return [(r["event"], r.get("version")) for r in registry.events()]
+    return [(r["event"], r.get("version")) for r in list(registry.journal.records())]
 
 
 def test_promote_writes_copy_pointer_link_config_and_journal(registry):
@@ -45,7 +45,7 @@ def test_promote_writes_copy_pointer_link_config_and_journal(registry):
     assert not (root / "1" / "model.onnx").is_symlink()
     assert verify_serving(registry) == []
     assert _events(registry) == [("register", 1), ("intent", 1), ("promote", 1)]
-    record = registry.events()[-1]
+    record = list(registry.journal.records())[-1]
     assert (record["actor"], record["reason"], record["previous"], record["epoch"]) == (
         "ada",
         "first",
@@ -86,7 +86,7 @@ def test_promote_refused_version_needs_force(registry, judged):
         promote(registry, 1, actor="ada", reason="")
     promote(registry, 1, actor="ada", reason="I know", force=True)
     assert registry.champion() == 1
-    assert registry.events()[-1]["force"] is True
+    assert list(registry.journal.records())[-1]["force"] is True
 
 
 def test_promote_leaves_the_champion_when_the_copy_cannot_be_served(tmp_path):

@@ -1,0 +1,36 @@
+"""What was live in the past, from the journal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from contlearn.registry.versions import CHANGES, Registry
+
+__all__ = ["live_at"]
+
+
+def live_at(registry: Registry, moment: datetime) -> dict[str, Any]:
+    """Say what was served at a moment of the past, and what was known of it.
+
+    The journal is read from its end, and no further than needed.
+
+    Returns:
+        `version` (None before the first promotion), `since`, `until` (None when it still is),
+        `event`, `actor` and `reason` of the change, and the `aliases` of that moment.
+    """
+    live: dict[str, Any] = dict.fromkeys(("version", "since", "event", "actor", "reason"))
+    until: str | None = None
+    names: dict[str, int] | None = None
+    for record in registry.journal.back(*CHANGES, "alias"):
+        since = str(record.get("since") or record["at"])
+        is_past = datetime.fromisoformat(since) <= moment
+        if record["event"] == "alias":
+            names = record["aliases"] if is_past and names is None else names
+        elif live["version"] is None and is_past:
+            live = {key: record.get(key) for key in live} | {"since": since}
+        elif live["version"] is None:
+            until = since
+        if live["version"] is not None and names is not None:
+            break
+    return {**live, "until": until, "aliases": names or {}}
