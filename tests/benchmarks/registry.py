@@ -32,6 +32,18 @@ from tests.unit.registry import faults
 from tests.unit.registry.staged import make_registry, promoted
 
 LIMIT_SECONDS = 0.05
+# What the scenarios of `faults` belong to.
+GROUPS = {
+    "register": "registration",
+    "first promotion": "promotion",
+    "promotion": "promotion",
+    **dict.fromkeys(
+        ("rollback", "rollback to a copied version", "rollback to a damaged copy"), "rollback"
+    ),
+    **dict.fromkeys(
+        ("recovery of a deletion", "recovery backwards", "recovery forwards"), "recovery"
+    ),
+}
 
 
 def say(text: str) -> None:
@@ -43,18 +55,19 @@ def count_faults(results: Iterable[dict]) -> dict[str, object]:
     """Let faults happen; give how many there were and which left something wrong."""
     started = time.monotonic()
     counts: collections.Counter[str] = collections.Counter()
+    kinds: collections.Counter[str] = collections.Counter()
     lost = []
     for result in results:
-        counts[f"{result['scenario']}: {'kill' if 'kill' in result['fault'] else 'error'}"] += 1
+        counts[GROUPS.get(result["scenario"], result["scenario"])] += 1
+        kinds["kills" if "kill" in result["fault"] else "errors"] += 1
         if result["problems"]:
             lost.append(result)
+            say(f"  LOST {result}")
     total = sum(counts.values())
     say(f"Faults: {total}, lost: {len(lost)} ({time.monotonic() - started:.0f} s)")
     for name, count in counts.items():
         say(f"  {count:5}  {name}")
-    for result in lost[:10]:
-        say(f"  LOST {result}")
-    return {"total": total, "lost": lost, "by_kind": dict(counts)}
+    return {"total": total, "lost": lost, "by_group": dict(counts), "by_kind": dict(kinds)}
 
 
 def time_pointer(root: Path, turns: int) -> dict[str, float]:
@@ -123,7 +136,9 @@ def main() -> int:
                 "measure": "faults at operations of the file layer, lost",
                 "value": len(found["lost"]),
                 "unit": f"of {found['total']}",
-                "beside": "; ".join(f"{count} {name}" for name, count in found["by_kind"].items()),
+                "beside": ", ".join(f"{n} {count}" for n, count in found["by_group"].items())
+                + "; "
+                + ", ".join(f"{count} {name}" for name, count in found["by_kind"].items()),
             },
         )
     return 0 if well else 1
