@@ -141,7 +141,7 @@ def _set_table(items: Sequence[Mapping[str, Any]]) -> str:
                 f"<td>{percent(champion.get(name))}</td>{_change(value, champion.get(name))}</tr>"
             )
     head = (
-        '<th>set</th><th>rows</th><th class="words">measure</th><th>this</th>'
+        '<th>set</th><th>rows</th><th class="words">measure</th><th>now</th>'
         "<th>champion</th><th>change</th>"
     )
     return table(head, rows, style="narrow")
@@ -291,7 +291,7 @@ def latency(runtime: Mapping[str, Any] | None) -> str:
         f'<p class="soft">{value["texts"]} held-out texts of all lengths, one at a time, in turns, '
         f"the median of {value['rounds']} rounds, on the machine of the update.{against}</p>"
     )
-    return note + table(head, rows)
+    return note + table(head, rows, style="narrow")
 
 
 def counts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

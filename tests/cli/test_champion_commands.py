@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.texts import classified, write_rows
+from tests.texts import classified, everything, write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +46,7 @@ def contlearn(tmp_path_factory, tiny_model):
     for number, labels in enumerate((["billing", "shipping"], ["garden"])):
         write_rows(root / "inbox" / f"{number}.jsonl", classified(labels, 40, seed=number))
         run("update")
+    run.root = root
     return run
 
 
@@ -125,3 +126,35 @@ def test_verify_and_dry_runs(contlearn):
         "Version 1 could be promoted; the champion stays 2.\n"
     )
     assert contlearn("update", "--dry-run").startswith("No record is waiting to be learnt.")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rollback",),
+        ("rollback", "--to", "1", "--hold-records"),
+        ("promote", "1"),
+        ("promote", "1", "--force", "--reason", "to see"),
+        ("alias", "set", "blue", "1"),
+        ("alias", "delete", "green"),
+        ("export", "EXPORT"),
+        ("export", "1", "EXPORT", "--precision", "fp16"),
+        ("update",),
+        ("update", "--force"),
+        ("data", "hold", "--label", "garden"),
+        ("data", "release"),
+        ("data", "forget", "--label", "garden"),
+        ("data", "quarantine", "--retry"),
+        ("data", "quarantine", "--discard"),
+        ("notify", "send"),
+    ],
+    ids=" ".join,
+)
+def test_dry_run_beside_a_champion_changes_nothing(contlearn, tmp_path, arguments):
+    if arguments[:2] == ("alias", "delete") and "green" not in contlearn("alias", "list"):
+        contlearn("alias", "set", "green", "2")
+    given = [str(tmp_path / "out") if word == "EXPORT" else word for word in arguments]
+    before = everything(contlearn.root)
+    assert contlearn(*given, "--dry-run")
+    assert everything(contlearn.root) == before
+    assert not list(tmp_path.iterdir())
