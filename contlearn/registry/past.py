@@ -7,7 +7,7 @@ from typing import Any
 
 from contlearn.registry.versions import CHANGES, Registry
 
-__all__ = ["live_at"]
+__all__ = ["live_at", "promoted_at"]
 
 
 def live_at(registry: Registry, moment: datetime) -> dict[str, Any]:
@@ -34,3 +34,12 @@ def live_at(registry: Registry, moment: datetime) -> dict[str, Any]:
         if live["version"] is not None and names is not None:
             break
     return {**live, "until": until, "aliases": names or {}}
+
+
+def promoted_at(registry: Registry, number: int) -> str | None:
+    """Say when a version became champion last; None when it never did."""
+    pointer = registry.serving.read_pointer()
+    if pointer is not None and pointer["version"] == number and "at" in pointer:
+        return str(pointer["at"])
+    found = [registry.journal.find_last(event, version=number) for event in CHANGES]
+    return max((str(record["at"]) for record in found if record is not None), default=None)

@@ -42,6 +42,7 @@ def promote(
     reason: str,
     force: bool = False,
     dry_run: bool = False,
+    seen: int | None = None,
 ) -> ModelVersion:
     """Make a version champion.
 
@@ -52,6 +53,7 @@ def promote(
         reason: Why; kept in the journal.
         force: Promote a version that the gate refused.
         dry_run: Check everything, change nothing.
+        seen: `Registry.epoch` when it was decided, for a caller that waited since.
     Returns:
         The version.
     Raises:
@@ -60,7 +62,7 @@ def promote(
         WorkspaceLocked: When another process is promoting.
         StorageError: When the disk is full or may not be written; the champion stays as it is.
     """
-    seen = _pointer_or_none(registry)
+    seen = registry.epoch() if seen is None else seen
     with registry.lock("promoting a version", wait_seconds=0.0):
         before = _begin(registry, seen, dry_run=dry_run)
         target = registry.get(version)
@@ -94,14 +96,22 @@ def rollback(
     actor: str,
     reason: str,
     dry_run: bool = False,
+    seen: int | None = None,
 ) -> ModelVersion:
     """Go back to the former champion, or to one named; a second one goes further back.
 
+    Args:
+        registry: Where they are.
+        to: The version to go back to.
+        actor: Who does it; kept in the journal.
+        reason: Why; kept in the journal.
+        dry_run: Check everything, change nothing.
+        seen: `Registry.epoch` when it was decided: of two people who go back at once, one does.
     Raises:
         RegistryError: When there is nothing to go back to, or `to` was never served; else as
             `promote`.
     """
-    seen = _pointer_or_none(registry)
+    seen = registry.epoch() if seen is None else seen
     with registry.lock("promoting a version", wait_seconds=0.0):
         before = _begin(registry, seen, dry_run=dry_run)
         way = _way_back(registry, to)
@@ -149,14 +159,11 @@ def verify_serving(registry: Registry) -> list[str]:
     return _copy_problems(registry, int(pointer["version"]), pointer.get("sha256"))
 
 
-def _begin(
-    registry: Registry, seen: Mapping[str, Any] | None, *, dry_run: bool
-) -> dict[str, Any] | None:
+def _begin(registry: Registry, seen: int, *, dry_run: bool) -> dict[str, Any] | None:
     """Mend what was left half done, and see that nobody was faster since `seen` was read."""
-    found = _pointer_or_none(registry)
-    if (found["epoch"] if found else 0) != (seen["epoch"] if seen else 0):
+    if registry.epoch() != seen:
         raise RegistryError(
-            f"Another process promoted version {found['version'] if found else None} meanwhile.",
+            f"Another process made version {registry.champion()} the champion meanwhile.",
             where=str(registry.serving.root),
             hint="Look at `contlearn status`, then decide again.",
         )

@@ -180,7 +180,7 @@ class LocalArtifactStore:
         if found != (None if expected is None else dict(expected)):
             now = found["version"] if found else None
             raise RegistryError(
-                f"Another process promoted version {now} meanwhile.",
+                f"Another process made version {now} the champion meanwhile.",
                 where=str(self.root / POINTER),
                 hint="Look at `contlearn status`, then decide again.",
             )

@@ -229,13 +229,18 @@ class Registry:
         pointer = self.serving.read_pointer()
         return None if pointer is None else int(pointer["version"])
 
-    def promoted_at(self, number: int) -> str | None:
-        """Say when a version became champion last."""
-        pointer = self.serving.read_pointer()
-        if pointer is not None and pointer["version"] == number and "at" in pointer:
-            return str(pointer["at"])
-        found = [self.journal.find_last(event, version=number) for event in CHANGES]
-        return max((str(record["at"]) for record in found if record is not None), default=None)
+    def epoch(self) -> int:
+        """Give the number of changes of the champion so far, whichever of the two files is lost.
+
+        Raises:
+            RegistryError: When the newest lines of the journal are damaged.
+        """
+        last = self.last_change()
+        with contextlib.suppress(StorageError):
+            last = max(
+                (last, self.serving.read_pointer()), key=lambda it: int(it["epoch"]) if it else 0
+            )
+        return int(last["epoch"]) if last else 0
 
     def last_change(self) -> dict[str, Any] | None:
         """Give the journal's record of the newest promotion or rollback."""

@@ -158,3 +158,26 @@ def test_dry_run_beside_a_champion_changes_nothing(contlearn, tmp_path, argument
     assert contlearn(*given, "--dry-run")
     assert everything(contlearn.root) == before
     assert not list(tmp_path.iterdir())
+
+
+def test_two_shells_at_once_one_changes_the_champion_and_the_other_is_told(contlearn):
+    """Both saw version 2 and wait behind a third; a rollback never goes two steps by accident."""
+    import time
+
+    from contlearn.workspace import file_lock
+
+    command = [sys.executable, "-m", "contlearn", "--workspace", str(contlearn.root), "rollback"]
+    with file_lock(contlearn.root / "versions" / ".lock", what="testing"):
+        shells = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        time.sleep(8)
+        assert [shell.poll() for shell in shells] == [None, None]
+    ended = [(*shell.communicate(timeout=60), shell.returncode) for shell in shells]
+    assert sorted(code for _, _, code in ended) == [0, 1]
+    (told,) = [err for _, err, code in ended if code]
+    assert re.search("Another process (made version 1 the champion|is promoting)", told)
+    events = contlearn("history").splitlines()
+    assert sum("rollback" in line for line in events) == 1
+    contlearn("promote", "2", "--reason", "there again")

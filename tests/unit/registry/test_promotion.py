@@ -282,6 +282,35 @@ def test_promoter_that_looked_before_another_was_faster_is_told(registry):
         return lock(what, **options)
 
     registry.lock = late
-    with pytest.raises(RegistryError, match="Another process promoted version 2 meanwhile"):
+    with pytest.raises(
+        RegistryError, match="Another process made version 2 the champion meanwhile"
+    ):
         promote(registry, 3, actor="ada", reason="")
     assert registry.champion() == 2
+
+
+def test_of_two_rollbacks_decided_at_once_one_goes_back(registry):
+    """The second waited for the first, as `contlearn rollback` does: it must not go further back."""
+    promoted(registry, "c1", "c2", "c3")
+    seen = registry.epoch()
+    rollback(registry, actor="ada", reason="worse", seen=seen)
+    with pytest.raises(RegistryError, match="Another process made version 2 the champion"):
+        rollback(registry, actor="eve", reason="worse", seen=seen)
+    with pytest.raises(RegistryError, match="Another process made version 2 the champion"):
+        promote(registry, 1, actor="eve", reason="better", seen=seen)
+    assert registry.champion() == 2
+
+
+@pytest.mark.parametrize("damage", ["pointer", "journal"])
+def test_epoch_is_known_from_pointer_or_journal(registry, damage):
+    promoted(registry, "c1", "c2")
+    seen = registry.epoch()
+    assert seen == 2
+    if damage == "pointer":
+        (registry.serving.root / "current.json").write_text("{")
+    else:
+        lines = registry.journal.path.read_bytes().splitlines(keepends=True)
+        registry.journal.path.write_bytes(b"".join(lines[:-1]))
+    assert registry.epoch() == seen
+    recover(registry)
+    assert rollback(registry, actor="ada", reason="worse", seen=seen).version == 1

@@ -8,7 +8,7 @@ import pytest
 
 from contlearn.errors import RegistryError, WorkspaceLocked
 from contlearn.registry.leases import hold_version, leased_versions
-from contlearn.registry.past import live_at
+from contlearn.registry.past import live_at, promoted_at
 from contlearn.registry.promotion import promote, rollback
 from contlearn.registry.retention import apply_retention, versions_to_delete
 from contlearn.workspace import FileOperations
@@ -181,8 +181,8 @@ def test_history_says_what_was_live_when(registry):
     rollback(registry, actor="ada", reason="worse")
     moments = [start - timedelta(seconds=1), *(start + timedelta(minutes=m) for m in (30, 90, 150))]
     assert [live_at(registry, moment)["version"] for moment in moments] == [None, 1, 2, 1]
-    assert registry.promoted_at(1) == (start + timedelta(hours=2)).isoformat()
-    assert registry.promoted_at(2) == (start + timedelta(hours=1)).isoformat()
+    assert promoted_at(registry, 1) == (start + timedelta(hours=2)).isoformat()
+    assert promoted_at(registry, 2) == (start + timedelta(hours=1)).isoformat()
 
 
 def test_note_writes_other_events_only(registry):
