@@ -59,6 +59,9 @@ def command(
                 f"Version {version} could be promoted; the champion stays {change.champion}."
             )
             return
+        if change.champion == change.previous:
+            click.echo(f"Version {change.champion} is the champion already; nothing was changed.")
+            return
         click.echo(f"Version {change.champion} is the champion (before: {change.previous}).")
         for note in change.notes:
             click.echo(note)

@@ -80,7 +80,8 @@ def promote_version(
     if dry_run:
         return Change(champion=before, previous=before, dry_run=True, notes=notes)
     released, held = synchronise(context, before, hold=False, reason=reason)
-    context.emit("promoted", version=number, previous=before, reason=reason, actor=actor)
+    if number != before:
+        context.emit("promoted", version=number, previous=before, reason=reason, actor=actor)
     return Change(
         champion=number,
         previous=before,
@@ -126,6 +127,9 @@ def roll_back(
         WorkspaceLocked: When another process is promoting.
     """
     before = context.registry.champion()
+    if before is None:
+        # The pointer is lost, and will be written again from the journal.
+        before = (context.registry.last_change() or {}).get("version")
     number = None if to is None else resolve_version(context.registry, to)
     why = f"rolled back from version {before}" + (f": {reason}" if reason else "")
     if hold and not dry_run:

@@ -15,7 +15,7 @@ from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
 from contlearn.registry.aliases import aliases, resolve_version
 from contlearn.registry.past import live_at
-from contlearn.registry.promotion import verify_serving
+from contlearn.registry.serving_copy import verify_serving
 from contlearn.workspace import read_json
 
 __all__ = ["describe_version", "read_history", "verify_versions"]

@@ -7,11 +7,12 @@ chain, and `Journal.verify` says where.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from contlearn.errors import RegistryError
 from contlearn.interfaces import Clock
@@ -175,14 +176,14 @@ class Journal:
         return "a torn last line was cut off the journal"
 
     def _ends_whole(self) -> bool:
-        try:
-            with self.path.open("rb") as reader:
-                if reader.seek(0, 2) == 0:
-                    return True
-                reader.seek(-1, 2)
-                return reader.read(1) == b"\n"
-        except FileNotFoundError:
+        reader = self._open()
+        if reader is None:
             return True
+        with reader:
+            if reader.seek(0, 2) == 0:
+                return True
+            reader.seek(-1, 2)
+            return reader.read(1) == b"\n"
 
     def _end(self) -> tuple[int, str]:
         """Give number and hash of the last record, reading the end of the file only."""
@@ -208,9 +209,8 @@ class Journal:
 
         What stands behind the last newline is torn, and left out.
         """
-        try:
-            reader = self.path.open("rb")
-        except FileNotFoundError:
+        reader = self._open()
+        if reader is None:
             return
         with reader:
             start, size, carried, is_torn = reader.seek(0, 2), _BLOCK, b"", True
@@ -241,11 +241,17 @@ class Journal:
             ) from error
         return record
 
+    def _open(self) -> BinaryIO | None:
+        with storage_border("read the journal", self.path), contextlib.suppress(FileNotFoundError):
+            return self.path.open("rb")
+        return None
+
     def _read(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except FileNotFoundError:
+        reader = self._open()
+        if reader is None:
             return b""
+        with reader:
+            return reader.read()
 
     def _whole(self) -> bytes:
         data = self._read()

@@ -104,7 +104,8 @@ class LocalArtifactStore:
         path = self.root / name
         aside = self.root / f"{_DAMAGED}{name}-{uuid.uuid4().hex[:8]}"
         with storage_border(f"set {name} aside", path):
-            self._files.set_mode(path, 0o755)
+            if not path.is_symlink():
+                self._files.set_mode(path, 0o755)
             self._files.rename(path, aside)
             self._files.fsync_folder(self.root)
         return aside
@@ -147,6 +148,12 @@ class LocalArtifactStore:
             value = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StorageError(
+                f"{POINTER} cannot be read: {error.strerror}.",
+                where=str(path),
+                hint="Give this user the right to read it, or check the disk.",
+            ) from error
         except ValueError as error:
             raise StorageError(
                 f"{POINTER} is damaged: {error}.",

@@ -45,7 +45,6 @@ from contlearn.workspace import (
     Workspace,
     file_lock,
     make_read_only,
-    read_json,
     storage_border,
     write_bytes_atomic,
     write_json_atomic,
@@ -58,6 +57,7 @@ Preflight: TypeAlias = Callable[[Path], "list[str]"]
 # The journal's events that changed the champion.
 CHANGES: Final = ("promote", "rollback")
 _LOCK_SECONDS: Final = 60.0
+_NO_FOLDER: Final = "it is a link or a file, not a folder of its own"
 
 
 class Registry:
@@ -193,7 +193,7 @@ class Registry:
         Raises:
             RegistryError: When there is no such version.
         """
-        if self.store.folder(str(number)) is None:
+        if self.store.folder(str(number)) is None and not self._is_no_folder(number):
             raise self._unknown(number)
 
     def numbers(self) -> tuple[int, ...]:
@@ -278,6 +278,8 @@ class Registry:
             RegistryError: When there is no such version.
         """
         folder = self.store.folder(str(number))
+        if folder is None and self._is_no_folder(number):
+            return [_NO_FOLDER]
         if folder is None:
             raise self._unknown(number)
         try:
@@ -314,21 +316,6 @@ class Registry:
                 problems.append(f"{MANIFEST} was changed: the journal has another SHA-256")
         return problems
 
-    def is_refused(self, number: int) -> str | None:
-        """Say why the gate does not let a version pass; None when it passed."""
-        path = self.get(number).path / "decision.json"
-        if not path.exists():
-            return "it was never judged by the gate"
-        decision = read_json(path)
-        if decision.get("promoted") is True:
-            return None
-        failed = [
-            str(outcome.get("message") or outcome.get("rule"))
-            for outcome in decision.get("outcomes", ())
-            if outcome.get("passed") is False
-        ]
-        return " ".join(failed) or "the gate did not let it pass"
-
     def leased(self) -> set[int]:
         """Give the versions that running servers hold."""
         return leased_versions(self.workspace.state / "leases")
@@ -352,6 +339,8 @@ class Registry:
                 continue
             folder = self.workspace.versions / str(number)
             try:
+                if self._is_no_folder(number):
+                    raise self._unknown(number)
                 manifest = read_manifest(folder / MANIFEST)
                 problems = check_files(folder, manifest["files"])
             except (RegistryError, StorageError) as error:
@@ -383,7 +372,19 @@ class Registry:
         """Give the versions that come right after a number, without listing the others."""
         return tuple(takewhile(lambda n: self.store.folder(str(n)) is not None, count(newest + 1)))
 
+    def _is_no_folder(self, number: int) -> bool:
+        """Say whether something else stands where a version's folder should: a link, or a file."""
+        path = self.store.root / str(number)
+        return path.is_symlink() or path.is_file()
+
     def _unknown(self, number: int) -> RegistryError:
+        if self._is_no_folder(number):
+            return RegistryError(
+                f"Version {number}: {_NO_FOLDER}.",
+                where=str(self.store.root / str(number)),
+                hint="Put the folder itself in its place, or take it away; another version can be "
+                "served meanwhile (`contlearn history`).",
+            )
         numbers = self.numbers()
         shown = ", ".join(map(str, numbers[-10:])) or "none"
         gone = self.journal.find_last("delete", version=number)

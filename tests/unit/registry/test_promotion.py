@@ -8,7 +8,8 @@ import time
 import pytest
 
 from contlearn.errors import RegistryError, StorageError, WorkspaceLocked
-from contlearn.registry.promotion import promote, recover, rollback, verify_serving
+from contlearn.registry.promotion import promote, recover, rollback
+from contlearn.registry.serving_copy import verify_serving
 from tests.unit.registry.staged import make_registry, promoted, register, serving_state
 
 
