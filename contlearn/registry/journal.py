@@ -1,8 +1,9 @@
 """The journal of the registry: append-only, each line with the hash of the one before.
 
-A line is one JSON object: `number`, `at`, `event`, the event's own fields, and `prev`, the SHA-256
-of the line before it (64 zeros at the beginning). Whoever changes or removes a line breaks the
-chain, and `Journal.verify` says where.
+A line is one JSON object: `number`, `at`, `event`, the event's own fields, `last_alias` and
+`last_delete`, the places in the file of the newest records of these rare events before it (null
+where there is none), and `prev`, the SHA-256 of the line before it (64 zeros at the beginning).
+Whoever changes or removes a line breaks the chain, and `Journal.verify` says where.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -18,7 +19,10 @@ from contlearn.errors import RegistryError
 from contlearn.interfaces import Clock
 from contlearn.workspace import FileOperations, storage_border, write_bytes_atomic
 
-__all__ = ["Journal"]
+__all__ = ["RARE", "Journal"]
+
+# Asked for often, and written seldom or never: every record says where the newest of them is.
+RARE: Final = ("alias", "delete")
 
 _START: Final = "0" * 64
 # Bytes read at first when looking backwards; the newest hundred records fit in.
@@ -48,13 +52,15 @@ class Journal:
         """
         # A torn line may stand at the end if the last writer's append failed half way.
         self.repair()
-        number, previous = self._end()
+        place, last = self._last_line()
+        before = json.loads(last) if last else {"number": 0, "event": None}
         record = {
-            "number": number + 1,
+            "number": int(before["number"]) + 1,
             "at": self._clock.now().isoformat(),
             "event": event,
             **fields,
-            "prev": previous,
+            **{f"last_{rare}": self._link(rare, place, before) for rare in RARE},
+            "prev": hashlib.sha256(last).hexdigest() if last else _START,
         }
         line = _line(record)
         with storage_border("write the journal", self.path):
@@ -119,6 +125,25 @@ class Journal:
                         return record
                 end = start
         return None
+
+    def linked(self, event: str) -> Iterator[dict[str, Any]]:
+        """Give the records of an event of `RARE`, newest first, without reading what is between.
+
+        Each record says where the newest of these events before it is; a journal without such
+        links, or with wrong ones, is searched.
+        """
+        _, line = self._last_line()
+        record = self._parsed(line) if line else None
+        while record is not None:
+            if record["event"] == event:
+                yield record
+            number, place = record["number"], record.get(f"last_{event}", -1)
+            if place is None:
+                return
+            record = self._record_at(place, event) if place >= 0 else None
+            if record is None or record["number"] >= number:
+                yield from (r for r in self.back(event) if r["number"] < number)
+                return
 
     def get(self, number: int) -> dict[str, Any] | None:
         """Give the record with this number, without parsing the rest."""
@@ -185,24 +210,48 @@ class Journal:
             reader.seek(-1, 2)
             return reader.read(1) == b"\n"
 
-    def _end(self) -> tuple[int, str]:
-        """Give number and hash of the last record, reading the end of the file only."""
-        try:
-            with self.path.open("rb") as reader:
-                size = reader.seek(0, 2)
-                step = 1 << 16
-                tail = b""
-                while size > 0 and tail.count(b"\n") < 2:
-                    start = max(0, size - step)
-                    reader.seek(start)
-                    tail = reader.read(size - start) + tail
-                    size = start
-        except FileNotFoundError:
-            return 0, _START
-        lines = tail.splitlines()
-        if not lines:
-            return 0, _START
-        return int(json.loads(lines[-1])["number"]), hashlib.sha256(lines[-1]).hexdigest()
+    def _last_line(self) -> tuple[int, bytes]:
+        """Give the last whole line and where it begins, reading the end of the file only."""
+        reader = self._open()
+        if reader is None:
+            return 0, b""
+        with reader:
+            size, step = reader.seek(0, 2), _BLOCK
+            while True:
+                start = max(0, size - step)
+                reader.seek(start)
+                tail = reader.read(size - start)
+                end = _whole_length(tail) - 1
+                begin = tail.rfind(b"\n", 0, max(end, 0)) + 1
+                if start == 0 or (end > 0 and begin > 0):
+                    return start + begin, tail[begin:end] if end > 0 else b""
+                step *= 4
+
+    def _link(self, event: str, place: int, last: Mapping[str, Any]) -> int | None:
+        """Say where the newest record of a rare event is, given the last record and its place."""
+        if last["event"] == event or last["event"] is None:
+            return None if last["event"] is None else place
+        if f"last_{event}" in last:
+            found: int | None = last[f"last_{event}"]
+            return found
+        # A journal that was begun without links: searched once, by the next record.
+        newest = next(self.back(event), None)
+        if newest is None:
+            return None
+        start = self._read().find(f'{{"number": {newest["number"]}, '.encode())
+        return start if start >= 0 else None
+
+    def _record_at(self, place: int, event: str) -> dict[str, Any] | None:
+        """Read the record at a place; None when it is not one of this event, as it should be."""
+        reader = self._open()
+        if reader is None:
+            return None
+        with reader, contextlib.suppress(ValueError, KeyError, TypeError):
+            reader.seek(place)
+            record: dict[str, Any] = json.loads(reader.readline())
+            if record["event"] == event:
+                return record
+        return None
 
     def _blocks_back(self) -> Iterator[bytes]:
         """Give blocks of whole lines, the newest first, each larger than the one before.

@@ -21,19 +21,18 @@ def live_at(registry: Registry, moment: datetime) -> dict[str, Any]:
     """
     live: dict[str, Any] = dict.fromkeys(("version", "since", "event", "actor", "reason"))
     until: str | None = None
-    names: dict[str, int] | None = None
-    for record in registry.journal.back(*CHANGES, "alias"):
+    for record in registry.journal.back(*CHANGES):
         since = str(record.get("since") or record["at"])
-        is_past = datetime.fromisoformat(since) <= moment
-        if record["event"] == "alias":
-            names = record["aliases"] if is_past and names is None else names
-        elif live["version"] is None and is_past:
+        if datetime.fromisoformat(since) <= moment:
             live = {key: record.get(key) for key in live} | {"since": since}
-        elif live["version"] is None:
-            until = since
-        if live["version"] is not None and names is not None:
             break
-    return {**live, "until": until, "aliases": names or {}}
+        until = since
+    names: dict[str, int] = {}
+    for record in registry.journal.linked("alias"):
+        if datetime.fromisoformat(record["at"]) <= moment:
+            names = record["aliases"]
+            break
+    return {**live, "until": until, "aliases": names}
 
 
 def promoted_at(registry: Registry, number: int) -> str | None:

@@ -328,8 +328,12 @@ def _mend(registry: Registry) -> list[str]:
         pointer = _pointer_or_none(registry)
     if pointer is not None:
         actions += _mend_copy(registry, pointer, deep=bool(actions))
-    for store, name in ((registry.store, "versions"), (registry.serving, "serving")):
-        actions += [f"{name}/{left} was cleaned up" for left in store.clean()]
+    # Registering and retention, which read the whole directory, clean the registry; here it is
+    # looked through only where a writer was interrupted, because there may be 10 000 versions.
+    newest = next(registry.journal.back(), None)
+    if actions or (newest is not None and newest["event"] == "delete"):
+        actions += [f"versions/{left} was cleaned up" for left in registry.store.clean()]
+    actions += [f"serving/{left} was cleaned up" for left in registry.serving.clean()]
     return actions
 
 

@@ -55,6 +55,7 @@ def apply_retention(
         numbers = versions_to_delete(registry, protected=protected)
         if dry_run:
             return numbers
+        registry.store.clean()
         for number in numbers:
             registry.journal.append(
                 "delete", version=number, actor=actor, reason="older than retention.versions keeps"
@@ -71,7 +72,7 @@ def apply_retention(
 
 def finish_deletions(registry: Registry) -> list[str]:
     """Delete what was to be deleted when the writer was killed. The caller holds the lock."""
-    record = registry.journal.find_last("delete")
+    record = next(registry.journal.linked("delete"), None)
     if record is None:
         return []
     number = int(record["version"])

@@ -117,24 +117,24 @@ class LocalArtifactStore:
             The names removed.
         """
         try:
-            entries = sorted(os.scandir(self.root), key=lambda entry: entry.name)
+            found = os.listdir(self.root)  # noqa: PTH208  # see `numbers`
         except FileNotFoundError:
             return []
         removed = []
-        damaged = [entry for entry in entries if entry.name.startswith(_DAMAGED)]
-        damaged.sort(key=lambda entry: entry.stat(follow_symlinks=False).st_ctime_ns)
-        old = {entry.name for entry in damaged[:-_DAMAGED_KEPT]}
+        paths = [self.root / name for name in sorted(found) if name.startswith(".")]
+        damaged = [path for path in paths if path.name.startswith(_DAMAGED)]
+        damaged.sort(key=lambda path: path.lstat().st_ctime_ns)
+        old = {path.name for path in damaged[:-_DAMAGED_KEPT]}
         with storage_border("clean up", self.root):
-            for entry in entries:
-                path = Path(entry.path)
-                unwanted = entry.name.startswith((_STAGED, _TRASH)) or entry.name in old
-                if unwanted and entry.is_dir(follow_symlinks=False):
+            for path in paths:
+                unwanted = path.name.startswith((_STAGED, _TRASH)) or path.name in old
+                if unwanted and path.is_dir() and not path.is_symlink():
                     self._files.remove_tree(path)
-                elif entry.name.startswith(".") and entry.name.endswith(".tmp"):
+                elif path.name.endswith(".tmp") or (path.name in old):
                     self._files.unlink(path)
                 else:
                     continue
-                removed.append(entry.name)
+                removed.append(path.name)
         return removed
 
     def read_pointer(self) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -31,8 +32,12 @@ from tests.unit.registry.staged import facts, make_registry, stage, well
 
 TURNS = 20
 WHOLE = facts(training={}, export={})
-# These read the directory or the whole journal, whatever is done: they grow with it.
-LINEAR = ("list all numbers", "an unknown version is refused")
+# These read a directory or the whole journal, and grow with it.
+LINEAR = {
+    "list all numbers": "reads one directory",
+    "an unknown version is refused": "reads one directory and the journal",
+    "history --at before the first": "reads the journal",
+}
 
 
 def make(root: Path) -> Context:
@@ -41,7 +46,7 @@ def make(root: Path) -> Context:
     make_workspace(made, task="text-classification", base="tiny", name="test")
     registry = make_registry(made)
     add(registry, "first")
-    return Context.open(made)
+    return Context.open(made, clock=registry.clock)
 
 
 def add(registry: Registry, name: str) -> None:
@@ -64,6 +69,7 @@ def fill(context: Context, size: int) -> None:
 
     def write(event: str, **fields: object) -> None:
         entry = {"number": len(lines) + 1, "at": manifest["created_at"], "event": event, **fields}
+        entry |= {"last_alias": None, "last_delete": None}
         entry["prev"] = hashlib.sha256(lines[-1]).hexdigest()
         lines.append(json.dumps(entry).encode())
 
@@ -98,7 +104,10 @@ def deeds(context: Context, registry: Registry) -> Iterator[tuple[str, Callable[
     """Give what is timed, by name."""
     newest = registry.numbers()[-1]
     yield "history, first page", partial(read_history, context)
-    yield "history --at the newest change", partial(read_history, context, at=context.clock.now())
+    now = context.clock.now()
+    yield "history --at now", partial(read_history, context, at=now)
+    long_ago = now - timedelta(days=9999)
+    yield "history --at before the first", partial(read_history, context, at=long_ago)
     yield "show the newest version", partial(describe_version, context, newest)
     yield "resolve latest", partial(resolve_version, registry, "latest")
     yield "champion", registry.champion
@@ -107,8 +116,8 @@ def deeds(context: Context, registry: Registry) -> Iterator[tuple[str, Callable[
         with suppress(ContlearnError):
             registry.get(10**9)
 
-    yield LINEAR[0], registry.numbers
-    yield LINEAR[1], unknown
+    yield "list all numbers", registry.numbers
+    yield "an unknown version is refused", unknown
 
 
 def measure(root: Path, sizes: tuple[int, ...]) -> dict[int, dict[str, float]]:
@@ -174,7 +183,7 @@ def rows(results: dict[int, dict[str, float]], load: float) -> Iterator[dict[str
     *smaller, largest = results
     for name, value in results[largest].items():
         beside = ", ".join(f"{1000 * results[s][name]:.2f} ms at {s:,}" for s in smaller)
-        grows = "; reads one directory" if name in LINEAR else ""
+        grows = f"; {LINEAR[name]}" if name in LINEAR else ""
         yield {
             "measure": f"{name}, {largest:,} versions",
             "value": round(1000 * value, 2),

@@ -115,6 +115,36 @@ def test_journal_is_read_backwards_over_the_borders_of_its_blocks(journal, torn)
     assert journal.count("register") == 400
 
 
+def test_journal_links_rare_events_and_searches_where_links_are_missing_or_wrong(journal):
+    assert list(journal.linked("alias")) == []
+    for number in range(1, 10):
+        journal.append("alias" if number in (2, 5, 6) else "register", version=number)
+    assert [r["version"] for r in journal.linked("alias")] == [6, 5, 2]
+    assert list(journal.linked("delete")) == []
+    assert [r["last_delete"] for r in journal.records()] == [None] * 9
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    assert journal.get(9)["last_alias"] == sum(map(len, lines[:5]))
+
+    def changed(change):
+        kept = [json.loads(line) for line in lines]
+        for record in kept:
+            change(record)
+        journal.path.write_bytes(b"".join(json.dumps(r).encode() + b"\n" for r in kept))
+        return [r["version"] for r in journal.linked("alias")]
+
+    assert changed(lambda record: record.pop("last_alias")) == [6, 5, 2]
+    journal.append("register", version=10)  # the first with links finds the newest once
+    newest = journal.get(10)["last_alias"]
+    assert journal.path.read_bytes()[newest:].startswith(b'{"number": 6, ')
+    assert changed(lambda record: record.update(last_alias=7)) == [6, 5, 2]
+    assert changed(lambda record: record.update(last_alias=10**9)) == [6, 5, 2]
+    assert changed(lambda record: record["number"] == 9 and record.update(last_alias=0)) == [
+        6,
+        5,
+        2,
+    ]
+
+
 def test_journal_reads_no_more_than_it_needs_for_the_newest_records(journal):
     journal.append("register", version=1)
     whole = journal.path.read_bytes()
