@@ -328,8 +328,8 @@ def _mend(registry: Registry) -> list[str]:
         pointer = _pointer_or_none(registry)
     if pointer is not None:
         actions += _mend_copy(registry, pointer, deep=bool(actions))
-    # Registering and retention, which read the whole directory, clean the registry; here it is
-    # looked through only where a writer was interrupted, because there may be 10 000 versions.
+    # Retention, which reads the whole directory anyway, cleans the registry after every cycle; here
+    # it is looked through only where a writer was interrupted: there may be 10 000 versions.
     newest = next(registry.journal.back(), None)
     if actions or (newest is not None and newest["event"] == "delete"):
         actions += [f"versions/{left} was cleaned up" for left in registry.store.clean()]

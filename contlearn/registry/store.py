@@ -80,7 +80,9 @@ class LocalArtifactStore:
             found = os.listdir(self.root)  # noqa: PTH208  # names only, 10 000 of them: no Path each
         except FileNotFoundError:
             return ()
-        return tuple(sorted(int(name) for name in found if name.isdigit() and name[0] != "0"))
+        # isdigit alone would take "²" too.
+        numbers = [name for name in found if name.isdigit() and name.isascii() and name[0] != "0"]
+        return tuple(sorted(map(int, numbers)))
 
     def names(self) -> tuple[str, ...]:
         """List the published folders by name, in the order of their numbers."""

@@ -122,7 +122,6 @@ class Registry:
             StorageError: When the disk is full or may not be written.
         """
         with self.lock("registering a version"):
-            self.store.clean()
             self.adopt(self.numbers())
             there = self.find_by_cycle(cycle_id, parent=parent)
             if there is not None:

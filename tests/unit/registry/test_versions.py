@@ -155,6 +155,22 @@ def test_a_version_left_by_a_kill_is_entered_without_listing_the_others(registry
         assert registry.adopt() == ["version 2 was entered in the journal"]
 
 
+def test_names_that_only_look_like_numbers_are_no_versions(registry):
+    register(registry, "c1")
+    for name in ("²", "٣", "007", "1a", ".2", "-4"):
+        (registry.workspace.versions / name).mkdir()
+    assert registry.numbers() == (1,)
+
+
+def test_retention_cleans_up_after_writers_that_were_killed(registry):
+    promoted(registry, "c1")
+    left = [registry.workspace.versions / name for name in (".staged-2-ab", ".trash-1-cd")]
+    for folder in left:
+        folder.mkdir()
+    assert apply_retention(registry, actor="ada") == ()
+    assert not any(folder.exists() for folder in left)
+
+
 def test_latest_is_the_newest_version_that_is_there(registry):
     assert registry.latest() is None
     for name in ("c1", "c2", "c3"):
