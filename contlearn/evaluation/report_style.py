@@ -76,7 +76,7 @@ details { margin: .6rem 0; } summary { cursor: pointer; color: var(--mark); }
 .flip p { margin: .15rem 0; }
 @media (max-width: 40rem) { svg text { font-size: 15px; }
   body { padding: 1rem .75rem 3rem; } th, td { padding: .3rem .4rem; }
-  td:first-child { min-width: 8.5rem; } td.bar { min-width: 3.5rem; }
+  td:first-child { min-width: 7rem; } td.bar { min-width: 3.25rem; }
   table.narrow td:first-child { min-width: 0; }
   .wide th:first-child, .wide td:first-child { position: sticky; left: 0; z-index: 1;
     background: var(--page); }

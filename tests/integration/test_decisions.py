@@ -98,6 +98,7 @@ def test_a_challenger_waits_for_approval_and_a_refused_one_for_a_reason(program,
     text = page.read_text(encoding="utf-8")
     assert "<title>tickets, version 2</title>" in text
     assert secret in text
+    assert re.search(r'replay buffer</td><td class="words">\d+ \(at most 2,000\)</td>', text)
     (shown,) = re.findall(rf'data-record="(\w+)"><p class="text" dir="auto">{secret}', text)
     assert "receipt 771" not in (program.root / "versions/2/report.html").read_text()
     program.json("data", "forget", shown)
