@@ -188,7 +188,7 @@ def storage_border(action: str, path: Path | str) -> Iterator[None]:
             raise StorageError(
                 f"No permission to {action}: {error.strerror}.",
                 where=str(error.filename or path),
-                hint="Give this user the right to write there, then run the same command again.",
+                hint="Give this user the right to do so there, then run the same command again.",
             ) from error
         if error.errno == errno.EIO:
             raise StorageError(
@@ -367,8 +367,9 @@ def file_lock(path: Path, *, what: str, wait_seconds: float = 0.0) -> Iterator[N
     """
     import time
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with storage_border("take the lock", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         deadline = time.monotonic() + wait_seconds
         while True:

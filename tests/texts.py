@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+import sqlite3
 from pathlib import Path
 
 TOPICS = {
@@ -57,3 +59,21 @@ def write_rows(path: Path, rows) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def everything(root):
+    """Give folders, links, files by hash, and the catalog's rows; locks and leases are no content."""
+    files = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            files[name] = f"link to {path.readlink()}"
+        elif path.is_dir():
+            files[name] = "folder"
+        elif "catalog.sqlite" not in name and not path.name.endswith("lock"):
+            files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    with sqlite3.connect(root / "state" / "catalog.sqlite") as connection:
+        for (table,) in connection.execute("select name from sqlite_master where type = 'table'"):
+            if table != "leases":
+                files[table] = list(connection.execute(f"select * from {table}"))
+    return files

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
-from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+from contlearn.cli.settings import (
+    Settings,
+    dry_run_option,
+    json_option,
+    pass_settings,
+    print_result,
+)
 
 
 @click.group("notify", help="Test the notifications, send what waits, make a secret.")
@@ -44,13 +50,22 @@ def test(settings: Settings, channels: tuple[str, ...], as_json: bool) -> int:
 
 
 @command.command("send", help="Send now what waits in the outbox; for machines without a daemon.")
+@dry_run_option
 @json_option
 @pass_settings
-def send(settings: Settings, as_json: bool) -> int:
+def send(settings: Settings, dry_run: bool, as_json: bool) -> int:
     """Collect what happened and tell it; exit code 1 when something still waits."""
     from contlearn.pipeline.telling import collect, open_outbox, post
 
     with settings.open() as context:
+        if dry_run:
+            waiting = open_outbox(context).count()
+            print_result(
+                {"new": 0, "told": 0, "failed": 0, "waiting": waiting},
+                as_json=as_json,
+                human=lambda: click.echo(f"{waiting} messages wait and would be told."),
+            )
+            return 0
         new = collect(context)
         tries = post(context, at_once=True)
         waiting = open_outbox(context).count()

@@ -38,6 +38,8 @@ def command(
             hint=f'Say why, for the journal: contlearn promote {version} --force --reason "…"',
         )
     with settings.open() as context:
+        # Mending may wait for another process; what it changes was not seen by whoever decided.
+        seen = context.registry.epoch()
         if not dry_run:
             mend(context)
         change = promote_version(
@@ -47,6 +49,7 @@ def command(
             reason=reason.strip() or "by hand",
             force=force,
             dry_run=dry_run,
+            seen=seen,
         )
     value = change.to_json()
 
@@ -55,6 +58,9 @@ def command(
             click.echo(
                 f"Version {version} could be promoted; the champion stays {change.champion}."
             )
+            return
+        if change.champion == change.previous:
+            click.echo(f"Version {change.champion} is the champion already; nothing was changed.")
             return
         click.echo(f"Version {change.champion} is the champion (before: {change.previous}).")
         for note in change.notes:

@@ -52,7 +52,7 @@ def quarantine_command(
         )
     where = {"reason": reason, "source": source}
     if options["export"]:
-        _export(settings, options["export"], where, as_json=as_json)
+        _export(settings, options["export"], where, dry_run=options["dry_run"], as_json=as_json)
     elif options["take_back"] or options["retry"]:
         _take_in(settings, where, options, as_json=as_json)
     elif options["discard"]:
@@ -92,16 +92,23 @@ def _list(settings: Settings, where: dict[str, Any], limit: int, *, as_json: boo
     print_result(value, as_json=as_json, human=human)
 
 
-def _export(settings: Settings, sheet: Path, where: dict[str, Any], *, as_json: bool) -> None:
-    from contlearn.data.quarantined import export_quarantine
+def _export(
+    settings: Settings, sheet: Path, where: dict[str, Any], *, dry_run: bool, as_json: bool
+) -> None:
+    from contlearn.data.quarantined import export_quarantine, read_quarantine
 
     with settings.open() as context:
-        rows = export_quarantine(context.workspace, sheet, **where)
+        if dry_run:
+            rows = sum(1 for _ in read_quarantine(context.workspace, **where))
+        else:
+            rows = export_quarantine(context.workspace, sheet, **where)
     print_result(
         {"rows": rows, "path": str(sheet)},
         as_json=as_json,
         human=lambda: click.echo(
-            f"{rows} rows are in {sheet}. Correct them there, then run "
+            f"{rows} rows would be written to {sheet}."
+            if dry_run
+            else f"{rows} rows are in {sheet}. Correct them there, then run "
             f"`contlearn data quarantine --take-back {sheet}`."
         ),
     )

@@ -36,6 +36,8 @@ def command(
     from contlearn.pipeline.changes import mend, roll_back
 
     with settings.open() as context:
+        # Mending may wait for another process; what it changes was not seen by whoever decided.
+        seen = context.registry.epoch()
         if not dry_run:
             mend(context)
         change = roll_back(
@@ -45,6 +47,7 @@ def command(
             actor=context.actor,
             reason=reason or "by hand",
             dry_run=dry_run,
+            seen=seen,
         )
     value = change.to_json()
 

@@ -17,7 +17,7 @@ def reliability(pairs: Sequence[PairedScores]) -> dict[str, Any] | None:
 
     Returns:
         `bins` (rows, mean confidence, share right of each) and `expected_calibration_error`, or
-        None for a task without one confidence a row.
+        None for a task without one confidence a row, or when one is no probability.
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """
     import numpy as np
@@ -26,6 +26,8 @@ def reliability(pairs: Sequence[PairedScores]) -> dict[str, Any] | None:
     if not scores or any(len(s.confidences) != s.rows for s in scores):
         return None
     confidence = np.concatenate([np.asarray(s.confidences) for s in scores])
+    if not ((confidence >= 0.0) & (confidence <= 1.0 + 1e-6)).all():
+        return None
     right = np.concatenate([_right(pair) for pair in pairs if pair.targets])
     place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     bins, error = [], 0.0

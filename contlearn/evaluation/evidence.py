@@ -20,6 +20,8 @@ __all__ = [
     "association_chance",
     "chance_of_harm",
     "compare",
+    "finite",
+    "has_champion",
     "least_rows",
     "metric_of",
     "new_sets",
@@ -76,6 +78,22 @@ def metric_of(
     return metric
 
 
+def finite(value: float, what: str, rule: str) -> float:
+    """Give a measure back; one that is no number is an error, because it compares as a pass.
+
+    Raises:
+        EvaluationError: When it is nan or infinite.
+    """
+    if math.isfinite(value):
+        return value
+    raise EvaluationError(
+        f"{what} is {value}: no number to judge by.",
+        where=rule,
+        hint="The task's measures, or the model's answers, are broken; a challenger without a "
+        "measure is never promoted.",
+    )
+
+
 def compare(
     evidence: GateEvidence, pairs: Sequence[PairedScores], *, resamples: int | None = None
 ) -> PairedDifference:
@@ -83,13 +101,16 @@ def compare(
     import numpy as np
 
     champions = [pair.champion.statistics for pair in pairs if pair.champion is not None]
-    return paired_difference(
+    result = paired_difference(
         np.concatenate(champions),
         np.concatenate([pair.challenger.statistics for pair in pairs]),
         metric_of(evidence),
         resamples=resamples or evidence.config.resamples,
         seed=evidence.seed,
     )
+    for whose, value in (("challenger", result.challenger), ("champion", result.champion)):
+        finite(value, f"{evidence.metric} of the {whose} on {result.rows} rows", "the gate")
+    return result
 
 
 def chance_of_harm(
@@ -165,11 +186,19 @@ def least_rows(difference: float, disagreement: float, confidence: float) -> int
 
 def short_evidence_warning(evidence: GateEvidence) -> str | None:
     """Say when there are fewer old held-out rows than asked for, and how many more would do."""
+    if not has_champion(evidence):
+        return None
     pairs = old_sets(evidence)
     rows, least = sum(map(rows_of, pairs)), evidence.config.min_evidence_rows
-    if not pairs or rows >= least:
-        return None
     margin, confidence = evidence.config.margin, evidence.config.confidence
+    if not pairs:
+        needed = max(rows_needed(margin, _LEAST_DISAGREEMENT, confidence), least)
+        return (
+            "There is no held-out row of earlier experiences, so nothing shows what was lost; "
+            f"{needed} tell a difference of {percent(margin)} from chance in 4 cases of 5."
+        )
+    if rows >= least:
+        return None
     apart = disagreement(pairs)
     needed = max(rows_needed(margin, apart, confidence), least)
     lowest = least_rows(margin, apart, confidence)
@@ -181,6 +210,11 @@ def short_evidence_warning(evidence: GateEvidence) -> str | None:
         + (f"{lowest - rows} more are the least, and " if lowest > rows else "")
         + f"{needed - rows} more do it in 4 cases of 5."
     )
+
+
+def has_champion(evidence: GateEvidence) -> bool:
+    """Say whether there is a champion to compare with."""
+    return any(pair.champion is not None for pair in evidence.sets)
 
 
 def disagreement(pairs: Sequence[PairedScores]) -> float:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contlearn.errors import ConfigError
+from contlearn.errors import ConfigError, EvaluationError
 from contlearn.evaluation.calibration import calibration_error
-from contlearn.evaluation.evidence import metric_of, old_sets, percent
+from contlearn.evaluation.evidence import finite, metric_of, old_sets, percent
 from contlearn.evaluation.exact import count_changes, sign_test
 from contlearn.evaluation.rules import NoOptions
 from contlearn.evaluation.slices import SLICES, score_slices
@@ -96,6 +96,8 @@ class LabelFloor:
             for score in evidence.task.per_label(sums, evidence.labels)
             if score.support >= self.options.min_rows
         ]
+        for score in enough:
+            finite(score.f1, f"F1 of the label {score.label!r}", f"the gate rule {self.name}")
         low = [
             score
             for score in enough
@@ -164,8 +166,14 @@ class SliceFloor:
             by=options.by,
             min_rows=options.min_rows,
         )
+        for score in scores:
+            what = f"{evidence.metric} of the slice {score.by} = {score.value!r}"
+            finite(score.challenger, what, f"the gate rule {self.name}")
         outcomes = []
         for name in options.by:
+            if not any(name in pair.slices for pair in evidence.sets):
+                outcomes.append(self._absent(name))
+                continue
             mine = [score for score in scores if score.by == name]
             low = [
                 score
@@ -189,6 +197,17 @@ class SliceFloor:
                 )
             )
         return tuple(outcomes)
+
+    def _absent(self, name: str) -> RuleOutcome:
+        """Refuse: what is asked for cannot be shown, and silence would be a pass."""
+        return RuleOutcome(
+            rule=self.name,
+            passed=False,
+            measured=None,
+            required=self.options.min_value,
+            message=f"By {name}: no held-out row has a value of it. Bring rows with it, spelt as "
+            "in the rows, or take it out of gate.rule_options.slice-floor.by.",
+        )
 
 
 class NegativeFlips:
@@ -243,9 +262,16 @@ class Calibration:
 
     def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
         """Measure the gap."""
+        if not any(pair.challenger.rows for pair in evidence.sets):
+            return (_not_applicable(self.name, "no held-out rows"),)
         error = calibration_error(evidence.sets)
         if error is None:
-            return (_not_applicable(self.name, "the task has no confidence a row"),)
+            raise EvaluationError(
+                f"The rule {self.name!r} needs a confidence between 0 and 1 for every row, and "
+                f"the answers of the task {evidence.task.name!r} have none.",
+                where="gate.rules in contlearn.toml",
+                hint="Take the rule out for this task; if it has confidences, the model is broken.",
+            )
         return (
             RuleOutcome(
                 rule=self.name,

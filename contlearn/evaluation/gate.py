@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.errors import ConfigError, EvaluationError
 from contlearn.evaluation.evidence import new_sets, short_evidence_warning
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from contlearn.plugins.manager import PluginManager
 
 __all__ = ["decide", "decision_to_json", "make_rules"]
+
+# Draws that must lie beyond a bound, so that it is more than the luck of the last one.
+_LEAST_BEYOND: Final = 5
 
 
 def decide(
@@ -92,6 +96,7 @@ def make_rules(config: GateConfig, manager: PluginManager) -> list[tuple[str, Ga
             where="gate.rule_options in contlearn.toml",
             hint="Name the rule in gate.rules, or take its options out.",
         )
+    _refuse_contradictions(config)
     # All rules are made before the first judges: a wrong option is found at once.
     rules = []
     for name in names:
@@ -103,6 +108,40 @@ def make_rules(config: GateConfig, manager: PluginManager) -> list[tuple[str, Ga
         )
         rules.append((name, implementation(options)))
     return rules
+
+
+def _refuse_contradictions(config: GateConfig) -> None:
+    """Refuse keys that no rule would heed: who set them believes that they hold."""
+    heeded = (
+        ("min_gain", config.min_gain > 0.0, ("gain",)),
+        (
+            "short_evidence",
+            config.short_evidence == "refuse",
+            ("minimum-evidence", "no-regression", "gain", "floor"),
+        ),
+    )
+    for key, is_set, by in heeded:
+        if is_set and not set(by) & set(config.rules):
+            raise ConfigError(
+                f"gate.{key} is set, and no rule in gate.rules heeds it.",
+                where=f"gate.{key} in contlearn.toml",
+                hint=f"Name {' or '.join(by)} in gate.rules, or leave the key out.",
+            )
+    if config.reserve_rows < config.min_evidence_rows:
+        raise ConfigError(
+            f"gate.reserve_rows = {config.reserve_rows} are fewer than gate.min_evidence_rows = "
+            f"{config.min_evidence_rows}: there would never be enough.",
+            where="gate.reserve_rows in contlearn.toml",
+            hint="Measure on more rows, or ask for fewer.",
+        )
+    least = math.ceil(_LEAST_BEYOND / (1.0 - config.confidence) - 1e-6)
+    if config.resamples < least:
+        raise ConfigError(
+            f"gate.resamples = {config.resamples} are too few for gate.confidence = "
+            f"{config.confidence:g}: fewer than {_LEAST_BEYOND} draws lie beyond the bound.",
+            where="gate.resamples in contlearn.toml",
+            hint=f"Draw at least {least} times, or ask for less confidence.",
+        )
 
 
 def decision_to_json(decision: PromotionDecision) -> dict[str, Any]:

@@ -67,9 +67,9 @@ def accuracy_matrix(report: Mapping[str, Any]) -> str:
         drawn = heat_map(matrix, titles, label="accuracy after each experience on each set")
         last = _matrix_rows(matrix, range(size - 1, size))
         head = "<th>after</th>" + "".join(f"<th>set {k + 1}</th>" for k in range(size))
-        return f'{note}<div class="wide">{drawn}</div>{table(head, last)}'
+        return f'{note}<div class="wide">{drawn}</div>{table(head, last, style="narrow")}'
     head = "<th>after</th>" + "".join(f"<th>set {k + 1}</th>" for k in range(size))
-    return note + table(head, _matrix_rows(matrix, range(size)))
+    return note + table(head, _matrix_rows(matrix, range(size)), style="narrow")
 
 
 def _matrix_rows(matrix: Sequence[Sequence[float | None]], which: range) -> list[str]:
@@ -141,10 +141,10 @@ def _set_table(items: Sequence[Mapping[str, Any]]) -> str:
                 f"<td>{percent(champion.get(name))}</td>{_change(value, champion.get(name))}</tr>"
             )
     head = (
-        '<th>held-out set</th><th>rows</th><th class="words">measure</th><th>this version</th>'
+        '<th>set</th><th>rows</th><th class="words">measure</th><th>now</th>'
         "<th>champion</th><th>change</th>"
     )
-    return table(head, rows)
+    return table(head, rows, style="narrow")
 
 
 def slices(report: Mapping[str, Any]) -> str:
@@ -169,7 +169,7 @@ def slices(report: Mapping[str, Any]) -> str:
         "<th>champion</th><th>change</th>"
     )
     note = '<p class="soft">Over all held-out sets; values of fewer than 10 rows are left out.</p>'
-    return note + table(head, rows)
+    return note + table(head, rows, style="narrow")
 
 
 def per_label(labels: Sequence[Mapping[str, Any]]) -> str:
@@ -291,7 +291,7 @@ def latency(runtime: Mapping[str, Any] | None) -> str:
         f'<p class="soft">{value["texts"]} held-out texts of all lengths, one at a time, in turns, '
         f"the median of {value['rounds']} rounds, on the machine of the update.{against}</p>"
     )
-    return note + table(head, rows)
+    return note + table(head, rows, style="narrow")
 
 
 def counts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -305,7 +305,7 @@ def counts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         "experiences on the lineage": _count(len(lineage.get("experiences", ())) or None),
         "held-out rows of this update": _count(new),
         "held-out rows of earlier ones": _count(old),
-        "records in the replay buffer": _count(training.get("buffer_records")),
+        "records in the replay buffer": _buffer(training),
         "pieces unknown to the tokenizer": cut[0],
         "held-out texts cut at the token limit": cut[1],
     }
@@ -332,6 +332,13 @@ def counts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
             whole = f"<details><summary>Rows of all {len(per)} labels</summary>{whole}</details>"
         body += whole
     return body
+
+
+def _buffer(training: Mapping[str, Any]) -> str | None:
+    held, most = training.get("buffer_records"), training.get("buffer_capacity")
+    if held is None or most is None:
+        return _count(held)
+    return f"{held:,} (at most {most:,})"
 
 
 def _tokens(runtime: Mapping[str, Any] | None) -> tuple[str | None, str | None]:

@@ -63,10 +63,11 @@ th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child, td.words, th.words { text-align: left; }
 td:first-child { white-space: normal; min-width: 6rem; max-width: 20rem; }
 td.words { white-space: normal; min-width: 8rem; }
+table.narrow td:first-child { white-space: nowrap; min-width: 0; }
 table.facts td:first-child { color: var(--soft); min-width: 9rem; }
 table.facts td.words { min-width: 0; }
 td.bar { position: relative; min-width: 7rem; } td.bar b { position: relative; font-weight: 400; }
-td.bar i { position: absolute; inset-block: .25rem; inset-inline-start: 0; border-radius: .2rem;
+td.bar i { position: absolute; top: .25rem; height: 1.45rem; left: 0; border-radius: .2rem;
   background: rgba(var(--heat), .28); }
 details { margin: .6rem 0; } summary { cursor: pointer; color: var(--mark); }
 """
@@ -74,7 +75,11 @@ details { margin: .6rem 0; } summary { cursor: pointer; color: var(--mark); }
     + """\
 .flip p { margin: .15rem 0; }
 @media (max-width: 40rem) { svg text { font-size: 15px; }
-  body { padding: 1rem .75rem 3rem; } th, td { padding: .3rem .45rem; }
+  body { padding: 1rem .75rem 3rem; } th, td { padding: .3rem .4rem; }
+  td:first-child { min-width: 7rem; } td.bar { min-width: 3.25rem; }
+  table.narrow td:first-child { min-width: 0; }
+  .wide th:first-child, .wide td:first-child { position: sticky; left: 0; z-index: 1;
+    background: var(--page); }
   h1 { font-size: 1.35rem; } }
 @media print { nav { display: none; } h2 { break-after: avoid; } .card { break-inside: avoid; } }
 """

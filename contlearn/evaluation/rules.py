@@ -16,6 +16,8 @@ from contlearn.evaluation.evidence import (
     association_chance,
     chance_of_harm,
     compare,
+    finite,
+    has_champion,
     metric_of,
     new_sets,
     old_sets,
@@ -57,10 +59,10 @@ class MinimumEvidence:
 
     def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
         """Count the rows."""
-        pairs = old_sets(evidence)
-        if not pairs:
+        if not has_champion(evidence):
             return (_not_applicable(self.name, _why_no_old(evidence)),)
-        rows, least = sum(map(rows_of, pairs)), evidence.config.min_evidence_rows
+        rows = sum(map(rows_of, old_sets(evidence)))
+        least = evidence.config.min_evidence_rows
         warning = short_evidence_warning(evidence)
         refuse = evidence.config.short_evidence == "refuse"
         return (
@@ -95,7 +97,7 @@ class NoRegression:
         pairs = old_sets(evidence)
         margin, confidence = evidence.config.margin, evidence.config.confidence
         if not pairs:
-            return (_not_applicable(self.name, _why_no_old(evidence)),)
+            return (self._without_rows(evidence),)
         result = compare(evidence, pairs)
         seen = (
             f"{evidence.metric} on {result.rows} old held-out rows: {percent(result.challenger)}, "
@@ -128,6 +130,15 @@ class NoRegression:
                 required=-margin,
                 message=f"{seen}; {how}; it must be above {percent(-margin, sign=True)}.",
             ),
+        )
+
+    def _without_rows(self, evidence: GateEvidence) -> RuleOutcome:
+        warning = short_evidence_warning(evidence)
+        if warning is None or evidence.config.short_evidence != "refuse":
+            return _not_applicable(self.name, _why_no_old(evidence))
+        least = float(evidence.config.min_evidence_rows)
+        return RuleOutcome(
+            rule=self.name, passed=False, measured=0.0, required=least, message=warning
         )
 
 
@@ -225,8 +236,8 @@ class Gain:
     def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
         """Judge on the held-out rows of the experience on trial."""
         pairs = new_sets(evidence)
-        if all(pair.champion is None for pair in evidence.sets):
-            return (_not_applicable(self.name, "There is no champion to compare with."),)
+        if not has_champion(evidence):
+            return (_not_applicable(self.name, _why_no_old(evidence)),)
         if not pairs:
             refuse = evidence.config.short_evidence == "refuse"
             return (
@@ -293,7 +304,7 @@ class Floor:
         """Compare with the commonest label on all held-out rows."""
         import numpy as np
 
-        if any(pair.champion is not None for pair in evidence.sets):
+        if has_champion(evidence):
             return (_not_applicable(self.name, "The champion is the yardstick now."),)
         pairs = [pair for pair in evidence.sets if rows_of(pair) and pair.baseline is not None]
         if not pairs:
@@ -313,7 +324,10 @@ class Floor:
         floor = float(
             metric(np.concatenate([p.baseline.statistics for p in pairs if p.baseline]).sum(axis=0))
         )
+        finite(value, f"{evidence.metric} of the challenger on {rows} rows", "the gate")
         problem = chance_problem(evidence, pairs, champion=0.0)
+        if problem is None and len({target for pair in pairs for target in pair.targets}) == 1:
+            problem = "all rows have one label, so no answer can be better; bring rows of others"
         passed = value > floor + _TINY and problem is None
         return (
             RuleOutcome(
@@ -360,6 +374,6 @@ def _not_applicable(rule: str, why: str) -> RuleOutcome:
 
 
 def _why_no_old(evidence: GateEvidence) -> str:
-    if all(pair.champion is None for pair in evidence.sets):
+    if not has_champion(evidence):
         return "There is no champion to compare with."
     return "Earlier experiences have no held-out rows."

@@ -157,6 +157,8 @@ class Latency:
                 )
             )
         if self.options.max_ratio is not None:
+            if _has_champion(evidence) and latency.get("champion") is None:
+                raise _not_measured("latency of the champion", self.name)
             ratio = latency_ratio(latency, confidence=confidence, seed=evidence.seed)
             outcomes.append(self._against(ratio, self.options.max_ratio, confidence, how))
         return tuple(outcomes)

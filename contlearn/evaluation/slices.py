@@ -75,7 +75,11 @@ def _script_of_letter(letter: str) -> str:
 def slices_of(
     sets: Sequence[Sequence[LabelledRecord]], task: Task
 ) -> list[dict[str, tuple[str, ...]]]:
-    """Give each row's value of each slice, set by set; a row without one has the empty value."""
+    """Give each row's value of each slice, set by set.
+
+    A row without one, or with one that is rare, has the empty value. A slice that no row at all has
+    a value of is left out, so that a field that is not there can be told from one of rare values.
+    """
     values: list[dict[str, list[str]]] = []
     names = dict.fromkeys(SLICES)
     for records in sets:
@@ -84,6 +88,7 @@ def slices_of(
             names.update(dict.fromkeys(row))
         values.append({name: [row.get(name, "") for row in found] for name in names})
     kept: dict[str, set[str]] = {}
+    seen = {name for one in values for name, some in one.items() if any(some)}
     for name in names:
         counts = Counter(value for one in values for value in one.get(name, ()) if value)
         kept[name] = {v for v, rows in counts.most_common(_MOST_VALUES) if rows >= _LEAST_ROWS}
@@ -91,7 +96,7 @@ def slices_of(
         {
             name: tuple(value if value in kept[name] else "" for value in one[name])
             for name in names
-            if name in one and kept[name]
+            if name in one and name in seen
         }
         for one in values
     ]

@@ -48,8 +48,18 @@ def promote_version(
     reason: str,
     force: bool = False,
     dry_run: bool = False,
+    seen: int | None = None,
 ) -> Change:
     """Make a version (number or alias) champion and settle the records it has learnt.
+
+    Args:
+        context: The opened workspace.
+        version: Number or alias.
+        actor: Who does it.
+        reason: Why.
+        force: Also a version that the gate refused.
+        dry_run: Check everything, change nothing.
+        seen: The registry's epoch when it was decided, read before `mend`, which may wait.
 
     Raises:
         RegistryError: When the version is missing, damaged, or was refused and `force` is not set.
@@ -57,12 +67,21 @@ def promote_version(
     """
     before = context.registry.champion()
     number = resolve_version(context.registry, version)
-    promote(context.registry, number, actor=actor, reason=reason, force=force, dry_run=dry_run)
+    promote(
+        context.registry,
+        number,
+        actor=actor,
+        reason=reason,
+        force=force,
+        dry_run=dry_run,
+        seen=seen,
+    )
     notes = _notes(context, number, before)
     if dry_run:
         return Change(champion=before, previous=before, dry_run=True, notes=notes)
     released, held = synchronise(context, before, hold=False, reason=reason)
-    context.emit("promoted", version=number, previous=before, reason=reason, actor=actor)
+    if number != before:
+        context.emit("promoted", version=number, previous=before, reason=reason, actor=actor)
     return Change(
         champion=number,
         previous=before,
@@ -96,23 +115,30 @@ def roll_back(
     actor: str,
     reason: str,
     dry_run: bool = False,
+    seen: int | None = None,
 ) -> Change:
     """Go back to the former champion; a second rollback goes one promotion further back.
 
-    The records learnt since are pending again, or held with `hold`.
+    The records learnt since are pending again, or held with `hold`. `seen` is as in
+    `promote_version`: of two rollbacks at once one goes back, and not both.
 
     Raises:
         RegistryError: When there is nothing to go back to.
         WorkspaceLocked: When another process is promoting.
     """
     before = context.registry.champion()
+    if before is None:
+        # The pointer is lost, and will be written again from the journal.
+        before = (context.registry.last_change() or {}).get("version")
     number = None if to is None else resolve_version(context.registry, to)
     why = f"rolled back from version {before}" + (f": {reason}" if reason else "")
     if hold and not dry_run:
         # Should this process die between the two halves, `mend` holds the records all the same.
         with context.catalog.write() as connection:
             _remember(connection, "hold", why)
-    target = rollback(context.registry, to=number, actor=actor, reason=reason, dry_run=dry_run)
+    target = rollback(
+        context.registry, to=number, actor=actor, reason=reason, dry_run=dry_run, seen=seen
+    )
     if dry_run:
         return Change(champion=target.version, previous=before, dry_run=True)
     released, held = synchronise(context, before, hold=hold, reason=why)

@@ -170,6 +170,7 @@ class _Child:
     def do_training(self) -> dict[str, Any]:
         """Fit the challenger and leave checkpoint/ and state/ in the version folder."""
         from contlearn.training.fit import FitRequest, fit_challenger
+        from contlearn.training.state import buffered_ids
 
         new = self.read(self.ids(self.job.cycle_id, "train"))
         if not new:
@@ -219,6 +220,8 @@ class _Child:
             "trained_share": result.trained_share,
             "notes": dict(result.notes),
             "records_new": len(new),
+            "buffer_records": len(buffered_ids(self.folder.version / "state")),
+            "buffer_capacity": self.config.replay.capacity_records,
         }
 
     def do_exporting(self) -> dict[str, Any]:

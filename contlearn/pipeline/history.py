@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +14,8 @@ from contlearn.errors import UsageError
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
 from contlearn.registry.aliases import aliases, resolve_version
-from contlearn.registry.promotion import verify_serving
+from contlearn.registry.past import live_at
+from contlearn.registry.serving_copy import verify_serving
 from contlearn.workspace import read_json
 
 __all__ = ["describe_version", "read_history", "verify_versions"]
@@ -41,11 +43,11 @@ def read_history(
         )
     with context.catalog.read() as connection:
         cycles = [cycle.to_json() for cycle in list_cycles(connection, limit)]
-    events = context.registry.events()
-    value: dict[str, Any] = {"cycles": cycles, "events": list(reversed(events))[:limit]}
+    events = list(islice(context.registry.journal.back(), limit))
+    value: dict[str, Any] = {"cycles": cycles, "events": events}
     if at is not None:
         value["at"] = at.isoformat()
-        live = context.registry.live_at(at)
+        live = live_at(context.registry, at)
         value["live"] = live.pop("version")
         value.update(live)
     return value

@@ -22,6 +22,7 @@ from contlearn.monitoring.slices import largest_difference
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.schedule import next_scheduled
 from contlearn.pipeline.status import read_status
+from contlearn.registry.versions import CHANGES
 from contlearn.telemetry.metrics import (
     AccuracyReading,
     DaemonCollector,
@@ -186,11 +187,7 @@ def _champion_numbers(
 
 
 def _promotions(context: Context) -> dict[str, int]:
-    counts = {"promote": 0, "rollback": 0}
-    for event in context.registry.events():
-        if event["event"] in counts:
-            counts[event["event"]] += 1
-    return counts
+    return {event: context.registry.journal.count(event) for event in CHANGES}
 
 
 def workspace_registry(

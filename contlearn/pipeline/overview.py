@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -24,6 +25,8 @@ from contlearn.workspace import read_json
 __all__ = ["read_overview"]
 
 _CYCLES: Final = 200
+_VERSIONS: Final = 200
+_EVENTS: Final = 100
 _DAYS: Final = 60
 _LABELS: Final = 20
 _LOOKS: Final = 400
@@ -60,7 +63,7 @@ def read_overview(context: Context) -> dict[str, Any]:
         "status": status,
         "versions": _versions(context, status, cycles),
         "cycles": list(reversed(cycles)),
-        "events": [e for e in context.registry.events() if e["event"] != "intent"][-100:],
+        "events": _newest_events(context),
         "matrix": _matrix(context, status),
         "signals": None if signals is None else signals.to_json(),
         "looks": _thinned(read_looks(context.workspace.state)),
@@ -75,13 +78,21 @@ def read_overview(context: Context) -> dict[str, Any]:
     }
 
 
+def _newest_events(context: Context) -> list[dict[str, Any]]:
+    """Give the newest entries of the journal, oldest first."""
+    entries = (e for e in context.registry.journal.back() if e["event"] != "intent")
+    return list(islice(entries, _EVENTS))[::-1]
+
+
 def _versions(
     context: Context, status: Mapping[str, Any], cycles: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     by_number = {c["version"]: c for c in cycles if c["version"]}
     champion = (status["champion"] or {}).get("version")
     found: list[dict[str, Any]] = []
-    for number in context.registry.numbers():
+    # The newest, and the champion even if it is older than they are.
+    numbers = context.registry.numbers()[-_VERSIONS:]
+    for number in sorted({*numbers, *([] if champion is None else [champion])}):
         row: dict[str, Any] = {"version": number, "is_champion": number == champion}
         cycle = by_number.get(number)
         try:

@@ -15,6 +15,7 @@ from contlearn.catalog.schema import cycles, files
 from contlearn.monitoring.signals import read_signals
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.job import CycleFolder
+from contlearn.registry.past import promoted_at
 
 __all__ = ["champion_facts", "read_status"]
 
@@ -30,7 +31,7 @@ def champion_facts(context: Context) -> dict[str, Any] | None:
     facts = version.manifest
     return {
         "version": number,
-        "promoted_at": context.registry.promoted_at(number),
+        "promoted_at": promoted_at(context.registry, number),
         "metrics": facts.get("metrics", {}),
         "labels": len(facts["model"]["labels"]),
         "precision": facts["model"]["precision"],

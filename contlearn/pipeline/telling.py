@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -75,7 +76,7 @@ def collect(context: Context) -> int:
     for row in sorted((r for r in recent if r.seq > settled), key=lambda r: r.seq):
         if row.outcome in _TOLD:
             added += outbox.add(_of_cycle(context, row))
-    for change in _changes(context, int(mark["change"]), number):
+    for change in _changes(context, int(mark["change"])):
         added += outbox.add(_of_change(context, change))
     # Cycles that have not ended, or wait for somebody, are looked at again.
     open_ones = [r.seq for r in recent if r.ended_at is None and r.seq > settled]
@@ -106,12 +107,10 @@ def _write_mark(context: Context, cycle: int, change: int) -> None:
     note_fired(context.catalog, _MARK, context.clock.now(), detail)
 
 
-def _changes(context: Context, after: int, last: int) -> Iterator[dict[str, Any]]:
-    journal = context.registry.journal
-    for number in range(after + 1, last + 1):
-        record = journal.get(number)
-        if record is not None and record["event"] in CHANGES:
-            yield record
+def _changes(context: Context, after: int) -> list[dict[str, Any]]:
+    """Give the changes of the champion after an entry of the journal, oldest first."""
+    back = context.registry.journal.back(*CHANGES)
+    return list(takewhile(lambda record: int(record["number"]) > after, back))[::-1]
 
 
 def _of_cycle(context: Context, row: CycleRow) -> Message:

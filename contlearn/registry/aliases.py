@@ -24,7 +24,7 @@ _FORM: Final = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 
 def aliases(registry: Registry) -> dict[str, int]:
     """Give every alias that people set, by name."""
-    record = registry.journal.find_last("alias")
+    record = next(registry.journal.linked("alias"), None)
     return {} if record is None else {str(k): int(v) for k, v in record["aliases"].items()}
 
 
@@ -128,12 +128,11 @@ def delete_alias(
 
 
 def _built_in(registry: Registry, name: str) -> int:
-    numbers = registry.numbers()
     found: int | None
     if name == "champion":
         found = registry.champion()
     elif name == "latest":
-        found = numbers[-1] if numbers else None
+        found = registry.latest()
     else:
         former = registry.former_champions(2)
         found = former[0] if len(former) > 1 else None

@@ -1,25 +1,33 @@
 """The journal of the registry: append-only, each line with the hash of the one before.
 
-A line is one JSON object: `number`, `at`, `event`, the event's own fields, and `prev`, the SHA-256
-of the line before it (64 zeros at the beginning). Whoever changes or removes a line breaks the
-chain, and `Journal.verify` says where.
+A line is one JSON object: `number`, `at`, `event`, the event's own fields, `last_alias` and
+`last_delete`, the places in the file of the newest records of these rare events before it (null
+where there is none), and `prev`, the SHA-256 of the line before it (64 zeros at the beginning).
+Whoever changes or removes a line breaks the chain, and `Journal.verify` says where.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from contlearn.errors import RegistryError
 from contlearn.interfaces import Clock
 from contlearn.workspace import FileOperations, storage_border, write_bytes_atomic
 
-__all__ = ["Journal"]
+__all__ = ["RARE", "Journal"]
+
+# Asked for often, and written seldom or never: every record says where the newest of them is.
+RARE: Final = ("alias", "delete")
 
 _START: Final = "0" * 64
+# Bytes read at first when looking backwards; the newest hundred records fit in.
+_BLOCK: Final = 1 << 16
+_LARGEST_BLOCK: Final = 1 << 22
 
 
 class Journal:
@@ -44,13 +52,15 @@ class Journal:
         """
         # A torn line may stand at the end if the last writer's append failed half way.
         self.repair()
-        number, previous = self._end()
+        place, last = self._last_line()
+        before = json.loads(last) if last else {"number": 0, "event": None}
         record = {
-            "number": number + 1,
+            "number": int(before["number"]) + 1,
             "at": self._clock.now().isoformat(),
             "event": event,
             **fields,
-            "prev": previous,
+            **{f"last_{rare}": self._link(rare, place, before) for rare in RARE},
+            "prev": hashlib.sha256(last).hexdigest() if last else _START,
         }
         line = _line(record)
         with storage_border("write the journal", self.path):
@@ -77,35 +87,78 @@ class Journal:
                     hint="Restore versions/events.jsonl from a backup.",
                 ) from error
 
+    def back(self, *events: str) -> Iterator[dict[str, Any]]:
+        """Give the whole records, newest first, of these events only if some are named.
+
+        The file is read from its end: the newest records cost the same however long it is.
+
+        Raises:
+            RegistryError: When a line on the way is not JSON.
+        """
+        marks = [f'"event": {json.dumps(event)}'.encode() for event in events]
+        for lines in self._blocks_back():
+            for line in reversed(lines.splitlines()):
+                if marks and not any(mark in line for mark in marks):
+                    continue
+                record = self._parsed(line)
+                if not events or record["event"] in events:
+                    yield record
+
     def find_last(self, event: str, **fields: object) -> dict[str, Any] | None:
         """Give the newest record of an event with these fields, without parsing the rest.
 
-        The search goes backwards through bytes, so that it stays quick in a long history.
+        The search goes backwards through bytes and ends with the first that is found.
         """
-        data = self._whole()
         marks = [f'"event": {json.dumps(event)}'.encode()]
         marks += [f'"{key}": {json.dumps(value)}'.encode() for key, value in fields.items()]
-        end = len(data)
         needle = marks[-1]
-        while (found := data.rfind(needle, 0, end)) >= 0:
-            start = data.rfind(b"\n", 0, found) + 1
-            line = data[start : data.find(b"\n", found)]
-            if all(mark in line for mark in marks):
-                record: dict[str, Any] = json.loads(line)
-                if record["event"] == event and all(record.get(k) == v for k, v in fields.items()):
-                    return record
-            end = start
+        for data in self._blocks_back():
+            end = len(data)
+            while (found := data.rfind(needle, 0, end)) >= 0:
+                start = data.rfind(b"\n", 0, found) + 1
+                line = data[start : data.find(b"\n", found)]
+                if all(mark in line for mark in marks):
+                    record = self._parsed(line)
+                    if record["event"] == event and all(
+                        record.get(key) == value for key, value in fields.items()
+                    ):
+                        return record
+                end = start
         return None
+
+    def linked(self, event: str) -> Iterator[dict[str, Any]]:
+        """Give the records of an event of `RARE`, newest first, without reading what is between.
+
+        Each record says where the newest of these events before it is; a journal without such
+        links, or with wrong ones, is searched.
+        """
+        _, line = self._last_line()
+        record = self._parsed(line) if line else None
+        while record is not None:
+            if record["event"] == event:
+                yield record
+            number, place = record["number"], record.get(f"last_{event}", -1)
+            if place is None:
+                return
+            record = self._record_at(place, event) if place >= 0 else None
+            if record is None or record["number"] >= number:
+                yield from (r for r in self.back(event) if r["number"] < number)
+                return
 
     def get(self, number: int) -> dict[str, Any] | None:
         """Give the record with this number, without parsing the rest."""
-        data = self._whole()
         mark = f'{{"number": {number}, '.encode()
-        start = 0 if data.startswith(mark) else data.rfind(b"\n" + mark) + 1
-        if not data.startswith(mark, start):
-            return None
-        record: dict[str, Any] = json.loads(data[start : data.find(b"\n", start)])
-        return record
+        for data in self._blocks_back():
+            start = 0 if data.startswith(mark) else data.rfind(b"\n" + mark) + 1
+            if data.startswith(mark, start):
+                return self._parsed(data[start : data.find(b"\n", start)])
+        return None
+
+    def count(self, event: str) -> int:
+        """Count the records of an event, without parsing them."""
+        mark = f'"event": {json.dumps(event)}, '.encode()
+        # A quote inside a value is escaped, so that the mark stands in no reason or name.
+        return sum(data.count(mark) for data in self._blocks_back())
 
     def verify(self) -> list[str]:
         """Follow the chain of hashes.
@@ -148,39 +201,106 @@ class Journal:
         return "a torn last line was cut off the journal"
 
     def _ends_whole(self) -> bool:
-        try:
-            with self.path.open("rb") as reader:
-                if reader.seek(0, 2) == 0:
-                    return True
-                reader.seek(-1, 2)
-                return reader.read(1) == b"\n"
-        except FileNotFoundError:
+        reader = self._open()
+        if reader is None:
             return True
+        with reader:
+            if reader.seek(0, 2) == 0:
+                return True
+            reader.seek(-1, 2)
+            return reader.read(1) == b"\n"
 
-    def _end(self) -> tuple[int, str]:
-        """Give number and hash of the last record, reading the end of the file only."""
+    def _last_line(self) -> tuple[int, bytes]:
+        """Give the last whole line and where it begins, reading the end of the file only."""
+        reader = self._open()
+        if reader is None:
+            return 0, b""
+        with reader:
+            size, step = reader.seek(0, 2), _BLOCK
+            while True:
+                start = max(0, size - step)
+                reader.seek(start)
+                tail = reader.read(size - start)
+                end = _whole_length(tail) - 1
+                begin = tail.rfind(b"\n", 0, max(end, 0)) + 1
+                if start == 0 or (end > 0 and begin > 0):
+                    return start + begin, tail[begin:end] if end > 0 else b""
+                step *= 4
+
+    def _link(self, event: str, place: int, last: Mapping[str, Any]) -> int | None:
+        """Say where the newest record of a rare event is, given the last record and its place."""
+        if last["event"] == event or last["event"] is None:
+            return None if last["event"] is None else place
+        if f"last_{event}" in last:
+            found: int | None = last[f"last_{event}"]
+            return found
+        # A journal that was begun without links: searched once, by the next record.
+        newest = next(self.back(event), None)
+        if newest is None:
+            return None
+        start = self._read().find(f'{{"number": {newest["number"]}, '.encode())
+        return start if start >= 0 else None
+
+    def _record_at(self, place: int, event: str) -> dict[str, Any] | None:
+        """Read the record at a place; None when it is not one of this event, as it should be."""
+        reader = self._open()
+        if reader is None:
+            return None
+        with reader, contextlib.suppress(ValueError, KeyError, TypeError):
+            reader.seek(place)
+            record: dict[str, Any] = json.loads(reader.readline())
+            if record["event"] == event:
+                return record
+        return None
+
+    def _blocks_back(self) -> Iterator[bytes]:
+        """Give blocks of whole lines, the newest first, each larger than the one before.
+
+        What stands behind the last newline is torn, and left out.
+        """
+        reader = self._open()
+        if reader is None:
+            return
+        with reader:
+            start, size, carried, is_torn = reader.seek(0, 2), _BLOCK, b"", True
+            while start > 0:
+                end, start = start, max(0, start - size)
+                reader.seek(start)
+                data = reader.read(end - start) + carried
+                size = min(4 * size, _LARGEST_BLOCK)
+                if is_torn and b"\n" in data:
+                    data, is_torn = data[: _whole_length(data)], False
+                # The first line of a block may begin in the block before it.
+                cut = data.find(b"\n") + 1 if start > 0 else 0
+                if is_torn or (start > 0 and cut in (0, len(data))):
+                    carried = data
+                    continue
+                carried = data[:cut]
+                yield data[cut:]
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
         try:
-            with self.path.open("rb") as reader:
-                size = reader.seek(0, 2)
-                step = 1 << 16
-                tail = b""
-                while size > 0 and tail.count(b"\n") < 2:
-                    start = max(0, size - step)
-                    reader.seek(start)
-                    tail = reader.read(size - start) + tail
-                    size = start
-        except FileNotFoundError:
-            return 0, _START
-        lines = tail.splitlines()
-        if not lines:
-            return 0, _START
-        return int(json.loads(lines[-1])["number"]), hashlib.sha256(lines[-1]).hexdigest()
+            record: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise RegistryError(
+                f"A line of the journal is not JSON: {line[:60].decode(errors='replace')!r}.",
+                where=str(self.path),
+                hint="`contlearn verify` names the line. Restore versions/events.jsonl from a "
+                "backup.",
+            ) from error
+        return record
+
+    def _open(self) -> BinaryIO | None:
+        with storage_border("read the journal", self.path), contextlib.suppress(FileNotFoundError):
+            return self.path.open("rb")
+        return None
 
     def _read(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except FileNotFoundError:
+        reader = self._open()
+        if reader is None:
             return b""
+        with reader:
+            return reader.read()
 
     def _whole(self) -> bytes:
         data = self._read()

@@ -20,15 +20,15 @@ from contlearn.inference.manifest import (
     read_manifest,
     served_files,
 )
-from contlearn.inference.signature import signature_problems
 from contlearn.registry.pointers import derive_pointers
 from contlearn.registry.retention import finish_deletions
+from contlearn.registry.serving_copy import copy_problems
 from contlearn.registry.store import POINTER
 from contlearn.registry.versions import CHANGES, Registry
 from contlearn.types import ModelVersion
-from contlearn.workspace import storage_border
+from contlearn.workspace import read_json, storage_border
 
-__all__ = ["promote", "recover", "rollback", "verify_serving"]
+__all__ = ["promote", "recover", "rollback"]
 
 # What an intent and its commit both say.
 _FACTS: Final = ("epoch", "version", "previous", "actor", "reason", "force", "below")
@@ -42,6 +42,7 @@ def promote(
     reason: str,
     force: bool = False,
     dry_run: bool = False,
+    seen: int | None = None,
 ) -> ModelVersion:
     """Make a version champion.
 
@@ -52,6 +53,7 @@ def promote(
         reason: Why; kept in the journal.
         force: Promote a version that the gate refused.
         dry_run: Check everything, change nothing.
+        seen: `Registry.epoch` when it was decided, for a caller that waited since.
     Returns:
         The version.
     Raises:
@@ -60,12 +62,12 @@ def promote(
         WorkspaceLocked: When another process is promoting.
         StorageError: When the disk is full or may not be written; the champion stays as it is.
     """
-    seen = _pointer_or_none(registry)
+    seen = registry.epoch() if seen is None else seen
     with registry.lock("promoting a version", wait_seconds=0.0):
         before = _begin(registry, seen, dry_run=dry_run)
         target = registry.get(version)
         _require_whole(registry, version)
-        why = None if force else registry.is_refused(version)
+        why = None if force else _refusal(target)
         if why is not None:
             raise RegistryError(
                 f"Version {version} was refused: {why}",
@@ -94,14 +96,22 @@ def rollback(
     actor: str,
     reason: str,
     dry_run: bool = False,
+    seen: int | None = None,
 ) -> ModelVersion:
     """Go back to the former champion, or to one named; a second one goes further back.
 
+    Args:
+        registry: Where they are.
+        to: The version to go back to.
+        actor: Who does it; kept in the journal.
+        reason: Why; kept in the journal.
+        dry_run: Check everything, change nothing.
+        seen: `Registry.epoch` when it was decided: of two people who go back at once, one does.
     Raises:
         RegistryError: When there is nothing to go back to, or `to` was never served; else as
             `promote`.
     """
-    seen = _pointer_or_none(registry)
+    seen = registry.epoch() if seen is None else seen
     with registry.lock("promoting a version", wait_seconds=0.0):
         before = _begin(registry, seen, dry_run=dry_run)
         way = _way_back(registry, to)
@@ -134,29 +144,11 @@ def recover(registry: Registry) -> list[str]:
         return _mend(registry)
 
 
-def verify_serving(registry: Registry) -> list[str]:
-    """Check what is served: the pointer, its manifest, every file.
-
-    Returns:
-        One sentence a problem; nothing when all is well, or nothing was ever promoted.
-    """
-    try:
-        pointer = registry.serving.read_pointer()
-    except StorageError as error:
-        return [error.what]
-    if pointer is None:
-        return []
-    return _copy_problems(registry, int(pointer["version"]), pointer.get("sha256"))
-
-
-def _begin(
-    registry: Registry, seen: Mapping[str, Any] | None, *, dry_run: bool
-) -> dict[str, Any] | None:
+def _begin(registry: Registry, seen: int, *, dry_run: bool) -> dict[str, Any] | None:
     """Mend what was left half done, and see that nobody was faster since `seen` was read."""
-    found = _pointer_or_none(registry)
-    if (found["epoch"] if found else 0) != (seen["epoch"] if seen else 0):
+    if registry.epoch() != seen:
         raise RegistryError(
-            f"Another process promoted version {found['version'] if found else None} meanwhile.",
+            f"Another process made version {registry.champion()} the champion meanwhile.",
             where=str(registry.serving.root),
             hint="Look at `contlearn status`, then decide again.",
         )
@@ -250,8 +242,10 @@ def _change(
 def _bring(registry: Registry, number: int) -> None:
     """Have a whole copy of the version in the serving directory: files, never links."""
     serving, files = registry.serving, registry.files
+    if serving.folder(str(number)) is None and (serving.root / str(number)).is_symlink():
+        serving.set_aside(str(number))
     if serving.folder(str(number)) is not None:
-        if not _copy_problems(registry, number, None):
+        if not copy_problems(registry, number, None):
             return
         serving.set_aside(str(number))
     source = registry.workspace.versions / str(number)
@@ -276,21 +270,20 @@ def _bring(registry: Registry, number: int) -> None:
     serving.publish(staged, str(number))
 
 
-def _copy_problems(registry: Registry, number: int, digest: str | None) -> list[str]:
-    folder = registry.serving.root / str(number)
-    source = registry.workspace.versions / str(number) / MANIFEST
-    public_key = registry.workspace.key(registry.config.signing.public_key)
-    try:
-        found = digest_file(folder / MANIFEST)
-        expected = digest or digest_file(source)
-        if found != expected:
-            return [f"{MANIFEST} was changed: its SHA-256 is not the one promoted"]
-        problems = check_files(folder, served_files(read_manifest(folder / MANIFEST)))
-    except OSError as error:
-        return [f"{MANIFEST} cannot be read: {error.strerror}"]
-    except (RegistryError, StorageError) as error:
-        return [error.what]
-    return problems + (signature_problems(folder, public_key) if public_key is not None else [])
+def _refusal(version: ModelVersion) -> str | None:
+    """Say why the gate does not let a version pass; None when it passed."""
+    path = version.path / "decision.json"
+    if not path.exists():
+        return "it was never judged by the gate"
+    decision = read_json(path)
+    if decision.get("promoted") is True:
+        return None
+    failed = [
+        str(outcome.get("message") or outcome.get("rule"))
+        for outcome in decision.get("outcomes", ())
+        if outcome.get("passed") is False
+    ]
+    return " ".join(failed) or "the gate did not let it pass"
 
 
 def _require_whole(registry: Registry, number: int) -> None:
@@ -335,8 +328,12 @@ def _mend(registry: Registry) -> list[str]:
         pointer = _pointer_or_none(registry)
     if pointer is not None:
         actions += _mend_copy(registry, pointer, deep=bool(actions))
-    for store, name in ((registry.store, "versions"), (registry.serving, "serving")):
-        actions += [f"{name}/{left} was cleaned up" for left in store.clean()]
+    # Retention, which reads the whole directory anyway, cleans the registry after every cycle; here
+    # it is looked through only where a writer was interrupted: there may be 10 000 versions.
+    newest = next(registry.journal.back(), None)
+    if actions or (newest is not None and newest["event"] == "delete"):
+        actions += [f"versions/{left} was cleaned up" for left in registry.store.clean()]
+    actions += [f"serving/{left} was cleaned up" for left in registry.serving.clean()]
     return actions
 
 
@@ -370,10 +367,12 @@ def _mend_copy(registry: Registry, pointer: Mapping[str, Any], *, deep: bool) ->
         problems = check_files(folder, served_files(manifest), digests=deep)
         if digest_file(folder / MANIFEST) != pointer.get("sha256"):
             problems.append(f"{MANIFEST} was changed")
+        if folder.is_symlink():
+            problems.append("it is a link")
     except (OSError, RegistryError, StorageError):
         problems = [f"{MANIFEST} cannot be read"]
     if problems and registry.store.folder(str(number)) and not registry.verify(number):
-        if folder.exists():
+        if folder.exists() or folder.is_symlink():
             registry.serving.set_aside(str(number))
         _bring(registry, number)
         manifest = read_manifest(folder / MANIFEST)
@@ -386,8 +385,5 @@ def _mend_copy(registry: Registry, pointer: Mapping[str, Any], *, deep: bool) ->
 
 def _is_closed(registry: Registry, intent: Mapping[str, Any]) -> bool:
     """Say whether an intent was committed or abandoned. Only the newest intent can be open."""
-    for event in (*CHANGES, "abandon"):
-        record = registry.journal.find_last(event)
-        if record is not None and int(record["number"]) > int(intent["number"]):
-            return True
-    return False
+    newest = next(registry.journal.back(*CHANGES, "abandon", "intent"), intent)
+    return int(newest["number"]) > int(intent["number"])

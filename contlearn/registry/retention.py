@@ -28,13 +28,11 @@ def versions_to_delete(registry: Registry, *, protected: Iterable[int] = ()) -> 
         kept.add(champion)
         parent = registry.get(champion).parent
         kept.update(() if parent is None else (parent,))
-    pinned: set[int] = set()
-    for record in registry.journal.records():
-        if record["event"] == "pin":
-            pinned.add(int(record["version"]))
-        elif record["event"] == "unpin":
-            pinned.discard(int(record["version"]))
-    return tuple(number for number in numbers if number not in kept | pinned)
+    pins: dict[int, str] = {}
+    for record in registry.journal.back("pin", "unpin"):
+        pins.setdefault(int(record["version"]), record["event"])
+    kept.update(number for number, newest in pins.items() if newest == "pin")
+    return tuple(number for number in numbers if number not in kept)
 
 
 def apply_retention(
@@ -57,6 +55,7 @@ def apply_retention(
         numbers = versions_to_delete(registry, protected=protected)
         if dry_run:
             return numbers
+        registry.store.clean()
         for number in numbers:
             registry.journal.append(
                 "delete", version=number, actor=actor, reason="older than retention.versions keeps"
@@ -73,7 +72,7 @@ def apply_retention(
 
 def finish_deletions(registry: Registry) -> list[str]:
     """Delete what was to be deleted when the writer was killed. The caller holds the lock."""
-    record = registry.journal.find_last("delete")
+    record = next(registry.journal.linked("delete"), None)
     if record is None:
         return []
     number = int(record["version"])

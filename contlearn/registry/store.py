@@ -74,14 +74,19 @@ class LocalArtifactStore:
         path = self.root / name
         return path if path.is_dir() and not path.is_symlink() else None
 
-    def names(self) -> tuple[str, ...]:
-        """List the published folders, by number. Reads one directory, whatever is in it."""
+    def numbers(self) -> tuple[int, ...]:
+        """List the published folders, ascending. Reads one directory, whatever is in it."""
         try:
             found = os.listdir(self.root)  # noqa: PTH208  # names only, 10 000 of them: no Path each
         except FileNotFoundError:
             return ()
-        numbers = sorted(int(name) for name in found if name.isdigit() and name[0] != "0")
-        return tuple(map(str, numbers))
+        # isdigit alone would take "²" too.
+        numbers = [name for name in found if name.isdigit() and name.isascii() and name[0] != "0"]
+        return tuple(sorted(map(int, numbers)))
+
+    def names(self) -> tuple[str, ...]:
+        """List the published folders by name, in the order of their numbers."""
+        return tuple(map(str, self.numbers()))
 
     def remove(self, name: str) -> None:
         """Take a folder away: one rename hides it, then it is emptied."""
@@ -101,7 +106,8 @@ class LocalArtifactStore:
         path = self.root / name
         aside = self.root / f"{_DAMAGED}{name}-{uuid.uuid4().hex[:8]}"
         with storage_border(f"set {name} aside", path):
-            self._files.set_mode(path, 0o755)
+            if not path.is_symlink():
+                self._files.set_mode(path, 0o755)
             self._files.rename(path, aside)
             self._files.fsync_folder(self.root)
         return aside
@@ -113,24 +119,24 @@ class LocalArtifactStore:
             The names removed.
         """
         try:
-            entries = sorted(os.scandir(self.root), key=lambda entry: entry.name)
+            found = os.listdir(self.root)  # noqa: PTH208  # see `numbers`
         except FileNotFoundError:
             return []
         removed = []
-        damaged = [entry for entry in entries if entry.name.startswith(_DAMAGED)]
-        damaged.sort(key=lambda entry: entry.stat(follow_symlinks=False).st_ctime_ns)
-        old = {entry.name for entry in damaged[:-_DAMAGED_KEPT]}
+        paths = [self.root / name for name in sorted(found) if name.startswith(".")]
+        damaged = [path for path in paths if path.name.startswith(_DAMAGED)]
+        damaged.sort(key=lambda path: path.lstat().st_ctime_ns)
+        old = {path.name for path in damaged[:-_DAMAGED_KEPT]}
         with storage_border("clean up", self.root):
-            for entry in entries:
-                path = Path(entry.path)
-                unwanted = entry.name.startswith((_STAGED, _TRASH)) or entry.name in old
-                if unwanted and entry.is_dir(follow_symlinks=False):
+            for path in paths:
+                unwanted = path.name.startswith((_STAGED, _TRASH)) or path.name in old
+                if unwanted and path.is_dir() and not path.is_symlink():
                     self._files.remove_tree(path)
-                elif entry.name.startswith(".") and entry.name.endswith(".tmp"):
+                elif path.name.endswith(".tmp") or (path.name in old):
                     self._files.unlink(path)
                 else:
                     continue
-                removed.append(entry.name)
+                removed.append(path.name)
         return removed
 
     def read_pointer(self) -> dict[str, Any] | None:
@@ -144,6 +150,12 @@ class LocalArtifactStore:
             value = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StorageError(
+                f"{POINTER} cannot be read: {error.strerror}.",
+                where=str(path),
+                hint="Give this user the right to read it, or check the disk.",
+            ) from error
         except ValueError as error:
             raise StorageError(
                 f"{POINTER} is damaged: {error}.",
@@ -177,7 +189,7 @@ class LocalArtifactStore:
         if found != (None if expected is None else dict(expected)):
             now = found["version"] if found else None
             raise RegistryError(
-                f"Another process promoted version {now} meanwhile.",
+                f"Another process made version {now} the champion meanwhile.",
                 where=str(self.root / POINTER),
                 hint="Look at `contlearn status`, then decide again.",
             )

@@ -13,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -45,7 +45,6 @@ from contlearn.workspace import (
     Workspace,
     file_lock,
     make_read_only,
-    read_json,
     storage_border,
     write_bytes_atomic,
     write_json_atomic,
@@ -58,6 +57,7 @@ Preflight: TypeAlias = Callable[[Path], "list[str]"]
 # The journal's events that changed the champion.
 CHANGES: Final = ("promote", "rollback")
 _LOCK_SECONDS: Final = 60.0
+_NO_FOLDER: Final = "it is a link or a file, not a folder of its own"
 
 
 class Registry:
@@ -122,8 +122,8 @@ class Registry:
             StorageError: When the disk is full or may not be written.
         """
         with self.lock("registering a version"):
-            self.adopt()
-            there = self.find_by_cycle(cycle_id)
+            self.adopt(self.numbers())
+            there = self.find_by_cycle(cycle_id, parent=parent)
             if there is not None:
                 return there
             if "model" not in facts or not (staged / "onnx" / "model.onnx").exists():
@@ -133,7 +133,8 @@ class Registry:
                     where=str(staged),
                     hint="Run the update again.",
                 )
-            number = self._next_number()
+            # Every folder is in the journal now, or was set aside.
+            number = self._newest_registered() + 1
             # A run that was killed may have left one, of another manifest.
             if (staged / SIGNATURE).exists():
                 with storage_border("replace an old signature", staged):
@@ -192,63 +193,58 @@ class Registry:
         Raises:
             RegistryError: When there is no such version.
         """
-        if self.store.folder(str(number)) is None:
+        if self.store.folder(str(number)) is None and not self._is_no_folder(number):
             raise self._unknown(number)
 
     def numbers(self) -> tuple[int, ...]:
         """List the versions that are there, ascending."""
-        return tuple(map(int, self.store.names()))
+        return self.store.numbers()
 
-    def find_by_cycle(self, cycle_id: str) -> ModelVersion | None:
-        """Give the version a cycle made, if it is still there."""
-        record = self.journal.find_last("register", cycle=cycle_id)
-        if record is None or self.store.folder(str(record["version"])) is None:
-            return None
-        return self.get(int(record["version"]))
+    def latest(self) -> int | None:
+        """Give the newest version; the others are listed only when it was deleted."""
+        newest = self._newest_registered()
+        following = self._following(newest)
+        if following or self.store.folder(str(newest)) is not None:
+            return following[-1] if following else newest
+        return max(self.numbers(), default=None)
+
+    def find_by_cycle(self, cycle_id: str, *, parent: int | None = None) -> ModelVersion | None:
+        """Give the version a cycle made, if it is still there.
+
+        Args:
+            cycle_id: The cycle.
+            parent: What it trained from, if that is known: its version came later, so that the
+                journal is not searched beyond it.
+        """
+        for record in self.journal.back("register"):
+            if record["cycle"] == cycle_id:
+                found = int(record["version"])
+                return None if self.store.folder(str(found)) is None else self.get(found)
+            if parent is not None and record["version"] == parent:
+                break
+        return None
 
     def champion(self) -> int | None:
         """Give the version that is served; None before the first promotion."""
         pointer = self.serving.read_pointer()
         return None if pointer is None else int(pointer["version"])
 
-    def promoted_at(self, number: int) -> str | None:
-        """Say when a version became champion last."""
-        pointer = self.serving.read_pointer()
-        if pointer is not None and pointer["version"] == number and "at" in pointer:
-            return str(pointer["at"])
-        found = [self.journal.find_last(event, version=number) for event in CHANGES]
-        return max((str(record["at"]) for record in found if record is not None), default=None)
+    def epoch(self) -> int:
+        """Give the number of changes of the champion so far, whichever of the two files is lost.
 
-    def events(self) -> tuple[dict[str, Any], ...]:
-        """Give the journal, oldest first."""
-        return tuple(self.journal.records())
-
-    def live_at(self, moment: datetime) -> dict[str, Any]:
-        """Say what was served at a moment of the past, and what was known of it.
-
-        Returns:
-            `version` (None before the first promotion), `since`, `until` (None when it still is),
-            `event`, `actor` and `reason` of the change, and the `aliases` of that moment.
+        Raises:
+            RegistryError: When the newest lines of the journal are damaged.
         """
-        live: dict[str, Any] = dict.fromkeys(("version", "since", "event", "actor", "reason"))
-        until: str | None = None
-        names: dict[str, int] = {}
-        for record in self.journal.records():
-            since = str(record.get("since") or record["at"])
-            is_past = datetime.fromisoformat(since) <= moment
-            if record["event"] == "alias" and is_past:
-                names = record["aliases"]
-            elif record["event"] in CHANGES and is_past:
-                live = {key: record.get(key) for key in live} | {"since": since}
-            elif record["event"] in CHANGES and until is None:
-                until = since
-        return {**live, "until": until, "aliases": names}
+        last = self.last_change()
+        with contextlib.suppress(StorageError):
+            last = max(
+                (last, self.serving.read_pointer()), key=lambda it: int(it["epoch"]) if it else 0
+            )
+        return int(last["epoch"]) if last else 0
 
     def last_change(self) -> dict[str, Any] | None:
         """Give the journal's record of the newest promotion or rollback."""
-        found = [self.journal.find_last(event) for event in CHANGES]
-        records = [record for record in found if record is not None]
-        return max(records, key=lambda record: int(record["number"]), default=None)
+        return next(self.journal.back(*CHANGES), None)
 
     def changes_back(self) -> Iterator[dict[str, Any]]:
         """Give the records that rollbacks go back along, the present champion's first.
@@ -282,6 +278,8 @@ class Registry:
             RegistryError: When there is no such version.
         """
         folder = self.store.folder(str(number))
+        if folder is None and self._is_no_folder(number):
+            return [_NO_FOLDER]
         if folder is None:
             raise self._unknown(number)
         try:
@@ -318,28 +316,16 @@ class Registry:
                 problems.append(f"{MANIFEST} was changed: the journal has another SHA-256")
         return problems
 
-    def is_refused(self, number: int) -> str | None:
-        """Say why the gate does not let a version pass; None when it passed."""
-        path = self.get(number).path / "decision.json"
-        if not path.exists():
-            return "it was never judged by the gate"
-        decision = read_json(path)
-        if decision.get("promoted") is True:
-            return None
-        failed = [
-            str(outcome.get("message") or outcome.get("rule"))
-            for outcome in decision.get("outcomes", ())
-            if outcome.get("passed") is False
-        ]
-        return " ".join(failed) or "the gate did not let it pass"
-
     def leased(self) -> set[int]:
         """Give the versions that running servers hold."""
         return leased_versions(self.workspace.state / "leases")
 
-    def adopt(self) -> list[str]:
+    def adopt(self, numbers: Iterable[int] | None = None) -> list[str]:
         """Bring journal and folders together again after a kill. The caller holds the lock.
 
+        Args:
+            numbers: The versions that are there, for a caller that has listed them. Without, those
+                that follow the newest of the journal are looked at: a kill leaves one at most.
         Returns:
             What was done, in words.
         """
@@ -348,11 +334,13 @@ class Registry:
         if repaired:
             actions.append(repaired)
         newest = self._newest_registered()
-        for number in self.numbers():
+        for number in self._following(newest) if numbers is None else numbers:
             if number <= newest:
                 continue
             folder = self.workspace.versions / str(number)
             try:
+                if self._is_no_folder(number):
+                    raise self._unknown(number)
                 manifest = read_manifest(folder / MANIFEST)
                 problems = check_files(folder, manifest["files"])
             except (RegistryError, StorageError) as error:
@@ -380,10 +368,23 @@ class Registry:
         record = self.journal.find_last("register")
         return 0 if record is None else int(record["version"])
 
-    def _next_number(self) -> int:
-        return max([self._newest_registered(), *self.numbers()]) + 1
+    def _following(self, newest: int) -> tuple[int, ...]:
+        """Give the versions that come right after a number, without listing the others."""
+        return tuple(takewhile(lambda n: self.store.folder(str(n)) is not None, count(newest + 1)))
+
+    def _is_no_folder(self, number: int) -> bool:
+        """Say whether something else stands where a version's folder should: a link, or a file."""
+        path = self.store.root / str(number)
+        return path.is_symlink() or path.is_file()
 
     def _unknown(self, number: int) -> RegistryError:
+        if self._is_no_folder(number):
+            return RegistryError(
+                f"Version {number}: {_NO_FOLDER}.",
+                where=str(self.store.root / str(number)),
+                hint="Put the folder itself in its place, or take it away; another version can be "
+                "served meanwhile (`contlearn history`).",
+            )
         numbers = self.numbers()
         shown = ", ".join(map(str, numbers[-10:])) or "none"
         gone = self.journal.find_last("delete", version=number)

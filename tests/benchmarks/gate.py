@@ -1,6 +1,7 @@
 """How often the gate is wrong: false promotions and power, by simulated cycles with known truth.
 
     python -m tests.benchmarks.gate [--cycles 2000] [--only false|power|new]
+        [--start N --end M] [--margins 0.03 …] [--rows 2400 …] [--changes 0.02 …]
 
 Each cycle has a champion and a challenger whose true measures are known, because their answers are
 drawn from a known table: both right, only one right, or both wrong, label by label. `decide` judges
@@ -198,12 +199,14 @@ def run_false(manager, number: int, start: int = 0, end: int | None = None) -> b
     return fine
 
 
-def run_power(manager, number: int) -> None:
+def run_power(
+    manager, number: int, margins: list[float], sizes: list[int], changes: list[float]
+) -> None:
     """Measure power: the share promoted over rows, margins and true changes."""
     world = World(disagreement=0.1)
-    for margin in (0.02, 0.03, 0.05):
-        for rows in (300, 600, 1200, 2400):
-            for change in (-0.01, 0.0, 0.01, 0.02):
+    for margin in margins:
+        for rows in sizes:
+            for change in changes:
                 share, _ = share_promoted(
                     manager, world, number, rows, change, seed=rows, margin=margin, resamples=500
                 )
@@ -280,6 +283,9 @@ def main() -> int:
     parser.add_argument("--only", choices=("false", "power", "new"))
     parser.add_argument("--start", type=int, default=0, help="first case of --only false")
     parser.add_argument("--end", type=int, help="case of --only false to stop before")
+    parser.add_argument("--margins", type=float, nargs="*", default=[0.02, 0.03, 0.05])
+    parser.add_argument("--rows", type=int, nargs="*", default=[300, 600, 1200, 2400])
+    parser.add_argument("--changes", type=float, nargs="*", default=[-0.01, 0.0, 0.01, 0.02])
     options = parser.parse_args()
     manager = PluginManager(discover=False)
     started = time.process_time()
@@ -287,7 +293,13 @@ def main() -> int:
     if options.only in (None, "false"):
         fine = run_false(manager, options.cycles, options.start, options.end)
     if options.only in (None, "power"):
-        run_power(manager, max(100, options.cycles // 4))
+        run_power(
+            manager,
+            max(100, options.cycles // 4),
+            options.margins,
+            options.rows,
+            options.changes,
+        )
     if options.only in (None, "new"):
         run_new(manager, max(100, options.cycles // 4))
     sys.stderr.write(f"{time.process_time() - started:.0f} s of processor time\n")

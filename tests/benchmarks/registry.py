@@ -7,32 +7,43 @@
    fault is one forked child and a real SIGKILL.
 2. The promotion pointer: rollback and promotion between two versions whose copies are there, with
    verification of every hash and all flushes, but without loading the model.
-3. Listing, look-up of the champion, of a version and of a cycle, with 100 to 10 000 versions.
+3. The commands on a registry of 100 to 10 000 versions: see `registry_listing`.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
-import hashlib
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from contlearn.registry.promotion import promote, rollback
-from contlearn.registry.versions import Registry
 from contlearn.workspace import FileOperations
+from tests.benchmarks import registry_listing
 from tests.benchmarks.common import append_row
 from tests.unit.registry import faults
 from tests.unit.registry.staged import make_registry, promoted
 
 LIMIT_SECONDS = 0.05
+# What the scenarios of `faults` belong to.
+GROUPS = {
+    "register": "registration",
+    "first promotion": "promotion",
+    "promotion": "promotion",
+    **dict.fromkeys(
+        ("rollback", "rollback to a copied version", "rollback to a damaged copy"), "rollback"
+    ),
+    **dict.fromkeys(
+        ("recovery of a deletion", "recovery backwards", "recovery forwards"), "recovery"
+    ),
+}
 
 
 def say(text: str) -> None:
@@ -44,18 +55,19 @@ def count_faults(results: Iterable[dict]) -> dict[str, object]:
     """Let faults happen; give how many there were and which left something wrong."""
     started = time.monotonic()
     counts: collections.Counter[str] = collections.Counter()
+    kinds: collections.Counter[str] = collections.Counter()
     lost = []
     for result in results:
-        counts[f"{result['scenario']}: {'kill' if 'kill' in result['fault'] else 'error'}"] += 1
+        counts[GROUPS.get(result["scenario"], result["scenario"])] += 1
+        kinds["kills" if "kill" in result["fault"] else "errors"] += 1
         if result["problems"]:
             lost.append(result)
+            say(f"  LOST {result}")
     total = sum(counts.values())
     say(f"Faults: {total}, lost: {len(lost)} ({time.monotonic() - started:.0f} s)")
     for name, count in counts.items():
         say(f"  {count:5}  {name}")
-    for result in lost[:10]:
-        say(f"  LOST {result}")
-    return {"total": total, "lost": lost, "by_kind": dict(counts)}
+    return {"total": total, "lost": lost, "by_group": dict(counts), "by_kind": dict(kinds)}
 
 
 def time_pointer(root: Path, turns: int) -> dict[str, float]:
@@ -74,60 +86,6 @@ def time_pointer(root: Path, turns: int) -> dict[str, float]:
     values["max"] = max(seconds)
     say("Pointer: " + ", ".join(f"{k} {1000 * v:.1f} ms" for k, v in values.items()))
     return values
-
-
-def fill(registry: Registry, size: int) -> None:
-    """Write versions up to a number, and their journal, as registering them one by one would."""
-    versions = registry.workspace.versions
-    manifest = json.loads((versions / "1" / "manifest.json").read_bytes())
-    lines = registry.journal.path.read_bytes().splitlines()
-    number = registry.numbers()[-1]
-    while number < size:
-        number += 1
-        folder = versions / str(number)
-        folder.mkdir()
-        data = json.dumps({**manifest, "version": number, "cycle": f"c{number}"}).encode()
-        (folder / "manifest.json").write_bytes(data)
-        record = {
-            "number": len(lines) + 1,
-            "at": manifest["created_at"],
-            "event": "register",
-            "version": number,
-            "parent": number - 1,
-            "manifest": hashlib.sha256(data).hexdigest(),
-            "cycle": f"c{number}",
-            "prev": hashlib.sha256(lines[-1]).hexdigest(),
-        }
-        lines.append(json.dumps(record).encode())
-    registry.journal.path.write_bytes(b"\n".join(lines) + b"\n")
-
-
-def time_listing(root: Path, sizes: tuple[int, ...]) -> dict[int, dict[str, float]]:
-    """Give the median seconds of each look-up, at several numbers of versions."""
-    registry = make_registry(root)
-    promoted(registry, "c1")
-    results = {}
-    for size in sizes:
-        fill(registry, size)
-        number = size
-        assert not registry.journal.verify()
-        row = {}
-        for what, look in {
-            "numbers": registry.numbers,
-            "champion": registry.champion,
-            "get newest": partial(registry.get, number),
-            "find newest cycle": partial(registry.find_by_cycle, f"c{number}"),
-            "find unknown cycle": partial(registry.find_by_cycle, "never"),
-        }.items():
-            seconds = []
-            for _ in range(20):
-                started = time.perf_counter()
-                look()
-                seconds.append(time.perf_counter() - started)
-            row[what] = float(np.median(seconds))
-        results[size] = row
-        say(f"{size:6} versions: " + ", ".join(f"{k} {1000 * v:.2f} ms" for k, v in row.items()))
-    return results
 
 
 def main() -> int:
@@ -161,21 +119,10 @@ def main() -> int:
             )
             FileOperations().remove_tree(root / "pointer")
         if "listing" in options.parts:
-            sizes = tuple(s for s in (100, 1_000, 3_000, 10_000) if s <= options.versions)
-            rows = time_listing(root / "listing", sizes)
-            for what in rows[sizes[0]]:
-                append_row(
-                    "registry",
-                    {
-                        "measure": f"{what}, {sizes[-1]} versions",
-                        "value": round(1000 * rows[sizes[-1]][what], 2),
-                        "unit": "ms",
-                        "beside": ", ".join(
-                            f"{1000 * rows[size][what]:.2f} ms at {size}" for size in sizes[:-1]
-                        ),
-                    },
-                )
-            FileOperations().remove_tree(root / "listing")
+            sizes = tuple(s for s in (100, 1_000, 10_000) if s <= options.versions)
+            results = registry_listing.measure(root / "listing", sizes)
+            for row in registry_listing.rows(results, os.getloadavg()[0]):
+                append_row("registry", row)
     if "faults" in options.parts:
         found = count_faults(
             (json.loads(line) for path in options.results for line in path.open(encoding="utf-8"))
@@ -189,7 +136,9 @@ def main() -> int:
                 "measure": "faults at operations of the file layer, lost",
                 "value": len(found["lost"]),
                 "unit": f"of {found['total']}",
-                "beside": "; ".join(f"{count} {name}" for name, count in found["by_kind"].items()),
+                "beside": ", ".join(f"{n} {count}" for n, count in found["by_group"].items())
+                + "; "
+                + ", ".join(f"{count} {name}" for name, count in found["by_kind"].items()),
             },
         )
     return 0 if well else 1

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.texts import classified, write_rows
+from tests.texts import classified, everything, write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +46,7 @@ def contlearn(tmp_path_factory, tiny_model):
     for number, labels in enumerate((["billing", "shipping"], ["garden"])):
         write_rows(root / "inbox" / f"{number}.jsonl", classified(labels, 40, seed=number))
         run("update")
+    run.root = root
     return run
 
 
@@ -125,3 +126,58 @@ def test_verify_and_dry_runs(contlearn):
         "Version 1 could be promoted; the champion stays 2.\n"
     )
     assert contlearn("update", "--dry-run").startswith("No record is waiting to be learnt.")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rollback",),
+        ("rollback", "--to", "1", "--hold-records"),
+        ("promote", "1"),
+        ("promote", "1", "--force", "--reason", "to see"),
+        ("alias", "set", "blue", "1"),
+        ("alias", "delete", "green"),
+        ("export", "EXPORT"),
+        ("export", "1", "EXPORT", "--precision", "fp16"),
+        ("update",),
+        ("update", "--force"),
+        ("data", "hold", "--label", "garden"),
+        ("data", "release"),
+        ("data", "forget", "--label", "garden"),
+        ("data", "quarantine", "--retry"),
+        ("data", "quarantine", "--discard"),
+        ("notify", "send"),
+    ],
+    ids=" ".join,
+)
+def test_dry_run_beside_a_champion_changes_nothing(contlearn, tmp_path, arguments):
+    if arguments[:2] == ("alias", "delete") and "green" not in contlearn("alias", "list"):
+        contlearn("alias", "set", "green", "2")
+    given = [str(tmp_path / "out") if word == "EXPORT" else word for word in arguments]
+    before = everything(contlearn.root)
+    assert contlearn(*given, "--dry-run")
+    assert everything(contlearn.root) == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_shells_at_once_one_changes_the_champion_and_the_other_is_told(contlearn):
+    """Both saw version 2 and wait behind a third; a rollback never goes two steps by accident."""
+    import time
+
+    from contlearn.workspace import file_lock
+
+    command = [sys.executable, "-m", "contlearn", "--workspace", str(contlearn.root), "rollback"]
+    with file_lock(contlearn.root / "versions" / ".lock", what="testing"):
+        shells = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        time.sleep(8)
+        assert [shell.poll() for shell in shells] == [None, None]
+    ended = [(*shell.communicate(timeout=60), shell.returncode) for shell in shells]
+    assert sorted(code for _, _, code in ended) == [0, 1]
+    (told,) = [err for _, err, code in ended if code]
+    assert re.search("Another process (made version 1 the champion|is promoting)", told)
+    events = contlearn("history").splitlines()
+    assert sum("rollback" in line for line in events) == 1
+    contlearn("promote", "2", "--reason", "there again")

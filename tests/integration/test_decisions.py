@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import sqlite3
 
 import pytest
 
-from tests.texts import classified, write_rows
+from tests.texts import classified, everything, write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -44,20 +42,6 @@ def _configure(program, size):
     path.write_text(text + GATE.replace("SIZE", size), encoding="utf-8")
 
 
-def _everything(root):
-    """Each file by its hash, and the rows of the catalog; locks and leases are no content."""
-    files = {}
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if path.is_file() and "catalog.sqlite" not in name and not path.name.endswith("lock"):
-            files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    with sqlite3.connect(root / "state" / "catalog.sqlite") as connection:
-        for (table,) in connection.execute("select name from sqlite_master where type = 'table'"):
-            if table != "leases":
-                files[table] = list(connection.execute(f"select * from {table}"))
-    return files
-
-
 def test_a_challenger_waits_for_approval_and_a_refused_one_for_a_reason(program, tmp_path):
     _configure(program, "9.0")
     rows = [{**row, "team": "south"} for row in classified(["billing", "shipping"], 60)]
@@ -77,14 +61,15 @@ def test_a_challenger_waits_for_approval_and_a_refused_one_for_a_reason(program,
 
     # A dry run changes nothing, whatever is asked.
     more = write_rows(tmp_path / "second.jsonl", classified(["returns"], 60, seed=2))
-    before = _everything(program.root)
+    before = everything(program.root)
     for arguments in (
         ("update",), ("promote", 1), ("ingest", more), ("export", 1, tmp_path / "out"),
         ("data", "hold", "--label", "billing"), ("data", "release"),
-        ("data", "forget", "--label", "billing"),
+        ("data", "forget", "--label", "billing"), ("alias", "set", "blue", 1),
+        ("data", "quarantine", "--retry"), ("data", "quarantine", "--discard"), ("notify", "send"),
     ):  # fmt: skip
         program.json(*arguments, "--dry-run")
-        assert _everything(program.root) == before, arguments
+        assert everything(program.root) == before, arguments
     assert not (tmp_path / "out").exists()
 
     assert program.json("promote", 1, "--reason", "looks right")["champion"] == 1
@@ -113,6 +98,7 @@ def test_a_challenger_waits_for_approval_and_a_refused_one_for_a_reason(program,
     text = page.read_text(encoding="utf-8")
     assert "<title>tickets, version 2</title>" in text
     assert secret in text
+    assert re.search(r'replay buffer</td><td class="words">\d+ \(at most 2,000\)</td>', text)
     (shown,) = re.findall(rf'data-record="(\w+)"><p class="text" dir="auto">{secret}', text)
     assert "receipt 771" not in (program.root / "versions/2/report.html").read_text()
     program.json("data", "forget", shown)

@@ -59,7 +59,7 @@ def test_slices_name_values_of_enough_rows_only():
     assert set(first["length"]) == {"up to 40 characters"}
     assert set(first["script"]) == {"Latin"}
     assert set(second["script"]) == {""}  # nine rows are too few to be named
-    assert "group" not in second
+    assert set(second["group"]) == {""}  # there is one, of too few rows
     assert set(second["source"]) == {"made"}
 
 
@@ -95,11 +95,11 @@ def test_slice_floor_lets_a_slice_pass_that_was_no_better_before(manager):
     assert _judge(manager, "slice-floor", options, _sliced(scripts, right, right))[0].passed is True
 
 
-def test_slice_floor_without_rows_of_a_slice_does_not_apply(manager):
+def test_slice_floor_with_few_rows_of_every_value_does_not_apply(manager):
     options = {"by": ["script", "group"], "min_value": 0.8, "min_rows": 50}
-    outcomes = _judge(
-        manager, "slice-floor", options, _sliced(["Latin"] * 90, [True] * 90, [True] * 90)
-    )
+    old = _sliced(["Latin"] * 90, [True] * 90, [True] * 90)
+    old = dataclasses.replace(old, slices={**old.slices, "group": ("",) * 90})
+    outcomes = _judge(manager, "slice-floor", options, old)
     assert [outcome.passed for outcome in outcomes] == [True, None]
 
 

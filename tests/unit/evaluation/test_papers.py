@@ -197,6 +197,15 @@ def test_report_page_shows_slices_latency_and_counts():
     assert "records learnt in this update" in page
 
 
+def test_report_page_says_how_full_the_replay_buffer_is():
+    training = {**FACTS["training"], "buffer_records": 1432, "buffer_capacity": 2000}
+    facts = {**FACTS, "training": training}
+    page = render_report(name="m", facts=facts, report=REPORT, decision=DECISION)
+    assert 'records in the replay buffer</td><td class="words">1,432 (at most 2,000)</td>' in page
+    # Versions that were made before it was written down show nothing.
+    assert "replay buffer" not in _page()
+
+
 def test_report_page_shows_the_texts_of_the_worst_rows():
     page = _page(**MORE, records=TEXTS)
     assert "my card was &lt;b&gt;charged&lt;/b&gt; twice" in page

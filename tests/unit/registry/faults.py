@@ -20,8 +20,9 @@ from pathlib import Path
 
 from contlearn.errors import ContlearnError
 from contlearn.registry.aliases import set_alias
-from contlearn.registry.promotion import promote, recover, rollback, verify_serving
+from contlearn.registry.promotion import promote, recover, rollback
 from contlearn.registry.retention import apply_retention
+from contlearn.registry.serving_copy import verify_serving
 from contlearn.registry.versions import Registry
 from contlearn.workspace import FileOperations
 from tests.unit.registry.staged import facts, make_registry, promoted, register, stage

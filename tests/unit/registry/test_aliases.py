@@ -6,6 +6,7 @@ import pytest
 
 from contlearn.errors import RegistryError, UsageError
 from contlearn.registry.aliases import aliases, delete_alias, resolve_version, set_alias
+from contlearn.registry.past import live_at
 from contlearn.registry.promotion import rollback
 from contlearn.registry.retention import versions_to_delete
 from tests.unit.registry.staged import make_registry, promoted, register
@@ -56,7 +57,7 @@ def test_alias_moves_and_goes_and_the_journal_knows(registry):
     assert aliases(registry) == {"blue": 3, "green": 2}
     assert delete_alias(registry, "green", **BY) == 2
     assert aliases(registry) == {"blue": 3}
-    records = [r for r in registry.events() if r["event"] == "alias"]
+    records = [r for r in list(registry.journal.records()) if r["event"] == "alias"]
     assert [(r["alias"], r["version"], r["previous"]) for r in records] == [
         ("blue", 1, None),
         ("green", 2, None),
@@ -69,12 +70,12 @@ def test_alias_moves_and_goes_and_the_journal_knows(registry):
 
 def test_setting_what_is_set_and_dry_runs_write_nothing(registry):
     set_alias(registry, "blue", 1, **BY)
-    before = registry.events()
+    before = list(registry.journal.records())
     set_alias(registry, "blue", 1, **BY)
     set_alias(registry, "blue", 2, dry_run=True, **BY)
     set_alias(registry, "red", 2, dry_run=True, **BY)
     delete_alias(registry, "blue", dry_run=True, **BY)
-    assert registry.events() == before
+    assert list(registry.journal.records()) == before
 
 
 @pytest.mark.parametrize(
@@ -118,14 +119,14 @@ def test_past_says_who_promoted_what_why_until_when_and_the_aliases_then(registr
     registry.clock.sleep(60)
     rollback(registry, actor="bob", reason="worse")
     set_alias(registry, "blue", 2, **BY)
-    then = registry.live_at(start + timedelta(seconds=90))
+    then = live_at(registry, start + timedelta(seconds=90))
     assert (then["version"], then["event"], then["actor"]) == (3, "promote", "ada")
     assert (then["since"], then["until"]) == (
         start.isoformat(),
         (start + timedelta(seconds=120)).isoformat(),
     )
     assert then["aliases"] == {"blue": 1}
-    now = registry.live_at(registry.clock.now())
+    now = live_at(registry, registry.clock.now())
     assert (now["version"], now["event"], now["actor"], now["until"]) == (
         2,
         "rollback",
@@ -133,5 +134,5 @@ def test_past_says_who_promoted_what_why_until_when_and_the_aliases_then(registr
         None,
     )
     assert now["aliases"] == {"blue": 2}
-    before = registry.live_at(start - timedelta(seconds=1))
+    before = live_at(registry, start - timedelta(seconds=1))
     assert (before["version"], before["since"], before["aliases"]) == (None, None, {})

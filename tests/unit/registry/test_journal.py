@@ -87,6 +87,73 @@ def test_journal_finds_the_newest_record_with_all_fields(journal):
     assert (journal.get(0), journal.get(4)) == (None, None)
 
 
+def test_journal_gives_its_records_back_newest_first(journal):
+    assert list(journal.back()) == []
+    for version in range(1, 6):
+        journal.append("register", version=version)
+        journal.append("intent", version=version, reason='"event": "promote", ')
+    journal.append("promote", version=5)
+    assert [r["number"] for r in journal.back()] == list(range(11, 0, -1))
+    assert [r["version"] for r in journal.back("register", "promote")] == [5, 5, 4, 3, 2, 1]
+    assert (journal.count("register"), journal.count("promote"), journal.count("alias")) == (
+        5,
+        1,
+        0,
+    )
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"number": 401, "ev', b"x" * 200_000])
+def test_journal_is_read_backwards_over_the_borders_of_its_blocks(journal, torn):
+    for version in range(400):
+        journal.append("register", version=version, note="x" * (170_000 if version == 200 else 700))
+    with journal.path.open("ab") as file:
+        file.write(torn)
+    assert [r["version"] for r in journal.back()] == list(range(399, -1, -1))
+    for version in (399, 201, 200, 199, 0):
+        assert journal.find_last("register", version=version)["number"] == version + 1
+        assert journal.get(version + 1)["version"] == version
+    assert journal.count("register") == 400
+
+
+def test_journal_links_rare_events_and_searches_where_links_are_missing_or_wrong(journal):
+    assert list(journal.linked("alias")) == []
+    for number in range(1, 10):
+        journal.append("alias" if number in (2, 5, 6) else "register", version=number)
+    assert [r["version"] for r in journal.linked("alias")] == [6, 5, 2]
+    assert list(journal.linked("delete")) == []
+    assert [r["last_delete"] for r in journal.records()] == [None] * 9
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    assert journal.get(9)["last_alias"] == sum(map(len, lines[:5]))
+
+    def changed(change):
+        kept = [json.loads(line) for line in lines]
+        for record in kept:
+            change(record)
+        journal.path.write_bytes(b"".join(json.dumps(r).encode() + b"\n" for r in kept))
+        return [r["version"] for r in journal.linked("alias")]
+
+    assert changed(lambda record: record.pop("last_alias")) == [6, 5, 2]
+    journal.append("register", version=10)  # the first with links finds the newest once
+    newest = journal.get(10)["last_alias"]
+    assert journal.path.read_bytes()[newest:].startswith(b'{"number": 6, ')
+    assert changed(lambda record: record.update(last_alias=7)) == [6, 5, 2]
+    assert changed(lambda record: record.update(last_alias=10**9)) == [6, 5, 2]
+    assert changed(lambda record: record["number"] == 9 and record.update(last_alias=0)) == [
+        6,
+        5,
+        2,
+    ]
+
+
+def test_journal_reads_no_more_than_it_needs_for_the_newest_records(journal):
+    journal.append("register", version=1)
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(b"nonsense\n" * 100_000 + whole)
+    assert next(journal.back())["version"] == 1
+    with pytest.raises(RegistryError, match="not JSON: 'nonsense'"):
+        list(journal.back())
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(max_size=200), max_size=20))
 def test_journal_gives_back_any_reason_as_it_was(tmp_path_factory, reasons):

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from contlearn.errors import RegistryError, StorageError, WorkspaceLocked
-from contlearn.registry.promotion import promote, recover, rollback, verify_serving
+from contlearn.registry.promotion import promote, recover, rollback
+from contlearn.registry.serving_copy import verify_serving
 from tests.unit.registry.staged import make_registry, promoted, register, serving_state
 
 
@@ -18,7 +19,7 @@ def registry(tmp_path):
 
 
 def _events(registry):
-    return [(r["event"], r.get("version")) for r in registry.events()]
+    return [(r["event"], r.get("version")) for r in list(registry.journal.records())]
 
 
 def test_promote_writes_copy_pointer_link_config_and_journal(registry):
@@ -45,7 +46,7 @@ def test_promote_writes_copy_pointer_link_config_and_journal(registry):
     assert not (root / "1" / "model.onnx").is_symlink()
     assert verify_serving(registry) == []
     assert _events(registry) == [("register", 1), ("intent", 1), ("promote", 1)]
-    record = registry.events()[-1]
+    record = list(registry.journal.records())[-1]
     assert (record["actor"], record["reason"], record["previous"], record["epoch"]) == (
         "ada",
         "first",
@@ -86,7 +87,7 @@ def test_promote_refused_version_needs_force(registry, judged):
         promote(registry, 1, actor="ada", reason="")
     promote(registry, 1, actor="ada", reason="I know", force=True)
     assert registry.champion() == 1
-    assert registry.events()[-1]["force"] is True
+    assert list(registry.journal.records())[-1]["force"] is True
 
 
 def test_promote_leaves_the_champion_when_the_copy_cannot_be_served(tmp_path):
@@ -282,6 +283,35 @@ def test_promoter_that_looked_before_another_was_faster_is_told(registry):
         return lock(what, **options)
 
     registry.lock = late
-    with pytest.raises(RegistryError, match="Another process promoted version 2 meanwhile"):
+    with pytest.raises(
+        RegistryError, match="Another process made version 2 the champion meanwhile"
+    ):
         promote(registry, 3, actor="ada", reason="")
     assert registry.champion() == 2
+
+
+def test_of_two_rollbacks_decided_at_once_one_goes_back(registry):
+    """The second waited for the first, as `contlearn rollback` does: it must not go further back."""
+    promoted(registry, "c1", "c2", "c3")
+    seen = registry.epoch()
+    rollback(registry, actor="ada", reason="worse", seen=seen)
+    with pytest.raises(RegistryError, match="Another process made version 2 the champion"):
+        rollback(registry, actor="eve", reason="worse", seen=seen)
+    with pytest.raises(RegistryError, match="Another process made version 2 the champion"):
+        promote(registry, 1, actor="eve", reason="better", seen=seen)
+    assert registry.champion() == 2
+
+
+@pytest.mark.parametrize("damage", ["pointer", "journal"])
+def test_epoch_is_known_from_pointer_or_journal(registry, damage):
+    promoted(registry, "c1", "c2")
+    seen = registry.epoch()
+    assert seen == 2
+    if damage == "pointer":
+        (registry.serving.root / "current.json").write_text("{")
+    else:
+        lines = registry.journal.path.read_bytes().splitlines(keepends=True)
+        registry.journal.path.write_bytes(b"".join(lines[:-1]))
+    assert registry.epoch() == seen
+    recover(registry)
+    assert rollback(registry, actor="ada", reason="worse", seen=seen).version == 1

@@ -10,7 +10,8 @@ from contlearn.config import SigningConfig
 from contlearn.errors import ConfigError, RegistryError
 from contlearn.inference.manifest import MANIFEST, SIGNATURE
 from contlearn.inference.signature import require_signature, signature_problems
-from contlearn.registry.promotion import promote, verify_serving
+from contlearn.registry.promotion import promote
+from contlearn.registry.serving_copy import verify_serving
 from tests.unit.registry.staged import make_registry, promoted, register
 
 pytest.importorskip("model_signing")

@@ -8,6 +8,7 @@ import pytest
 
 from contlearn.errors import RegistryError, WorkspaceLocked
 from contlearn.registry.leases import hold_version, leased_versions
+from contlearn.registry.past import live_at, promoted_at
 from contlearn.registry.promotion import promote, rollback
 from contlearn.registry.retention import apply_retention, versions_to_delete
 from contlearn.workspace import FileOperations
@@ -134,6 +135,59 @@ def test_adopt_sets_a_damaged_folder_without_record_aside(registry):
     assert registry.numbers() == (1,)
 
 
+def test_register_enters_every_folder_that_the_journal_lost(registry):
+    for name in ("c1", "c2", "c3", "c4"):
+        register(registry, name)
+    FileOperations().remove_tree(registry.workspace.versions / "3")
+    lines = registry.journal.path.read_bytes().splitlines(keepends=True)
+    registry.journal.path.write_bytes(lines[0])
+    assert register(registry, "c5").version == 5
+    assert [r["version"] for r in registry.journal.back("register")] == [5, 4, 2, 1]
+
+
+def test_a_version_left_by_a_kill_is_entered_without_listing_the_others(registry):
+    for name in ("c1", "c2"):
+        register(registry, name)
+    lines = registry.journal.path.read_bytes().splitlines(keepends=True)
+    registry.journal.path.write_bytes(lines[0])
+    assert registry.latest() == 2
+    with registry.lock("testing"):
+        assert registry.adopt() == ["version 2 was entered in the journal"]
+
+
+def test_names_that_only_look_like_numbers_are_no_versions(registry):
+    register(registry, "c1")
+    for name in ("²", "٣", "007", "1a", ".2", "-4"):
+        (registry.workspace.versions / name).mkdir()
+    assert registry.numbers() == (1,)
+
+
+def test_retention_cleans_up_after_writers_that_were_killed(registry):
+    promoted(registry, "c1")
+    left = [registry.workspace.versions / name for name in (".staged-2-ab", ".trash-1-cd")]
+    for folder in left:
+        folder.mkdir()
+    assert apply_retention(registry, actor="ada") == ()
+    assert not any(folder.exists() for folder in left)
+
+
+def test_latest_is_the_newest_version_that_is_there(registry):
+    assert registry.latest() is None
+    for name in ("c1", "c2", "c3"):
+        register(registry, name)
+    assert registry.latest() == 3
+    FileOperations().remove_tree(registry.workspace.versions / "3")
+    assert registry.latest() == 2
+
+
+def test_a_cycle_is_searched_for_up_to_its_parent_only(registry):
+    for number in range(1, 6):
+        register(registry, f"c{number}")
+    assert registry.find_by_cycle("c5", parent=3).version == 5
+    assert registry.find_by_cycle("c2", parent=3) is None
+    assert registry.find_by_cycle("c2").version == 2
+
+
 def test_history_says_what_was_live_when(registry):
     start = registry.clock.now()
     promoted(registry, "c1")
@@ -142,14 +196,14 @@ def test_history_says_what_was_live_when(registry):
     registry.clock.sleep(3600)
     rollback(registry, actor="ada", reason="worse")
     moments = [start - timedelta(seconds=1), *(start + timedelta(minutes=m) for m in (30, 90, 150))]
-    assert [registry.live_at(moment)["version"] for moment in moments] == [None, 1, 2, 1]
-    assert registry.promoted_at(1) == (start + timedelta(hours=2)).isoformat()
-    assert registry.promoted_at(2) == (start + timedelta(hours=1)).isoformat()
+    assert [live_at(registry, moment)["version"] for moment in moments] == [None, 1, 2, 1]
+    assert promoted_at(registry, 1) == (start + timedelta(hours=2)).isoformat()
+    assert promoted_at(registry, 2) == (start + timedelta(hours=1)).isoformat()
 
 
 def test_note_writes_other_events_only(registry):
     registry.note("hold", actor="ada", reason="looking", records=12)
-    assert registry.events()[-1]["records"] == 12
+    assert list(registry.journal.records())[-1]["records"] == 12
     with pytest.raises(RegistryError, match="not an event"):
         registry.note("promote", version=1)
 

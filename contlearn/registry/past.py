@@ -1,0 +1,44 @@
+"""What was live in the past, from the journal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from contlearn.registry.versions import CHANGES, Registry
+
+__all__ = ["live_at", "promoted_at"]
+
+
+def live_at(registry: Registry, moment: datetime) -> dict[str, Any]:
+    """Say what was served at a moment of the past, and what was known of it.
+
+    The journal is read from its end, and no further than needed.
+
+    Returns:
+        `version` (None before the first promotion), `since`, `until` (None when it still is),
+        `event`, `actor` and `reason` of the change, and the `aliases` of that moment.
+    """
+    live: dict[str, Any] = dict.fromkeys(("version", "since", "event", "actor", "reason"))
+    until: str | None = None
+    for record in registry.journal.back(*CHANGES):
+        since = str(record.get("since") or record["at"])
+        if datetime.fromisoformat(since) <= moment:
+            live = {key: record.get(key) for key in live} | {"since": since}
+            break
+        until = since
+    names: dict[str, int] = {}
+    for record in registry.journal.linked("alias"):
+        if datetime.fromisoformat(record["at"]) <= moment:
+            names = record["aliases"]
+            break
+    return {**live, "until": until, "aliases": names}
+
+
+def promoted_at(registry: Registry, number: int) -> str | None:
+    """Say when a version became champion last; None when it never did."""
+    pointer = registry.serving.read_pointer()
+    if pointer is not None and pointer["version"] == number and "at" in pointer:
+        return str(pointer["at"])
+    found = [registry.journal.find_last(event, version=number) for event in CHANGES]
+    return max((str(record["at"]) for record in found if record is not None), default=None)
