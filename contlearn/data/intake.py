@@ -76,7 +76,7 @@ class FileIntake:
         self._place, self._file, self._advance = place, file, advance
         self._known_rows = known_rows
         self._limits = place.config.data.limits
-        self._rows = Collected(place.config.data)
+        self._rows = Collected(place.config.data, place.staging)
 
     def run(self, parser: RecordParser, path: Path, report: FileReport) -> None:
         """Parse, decide, write, commit; fill the report.

@@ -1,13 +1,15 @@
 """Near-duplicates: texts that are almost the same, in a file and against the held-out reserve.
 
 The signatures come from datasketch; bands of them are compared by sorting, so that a row
-needs 96 bytes and no index in memory.
+needs 96 bytes on disk and no index in memory.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import tempfile
+import weakref
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +27,8 @@ PERMUTATIONS: Final = 64
 BANDS: Final = 8
 _ROWS: Final = PERMUTATIONS // BANDS
 _SHINGLE: Final = 4
+# So much of a file's signatures stays in memory; the rest of a longer one lies on disk.
+_IN_MEMORY: Final = 2 << 20
 # A text longer than this is judged by its beginning.
 _MAX_CHARACTERS: Final = 4_000
 _NO_WORD: Final = re.compile(r"[\W_]+")
@@ -46,22 +50,47 @@ def shingles(normal: str) -> list[bytes]:
     return [data[i : i + width] for i in range(0, max(1, len(data) - width + 4), 4)]
 
 
+class _Spool:
+    """Rows of numbers that grow: in memory at first, then in a file without a name."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=folder)  # noqa: SIM115 - closed when the index goes
+        weakref.finalize(self, self._file.close)
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows behind the others."""
+        self._file.write(rows.tobytes())
+
+    def rows(self, kind: type[np.generic], width: int) -> NDArray[Any]:
+        """Give all rows; those on disk come into memory as they are looked at. Shape: (n, width)"""
+        size = self._file.tell()
+        if size <= _IN_MEMORY:
+            self._file.seek(0)
+            return np.frombuffer(self._file.read(), dtype=kind).reshape(-1, width)
+        self._file.flush()
+        shape = (size // (width * np.dtype(kind).itemsize), width)
+        return np.memmap(self._file, dtype=kind, mode="r", shape=shape)
+
+
 class NearIndex:
     """Signatures of one file's rows.
+
+    Args:
+        similarity: The share of shingles that near-duplicates have in common.
+        folder: Where the signatures of a long file lie meanwhile.
 
     Source: Broder, "On the resemblance and containment of documents", 1997; banding after Leskovec,
     Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3; the eight bits kept of each value
     after Li and König, "b-Bit Minwise Hashing", 2010.
     """
 
-    def __init__(self, similarity: float) -> None:
+    def __init__(self, similarity: float, folder: Path | None = None) -> None:
         from datasketch import MinHash
 
         self._similarity = similarity
         self._hash: Any = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=zlib.crc32)
         self._values: list[NDArray[np.uint32]] = []
-        # Grown in place: a list of arrays would have to be copied whole in the end.
-        self._bands, self._bits = bytearray(), bytearray()
+        self._bands, self._bits = _Spool(folder), _Spool(folder)
 
     def add(self, normal: str) -> None:
         """Add the next row's text."""
@@ -77,14 +106,13 @@ class NearIndex:
             return
         values = np.stack(self._values)
         self._values.clear()
-        self._bits += values.astype(np.uint8).tobytes()
-        self._bands += band_hashes(values).tobytes()
+        self._bits.append(values.astype(np.uint8))
+        self._bands.append(band_hashes(values))
 
     def arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
         """Give band hashes (n, BANDS) and bits (n, PERMUTATIONS) of all rows."""
         self._fold()
-        bands = np.frombuffer(self._bands, dtype=np.uint32).reshape(-1, BANDS)
-        return bands, np.frombuffer(self._bits, dtype=np.uint8).reshape(-1, PERMUTATIONS)
+        return self._bands.rows(np.uint32, BANDS), self._bits.rows(np.uint8, PERMUTATIONS)
 
     def pairs(
         self, rows: NDArray[np.int64], reserve: Reserve | None = None

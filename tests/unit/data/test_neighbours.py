@@ -82,3 +82,21 @@ def test_damaged_reserve_is_an_empty_one(tmp_path):
     path = tmp_path / "reserve.bin"
     path.write_bytes(b"no signatures")
     assert len(Reserve(path, 10).load()) == 0
+
+
+def test_signatures_of_a_long_file_lie_on_disk_and_say_the_same(tmp_path):
+    # More than what stays in memory, of few different texts, so that the test is quick.
+    number = 40_000
+    index = NearIndex(0.8, tmp_path)
+    some = texts(200, seed=3)
+    for row in range(number):
+        index.add(some[row % 200])
+    bands, bits = index.arrays()
+    assert isinstance(bits, np.memmap)
+    assert (len(bands), len(bits)) == (number, number)
+    few = index_of(some)
+    for long, short in zip((bands, bits), few.arrays(), strict=True):
+        assert np.array_equal(long[number - 200 :], short)
+    first, second, _ = index.pairs(np.array([0, 1, 200, number - 199]))
+    assert (first.tolist(), second.tolist()) == ([0, 1], [200, number - 199])
+    assert list(tmp_path.iterdir()) == []
