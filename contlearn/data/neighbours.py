@@ -62,7 +62,7 @@ class _Spool:
         self._file.write(rows.tobytes())
 
     def rows(self, kind: type[np.generic], width: int) -> NDArray[Any]:
-        """Give all rows; those on disk come into memory as they are looked at. Shape: (n, width)"""
+        """Give all rows, (n, width); those on disk come into memory as they are looked at."""
         size = self._file.tell()
         if size <= _IN_MEMORY:
             self._file.seek(0)

@@ -29,9 +29,7 @@ FOLDS: Final = 5
 MOST_ROWS: Final = 30_000
 
 
-def crossed_probabilities(
-    features: Floats, targets: Ints, folds: Ints, *, labels: int
-) -> Floats:
+def crossed_probabilities(features: Floats, targets: Ints, folds: Ints, *, labels: int) -> Floats:
     """Give the probabilities of each row by a linear head of the rows of all other folds.
 
     The head is the linear discriminant of the feature statistics, from which the rows of a fold
@@ -86,9 +84,7 @@ def cross_validated(
     checkpoint = _start(task, model, champion)
     space = task.extend_labels(LabelSpace(), [record.target for record in records])
     records = _newest(records)
-    data = encode_records(
-        records, checkpoint, task=task, space=space, max_tokens=model.max_tokens
-    )
+    data = encode_records(records, checkpoint, task=task, space=space, max_tokens=model.max_tokens)
     if not len(data) or len(space) < 2:
         return space, []
     owners = np.repeat(data.owners.numpy(), np.diff(data.offsets.numpy()))
