@@ -47,6 +47,11 @@ __all__ = [
     "suspect_labels",
 ]
 
+# A label is doubted only where another one is so much more probable: whoever looks through the list
+# should find mistakes in it. A sentence has many words and as many chances for an error of the
+# model: there, the other label must have half of the probability too.
+_ODDS: Final = 5.0
+_WORD_SHARE: Final = 0.5
 # So many doubtful words of one sentence are listed.
 _MAX_WORDS: Final = 10
 
@@ -179,14 +184,18 @@ def doubtful(names: Sequence[str], opinions: Sequence[Opinion]) -> list[LabelIss
     shown, labels = np.array(rows, dtype=np.float64), np.array(given, dtype=np.int64)
     confident, thresholds = confident_issues(shown, labels)
     issues: dict[int, list[tuple[WordIssue, float]]] = {}
-    for row in np.flatnonzero(confident != labels).tolist():
+    every = np.arange(len(labels))
+    likely, own = shown[every, confident], shown[every, labels]
+    for row in np.flatnonzero((confident != labels) & (likely >= _ODDS * own)).tolist():
         number, word = places[row]
+        if not isinstance(opinions[number][0].target, str) and likely[row] < _WORD_SHARE:
+            continue
         issue = WordIssue(
             word=word,
             given=names[labels[row]],
             suggested=names[confident[row]],
-            given_probability=float(shown[row, labels[row]]),
-            suggested_probability=float(shown[row, confident[row]]),
+            given_probability=float(own[row]),
+            suggested_probability=float(likely[row]),
         )
         issues.setdefault(number, []).append((issue, float(thresholds[confident[row]])))
     found = [_issue(opinions[number][0], words) for number, words in issues.items()]

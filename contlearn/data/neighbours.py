@@ -29,6 +29,7 @@ _ROWS: Final = PERMUTATIONS // BANDS
 _SHINGLE: Final = 4
 # So much of a file's signatures stays in memory; the rest of a longer one lies on disk.
 _IN_MEMORY: Final = 2 << 20
+_PART_ROWS: Final = 16_384
 # A text longer than this is judged by its beginning.
 _MAX_CHARACTERS: Final = 4_000
 _NO_WORD: Final = re.compile(r"[\W_]+")
@@ -53,23 +54,44 @@ def shingles(normal: str) -> list[bytes]:
 class _Spool:
     """Rows of numbers that grow: in memory at first, then in a file without a name."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, kind: type[np.generic], width: int) -> None:
+        self._kind, self._width = np.dtype(kind), width
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=folder)  # noqa: SIM115 - closed when the index goes
         weakref.finalize(self, self._file.close)
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
 
     def append(self, rows: NDArray[Any]) -> None:
         """Add rows behind the others."""
         self._file.write(rows.tobytes())
+        self._rows += len(rows)
 
-    def rows(self, kind: type[np.generic], width: int) -> NDArray[Any]:
+    def take(self, rows: NDArray[np.int64], column: int | None = None) -> NDArray[Any]:
+        """Give some rows, ascending, or one column of them; a part of the file at a time."""
+        shape = (len(rows),) if column is not None else (len(rows), self._width)
+        found = np.empty(shape, dtype=self._kind)
+        self._file.seek(0)
+        for start in range(0, self._rows, _PART_ROWS):
+            part = self._read(min(_PART_ROWS, self._rows - start))
+            first, last = np.searchsorted(rows, (start, start + len(part)))
+            chosen = part[rows[first:last] - start]
+            found[first:last] = chosen if column is None else chosen[:, column]
+        return found
+
+    def _read(self, rows: int) -> NDArray[Any]:
+        data = self._file.read(rows * self._width * self._kind.itemsize)
+        return np.frombuffer(data, dtype=self._kind).reshape(-1, self._width)
+
+    def view(self) -> NDArray[Any]:
         """Give all rows, (n, width); those on disk come into memory as they are looked at."""
-        size = self._file.tell()
-        if size <= _IN_MEMORY:
+        if self._rows * self._width * self._kind.itemsize <= _IN_MEMORY:
             self._file.seek(0)
-            return np.frombuffer(self._file.read(), dtype=kind).reshape(-1, width)
+            return self._read(self._rows)
         self._file.flush()
-        shape = (size // (width * np.dtype(kind).itemsize), width)
-        return np.memmap(self._file, dtype=kind, mode="r", shape=shape)
+        shape = (self._rows, self._width)
+        return np.memmap(self._file, dtype=self._kind, mode="r", shape=shape)
 
 
 class NearIndex:
@@ -90,7 +112,8 @@ class NearIndex:
         self._similarity = similarity
         self._hash: Any = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=zlib.crc32)
         self._values: list[NDArray[np.uint32]] = []
-        self._bands, self._bits = _Spool(folder), _Spool(folder)
+        self._bands = _Spool(folder, np.uint32, BANDS)
+        self._bits = _Spool(folder, np.uint8, PERMUTATIONS)
 
     def add(self, normal: str) -> None:
         """Add the next row's text."""
@@ -109,10 +132,13 @@ class NearIndex:
         self._bits.append(values.astype(np.uint8))
         self._bands.append(band_hashes(values))
 
-    def arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-        """Give band hashes (n, BANDS) and bits (n, PERMUTATIONS) of all rows."""
+    def __len__(self) -> int:
+        return len(self._bands) + len(self._values)
+
+    def signatures(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+        """Give band hashes (n, BANDS) and bits (n, PERMUTATIONS) of some rows, ascending."""
         self._fold()
-        return self._bands.rows(np.uint32, BANDS), self._bits.rows(np.uint8, PERMUTATIONS)
+        return self._bands.take(rows), self._bits.take(rows)
 
     def pairs(
         self, rows: NDArray[np.int64], reserve: Reserve | None = None
@@ -125,11 +151,12 @@ class NearIndex:
         Returns:
             Pairs of rows (an earlier one, a later one), and the rows near to a held-out record.
         """
-        bands, bits = self.arrays()
+        self._fold()
+        bits = self._bits.view()
         kept = None if reserve is None or len(reserve) == 0 else reserve
         firsts, seconds, near = [], [], []
         for band in range(BANDS):
-            own = bands[rows, band]
+            own = self._bands.take(rows, band)
             order = np.argsort(own, kind="stable")
             same = own[order][1:] == own[order][:-1]
             if same.any():

@@ -316,7 +316,10 @@ class _Child:
         add_slices(self.folder.version, self.config.monitoring.slices, data.sets, self.task)
         measured = [record for one in data.sets if one.is_new for record in one.records]
         crossed = partial(
-            cross_validated, task=self.task, model=self.config.model, champion=champion
+            cross_validated,
+            task=self.task,
+            checkpoint=self.folder.version / "checkpoint",
+            max_tokens=self.config.model.max_tokens,
         )
         suspects = judge_cycle(
             data.new, measured, before=predictor, after=challenger, cross_validate=crossed

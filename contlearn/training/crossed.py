@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from contlearn.config import ModelConfig
 from contlearn.interfaces import Task
 from contlearn.training.statistics import FeatureStatistics
 from contlearn.types import LabelledRecord, LabelSpace
@@ -17,16 +16,18 @@ from contlearn.types import LabelledRecord, LabelSpace
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from contlearn.modeling.checkpoint import Checkpoint
-
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["cross_validated", "crossed_probabilities"]
+__all__ = ["cross_validated", "crossed_probabilities", "with_neighbours"]
 
 FOLDS: Final = 5
-# Texts or words at most, the newest: their features are in memory at once.
-MOST_ROWS: Final = 30_000
+# So many are judged at most, the newest: each costs a pass through the encoder, and the features of
+# all are in memory at once.
+MOST_RECORDS: Final = 5_000
+MOST_WORDS: Final = 20_000
+# Numbers that stand for a word's neighbour, a third of its own at most.
+NEIGHBOUR: Final = 128
 
 
 def crossed_probabilities(features: Floats, targets: Ints, folds: Ints, *, labels: int) -> Floats:
@@ -36,7 +37,7 @@ def crossed_probabilities(features: Floats, targets: Ints, folds: Ints, *, label
     are taken out exactly: one pass over the rows, and one small system of equations a fold.
 
     Args:
-        features: One row each, of an encoder that has not learnt the targets.
+        features: One row each.
         targets: The label of each row, by position.
         folds: The fold of each row.
         labels: How many there are.
@@ -65,32 +66,40 @@ def crossed_probabilities(features: Floats, targets: Ints, folds: Ints, *, label
 
 
 def cross_validated(
-    records: Sequence[LabelledRecord], *, task: Task, model: ModelConfig, champion: Path | None
+    records: Sequence[LabelledRecord], *, task: Task, checkpoint: Path, max_tokens: int
 ) -> tuple[LabelSpace, list[tuple[LabelledRecord, Floats]]]:
-    """Judge records by the encoder that a cycle begins with and heads that have not seen them.
+    """Judge records by a model's encoder and heads that have not seen them.
+
+    The encoder may have learnt the records; it is the head that would repeat a wrong label.
 
     Args:
         records: The newest of them are judged, as many as fit.
         task: What they are for.
-        model: The configured model; its base is the encoder where there is no champion.
-        champion: The version folder that the cycle begins with.
+        checkpoint: The folder of the model.
+        max_tokens: Longer inputs are cut.
     Returns:
         The labels of the records, and each record with the probabilities of its text, (C,), or of
         its words, (words, C).
     """
+    import torch
+
+    from contlearn.modeling.checkpoint import load_checkpoint
     from contlearn.training.encoded import encode_records
     from contlearn.training.scoring import features_of
 
-    checkpoint = _start(task, model, champion)
+    start = load_checkpoint(checkpoint)
+    start.model.to("cuda" if torch.cuda.is_available() else "cpu")
     space = task.extend_labels(LabelSpace(), [record.target for record in records])
     records = _newest(records)
-    data = encode_records(records, checkpoint, task=task, space=space, max_tokens=model.max_tokens)
+    data = encode_records(records, start, task=task, space=space, max_tokens=max_tokens)
     if not len(data) or len(space) < 2:
         return space, []
     owners = np.repeat(data.owners.numpy(), np.diff(data.offsets.numpy()))
     folds = np.array([_fold(record) for record in records], dtype=np.int64)[owners]
-    features, targets = features_of(checkpoint.model, data), data.flat.numpy()
-    found = crossed_probabilities(features, targets, folds, labels=len(space))
+    features = features_of(start.model, data)
+    if not data.is_flat:
+        features = with_neighbours(features, owners)
+    found = crossed_probabilities(features, data.flat.numpy(), folds, labels=len(space))
     ends = np.searchsorted(owners, np.arange(len(records) + 1))
     judged = []
     for place, record in enumerate(records):
@@ -100,31 +109,31 @@ def cross_validated(
     return space, judged
 
 
-def _start(task: Task, model: ModelConfig, champion: Path | None) -> Checkpoint:
-    import torch
+def with_neighbours(features: Floats, owners: Ints) -> Floats:
+    """Put to each word what stands before and behind it, by a random projection to fewer numbers.
 
-    from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint
-
-    if champion is not None:
-        checkpoint = load_checkpoint(champion / "checkpoint")
-    else:
-        checkpoint = new_checkpoint(
-            model.base,
-            labels=LabelSpace(),
-            per=task.heads(LabelSpace())[0].per,
-            pooling=model.pooling,
-            dropout=0.0,
-        )
-    checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return checkpoint
+    Shape: features (n, D), owners (n,), the sentence of each; the answer is wider.
+    Source: Johnson and Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert space",
+    1984.
+    """
+    generator = np.random.default_rng(0)
+    width = features.shape[1]
+    size = (width, min(NEIGHBOUR, width // 3))
+    projected = features @ (generator.normal(size=size) / np.sqrt(width))
+    same = (owners[1:] == owners[:-1])[:, None]
+    before, behind = np.zeros_like(projected), np.zeros_like(projected)
+    before[1:] = projected[:-1] * same
+    behind[:-1] = projected[1:] * same
+    return np.concatenate([features, before, behind], axis=1)
 
 
 def _newest(records: Sequence[LabelledRecord]) -> Sequence[LabelledRecord]:
-    rows = 0
+    records = records[-MOST_RECORDS:]
+    words = 0
     for place in range(len(records) - 1, -1, -1):
         target = records[place].target
-        rows += 1 if isinstance(target, str) else len(target)
-        if rows > MOST_ROWS:
+        words += 1 if isinstance(target, str) else len(target)
+        if words > MOST_WORDS:
             return records[place + 1 :]
     return records
 
