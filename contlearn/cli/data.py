@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contlearn.data.selection import Selection
 
 _AUDITED_IDS = 1_000
+_PATH_CHARACTERS = 1_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -91,6 +92,7 @@ def list_command(
                     )
                     for r in value["records"]
                 ],
+                cut=6,
             )
 
     print_result(value, as_json=as_json, human=human)
@@ -145,11 +147,13 @@ def check_command(
 
 def show_checked(value: dict[str, Any]) -> None:
     """Print what would happen to each file, with the first examples of each problem."""
+    from contlearn.cli.output import one_line
+
     for file in value["files"]:
         click.echo(
-            f"{file['path']}: {file['verdict']}; {file['rows']} rows, {file['accepted']} would be "
-            f"accepted, {file['duplicates']} are known, {file['conflicts']} in conflict, "
-            f"{file['rejected']} refused."
+            f"{one_line(file['path'], _PATH_CHARACTERS)}: {file['verdict']}; {file['rows']} rows, "
+            f"{file['accepted']} would be accepted, {file['duplicates']} are known, "
+            f"{file['conflicts']} in conflict, {file['rejected']} refused."
         )
         for title, entries in (("", file["problems"]), ("warning: ", file["warnings"])):
             for entry in entries:

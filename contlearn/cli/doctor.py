@@ -18,9 +18,13 @@ def command(settings: Settings, as_json: bool) -> int:
     failed = [check for check in checks if check.ok is False]
 
     def human() -> None:
-        from contlearn.cli.output import table
+        from contlearn.cli.output import Marked, table
 
-        signs = {True: "[green]ok[/green]", False: "[red]problem[/red]", None: "[dim]–[/dim]"}
+        signs = {
+            True: Marked("[green]ok[/green]"),
+            False: Marked("[red]problem[/red]"),
+            None: Marked("[dim]–[/dim]"),
+        }
         table(
             ["", "check", "found"],
             [(signs[check.ok], check.name, check.found) for check in checks],

@@ -15,6 +15,8 @@ from contlearn.cli.settings import (
     print_result,
 )
 
+_NAME_CHARACTERS = 200
+
 
 @click.command("ingest", help="Check labelled files and take them in; the inbox if none is named.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
@@ -63,7 +65,7 @@ def command(
 
 def _show(value: dict[str, Any], *, dry_run: bool) -> None:
     from contlearn.cli.data import show_checked
-    from contlearn.cli.output import table
+    from contlearn.cli.output import one_line, table
 
     if not value["files"]:
         click.echo("There is no file to take in.")
@@ -81,7 +83,8 @@ def _show(value: dict[str, Any], *, dry_run: bool) -> None:
     for file in () if dry_run else value["files"]:
         if file["verdict"] == "reject":
             hint = f" {file['hint']}" if file["hint"] else ""
-            click.echo(f"{Path(file['path']).name}: {file['message']}{hint}")
+            name = one_line(Path(file["path"]).name, _NAME_CHARACTERS)
+            click.echo(f"{name}: {file['message']}{hint}")
     click.echo(
         f"{'Would accept' if dry_run else 'Accepted'} {value['accepted']} records; "
         f"{value['duplicates']} known already, {value['conflicts']} in conflict, "

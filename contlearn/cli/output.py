@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -14,16 +15,27 @@ from rich.table import Table
 from contlearn.interfaces import Progress as Callback
 
 __all__ = [
+    "Marked",
     "console",
     "heading",
     "matrix_table",
     "moment",
     "number",
+    "one_line",
     "percent",
     "print_reasons",
     "progress_bars",
     "table",
 ]
+
+# A column that is cut keeps so many characters, however narrow the terminal is.
+_LEAST_CUT: Final = 16
+
+
+class Marked(str):
+    """A cell in rich's markup."""
+
+    __slots__ = ()
 
 
 def console() -> Console:
@@ -58,8 +70,20 @@ def table(
     *,
     title: str | None = None,
     right: Sequence[int] = (),
+    cut: int | None = None,
 ) -> None:
-    """Write a table; `right` names the columns of numbers."""
+    """Write a table.
+
+    Args:
+        columns: The headers.
+        rows: Cells, shown as they stand; only a `Marked` one is rich's markup.
+        title: Above the table.
+        right: The columns of numbers.
+        cut: The column that is cut to what the terminal has left, so that a row is one line.
+    """
+    out = console()
+    if cut is not None:
+        rows = _cut(columns, rows, cut, out.width)
     grid = Table(
         title=title,
         title_justify="left",
@@ -72,14 +96,51 @@ def table(
         grid.add_column(column, justify="right" if position in right else "left")
     for row in rows:
         grid.add_row(
-            *(cell if isinstance(cell, str) and "[/" in cell else escape(str(cell)) for cell in row)
+            *(cell if isinstance(cell, Marked) else escape(_visible(str(cell))) for cell in row)
         )
-    console().print(grid)
+    out.print(grid)
+
+
+def _cut(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], cut: int, width: int
+) -> list[list[object]]:
+    """Make one column fit into what the others leave of a line."""
+    others = [i for i in range(len(columns)) if i != cut]
+    taken = sum(max(cell_len(str(row[i])) for row in (columns, *rows)) + 2 for i in others)
+    limit = max(_LEAST_CUT, width - taken)
+    return [
+        [one_line(str(cell), limit) if i == cut else cell for i, cell in enumerate(row)]
+        for row in rows
+    ]
+
+
+def one_line(text: str, limit: int) -> str:
+    r"""Show a text on one line of at most so many characters.
+
+    Example:
+        >>> one_line("refused twice:\n  macro_f1 fell", 20)
+        'refused twice: macr…'
+    """
+    plain = _visible(" ".join(text.split()))
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def _visible(text: str) -> str:
+    """Escape what a terminal would obey instead of showing."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def print_reasons(reasons: Sequence[Mapping[str, Any]]) -> None:
     """Write the gate's outcomes, one line each."""
-    signs = {True: "[green]passed[/green]", False: "[red]refused[/red]", None: "[dim]n/a[/dim]"}
+    signs = {
+        True: Marked("[green]passed[/green]"),
+        False: Marked("[red]refused[/red]"),
+        None: Marked("[dim]n/a[/dim]"),
+    }
     table(
         ["rule", "", "measured", "required", "why"],
         [

@@ -28,6 +28,8 @@ __all__ = ["Checked", "RowChecker", "group_hash", "record_digest", "target_diges
 _SLICE_CHARACTERS = 80
 TEXT_BYTES = 12
 TARGET_BYTES = 4
+# How programs write that there is nothing: as a label it is mostly a mistake, but may be meant.
+_NO_LABELS = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nil", "undefined"})
 # Beyond this many labels the near name is not looked for: each look costs time for every label.
 _MAX_NEAR = 2_000
 
@@ -218,6 +220,9 @@ class RowChecker:
             )
         near = near_label(label, list(self._labels)) if len(self._labels) <= _MAX_NEAR else None
         self._admit(label)
+        if label.strip().lower() in _NO_LABELS:
+            said = f"The new label {shown} looks like a missing value that a program wrote as text."
+            return label, (("null-label", said),)
         if near is None:
             return label, ()
         return label, (("near-label", f"The new label {shown} is close to {near!r}."),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -27,7 +28,7 @@ _MAX_TARGETS: Final = 100_000
 class Collected:
     """The checked rows of one file, by number: digests, lines, sizes, keys, groups."""
 
-    def __init__(self, data: DataConfig) -> None:
+    def __init__(self, data: DataConfig, staging: Path) -> None:
         self._digests = bytearray()
         self.lines, self.sizes = array("q"), array("I")
         # The number of a row's key and group; the latter -1 for none, and left out where no row
@@ -37,7 +38,9 @@ class Collected:
         self._key_names: dict[str, int] = {}
         self._group_names: dict[str, int] = {}
         self._targets: dict[Target, bytes] = {}
-        self.near = NearIndex(data.near_duplicate_similarity) if data.near_duplicates else None
+        self.near = (
+            NearIndex(data.near_duplicate_similarity, staging) if data.near_duplicates else None
+        )
 
     def stage(self, batch: Sequence[Checked], lines: Sequence[int], writer: SegmentWriter) -> None:
         """Write a row group to the staged segment, and keep what the decisions need."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import orjson
 
 from contlearn.config import LimitsConfig
+from contlearn.data.arrow_sizes import row_bytes
 from contlearn.data.mapped import name_label
 from contlearn.data.streams import refuse_file, unpacked_file
 from contlearn.errors import RecordError
@@ -46,19 +47,23 @@ class ParquetRows:
             plain.open("rb") as source,
         ):
             metadata = parquet.read_metadata(source)
-            # A value that stands in a thousand rows is kept once, as it is in the file.
-            schema = metadata.schema.to_arrow_schema()
-            repeated = [one.name for one in schema if _is_text(one.type)]
             source.seek(0)
-            file = parquet.ParquetFile(source, read_dictionary=repeated)
+            file = parquet.ParquetFile(source, read_dictionary=_texts_of(metadata))
             _check_names(file.schema_arrow.names, needed)
             unpacked = sum(
                 metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)
             )
-            _check_size(unpacked, metadata.num_rows, limits)
+            # Each value has a place of four bytes in memory, however well the file packs them.
+            values = sum(
+                metadata.row_group(i).column(j).num_values
+                for i in range(metadata.num_row_groups)
+                for j in range(metadata.num_columns)
+            )
+            _check_size(max(unpacked, 4 * values), metadata.num_rows, limits)
             classes = _class_names(file.schema_arrow.metadata)
-            batches = file.iter_batches(batch_size=_BATCH_ROWS)
-            yield from _batches(batches, limits, classes, needed)
+            a_row = max(1, values // max(1, metadata.num_rows * metadata.num_columns))
+            batches = file.iter_batches(batch_size=max(1, _BATCH_ROWS // max(1, a_row // 100)))
+            yield from _batches(batches, limits, classes, needed, _text_limit(plain, limits))
 
 
 class ArrowRows:
@@ -97,7 +102,26 @@ class ArrowRows:
                 else reader
             )
             classes = _class_names(reader.schema.metadata)
-            yield from _batches(batches, limits, classes, needed)
+            yield from _batches(batches, limits, classes, needed, _text_limit(plain, limits))
+
+
+def _texts_of(metadata: Any) -> list[str]:
+    """Name the columns of texts, those within lists too.
+
+    A value that stands in a thousand places is then kept once, as it is in the file.
+    """
+    columns = [metadata.schema.column(i) for i in range(metadata.num_columns)]
+    return [
+        column.path
+        for column in columns
+        if column.physical_type == "BYTE_ARRAY" and column.logical_type.type in ("STRING", "NONE")
+    ]
+
+
+def _text_limit(path: Path, limits: LimitsConfig) -> int:
+    """Say how many bytes the texts of a file may have in all, each counted where it stands."""
+    by_ratio = int(max(path.stat().st_size, 1024) * limits.unpacked_ratio)
+    return min(limits.unpacked_bytes, by_ratio)
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
@@ -142,6 +166,7 @@ def _border(path: Path, kind: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        text = text.rstrip(".")
         raise refuse_file(
             "binary",
             f"The file cannot be read as {kind}: {text}.",
@@ -164,12 +189,12 @@ def _check_names(names: Sequence[str], needed: Sequence[str]) -> None:
         )
 
 
-def _check_size(size: int, rows: int, limits: LimitsConfig) -> None:
-    if size > limits.unpacked_bytes or rows > limits.rows:
+def _check_size(size: int, rows: int, limits: LimitsConfig, most: int | None = None) -> None:
+    if size > (limits.unpacked_bytes if most is None else most) or rows > limits.rows:
         raise refuse_file(
             "too-long",
             f"The file holds {rows:,} rows and unpacks to {size:,} bytes.",
-            "Split it, or raise data.limits.rows and data.limits.unpacked_bytes.",
+            "Split it, or raise rows, unpacked_bytes or unpacked_ratio under [data.limits].",
         )
 
 
@@ -178,15 +203,19 @@ def _batches(
     limits: LimitsConfig,
     classes: Mapping[str, tuple[str, ...]],
     needed: Sequence[str],
+    text_limit: int,
 ) -> Iterator[ParsedRow]:
-    number, given = 0, 0
+    number, given, texts = 0, 0, 0
     for batch in batches:
         # A damaged file can have offsets that point anywhere; pyarrow trusts them if we do.
         batch.validate(full=True)
         given += batch.nbytes
-        _check_size(given, number, limits)
+        _check_size(given, number + batch.num_rows, limits)
+        sizes = row_bytes(batch)
+        texts += int(sizes.sum())
+        _check_size(texts, number + batch.num_rows, limits, text_limit)
         names = batch.schema.names
-        for start, rows, is_long in _pieces(_row_bytes(batch), limits.line_bytes):
+        for start, rows, is_long in _pieces(sizes, limits.line_bytes):
             if is_long:
                 number += 1
                 yield ParsedRow(number, problem=_too_long(limits))
@@ -254,31 +283,6 @@ def _too_long(limits: LimitsConfig) -> RowProblem:
         f"The row is longer than {limits.line_bytes:,} bytes.",
         "Shorten it, or raise data.limits.line_bytes in contlearn.toml.",
     )
-
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
-    return any(test(kind) for test in (*tests, pa.types.is_large_binary))
-
-
-def _row_bytes(batch: Any) -> NDArray[np.int64]:
-    """Say how long each row's texts are, before any of them becomes a Python text."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    total = np.zeros(batch.num_rows, dtype=np.int64)
-    for column in batch.columns:
-        if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
-            lengths = pc.binary_length(column.dictionary).take(column.indices)
-        elif _is_text(column.type):
-            lengths = pc.binary_length(column)
-        else:
-            continue
-        total += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return total
 
 
 def _pieces(sizes: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int, bool]]:

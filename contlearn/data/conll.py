@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from contlearn.config import LimitsConfig
-from contlearn.data.streams import ROW_BYTES, TextFile, iter_lines, open_text
+from contlearn.data.streams import INNER_MARK, ROW_BYTES, TextFile, iter_lines, open_text
 from contlearn.interfaces import ParsedRow, RowProblem
 
 __all__ = ["ConllColumns", "from_bioes"]
@@ -55,6 +55,9 @@ class ConllColumns:
                     line = data.decode("utf-8", errors="surrogateescape").rstrip()
                     if not too_long:
                         sentence.refuse_bytes(number, data, error)
+                if line.startswith("\ufeff"):
+                    line = line.removeprefix("\ufeff")
+                    sentence.note(INNER_MARK)
                 if not line.strip() or line.split(None, 1)[0] == _DOCUMENT:
                     yield from sentence.close()
                 else:
@@ -85,6 +88,11 @@ class _Sentence:
         self._raw: list[str] = []
         self._problem: RowProblem | None = None
 
+    def note(self, notice: tuple[str, str]) -> None:
+        """Say something of the file with the next sentence."""
+        if notice not in self._notices:
+            self._notices += (notice,)
+
     def refuse_bytes(self, number: int, data: bytes, error: UnicodeDecodeError) -> None:
         """Note that a line is not UTF-8."""
         self._problem = self._problem or RowProblem(
@@ -110,7 +118,10 @@ class _Sentence:
                 "Put an empty line after each sentence.",
             )
             return
-        cells = line.split("\t") if "\t" in line else line.split()
+        # Other white space, such as a no-break space, is part of a word.
+        cells = line.split("\t") if "\t" in line else line.split(" ")
+        if "\t" not in line:
+            cells = [cell for cell in cells if cell]
         cells = [cell.strip() for cell in cells]
         if len(cells) < 2 or not cells[0] or not cells[-1]:
             self._problem = self._problem or RowProblem(

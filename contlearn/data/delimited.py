@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 
 from contlearn.config import LimitsConfig
 from contlearn.data.streams import (
+    INNER_MARK,
     ROW_BYTES,
     TextFile,
     iter_lines,
@@ -41,6 +42,7 @@ class _Lines:
         self.number = 0
         self._taken = self._quotes = 0
         self.head = ""
+        self.has_mark = False
         self.problem: RowProblem | None = None
 
     def __iter__(self) -> _Lines:
@@ -59,6 +61,8 @@ class _Lines:
                 line = data.decode("utf-8", errors="surrogateescape") + "\n"
                 if not too_long:
                     self.problem = self.problem or self._not_utf8(number, data, error)
+            if not self._taken and line.startswith("\ufeff"):
+                line, self.has_mark = line.removeprefix("\ufeff"), True
             self._taken += len(data)
             self._quotes += data.count(b'"')
             self.number = number
@@ -256,6 +260,14 @@ def _records(
                 f"{len(header)}.",
                 "Give each row as many cells as the header; quote cells that hold the delimiter.",
             )
+        if problem is None and [cell.strip() for cell in cells] == header:
+            problem = RowProblem(
+                "bad-columns",
+                f"Record {record} (line {number}) is the header once more.",
+                "Leave it out where files are put together.",
+            )
+        if lines.has_mark and INNER_MARK not in notices:
+            notices, lines.has_mark = (*notices, INNER_MARK), False
         problem = lines.problem or problem
         if problem is not None:
             yield ParsedRow(number, problem=problem, raw=_shown(lines.head))
@@ -278,14 +290,25 @@ def _next_record(
     except _RecordTooLong:
         problem = ("too-long", "is too long")
     except csv.Error as error:
-        text = str(error)
+        text = _said(str(error))
         problem = ("too-long" if "field limit" in text else "bad-columns", f"is unfit: {text}")
     last = lines.skip_record() if problem[0] == "too-long" else lines.number
     span = f"{where} and ends on line {last}," if last > number else f"{where},"
     hint = 'Close each quote; write a quote inside a cell twice: "".'
+    if "a lone CR" in problem[1]:
+        hint = "End all lines alike, with LF or with CR and LF, or quote the cell."
     if problem[0] == "too-long":
         hint = "Close the quotes, or raise data.limits.line_bytes in contlearn.toml."
     return [], RowProblem(problem[0], f"{span} {problem[1]}.", hint)
+
+
+def _said(error: str) -> str:
+    """Put what the csv module says into words for people who write files, not programs."""
+    if "new-line character" in error:
+        return "a lone CR, an old line end, stands in a cell without quotes"
+    if error == "unexpected end of data":
+        return "the file ends within quotes"
+    return error
 
 
 def _shown(text: str) -> str:

@@ -76,7 +76,7 @@ class FileIntake:
         self._place, self._file, self._advance = place, file, advance
         self._known_rows = known_rows
         self._limits = place.config.data.limits
-        self._rows = Collected(place.config.data)
+        self._rows = Collected(place.config.data, place.staging)
 
     def run(self, parser: RecordParser, path: Path, report: FileReport) -> None:
         """Parse, decide, write, commit; fill the report.
@@ -245,9 +245,9 @@ class FileIntake:
     def _extend_reserve(self, result: Resolution, held_out: NDArray[np.bool_]) -> None:
         """Remember the signatures of the new held-out rows for the files to come."""
         if self._rows.near is not None:
-            bands, bits = self._rows.near.arrays()
             rows = np.flatnonzero((result.action == ACCEPT) & held_out)
-            self._reserve().load().add(bands[rows], bits[rows], self._place.files)
+            signatures = self._rows.near.signatures(rows)
+            self._reserve().load().add(*signatures, self._place.files)
 
     def _report_near(self, near: tuple[NDArray[np.int64], ...], report: FileReport) -> None:
         first, second, reserve = near

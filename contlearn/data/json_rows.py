@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, NoReturn
@@ -14,6 +16,7 @@ import orjson
 from contlearn.config import LimitsConfig
 from contlearn.data.encodings import EncodingGuess
 from contlearn.data.streams import (
+    INNER_MARK,
     ROW_BYTES,
     TextFile,
     iter_lines,
@@ -27,6 +30,9 @@ from contlearn.tasks.rows import type_name
 __all__ = ["JsonArray", "JsonLines", "parse_object"]
 
 _CHUNK: Final = 1 << 18
+# What may stand before a row: the mark of a file put behind another, and the sign that begins a row
+# of a JSON text sequence (RFC 7464).
+_BEFORE_ROW: Final = (codecs.BOM_UTF8, b"\x1e")
 # What opens, closes or quotes; an escaped character is one match, so that \" ends no string.
 _STRUCTURE: Final = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
 _ELEMENTS: Final = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)
@@ -127,6 +133,10 @@ def _json_hint(text: str, error: json.JSONDecodeError, depth: int, *, in_string:
         if rest.startswith("{"):
             return "Write each object on a line of its own."
         return "Take away what follows the object, for example a comma."
+    if error.msg.startswith("Invalid control character"):
+        return r"Write a tab as \t, a line end as \n; other control characters are left out."
+    if error.msg.startswith("Invalid \\"):
+        return r"Write a backslash twice: \\."
     if "'" in text[max(0, error.pos - 1) : error.pos + 1]:
         return "JSON wants double quotes."
     if rest.startswith(("}", "]")) or "trailing comma" in error.msg:
@@ -235,6 +245,10 @@ def _line_rows(
         if too_long:
             yield _too_long(number, line, limits)
             continue
+        if line.startswith(_BEFORE_ROW):
+            if line.startswith(codecs.BOM_UTF8) and INNER_MARK not in notices:
+                notices += (INNER_MARK,)
+            line = line.removeprefix(codecs.BOM_UTF8).removeprefix(b"\x1e")
         try:
             row = parse_object(line, limits, text.guess)
         except RowProblem as problem:
@@ -270,13 +284,16 @@ def _refuse_spread_objects(
         if depth <= 0:
             break
     try:
-        parse_object(whole, limits)
+        row = parse_object(whole, limits)
     except RowProblem:
         return taken
+    inside = [name for name, value in row.items() if isinstance(value, list)]
     raise refuse_file(
         "not-json",
         f"Objects are spread over several lines (the first over lines {number} to {taken[-1][0]}).",
-        "Write one object a line, for example: jq -c . OLD > NEW",
+        "Write one object a line, for example: jq -c "
+        + (shlex.quote(f".[{json.dumps(inside[0])}][]") if len(inside) == 1 else ".")
+        + " OLD > NEW",
     )
 
 

@@ -1,8 +1,10 @@
 """Likely wrong labels, by confident learning; they are listed with evidence, never changed.
 
-The predictions must be out of sample: of a model on records it has not learnt. Held-out records
-and records that wait to be learnt are such for the champion; those that a cycle has just learnt
-are, for the champion that it started from.
+The answers must be out of sample: of a model on records that it has not learnt. For the champion
+these are held-out records and those that wait to be learnt; what a cycle has just learnt is judged
+by the champion that it started from, and where there was none, or it did not know a label, by
+cross-validation. Words are judged like texts, and a sentence by its worst word. A task that answers
+with free text has no labels whose probabilities could be compared.
 
 The well-known library for this, cleanlab, is under the AGPL, which does not go with Apache-2.0;
 what is needed of the method is a page.
@@ -10,9 +12,9 @@ what is needed of the method is a page.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import sqlalchemy as sa
@@ -21,20 +23,69 @@ from contlearn.catalog import Catalog
 from contlearn.catalog.schema import records
 from contlearn.data.store import read_records
 from contlearn.interfaces import Predictor
-from contlearn.types import ClassPrediction, LabelledRecord
+from contlearn.types import ClassPrediction, LabelledRecord, LabelSpace
 from contlearn.workspace import Workspace
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray, IntArray
 
+    # A record, and what a model that has not learnt it says: the probabilities of its text, (C,),
+    # or of its first words, (words, C). A row of NaN says nothing.
+    Opinion: TypeAlias = tuple[LabelledRecord, FloatArray]
+    CrossValidation: TypeAlias = Callable[
+        [Sequence[LabelledRecord]], tuple[LabelSpace, Sequence[Opinion]]
+    ]
+
 __all__ = [
     "LabelIssue",
+    "WordIssue",
     "confident_issues",
+    "doubtful",
     "find_suspects",
     "judge_cycle",
     "out_of_sample_ids",
     "suspect_labels",
 ]
+
+# A label is doubted only where another one is so much more probable: whoever looks through the list
+# should find mistakes in it. A sentence has many words and as many chances for an error of the
+# model: there, the other label must have half of the probability too.
+_ODDS: Final = 5.0
+_WORD_SHARE: Final = 0.5
+# So many doubtful words of one sentence are listed.
+_MAX_WORDS: Final = 10
+
+
+@runtime_checkable
+class _TagScorer(Protocol):
+    """The part of a predictor that gives the scores of each word."""
+
+    temperature: float
+
+    def predict_detailed(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        """Give one answer an input, with `logits` (words, C)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordIssue:
+    """A word whose tag is doubtful; `word` counts from 0."""
+
+    word: int
+    given: str
+    suggested: str
+    given_probability: float
+    suggested_probability: float
+
+    def to_json(self) -> dict[str, object]:
+        """Give the entry of `words[]`."""
+        return {
+            "word": self.word,
+            "given": self.given,
+            "suggested": self.suggested,
+            "given_probability": round(self.given_probability, 4),
+            "suggested_probability": round(self.suggested_probability, 4),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +93,8 @@ class LabelIssue:
     """A record whose label is doubtful, the label that is likely meant, and why.
 
     `given_probability` and `suggested_probability` are the model's; `threshold` is the mean
-    probability of the suggested label over the records that have it.
+    probability of the suggested label over the rows that have it. Of a sentence they are those of
+    its worst word, and `words` holds all its doubtful ones. `judge` says what the model was.
     """
 
     record_id: str
@@ -52,10 +104,12 @@ class LabelIssue:
     suggested_probability: float
     threshold: float
     source: str
+    words: tuple[WordIssue, ...] = ()
+    judge: str = "champion"
 
     def to_json(self) -> dict[str, object]:
         """Give the issue as `data suspects --json` prints it."""
-        return {
+        found: dict[str, object] = {
             "record_id": self.record_id,
             "given": self.given,
             "suggested": self.suggested,
@@ -63,7 +117,11 @@ class LabelIssue:
             "suggested_probability": round(self.suggested_probability, 4),
             "threshold": round(self.threshold, 4),
             "source": self.source,
+            "judge": self.judge,
         }
+        if self.words:
+            found["words"] = [word.to_json() for word in self.words[:_MAX_WORDS]]
+        return found
 
 
 def confident_issues(probabilities: FloatArray, given: IntArray) -> tuple[IntArray, FloatArray]:
@@ -99,43 +157,105 @@ def confident_issues(probabilities: FloatArray, given: IntArray) -> tuple[IntArr
     return np.where(sure, best, given), thresholds
 
 
+def doubtful(names: Sequence[str], opinions: Sequence[Opinion]) -> list[LabelIssue]:
+    """List the records whose labels are likely wrong, the most doubtful first.
+
+    Labels that the model does not know say nothing about it; their texts or words are left out.
+
+    Args:
+        names: The labels that the probabilities are of.
+        opinions: The records with what a model says that has not learnt them.
+    Source: for words, and a sentence by its worst one: Wang and Mueller, "Detecting Label Errors in
+    Token Classification Data", 2022.
+    """
+    index = {name: position for position, name in enumerate(names)}
+    rows, given, places = [], [], []
+    for number, (record, probabilities) in enumerate(opinions):
+        table = np.atleast_2d(probabilities)
+        target = (record.target,) if isinstance(record.target, str) else record.target
+        # Words beyond the token limit have no answer.
+        for word, (label, row) in enumerate(zip(target, table, strict=False)):
+            if label in index and not np.isnan(row[0]):
+                rows.append(row)
+                given.append(index[label])
+                places.append((number, word))
+    if len(names) < 2 or not rows:
+        return []
+    shown, labels = np.array(rows, dtype=np.float64), np.array(given, dtype=np.int64)
+    confident, thresholds = confident_issues(shown, labels)
+    issues: dict[int, list[tuple[WordIssue, float]]] = {}
+    every = np.arange(len(labels))
+    likely, own = shown[every, confident], shown[every, labels]
+    for row in np.flatnonzero((confident != labels) & (likely >= _ODDS * own)).tolist():
+        number, word = places[row]
+        if not isinstance(opinions[number][0].target, str) and likely[row] < _WORD_SHARE:
+            continue
+        issue = WordIssue(
+            word=word,
+            given=names[labels[row]],
+            suggested=names[confident[row]],
+            given_probability=float(own[row]),
+            suggested_probability=float(likely[row]),
+        )
+        issues.setdefault(number, []).append((issue, float(thresholds[confident[row]])))
+    found = [_issue(opinions[number][0], words) for number, words in issues.items()]
+    return sorted(found, key=_margin)
+
+
+def _margin(issue: LabelIssue | WordIssue) -> float:
+    return issue.given_probability - issue.suggested_probability
+
+
+def _issue(record: LabelledRecord, words: Sequence[tuple[WordIssue, float]]) -> LabelIssue:
+    worst, threshold = min(words, key=lambda one: _margin(one[0]))
+    return LabelIssue(
+        record_id=record.record_id,
+        given=worst.given,
+        suggested=worst.suggested,
+        given_probability=worst.given_probability,
+        suggested_probability=worst.suggested_probability,
+        threshold=threshold,
+        source=record.source,
+        words=() if isinstance(record.target, str) else tuple(word for word, _ in words),
+    )
+
+
 def suspect_labels(predictor: Predictor, items: Sequence[LabelledRecord]) -> list[LabelIssue]:
     """List the records whose labels are likely wrong, the most doubtful first.
 
-    Records with a label that the model does not know say nothing about it and are left out.
-
     Args:
-        predictor: A classifier that has not learnt these records.
+        predictor: A model that has not learnt these records; of classes, or of tags.
         items: The records.
     """
+    return doubtful(predictor.label_space.names, _ask(predictor, items))
+
+
+def _ask(predictor: Predictor, items: Sequence[LabelledRecord]) -> list[Opinion]:
     names = predictor.label_space.names
-    index = {name: position for position, name in enumerate(names)}
-    known = [r for r in items if isinstance(r.target, str) and r.target in index]
-    if len(names) < 2 or not known:
-        return []
-    rows = [
-        [prediction.scores[name] for name in names]
-        for prediction in predictor.predict([record.inputs for record in known])
-        if isinstance(prediction, ClassPrediction)
-    ]
-    if len(rows) != len(known):
-        return []
-    probabilities = np.array(rows, dtype=np.float64)
-    given = np.array([index[str(record.target)] for record in known], dtype=np.int64)
-    confident, thresholds = confident_issues(probabilities, given)
-    issues = [
-        LabelIssue(
-            record_id=known[row].record_id,
-            given=names[given[row]],
-            suggested=names[confident[row]],
-            given_probability=float(probabilities[row, given[row]]),
-            suggested_probability=float(probabilities[row, confident[row]]),
-            threshold=float(thresholds[confident[row]]),
-            source=known[row].source,
-        )
-        for row in np.flatnonzero(confident != given).tolist()
-    ]
-    return sorted(issues, key=lambda i: i.given_probability - i.suggested_probability)
+    texts = [record for record in items if isinstance(record.target, str)]
+    found: list[Opinion] = []
+    if texts:
+        answers = predictor.predict([record.inputs for record in texts])
+        found += [
+            (record, np.array([answer.scores.get(name, 0.0) for name in names]))
+            for record, answer in zip(texts, answers, strict=True)
+            if isinstance(answer, ClassPrediction)
+        ]
+    tagged = [record for record in items if not isinstance(record.target, str)]
+    if tagged and isinstance(predictor, _TagScorer):
+        detailed = predictor.predict_detailed([record.inputs for record in tagged])
+        found += [
+            (record, _softmax(answer.logits, predictor.temperature))
+            for record, answer in zip(tagged, detailed, strict=True)
+        ]
+    return found
+
+
+def _softmax(logits: FloatArray, temperature: float) -> FloatArray:
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    shares = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    result: FloatArray = shares / shares.sum(axis=-1, keepdims=True)
+    return result
 
 
 def out_of_sample_ids(catalog: Catalog, *, limit: int) -> list[str]:
@@ -169,29 +289,44 @@ def judge_cycle(
     *,
     before: Predictor | None,
     after: Predictor,
+    cross_validate: CrossValidation | None = None,
     look_at: int = 1_000,
-    keep: int = 20,
+    keep: int = 100,
 ) -> dict[str, object]:
     """Look through a cycle's records for labels that are likely wrong.
 
     Args:
         new: What the cycle has learnt; judged by the model it started from.
         held_out: What it measures on; judged by the new model.
-        before: The champion at the start; without one, what was learnt cannot be judged.
+        before: The champion at the start, if there was one.
         after: The challenger.
-        look_at: How many records of each kind at most, the newest.
+        cross_validate: Judges what was learnt and `before` cannot judge.
+        look_at: How many records a model is asked about at most, the newest.
         keep: How many are listed, the most doubtful.
     Returns:
         `looked_at`, `number`, and `suspects` as `data suspects --json` prints them.
     """
-    learnt = list(new[-look_at:]) if before is not None else []
     measured = list(held_out[-look_at:])
-    issues = suspect_labels(after, measured)
+    issues = [replace(i, judge="challenger") for i in suspect_labels(after, measured)]
+    looked_at = len(measured)
+    known = set() if before is None else set(before.label_space.names)
+    strange = {record.record_id for record in new if not known.issuperset(_labels_of(record))}
     if before is not None:
+        learnt = [record for record in new if record.record_id not in strange][-look_at:]
         issues += suspect_labels(before, learnt)
-    issues.sort(key=lambda issue: issue.given_probability - issue.suggested_probability)
+        looked_at += len(learnt)
+    if strange and cross_validate is not None:
+        space, opinions = cross_validate(new)
+        judged = [issue for issue in doubtful(space.names, opinions) if issue.record_id in strange]
+        issues += [replace(issue, judge="cross-validation") for issue in judged]
+        looked_at += sum(record.record_id in strange for record, _ in opinions)
+    issues.sort(key=_margin)
     return {
-        "looked_at": len(learnt) + len(measured),
+        "looked_at": looked_at,
         "number": len(issues),
         "suspects": [issue.to_json() for issue in issues[:keep]],
     }
+
+
+def _labels_of(record: LabelledRecord) -> tuple[str, ...]:
+    return (record.target,) if isinstance(record.target, str) else record.target

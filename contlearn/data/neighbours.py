@@ -1,13 +1,15 @@
 """Near-duplicates: texts that are almost the same, in a file and against the held-out reserve.
 
 The signatures come from datasketch; bands of them are compared by sorting, so that a row
-needs 96 bytes and no index in memory.
+needs 96 bytes on disk and no index in memory.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import tempfile
+import weakref
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +27,9 @@ PERMUTATIONS: Final = 64
 BANDS: Final = 8
 _ROWS: Final = PERMUTATIONS // BANDS
 _SHINGLE: Final = 4
+# So much of a file's signatures stays in memory; the rest of a longer one lies on disk.
+_IN_MEMORY: Final = 2 << 20
+_PART_ROWS: Final = 16_384
 # A text longer than this is judged by its beginning.
 _MAX_CHARACTERS: Final = 4_000
 _NO_WORD: Final = re.compile(r"[\W_]+")
@@ -46,22 +51,69 @@ def shingles(normal: str) -> list[bytes]:
     return [data[i : i + width] for i in range(0, max(1, len(data) - width + 4), 4)]
 
 
+class _Spool:
+    """Rows of numbers that grow: in memory at first, then in a file without a name."""
+
+    def __init__(self, folder: Path | None, kind: type[np.generic], width: int) -> None:
+        self._kind, self._width = np.dtype(kind), width
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=folder)  # noqa: SIM115 - closed when the index goes
+        weakref.finalize(self, self._file.close)
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows behind the others."""
+        self._file.write(rows.tobytes())
+        self._rows += len(rows)
+
+    def take(self, rows: NDArray[np.int64], column: int | None = None) -> NDArray[Any]:
+        """Give some rows, ascending, or one column of them; a part of the file at a time."""
+        shape = (len(rows),) if column is not None else (len(rows), self._width)
+        found = np.empty(shape, dtype=self._kind)
+        self._file.seek(0)
+        for start in range(0, self._rows, _PART_ROWS):
+            part = self._read(min(_PART_ROWS, self._rows - start))
+            first, last = np.searchsorted(rows, (start, start + len(part)))
+            chosen = part[rows[first:last] - start]
+            found[first:last] = chosen if column is None else chosen[:, column]
+        return found
+
+    def _read(self, rows: int) -> NDArray[Any]:
+        data = self._file.read(rows * self._width * self._kind.itemsize)
+        return np.frombuffer(data, dtype=self._kind).reshape(-1, self._width)
+
+    def view(self) -> NDArray[Any]:
+        """Give all rows, (n, width); those on disk come into memory as they are looked at."""
+        if self._rows * self._width * self._kind.itemsize <= _IN_MEMORY:
+            self._file.seek(0)
+            return self._read(self._rows)
+        self._file.flush()
+        shape = (self._rows, self._width)
+        return np.memmap(self._file, dtype=self._kind, mode="r", shape=shape)
+
+
 class NearIndex:
     """Signatures of one file's rows.
+
+    Args:
+        similarity: The share of shingles that near-duplicates have in common.
+        folder: Where the signatures of a long file lie meanwhile.
 
     Source: Broder, "On the resemblance and containment of documents", 1997; banding after Leskovec,
     Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3; the eight bits kept of each value
     after Li and König, "b-Bit Minwise Hashing", 2010.
     """
 
-    def __init__(self, similarity: float) -> None:
+    def __init__(self, similarity: float, folder: Path | None = None) -> None:
         from datasketch import MinHash
 
         self._similarity = similarity
         self._hash: Any = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=zlib.crc32)
         self._values: list[NDArray[np.uint32]] = []
-        # Grown in place: a list of arrays would have to be copied whole in the end.
-        self._bands, self._bits = bytearray(), bytearray()
+        self._bands = _Spool(folder, np.uint32, BANDS)
+        self._bits = _Spool(folder, np.uint8, PERMUTATIONS)
 
     def add(self, normal: str) -> None:
         """Add the next row's text."""
@@ -77,14 +129,16 @@ class NearIndex:
             return
         values = np.stack(self._values)
         self._values.clear()
-        self._bits += values.astype(np.uint8).tobytes()
-        self._bands += band_hashes(values).tobytes()
+        self._bits.append(values.astype(np.uint8))
+        self._bands.append(band_hashes(values))
 
-    def arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-        """Give band hashes (n, BANDS) and bits (n, PERMUTATIONS) of all rows."""
+    def __len__(self) -> int:
+        return len(self._bands) + len(self._values)
+
+    def signatures(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+        """Give band hashes (n, BANDS) and bits (n, PERMUTATIONS) of some rows, ascending."""
         self._fold()
-        bands = np.frombuffer(self._bands, dtype=np.uint32).reshape(-1, BANDS)
-        return bands, np.frombuffer(self._bits, dtype=np.uint8).reshape(-1, PERMUTATIONS)
+        return self._bands.take(rows), self._bits.take(rows)
 
     def pairs(
         self, rows: NDArray[np.int64], reserve: Reserve | None = None
@@ -97,11 +151,12 @@ class NearIndex:
         Returns:
             Pairs of rows (an earlier one, a later one), and the rows near to a held-out record.
         """
-        bands, bits = self.arrays()
+        self._fold()
+        bits = self._bits.view()
         kept = None if reserve is None or len(reserve) == 0 else reserve
         firsts, seconds, near = [], [], []
         for band in range(BANDS):
-            own = bands[rows, band]
+            own = self._bands.take(rows, band)
             order = np.argsort(own, kind="stable")
             same = own[order][1:] == own[order][:-1]
             if same.any():

@@ -16,6 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -286,6 +287,7 @@ class _Child:
         from contlearn.evaluation.runtime import RUNTIME, measure_runtime
         from contlearn.evaluation.scoring import evaluate_cycle
         from contlearn.pipeline.slicing import add_slices
+        from contlearn.training.crossed import cross_validated
 
         champion = self.champion_folder()
         predictor = None
@@ -312,7 +314,15 @@ class _Child:
         )
         add_slices(self.folder.version, self.config.monitoring.slices, data.sets, self.task)
         measured = [record for one in data.sets if one.is_new for record in one.records]
-        suspects = judge_cycle(data.new, measured, before=predictor, after=challenger)
+        crossed = partial(
+            cross_validated,
+            task=self.task,
+            checkpoint=self.folder.version / "checkpoint",
+            max_tokens=self.config.model.max_tokens,
+        )
+        suspects = judge_cycle(
+            data.new, measured, before=predictor, after=challenger, cross_validate=crossed
+        )
         return {"metrics": report, "suspects": suspects}
 
     def do_deciding(self) -> dict[str, Any]:

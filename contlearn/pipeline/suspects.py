@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -10,7 +11,10 @@ from contlearn.catalog.schema import cycles
 from contlearn.errors import UsageError
 from contlearn.pipeline.context import Context
 
-__all__ = ["find_now", "found_by_cycle"]
+__all__ = ["find_now", "found_by_cycle", "with_texts"]
+
+# So much of a text is shown.
+_SHOWN_CHARACTERS: Final = 300
 
 
 def find_now(context: Context, *, look_at: int) -> dict[str, Any]:
@@ -59,3 +63,29 @@ def found_by_cycle(context: Context, cycle: str) -> dict[str, Any]:
         where="data suspects",
         hint="`contlearn history` shows the cycles.",
     )
+
+
+def with_texts(context: Context, suspects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the texts to what is in doubt; what was forgotten since is left out.
+
+    What a cycle writes down has no texts: they stand in the segments alone.
+    """
+    from contlearn.data.store import read_records
+
+    ids = [suspect["record_id"] for suspect in suspects]
+    task = context.manager.get("task", context.config.model.task, where="model.task")()
+    records = {
+        record.record_id: record for record in read_records(context.workspace, context.catalog, ids)
+    }
+    found = []
+    for suspect in suspects:
+        record = records.get(suspect["record_id"])
+        if record is None:
+            continue
+        text = task.text_of(record.inputs)
+        shown = {**suspect, "text": text[:_SHOWN_CHARACTERS]}
+        words = record.inputs.get("tokens")
+        if "words" in suspect and isinstance(words, tuple):
+            shown["words"] = [{**one, "text": words[one["word"]]} for one in suspect["words"]]
+        found.append(shown)
+    return found

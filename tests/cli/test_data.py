@@ -82,3 +82,24 @@ def test_suspects_need_a_champion(in_workspace, tmp_path):
     ran = in_workspace("data", "suspects")
     assert ran.code == 1
     assert "No version was promoted yet." in ran.err
+
+
+def test_list_shows_a_long_reason_on_one_line_and_json_all_of_it(in_workspace, tmp_path):
+    ingest(in_workspace, tmp_path)
+    reason = "checked by hand:\n" + "the labels of this file are in doubt\n" * 5
+    assert in_workspace("data", "hold", "--file", "rows.jsonl", "--reason", reason).code == 0
+    lines = in_workspace("data", "list").out.splitlines()
+    assert len(lines) == 4  # counts, headers, two records
+    assert all("checked by hand" in line and line.rstrip().endswith("…") for line in lines[2:])
+    value = json.loads(in_workspace("data", "list", "--json").out)
+    assert {record["reason"] for record in value["records"]} == {reason}
+
+
+def test_names_and_labels_cannot_command_the_terminal(in_workspace, tmp_path):
+    path = tmp_path / "a[b] \x1b[31m.jsonl"
+    path.write_text('{"text": "a text", "label": "x[/y]"}\n{"text": "other", "label": "z"}\n{}\n')
+    for command in (("data", "check", path), ("ingest", path), ("data", "list")):
+        ran = in_workspace(*command)
+        assert ran.code == 0
+        assert "\x1b" not in ran.out + ran.err
+    assert "x[/y]" in ran.out

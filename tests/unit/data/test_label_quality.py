@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
 import numpy as np
 
 from contlearn.data.label_quality import (
     confident_issues,
+    doubtful,
     find_suspects,
     judge_cycle,
     out_of_sample_ids,
+    suspect_labels,
 )
-from contlearn.types import ClassPrediction, LabelSpace
+from contlearn.types import ClassPrediction, LabelledRecord, LabelSpace
 
 
 def noisy(seed, *, flipped=0.1, rows=900, classes=4, sure=0.9):
@@ -105,3 +110,87 @@ def test_cycle_judges_what_it_learnt_by_the_model_before(taking):
     # The first cycle has no model that did not learn these labels.
     first = judge_cycle(new, held_out, before=None, after=ByFirstWord())
     assert first["looked_at"] == len(held_out)
+
+
+def test_first_cycle_and_new_labels_are_judged_by_cross_validation(taking):
+    rows = [{"text": f"{x} {i}", "label": x} for i in range(20) for x in ("billing", "returns")]
+    rows += [{"text": f"music {i}", "label": "music"} for i in range(20)]
+    rows += [{"text": "returns to me", "label": "billing"}]
+    rows += [{"text": "returns of songs", "label": "music"}]
+    taking.ingest(taking.write("rows.jsonl", rows), held_out=False)
+    records = taking.records()
+    names = ("billing", "music", "returns")
+
+    def cross_validate(asked):
+        def opinion(record):
+            first = record.inputs["text"].split()[0]
+            return np.array([0.95 if name == first else 0.025 for name in names])
+
+        return LabelSpace(names), [(record, opinion(record)) for record in asked]
+
+    def judged(before):
+        found = judge_cycle(
+            records, [], before=before, after=ByFirstWord(), cross_validate=cross_validate
+        )
+        assert found["looked_at"] == 62
+        return {(one["given"], one["judge"]) for one in found["suspects"]}
+
+    assert judged(None) == {("billing", "cross-validation"), ("music", "cross-validation")}
+    # The champion knows two of the labels: it judges those, and cross-validation the third.
+    assert judged(ByFirstWord()) == {("billing", "champion"), ("music", "cross-validation")}
+
+
+class TagByLetter:
+    """Tags words with a capital letter; knows what it says."""
+
+    label_space = LabelSpace(("O", "B-city"))
+    temperature = 2.0
+
+    def predict(self, inputs):
+        raise AssertionError("the tags are judged by their scores")
+
+    def predict_detailed(self, inputs):
+        return [
+            SimpleNamespace(
+                logits=np.array(
+                    [[-6.0, 6.0] if w[0].isupper() else [6.0, -6.0] for w in i["tokens"]]
+                )
+            )
+            for i in inputs
+        ]
+
+
+def sentence(tokens, tags):
+    return LabelledRecord(
+        record_id=" ".join(tokens),
+        inputs={"tokens": tuple(tokens)},
+        target=tuple(tags),
+        split="train",
+        source="rows.conll",
+        received_at=datetime(2030, 1, 1, tzinfo=UTC),
+    )
+
+
+def test_sentence_is_doubted_by_its_worst_word_and_shows_all_of_them():
+    right = [sentence(["to", "Rome", str(i)], ["O", "B-city", "O"]) for i in range(20)]
+    wrong = sentence(["Oslo", "to", "Rome", "now"], ["O", "O", "O", "B-city"])
+    strange = sentence(["Bern", "so"], ["B-animal", "O"])  # the model does not know the type
+    (issue,) = suspect_labels(TagByLetter(), [*right, wrong, strange])
+    assert issue.record_id == wrong.record_id
+    assert [(w.word, w.given, w.suggested) for w in issue.words] == [
+        (0, "O", "B-city"),
+        (2, "O", "B-city"),
+        (3, "B-city", "O"),
+    ]
+    assert issue.given_probability < 0.01
+    assert issue.suggested_probability > 0.99
+    shown = issue.to_json()
+    assert [word["word"] for word in shown["words"]] == [0, 2, 3]
+    # Texts stand in the segments alone: what a cycle writes down has none.
+    assert "Oslo" not in str(shown["words"])
+
+
+def test_rows_that_nothing_is_known_of_are_passed_over():
+    record = sentence(["Oslo", "is"], ["O", "O"])
+    nothing = np.full((2, 2), np.nan)
+    assert doubtful(("O", "B-city"), [(record, nothing)]) == []

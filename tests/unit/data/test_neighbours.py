@@ -37,7 +37,7 @@ def index_of(items, similarity=0.8):
 
 
 def rows(index):
-    return np.arange(len(index.arrays()[0]))
+    return np.arange(len(index))
 
 
 def test_texts_that_differ_in_case_and_signs_are_near():
@@ -69,7 +69,7 @@ def test_reserve_is_found_again_and_bounded(tmp_path):
     path = tmp_path / "reserve.bin"
     held_out = texts(50, seed=2)
     index = index_of(held_out)
-    Reserve(path, 30).load().add(*index.arrays(), FileOperations())
+    Reserve(path, 30).load().add(*index.signatures(rows(index)), FileOperations())
     kept = Reserve(path, 30).load()
     assert len(kept) == 30
     again = index_of([text.upper() for text in held_out])
@@ -82,3 +82,19 @@ def test_damaged_reserve_is_an_empty_one(tmp_path):
     path = tmp_path / "reserve.bin"
     path.write_bytes(b"no signatures")
     assert len(Reserve(path, 10).load()) == 0
+
+
+def test_signatures_of_a_long_file_lie_on_disk_and_say_the_same(tmp_path):
+    # More than what stays in memory, of few different texts, so that the test is quick.
+    number = 40_000
+    index = NearIndex(0.8, tmp_path)
+    some = texts(200, seed=3)
+    for row in range(number):
+        index.add(some[row % 200])
+    assert len(index) == number
+    last, few = np.arange(number - 200, number), index_of(some)
+    for long, short in zip(index.signatures(last), few.signatures(rows(few)), strict=True):
+        assert np.array_equal(long, short)
+    first, second, _ = index.pairs(np.array([0, 1, 200, number - 199]))
+    assert (first.tolist(), second.tolist()) == ([0, 1], [200, number - 199])
+    assert list(tmp_path.iterdir()) == []
