@@ -61,7 +61,8 @@ def logged_workspace(root: Path, *, held_out: int = 600, extra: str = "") -> Con
     }
     write_json_atomic(folder / "scores.json", scores)
     value = facts()
-    value["model"] = {**value["model"], "labels": list(LABELS)}
+    rule = {"score": "energy", "threshold": 0.0, "rate": 0.05, "rows": held_out}
+    value["model"] = {**value["model"], "labels": list(LABELS), "unknown": rule}
     value["lineage"] = {**value["lineage"], "strategy": "replay"}
     value["export"] = {"label_agreement": 0.998}
     context.registry.register(folder, cycle_id="c1", parent=None, facts=value)
@@ -81,6 +82,7 @@ def log_answers(
     texts: bool = False,
     labels: float = 0.0,
     wrong: float | None = None,
+    unknown: float | None = None,
 ) -> None:
     """Log answers a second apart from START + minutes on; labels come back for a share of them."""
     generator = np.random.default_rng(seed)
@@ -106,6 +108,7 @@ def log_answers(
                 version=version,
                 labels=(label,),
                 confidence=confidence,
+                is_unknown=None if unknown is None else bool(number % 100 < 100 * unknown),
                 characters=len(text) + int(generator.integers(0, 5)),
                 tokens=9,
                 unknown_ratio=0.0,

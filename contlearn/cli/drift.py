@@ -135,6 +135,8 @@ def _show_accuracy(accuracy: Mapping[str, Any]) -> None:
                 f"{percent(item['high'])}, {item['records']} rows); on held-out rows "
                 f"{percent(accuracy['reference'])}.{note}"
             )
+    if accuracy["unknown_share"] is not None:
+        click.echo(f"  Texts flagged as unknown: {percent(accuracy['unknown_share'])}.")
 
 
 def _show_moved(moved: Mapping[str, Any]) -> None:

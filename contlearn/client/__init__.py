@@ -143,7 +143,7 @@ class Client(_Base):
     def feedback(
         self,
         request_id: str,
-        label: str | Sequence[str],
+        label: str | Sequence[str | Mapping[str, Any]],
         *,
         index: int = 0,
         text: str | None = None,
@@ -234,7 +234,7 @@ class AsyncClient(_Base):
     async def feedback(
         self,
         request_id: str,
-        label: str | Sequence[str],
+        label: str | Sequence[str | Mapping[str, Any]],
         *,
         index: int = 0,
         text: str | None = None,
@@ -290,7 +290,7 @@ class AsyncClient(_Base):
 
 
 def _label(
-    request_id: str, label: str | Sequence[str], index: int, text: str | None
+    request_id: str, label: str | Sequence[str | Mapping[str, Any]], index: int, text: str | None
 ) -> dict[str, Any]:
     item: dict[str, Any] = {
         "request_id": request_id,

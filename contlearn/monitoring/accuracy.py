@@ -82,6 +82,8 @@ def estimate_accuracy(
     calibration: Calibration,
     *,
     detected: bool = False,
+    flagged: Sequence[bool] | None = None,
+    flag_rate: float = 0.0,
     seed: int = 17,
 ) -> Interval | None:
     """Estimate the share of right answers in a window without labels.
@@ -91,24 +93,34 @@ def estimate_accuracy(
     again as is estimated, because the curve was not made for such texts (a rule of thumb: over the
     real changes of the benchmark, half of that held the measured accuracy too rarely).
 
+    Of the texts flagged as unknown, those beyond `flag_rate` count as wrong: the curve knows only
+    what was held out, of which so many are flagged. The upper bound stays as if they were as right
+    as the curve says, because misspelt texts are flagged too and are often right; the lower one
+    is opened by their weight once more, because the flag misses about as many as it finds.
+
     Args:
         confidence: Calibrated confidences of the window; NaN is left out.
         calibration: Held-out rows of the same version.
         detected: Drift was found in this window.
+        flagged: Whether each text was flagged as unknown; as long as `confidence`.
+        flag_rate: The share of held-out texts that is flagged.
         seed: Of the resampling.
     Returns:
         The estimate, or None when either side has too few rows.
     Source: confidence-based performance estimation; Platt, "Probabilistic Outputs for Support
         Vector Machines", 1999, for the curve with a prior.
     """
-    window = _logit(np.asarray(confidence)[np.isfinite(confidence)])
+    finite = np.isfinite(confidence)
+    window = _logit(np.asarray(confidence)[finite])
     if not len(window) or len(calibration) < _MIN_CALIBRATION:
         return None
     features, right = _logit(calibration.confidence), np.asarray(calibration.right, dtype=float)
     generator = np.random.default_rng(seed)
     count = len(features)
     curve = _fit_curve(features, right)
-    value = float(_chance(window, curve).mean())
+    chances = _chance(window, curve)
+    lost = 0.0 if flagged is None else _lost(chances, np.asarray(flagged)[finite], flag_rate)
+    value = float(chances.mean()) - lost
     drawn = []
     for _ in range(_REFITS):
         at = generator.integers(0, count, count)
@@ -116,6 +128,7 @@ def estimate_accuracy(
         spread = math.sqrt(float((chance * (1 - chance)).sum())) / len(window)
         drawn.append(float(chance.mean()) + spread * float(generator.normal()))
     low, high = (float(np.quantile(drawn, q)) for q in (0.025, 0.975))
+    low -= 2 * lost
     if detected:
         low -= 1 - value
     return Interval(
@@ -125,6 +138,13 @@ def estimate_accuracy(
         records=len(window),
         widened=detected,
     )
+
+
+def _lost(chances: FloatArray, flagged: FloatArray, rate: float) -> float:
+    """Give what is lost when the flagged texts beyond the usual share are wrong. Units: ratio."""
+    found = int(flagged.sum())
+    beyond = max(0.0, found - rate * len(flagged))
+    return float(chances[flagged].sum()) * beyond / found / len(flagged) if beyond else 0.0
 
 
 def measure_accuracy(right: Sequence[bool]) -> Interval | None:

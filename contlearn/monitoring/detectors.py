@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 RESAMPLES: Final = 2_000
+# Of the exact test of what is doubtful: p-values that are combined must be able to be small.
+_EXCHANGES: Final = 10_000
 # A p-value from the precomputed null that is worth the exact test.
 _DOUBTFUL: Final = 0.1
 # What chance reaches, by detector and window size: kept with the reference, computed once.
@@ -179,11 +181,11 @@ class ShareShift:
         )
 
     def _exchanged(self, counts: FloatArray) -> FloatArray:
-        """Exchange answers between reference and window at random. Shape: (resamples,)."""
+        """Exchange answers between reference and window at random. Shape: (exchanges,)."""
         generator = np.random.default_rng(self._seed)
         both = (self._counts + counts).astype(np.int64)
         window = generator.multivariate_hypergeometric(
-            both, int(counts.sum()), RESAMPLES, method="marginals"
+            both, int(counts.sum()), _EXCHANGES, method="marginals"
         )
         null: FloatArray = self.distance((both - window).astype(float), window.astype(float))
         return null

@@ -25,6 +25,7 @@ from contlearn.monitoring.prediction_detectors import (
     Energy,
     LabelChiSquare,
     LabelDivergence,
+    LabelLift,
     LabelPsi,
 )
 from contlearn.monitoring.sample import Sample
@@ -36,6 +37,7 @@ DETECTORS: Final[tuple[type[Any], ...]] = (
     LabelPsi,
     LabelChiSquare,
     LabelDivergence,
+    LabelLift,
     Confidence,
     Energy,
     ConditionalConfidence,

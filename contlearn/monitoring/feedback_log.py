@@ -32,7 +32,8 @@ class FeedbackLog:
         """Write labels down.
 
         Args:
-            items: Request id, place of the text in its request, label.
+            items: Request id, place of the text in its request, and the label, or for entities
+                the key that the log names them by.
             now: When they came.
         Raises:
             OSError: When the disk refuses.
@@ -82,13 +83,17 @@ def read_feedback(folder: Path) -> dict[tuple[str, int], str]:
 def join_feedback(
     lines: Iterable[Mapping[str, Any]], labels: Mapping[tuple[str, int], str]
 ) -> list[tuple[Mapping[str, Any], bool]]:
-    """Give the logged predictions whose label came, oldest first, and whether each was right."""
+    """Give the logged predictions whose label came, oldest first, and whether each was right.
+
+    A text with entities is right when all of them are.
+    """
     joined = []
     for line in lines:
         key = (str(line.get("request_id")), int(line.get("index", 0)))
         label = labels.get(key)
         predicted = line.get("labels", ())
-        if label is not None and len(predicted) == 1:
-            joined.append((line, predicted[0] == label))
+        answer = line.get("answer", predicted[0] if len(predicted) == 1 else None)
+        if label is not None and answer is not None:
+            joined.append((line, answer == label))
     joined.sort(key=lambda item: str(item[0].get("time", "")))
     return joined

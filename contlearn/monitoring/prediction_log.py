@@ -50,6 +50,8 @@ class Tally(Protocol):
 class LoggedPrediction:
     """One answered text. `labels` are the class, or the entity types found.
 
+    `answer` names the entities without their words, so that a label that comes later can be
+    compared; classes need none. `is_unknown` is the server's flag, where the version has one.
     `projection` is the graph's fixed projection of the embedding. `index` is the text's place in
     its request. Of `text` the language is written, and the text itself only with `keep_text`
     (`monitoring.log_text`); of `logits` the energy is. Both are worked out by the writer's thread.
@@ -62,6 +64,8 @@ class LoggedPrediction:
     labels: tuple[str, ...]
     confidence: float | None
     characters: int
+    answer: str | None = None
+    is_unknown: bool | None = None
     tokens: int | None = None
     unknown_ratio: float | None = None
     projection: Sequence[float] | None = None
@@ -79,6 +83,10 @@ class LoggedPrediction:
             "labels": list(self.labels),
             "characters": self.characters,
         }
+        if self.answer is not None:
+            line["answer"] = self.answer
+        if self.is_unknown is not None:
+            line["unknown"] = self.is_unknown
         if self.confidence is not None:
             line["confidence"] = round(self.confidence, 6)
         if self.tokens is not None:

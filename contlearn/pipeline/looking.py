@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.errors import EvaluationError, StorageError
-from contlearn.monitoring.feedback_log import join_feedback, read_feedback
 from contlearn.monitoring.prediction_log import read_predictions
 from contlearn.monitoring.signals import (
     AccuracySignal,
@@ -17,14 +16,13 @@ from contlearn.monitoring.signals import (
     read_signals,
     write_signals,
 )
+from contlearn.pipeline.accuracy_look import look_at_accuracy
 from contlearn.pipeline.context import Context
 
 if TYPE_CHECKING:
-    from contlearn.monitoring.accuracy import Calibration, Interval
-    from contlearn.monitoring.drift_check import DriftCheck, DriftReport
-    from contlearn.monitoring.streaming import StreamFinding
+    from contlearn.monitoring.drift_check import DriftCheck
 
-__all__ = ["LOOK_FORMAT", "calibration_of", "look", "newest_version", "record_look"]
+__all__ = ["LOOK_FORMAT", "look", "newest_version", "record_look"]
 
 LOOK_FORMAT: Final = 1
 _EXPLAINED: Final = 12
@@ -97,7 +95,7 @@ def look(
         from contlearn.monitoring.explanation import typical_examples
 
         value["examples"] = typical_examples(check.reference, sample, most=examples)
-    value["accuracy"] = _accuracy(context, lines, judged, chosen, report)
+    value["accuracy"] = look_at_accuracy(context, lines, judged, chosen, report)
     return value
 
 
@@ -212,96 +210,6 @@ def _moved(check: DriftCheck, window: Any) -> dict[str, Any]:
     if reference.has("texts") and window.has("texts"):
         moved["words"] = explanation.moved_words(reference.texts, window.texts)
     return moved
-
-
-def calibration_of(context: Context, version: object) -> Calibration | None:
-    """Give the held-out rows of a version with a confidence each; None where there are none."""
-    import numpy as np
-
-    from contlearn.errors import ContlearnError
-    from contlearn.evaluation.scoring import load_paired_scores
-    from contlearn.monitoring.accuracy import Calibration
-
-    if not isinstance(version, int):
-        return None
-    try:
-        folder = context.registry.get(version).path
-        pairs, _ = load_paired_scores(folder, context.task)
-    except ContlearnError:
-        return None
-    confidence: list[float] = []
-    right: list[bool] = []
-    for pair in pairs:
-        scores = pair.challenger
-        if len(scores.confidences) == len(pair.targets):
-            confidence += scores.confidences
-            right += [a == t for a, t in zip(scores.predictions, pair.targets, strict=True)]
-    if not confidence:
-        return None
-    return Calibration(np.array(confidence), np.array(right, dtype=float))
-
-
-def _accuracy(
-    context: Context,
-    lines: Sequence[Mapping[str, Any]],
-    judged: Sequence[Mapping[str, Any]],
-    version: object,
-    report: DriftReport,
-) -> dict[str, Any]:
-    import numpy as np
-
-    from contlearn.monitoring.accuracy import (
-        calibration_error,
-        estimate_accuracy,
-        measure_accuracy,
-    )
-    from contlearn.monitoring.streaming import watch_errors
-
-    calibration = calibration_of(context, version)
-    reference = calibration.accuracy if calibration is not None else None
-    confidences = np.array([line.get("confidence") or np.nan for line in judged], dtype=float)
-    estimate = (
-        None
-        if calibration is None
-        else estimate_accuracy(confidences, calibration, detected=report.detected)
-    )
-    labels = read_feedback(context.workspace.state / "feedback")
-    joined = join_feedback(lines, labels)
-    first = str(judged[0].get("time", ""))
-    last = str(judged[-1].get("time", ""))
-    inside = [item for item in joined if first <= str(item[0].get("time", "")) <= last]
-    measured = measure_accuracy([right for _, right in inside])
-    streams = watch_errors(
-        [not right for line, right in joined if str(line.get("time", "")) <= last],
-        recent=len(inside) or None,
-    )
-    margin = context.config.monitoring.accuracy_margin
-    return {
-        "reference": reference,
-        "estimated": _with_drop(estimate, reference, margin),
-        "measured": _with_drop(measured, reference, margin, streams),
-        "labels": len(joined),
-        "calibration_error": calibration_error(
-            np.array([item.get("confidence") or np.nan for item, _ in inside], dtype=float),
-            [right for _, right in inside],
-        ),
-        "streams": [
-            {"detector": s.detector, "detected": s.detected, "error_rate": s.rate} for s in streams
-        ],
-    }
-
-
-def _with_drop(
-    interval: Interval | None,
-    reference: float | None,
-    margin: float,
-    streams: Sequence[StreamFinding] = (),
-) -> dict[str, Any] | None:
-    """Say whether the whole interval lies below the reference less the margin."""
-    if interval is None:
-        return None
-    below = reference is not None and interval.high < reference - margin
-    return {**interval.to_json(), "dropped": below or any(s.detected for s in streams)}
 
 
 def record_look(context: Context, value: Mapping[str, Any] | None) -> Signals:

@@ -12,6 +12,7 @@ from typing import Any
 
 from contlearn.interfaces import FieldNames, RowProblem, Task
 from contlearn.serving.problems import RequestProblem
+from contlearn.tasks.spans import placed_words, span_key, tags_from_spans
 from contlearn.types import Inputs
 from contlearn.workspace import write_bytes_atomic
 
@@ -99,20 +100,40 @@ class FeedbackDesk:
                 where=where,
                 hint="Send the text along: add the field `text`.",
             )
-        names = {"text": self.fields.text, "tokens": self.fields.tokens}
-        row: dict[str, Any] = {
-            names.get(name, name): value if isinstance(value, str) else list(value)
-            for name, value in inputs.items()
-        }
-        tagging = self.task.graph == "token-classification"
-        row[self.fields.tags if tagging else self.fields.label] = item["label"]
         try:
+            if self.is_tagging:
+                row = self._tagged(inputs, item["label"])
+            else:
+                names = {"text": self.fields.text}
+                row = {names.get(name, name): value for name, value in inputs.items()}
+                row[self.fields.label] = item["label"]
             self.task.read_fields(row, self.fields)
         except RowProblem as problem:
             raise RequestProblem(
                 400, problem.message, where=where, hint=problem.hint or None
             ) from problem
         return row
+
+    @property
+    def is_tagging(self) -> bool:
+        """Say whether labels are entities."""
+        return self.task.graph == "token-classification"
+
+    def _tagged(self, inputs: Inputs, label: object) -> dict[str, Any]:
+        """Join words with their tags; entities as the server answers them are taken too."""
+        tags = label
+        if isinstance(label, list) and not all(isinstance(tag, str) for tag in label):
+            tags = tags_from_spans(inputs, label)
+        elif isinstance(label, list) and not label:
+            tags = tags_from_spans(inputs, ())
+        words = [word for word, _, _ in placed_words(inputs)]
+        return {self.fields.tokens: words, self.fields.tags: tags}
+
+    def answer_of(self, row: Mapping[str, Any]) -> str:
+        """Give what the log compares with its own answer: the label, or the key of the entities."""
+        if self.is_tagging:
+            return span_key(row[self.fields.tags])
+        return str(row[self.fields.label])
 
     def accept(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Put the rows into the inbox.

@@ -188,7 +188,10 @@ def _feedback() -> dict[str, Any]:
         "properties": {
             "request_id": {"type": "string"},
             "index": {"type": "integer"},
-            "label": {"anyOf": [{"type": "string"}, {"type": "array"}]},
+            "label": {
+                "anyOf": [{"type": "string"}, {"type": "array"}],
+                "description": "A class; or a tag for each word; or entities with start, end, type",
+            },
             "text": {"type": "string"},
         },
     }

@@ -196,11 +196,11 @@ async def feedback(call: Call) -> None:
             counts["unknown"].inc()
         raise
     is_new = desk.accept(rows)
-    if is_new and service.settings.feedback_log is not None:
+    if service.settings.feedback_log is not None:
+        # Also where the very same row was taken before: it came for an answer of its own.
         labels = [
-            (item["request_id"], item.get("index", 0), item["label"])
-            for item in items
-            if isinstance(item["label"], str)
+            (item["request_id"], item.get("index", 0), desk.answer_of(row))
+            for item, row in zip(items, rows, strict=True)
         ]
         # The label itself lies in the inbox; what fails here costs a measurement only.
         with contextlib.suppress(OSError):

@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from contlearn.errors import ServingError
 from contlearn.inference.familiarity import is_unknown
 from contlearn.interfaces import Predictor
+from contlearn.tasks.spans import span_key
 from contlearn.types import ClassPrediction, Encoding, Inputs, Prediction
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
-__all__ = ["Answer", "Item", "Load", "LoadedVersion", "confidence_of", "label_names", "labels_of"]
+__all__ = [
+    "Answer",
+    "Item",
+    "Load",
+    "LoadedVersion",
+    "answer_key",
+    "confidence_of",
+    "label_names",
+    "labels_of",
+]
 
 # What one answer is asked for: inputs of the task, or ids that the client tokenised itself.
 Item: TypeAlias = "Inputs | Encoding"
@@ -202,3 +212,8 @@ def confidence_of(prediction: Prediction) -> float | None:
     if isinstance(prediction, ClassPrediction):
         return prediction.confidence
     return min((entity.score for entity in prediction.entities), default=None)
+
+
+def answer_key(prediction: Prediction) -> str | None:
+    """Name the entities of a text, so that a label that comes later can be compared; else None."""
+    return None if isinstance(prediction, ClassPrediction) else span_key(prediction.tags)

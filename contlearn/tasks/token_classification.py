@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from contlearn.interfaces import FieldNames, GraphKind, HeadSpec, RowProblem, Tokenizer
 from contlearn.tasks.rows import clean_text, need_field, type_name
+from contlearn.tasks.spans import OUTSIDE, placed_words, spans_of, split_words
 from contlearn.types import (
     Encoding,
     Entity,
@@ -23,21 +23,6 @@ if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
 __all__ = ["TokenClassification", "spans_of", "split_words", "valid_tags"]
-
-OUTSIDE = "O"
-_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]", re.UNICODE)
-
-
-def split_words(text: str) -> list[tuple[int, int]]:
-    """Find the words of a bare text: runs of letters and digits, and single other signs.
-
-    Returns:
-        The character positions of each word, the end exclusive.
-    Example:
-        >>> split_words("to Rome, now")
-        [(0, 2), (3, 7), (7, 8), (9, 12)]
-    """
-    return [match.span() for match in _WORD.finditer(text)]
 
 
 def valid_tags(scores: FloatArray, names: Sequence[str]) -> list[int]:
@@ -70,28 +55,6 @@ def valid_tags(scores: FloatArray, names: Sequence[str]) -> list[int]:
     for pointers in reversed(back):
         tags.append(int(pointers[tags[-1]]))
     return tags[::-1]
-
-
-def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Give the (type, first word, end word) of each entity, the end exclusive.
-
-    An I- that follows no entity of its type begins one, as in the CoNLL evaluation.
-
-    Source: seqeval (get_entities); the tests hold this function against it.
-    Example:
-        >>> spans_of(["B-city", "I-city", "O", "I-day"])
-        [('city', 0, 2), ('day', 3, 4)]
-    """
-    spans: list[tuple[str, int, int]] = []
-    open_type, begin = None, 0
-    for place, tag in enumerate((*tags, OUTSIDE)):
-        kind = None if tag == OUTSIDE else tag[2:]
-        if open_type is not None and (tag[0] == "B" or kind != open_type):
-            spans.append((open_type, begin, place))
-            open_type = None
-        if kind is not None and open_type is None:
-            open_type, begin = kind, place
-    return spans
 
 
 class TokenClassification:
@@ -183,7 +146,7 @@ class TokenClassification:
     ) -> list[tuple[Encoding, ...]]:
         """Tokenise words and remember where each begins; what is over the limit is cut."""
         unknown = tokenizer.token_to_id("[UNK]")
-        batch = [[word for word, _, _ in _placed_words(item)] for item in inputs]
+        batch = [[word for word, _, _ in placed_words(item)] for item in inputs]
         encodings: list[tuple[Encoding, ...]] = []
         for item in tokenizer.encode_batch(batch, is_pretokenized=True):
             ids, words = item.ids, item.word_ids
@@ -237,7 +200,7 @@ class TokenClassification:
         scaled -= scaled.max(axis=-1, keepdims=True)
         logs = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
         chosen = valid_tags(logs, space.names)
-        places = _placed_words(inputs)
+        places = placed_words(inputs)
         tags = [space.names[i] for i in chosen] + [OUTSIDE] * (len(places) - len(chosen))
         text = self.text_of(inputs)
         entities = []
@@ -389,15 +352,3 @@ def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
             )
         before = tag
     return tuple(tags)
-
-
-def _placed_words(inputs: Inputs) -> list[tuple[str, int, int]]:
-    """Give each word with its character positions in `text_of(inputs)`."""
-    if "text" in inputs:
-        text = str(inputs["text"])
-        return [(text[a:b], a, b) for a, b in split_words(text)]
-    places, position = [], 0
-    for word in inputs["tokens"]:
-        places.append((word, position, position + len(word)))
-        position += len(word) + 1
-    return places

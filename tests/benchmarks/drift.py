@@ -5,7 +5,8 @@
 CONTLEARN_DATA names the folder with the data; drift_cases.py says how models and windows are made.
 Without drift: 40 references of 1,000 rows, and windows of rows that are not in them, from five
 sources in turn. With drift: 100 windows of each kind. Delay: a look at the newest 300 answers every
-50 answers, counted from the first one that is different.
+50 answers, counted from the first one that is different. A change of the labels' shares alone is
+also looked for in longer windows.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from tests.benchmarks.drift_cases import (
 
 REFERENCES = 40
 STEP = 50
+# Window and reference of the shift of many labels, which 300 answers show least; the first is what
+# the configuration has unless told otherwise.
+LONGER = ((500, 2_000), (1_000, 2_000))
 
 
 def judged(report: DriftReport, counts: Counter[str], level: float = 0.01) -> None:
@@ -76,27 +80,34 @@ def false_alarms(windows: int) -> None:
     )
 
 
-def power(case: Case, rounds: int) -> None:
+def power(
+    case: Case,
+    rounds: int,
+    *,
+    window_rows: int = WINDOW,
+    reference: int = REFERENCE,
+    tail: str = "",
+) -> None:
     generator = np.random.default_rng(7)
     _, pool = sources()[case.source]
     counts: Counter[str] = Counter()
     for number in range(5):
         order = generator.permutation(len(pool))
-        check = DriftCheck(pool.rows(order[:REFERENCE]).sample, seed=number)
-        rest = pool.rows(order[REFERENCE:])
+        check = DriftCheck(pool.rows(order[:reference]).sample, seed=number)
+        rest = pool.rows(order[reference:])
         for _ in range(rounds // 5):
-            judged(check.judge(case.window(rest, generator).sample), counts)
+            judged(check.judge(case.window(rest, generator, window_rows).sample), counts)
     done = counts.pop("windows")
     together, by_holm = counts.pop("all together"), counts.pop("all together, by Holm instead")
     best = ", ".join(f"{name} {number}" for name, number in counts.most_common(6) if number)
     append_row(
         "drift",
         {
-            "measure": f"found: {case.name}",
+            "measure": f"found: {case.name}{tail}",
             "value": round(100 * together / done),
             "unit": "% of windows",
-            "beside": f"{done} windows of {WINDOW} rows; with Holm instead {by_holm}; each alone "
-            f"at 1 %: {best}",
+            "beside": f"{done} windows of {window_rows} rows, reference of {reference}; with Holm "
+            f"instead {by_holm}; each alone at 1 %: {best}",
         },
     )
 
@@ -205,7 +216,7 @@ def labelled(runs: int, rounds: int) -> None:
             },
         )
     for case in cases():
-        if not case.known_labels or case.weights is not None:
+        if not case.known_labels or case.favoured:
             continue
         _, pool = sources()[case.source]
         found_by: Counter[str] = Counter()
@@ -256,6 +267,9 @@ def main() -> None:
     if wanted in (None, "power"):
         for case in cases():
             power(case, options.rounds)
+            for rows, reference in LONGER if case.favoured else ():
+                tail = f", windows of {rows}"
+                power(case, options.rounds, window_rows=rows, reference=reference, tail=tail)
     if wanted in (None, "delay"):
         for case in cases():
             delay(case, max(5, options.rounds // 10))

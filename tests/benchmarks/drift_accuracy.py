@@ -3,7 +3,8 @@
     python -m tests.benchmarks.drift_accuracy [--rounds 60]
 
 Windows of 300 answers, models and changes as in drift_cases.py. The estimate knows the held-out
-rows that the model was calibrated on, and whether the drift check alarms; never a label.
+rows that the model was calibrated on, which texts are flagged as unknown (at one in twenty of those
+rows, as the server does), and whether the drift check alarms; never a label.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contlearn.monitoring.accuracy import estimate_accuracy
 from contlearn.monitoring.drift_check import DriftCheck
 from tests.benchmarks.common import append_row
 from tests.benchmarks.drift_cases import (
+    FLAG_RATE,
     REFERENCE,
     WINDOW,
     Answered,
@@ -31,6 +33,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.errors: list[float] = []
+        self.unaware: list[float] = []
+        self.flagged: list[float] = []
         self.plain: list[float] = []
         self.covered = self.covered_plain = self.alarms = 0
         self.measured: list[float] = []
@@ -40,9 +44,13 @@ class Tally:
         measured = float(window.right.mean())
         confidence = window.sample.numbers["confidence"]
         alarm = check.judge(window.sample).detected
-        estimate = estimate_accuracy(confidence, model.calibration, detected=alarm)
-        calm = estimate_accuracy(confidence, model.calibration)
+        flags = {"flagged": window.flagged, "flag_rate": FLAG_RATE}
+        estimate = estimate_accuracy(confidence, model.calibration, detected=alarm, **flags)
+        calm = estimate_accuracy(confidence, model.calibration, **flags)
+        unaware = estimate_accuracy(confidence, model.calibration)
         self.errors.append(estimate.value - measured)
+        self.unaware.append(unaware.value - measured)
+        self.flagged.append(float(window.flagged.mean()))
         self.plain.append(float(confidence.mean()) - measured)
         self.covered += estimate.low <= measured <= estimate.high
         self.covered_plain += calm.low <= measured <= calm.high
@@ -63,7 +71,9 @@ class Tally:
                 f"{100 * self.covered_plain / rounds:.0f} %), width {np.mean(self.widths):.2f}; "
                 f"held-out {held_out:.1%}, measured {np.mean(self.measured):.1%}, bias "
                 f"{100 * np.mean(self.errors):+.1f}; drift alarm in "
-                f"{100 * self.alarms / rounds:.0f} %; mean confidence alone is off by "
+                f"{100 * self.alarms / rounds:.0f} %; flagged as unknown "
+                f"{100 * np.mean(self.flagged):.0f} %, without the flag off by "
+                f"{100 * float(np.mean(np.abs(self.unaware))):.1f}; mean confidence alone is off by "
                 f"{100 * float(np.mean(np.abs(self.plain))):.1f}",
             },
         )

@@ -15,6 +15,8 @@ from functools import cache
 
 import numpy as np
 
+from contlearn.inference.familiarity import SCORE, familiarity
+from contlearn.inference.familiarity import calibrate as calibrate_unknown
 from contlearn.monitoring.accuracy import Calibration
 from contlearn.monitoring.sample import Sample
 from contlearn.monitoring.words import language_of
@@ -23,16 +25,19 @@ from tests.benchmarks.encoded import Encoded
 
 REFERENCE = 1_000
 WINDOW = 300
+# The share of held-out texts below the threshold for unknown ones.
+FLAG_RATE = 0.05
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Answered rows: the log's columns, whether each was right, and all probabilities."""
+    """Answered rows: the log's columns, whether each was right, was flagged, all probabilities."""
 
     sample: Sample
     right: np.ndarray
     probabilities: np.ndarray
     truth: list[str]
+    flagged: np.ndarray
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -43,6 +48,7 @@ class Answered:
             self.right[places],
             self.probabilities[places],
             [self.truth[place] for place in places],
+            self.flagged[places],
         )
 
 
@@ -59,6 +65,7 @@ def together(first: Answered, second: Answered) -> Answered:
         np.concatenate([first.right, second.right]),
         np.concatenate([first.probabilities, second.probabilities]),
         [*first.truth, *second.truth],
+        np.concatenate([first.flagged, second.flagged]),
     )
 
 
@@ -91,6 +98,8 @@ class Model:
             return float((np.log(np.exp(scaled).sum(axis=1)) - chosen)[truth >= 0].mean())
 
         self.temperature = float(np.exp(minimize_scalar(loss, bounds=(-3, 3)).x))
+        rule = calibrate_unknown(list(logits), SCORE, self.temperature, rate=FLAG_RATE)
+        self.threshold = float(rule["threshold"])
         answered = self.answer(calibrate)
         self.calibration = Calibration(
             answered.sample.numbers["confidence"], answered.right.astype(float)
@@ -123,7 +132,8 @@ class Model:
         languages = [language_of(text) for text in rows.texts]
         sample = Sample(rows.projections.astype(np.float64), numbers, labels, languages, rows.texts)
         right = np.array([a == b for a, b in zip(labels, rows.labels, strict=True)])
-        return Answered(sample, right, probabilities, rows.labels)
+        flagged = familiarity(logits, SCORE, self.temperature) < self.threshold
+        return Answered(sample, right, probabilities, rows.labels, flagged)
 
 
 def _split(rows: Encoded, *sizes: int) -> list[Encoded]:
@@ -168,16 +178,19 @@ class Case:
     source: str
     target: Answered
     share: float = 1.0
-    weights: np.ndarray | None = None
+    # True labels that become three times as common; then windows come from the source itself.
+    favoured: frozenset[str] = frozenset()
     known_labels: bool = True
 
     def window(
         self, rest: Answered, generator: np.random.Generator, size: int = WINDOW
     ) -> Answered:
+        if self.favoured:
+            weights = np.where(np.isin(rest.truth, list(self.favoured)), 3.0, 1.0)
+            chance = weights / weights.sum()
+            return rest.rows(generator.choice(len(rest), size, replace=False, p=chance))
         moved = round(self.share * size)
-        chance = None if self.weights is None else self.weights / self.weights.sum()
-        places = generator.choice(len(self.target), moved, replace=moved > 500, p=chance)
-        window = self.target.rows(places)
+        window = self.target.rows(generator.choice(len(self.target), moved, replace=moved > 500))
         if moved < size:
             window = together(
                 window, rest.rows(generator.choice(len(rest), size - moved, replace=False))
@@ -195,13 +208,15 @@ def cases() -> tuple[Case, ...]:
     pool = made["clinc"][1]
     rng = np.random.default_rng(29)
     favoured = rng.choice(clinc.names, 30, replace=False)
-    biased = np.where(np.isin(pool.truth, favoured), 3.0, 1.0)
     return (
         Case("intents → 10 % out of scope", "clinc", oos, 0.1),
         Case("intents → 20 % out of scope", "clinc", oos, 0.2),
         Case("intents → half out of scope", "clinc", oos, 0.5),
         Case("intents → typos in one word of five", "clinc", clinc.answer(encoded.typos())),
-        Case("intents: 30 of 150 three times as common", "clinc", pool, 1.0, biased),
+        Case(
+            "intents: 30 of 150 three times as common", "clinc", pool,
+            favoured=frozenset(map(str, favoured)),
+        ),
         Case("movie reviews → tweets", "movies", movies.answer(encoded.load("tweets"))),
         Case("movie reviews → 20 % tweets", "movies", movies.answer(encoded.load("tweets")), 0.2),
         Case("movie reviews → news comments", "movies", movies.answer(encoded.load("nyt"))),

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import subprocess
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -22,17 +18,10 @@ from contlearn.telemetry.metrics import (
     LookReading,
     make_registry,
 )
+from tests.scraping import DASHBOARDS, prometheus, queries_of
 from tests.served import make_workspace, point_to, running, settings_of, wait_for, write_version
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 pytestmark = pytest.mark.slow
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def snapshot(now):
@@ -103,11 +92,8 @@ def snapshot(now):
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory):
-    """A Prometheus with our rules that has scraped both for some seconds; gives its API."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("needs prometheus (Debian package prometheus)")
+def query(tmp_path_factory):
+    """A Prometheus with our rules that has scraped both for some seconds; gives what asks it."""
     root = tmp_path_factory.mktemp("prometheus")
     workspace = make_workspace(root / "ws")
     folder = workspace.root / "serving" / "tickets"
@@ -116,74 +102,42 @@ def prometheus(tmp_path_factory):
     registry = make_registry()
     registry.register(DaemonCollector(lambda: [snapshot(time.time())], heartbeat=time.time))
     daemon, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
-    port = free_port()
-    with running(settings_of(workspace)) as server:
-        wait_for(lambda: server.service.is_ready)
-        # The server takes roles away that nobody has; this one it does not know.
-        server.service.metrics.role("rehearsal", 2)
-        text = (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
-        text = text.replace("15s", "1s").replace("rules/*.yml", f"{DEPLOY}/prometheus/rules/*.yml")
-        text = text.replace("127.0.0.1:9108", f"127.0.0.1:{daemon.server_port}")
-        text = text.replace("127.0.0.1:8080", server.address.removeprefix("http://"))
-        (root / "prometheus.yml").write_text(text)
-        process = subprocess.Popen(
-            [
-                program,
-                f"--config.file={root}/prometheus.yml",
-                f"--storage.tsdb.path={root}/data",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=20) as api:
-
-                def query(expression):
-                    answer = api.get("/query", params={"query": expression}).json()
-                    assert answer["status"] == "success", (expression, answer)
-                    return answer["data"]["result"]
-
-                def is_up():
-                    try:
-                        return len([s for s in query("up") if s["value"][1] == "1"]) == 2
-                    except (httpx.TransportError, KeyError, ValueError):
-                        return False
-
-                wait_for(is_up, 120)
-                with httpx.Client(base_url=server.address) as client:
-                    until = time.monotonic() + 6
-                    while time.monotonic() < until:
-                        client.post("/predict", json={"texts": ["my parcel", "a refund"]})
-                        time.sleep(0.1)
-                yield query
-        finally:
-            process.terminate()
-            process.wait(20)
-            daemon.shutdown()
-            daemon.server_close()
-            thread.join()
+    try:
+        with running(settings_of(workspace)) as server:
+            wait_for(lambda: server.service.is_ready)
+            # The server takes roles away that nobody has; this one it does not know.
+            server.service.metrics.role("rehearsal", 2)
+            here = server.address.removeprefix("http://")
+            there = f"127.0.0.1:{daemon.server_port}"
+            with (
+                prometheus(root, daemon=there, server=here) as ask,
+                httpx.Client(base_url=server.address) as client,
+            ):
+                until = time.monotonic() + 6
+                while time.monotonic() < until:
+                    client.post("/predict", json={"texts": ["my parcel", "a refund"]})
+                    time.sleep(0.1)
+                yield ask
+    finally:
+        daemon.shutdown()
+        daemon.server_close()
+        thread.join()
 
 
-def test_prometheus_stores_every_metric_of_the_table(prometheus):
+def test_prometheus_stores_every_metric_of_the_table(query):
     for measure in MEASURES:
         for series in measure.series:
-            assert prometheus(series), series
+            assert query(series), series
 
 
-def test_no_alert_fires_when_all_is_well(prometheus):
-    assert [alert["metric"]["alertname"] for alert in prometheus("ALERTS")] == []
+def test_no_alert_fires_when_all_is_well(query):
+    assert [alert["metric"]["alertname"] for alert in query("ALERTS")] == []
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
-def test_every_query_of_a_dashboard_returns_data(prometheus, path):
+def test_every_query_of_a_dashboard_returns_data(query, path):
     dashboard = json.loads(path.read_bytes())
-    empty = []
-    for panel in dashboard["panels"]:
-        for target in panel.get("targets", ()):
-            expression = target["expr"].replace("$model", "tickets")
-            if not prometheus(expression):
-                empty.append((panel["title"], expression))
-    assert empty == []
+    asked = queries_of(dashboard, "tickets")
+    assert [(title, expression) for title, expression in asked if not query(expression)] == []
     for annotation in dashboard["annotations"]["list"]:
-        prometheus(annotation["expr"].replace("$model", "tickets"))
+        query(annotation["expr"].replace("$model", "tickets"))

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from contlearn.errors import ServingError
 from contlearn.serving.engine import EngineLimits
@@ -158,3 +159,62 @@ def test_workers_end_with_the_server_however_it_ends(pool):
         with contextlib.suppress(psutil.NoSuchProcess):
             worker.kill()
     assert not alive
+
+
+def scraped(client):
+    """Give every sample of the server's metrics."""
+    text = client.get("/metrics").text
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def total(samples, name, **labels):
+    return sum(
+        value
+        for (other, has), value in samples.items()
+        if other == name and set(labels.items()) <= set(has)
+    )
+
+
+def test_counters_of_two_workers_add_up_and_a_killed_one_leaves_no_series(served, pool):
+    server, _ = served
+    with httpx.Client(base_url=server.address, timeout=60) as client:
+
+        def ask_for_a_while(texts=3, requests=40):
+            def go():
+                with httpx.Client(base_url=server.address, timeout=60) as own:
+                    for _ in range(requests):
+                        body = {"texts": ["my parcel please"] * texts}
+                        assert own.post("/predict", json=body).status_code == 200
+
+            threads = [threading.Thread(target=go) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return 4 * requests, 4 * requests * texts
+
+        requests, texts = ask_for_a_while()
+        before = scraped(client)
+        killed = list(pool.pids)
+        os.kill(killed[0], signal.SIGKILL)
+        wait_for(lambda: killed[0] not in pool.pids)
+        more_requests, more_texts = ask_for_a_while()
+        after = scraped(client)
+    for samples, asked, answered in (
+        (before, requests, texts),
+        (after, requests + more_requests, texts + more_texts),
+    ):
+        assert total(samples, "contlearn_http_requests_total", route="/predict") == asked
+        assert total(samples, "contlearn_predictions_total", label="shipping") == answered
+        assert total(samples, "contlearn_prediction_confidence_ratio_count") == answered
+        assert total(samples, "contlearn_infer_batch_rows_sum") >= answered
+        assert total(samples, "contlearn_infer_in_flight") == 0
+    # One process counts: nothing is named after a worker, and nothing of the dead one stays.
+    assert {key for key in after if key not in before} == set()
+    assert not any(
+        str(pid) in value for pid in killed for _, labels in after for _, value in labels
+    )

@@ -20,6 +20,7 @@ from contlearn.monitoring.prediction_detectors import (
     Confidence,
     LabelChiSquare,
     LabelDivergence,
+    LabelLift,
     LabelPsi,
 )
 from contlearn.monitoring.sample import Sample, sample_of
@@ -70,7 +71,7 @@ def test_kernel_test_agrees_with_its_definition_on_a_small_case(generator):
     [
         ({"shift": 0.4}, {"mmd", "classifier"}),
         ({"spread": 1.6}, {"mmd", "classifier", "neighbour-distance"}),
-        ({"weights": (0.2, 0.3, 0.5)}, {"psi", "chi-square", "jensen-shannon"}),
+        ({"weights": (0.2, 0.3, 0.5)}, {"psi", "chi-square", "jensen-shannon", "label-lift"}),
         ({"length": 60.0}, {"ks-length"}),
     ],
 )
@@ -100,7 +101,7 @@ def test_all_detectors_together_alarm_at_the_stated_rate_without_drift(generator
     assert all(number / rounds <= bound for number in each.values()), each
 
 
-@pytest.mark.parametrize("kind", [LabelPsi, LabelChiSquare, LabelDivergence])
+@pytest.mark.parametrize("kind", [LabelPsi, LabelChiSquare, LabelDivergence, LabelLift])
 def test_label_detectors_find_a_label_that_was_never_seen(generator, kind):
     reference = draw(generator, 500)
     window = draw(generator, 200)
@@ -110,6 +111,39 @@ def test_label_detectors_find_a_label_that_was_never_seen(generator, kind):
     finding = detector.judge(moved)
     assert finding.p_value < 0.001
     assert "(new) 0% → 25%" in detector.explain(moved, finding)
+
+
+def test_lift_agrees_with_its_definition_on_a_small_case():
+    first, second = np.array([6.0, 2.0, 0.0]), np.array([1.0, 3.0, 0.0])
+    likelihoods = []
+    for factor, part in ((1.5, 0.4), (2.0, 0.2), (3.0, 0.1)):
+        fell = (1 - factor * part) / (1 - part)
+        product = 1.0
+        for x, y in zip(first, second, strict=True):
+            odds = second.sum() / first.sum()
+
+            def chance(times, x=x, y=y, odds=odds):
+                return stats.binom.pmf(y, x + y, times * odds / (1 + times * odds))
+
+            product *= (part * chance(factor) + (1 - part) * chance(fell)) / chance(1.0)
+        likelihoods.append(product)
+    found = LabelLift(Sample(np.zeros((0, 0)), {}, ["a"] * 9), nulls={}).distance(
+        first[None], second[None]
+    )
+    assert found[0] == pytest.approx(math.log(np.mean(likelihoods)) / second.sum())
+
+
+def test_lift_finds_many_labels_that_rose_a_little(generator):
+    none, names = np.zeros((0, 0)), [f"l{number:03d}" for number in range(150)]
+    chances = np.where(np.arange(150) < 30, 3.0, 1.0)
+    chances /= chances.sum()
+    found = {LabelLift: 0, LabelChiSquare: 0}
+    for _ in range(20):
+        reference = Sample(none, {}, generator.choice(names, 1000).tolist())
+        window = Sample(none, {}, generator.choice(names, 300, p=chances).tolist())
+        for kind in found:
+            found[kind] += kind(reference, nulls={}).judge(window).p_value <= 0.002
+    assert found[LabelLift] > found[LabelChiSquare] >= 1
 
 
 def test_conditional_confidence_agrees_with_scipy_for_one_label_and_ignores_shares(generator):
@@ -168,6 +202,7 @@ def test_precomputed_nulls_are_used_again(generator):
         "psi",
         "chi-square",
         "jensen-shannon",
+        "label-lift",
         "mmd",
     }
     kept = {key: values.copy() for key, values in first.nulls.items()}
@@ -187,7 +222,7 @@ def test_cauchy_counts_what_says_the_same_once_and_never_leaves_its_bounds():
 
 def test_every_detector_has_a_name_a_summary_and_its_needs():
     names = [kind.name for kind in DETECTORS]
-    assert len(set(names)) == len(names) == 14
+    assert len(set(names)) == len(names) == 15
     assert all(kind.needs and kind.target in ("input", "prediction") for kind in DETECTORS)
 
 

@@ -37,3 +37,14 @@ def test_old_days_go(tmp_path):
 def test_nothing_to_add_makes_no_file(tmp_path):
     FeedbackLog(tmp_path / "feedback").add([], NOW)
     assert not (tmp_path / "feedback").exists()
+
+
+def test_entities_join_by_their_key(tmp_path):
+    log = FeedbackLog(tmp_path)
+    log.add([("r1", 0, "key-a"), ("r1", 1, "key-b")], NOW)
+    lines = [
+        {"time": "1", "request_id": "r1", "index": 0, "labels": ["city", "day"], "answer": "key-a"},
+        {"time": "2", "request_id": "r1", "index": 1, "labels": [], "answer": "key-a"},
+    ]
+    joined = join_feedback(lines, read_feedback(tmp_path))
+    assert [right for _, right in joined] == [True, False]

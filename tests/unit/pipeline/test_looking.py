@@ -179,3 +179,17 @@ def test_drift_command_prints_what_a_person_understands(context, capsys):
     code, _, err = run(capsys, context, "drift", "--record", "--version", "1")
     assert code == 2
     assert "Only the present" in err
+
+
+def test_texts_flagged_beyond_the_usual_share_lower_the_estimate(tmp_path):
+    estimates = {}
+    for unknown in (None, 0.05, 0.25):
+        with logged_workspace(tmp_path / f"ws-{unknown}") as context:
+            log_answers(context, 700, seed=1)
+            log_answers(context, 300, seed=2, minutes=60, unknown=unknown)
+            accuracy = look(context, window=300)["accuracy"]
+        assert accuracy["unknown_share"] == unknown
+        estimates[unknown] = accuracy["estimated"]
+    assert estimates[0.05] == estimates[None]
+    # A fifth of the window counts as wrong instead of as right as its confidences say.
+    assert estimates[None]["value"] - estimates[0.25]["value"] == pytest.approx(0.16, abs=0.02)

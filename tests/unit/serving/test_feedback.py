@@ -85,3 +85,35 @@ def test_tags_go_with_the_tokens_they_were_predicted_for(tmp_path):
     assert row == {"tokens": ["to", "Rome"], "tags": ["O", "B-city"]}
     with pytest.raises(RequestProblem, match="2 words but 1 tags"):
         desk.row({"request_id": "r1", "label": ["O"]}, "")
+
+
+def test_entities_are_taken_as_the_server_answers_them(tmp_path):
+    desk = FeedbackDesk(tmp_path, TokenClassification(), FieldNames())
+    desk.recent.keep("r1", [{"text": "to New York, now"}], 16)
+    tags = ["O", "B-city", "I-city", "O", "O"]
+    spans = [{"start": 3, "end": 11, "type": "city", "score": 0.4}]
+    row = desk.row({"request_id": "r1", "label": spans}, "")
+    assert row == {"tokens": ["to", "New", "York", ",", "now"], "tags": tags}
+    assert desk.row({"request_id": "r1", "label": tags}, "") == row
+    assert desk.answer_of(row) == desk.answer_of({"tags": tags})
+    none = desk.row({"request_id": "r1", "label": []}, "")
+    assert none["tags"] == ["O"] * 5
+    assert desk.answer_of(none) != desk.answer_of(row)
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ([{"start": 4, "end": 11, "type": "city"}], "does not begin and end with a word"),
+        ([{"start": 3, "end": 11}], "not an object with start, end and type"),
+        ([{"start": 3, "end": 11, "type": "a"}, {"start": 7, "end": 11, "type": "b"}], "overlaps"),
+        ([5], "not an object"),
+        ("city", "not a list"),
+    ],
+)
+def test_entities_that_are_wrong_are_said(tmp_path, label, words):
+    desk = FeedbackDesk(tmp_path, TokenClassification(), FieldNames())
+    desk.recent.keep("r1", [{"text": "to New York, now"}], 16)
+    with pytest.raises(RequestProblem, match=words) as caught:
+        desk.row({"request_id": "r1", "label": label}, "labels[0]")
+    assert caught.value.status == 400
