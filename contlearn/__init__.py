@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from contlearn.pipeline.changes import roll_back as roll_back
     from contlearn.pipeline.context import Context as Context
     from contlearn.pipeline.cycle import UpdateCycle as UpdateCycle
-    from contlearn.pipeline.cycle import UpdateResult as UpdateResult
     from contlearn.pipeline.history import describe_version as describe_version
     from contlearn.pipeline.history import read_history as read_history
     from contlearn.pipeline.history import verify_versions as verify_versions
     from contlearn.pipeline.making import make_workspace as make_workspace
+    from contlearn.pipeline.outcome import UpdateResult as UpdateResult
     from contlearn.pipeline.status import read_status as read_status
     from contlearn.pipeline.taking import ingest_files as ingest_files
 
@@ -41,7 +41,7 @@ _PUBLIC = {
     "ContlearnError": "contlearn.errors",
     "Context": "contlearn.pipeline.context",
     "UpdateCycle": "contlearn.pipeline.cycle",
-    "UpdateResult": "contlearn.pipeline.cycle",
+    "UpdateResult": "contlearn.pipeline.outcome",
     "describe_version": "contlearn.pipeline.history",
     "evaluate_version": "contlearn.pipeline.answers",
     "ingest_files": "contlearn.pipeline.taking",

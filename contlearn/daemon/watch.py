@@ -23,10 +23,12 @@ from contlearn.daemon.slot import UpdateSlot
 from contlearn.errors import ContlearnError, StorageError, WorkspaceLocked
 from contlearn.pipeline.children import ChildStopped
 from contlearn.pipeline.context import Context
-from contlearn.pipeline.cycle import UpdateCycle, UpdateResult, scan_in_child
+from contlearn.pipeline.cycle import UpdateCycle
 from contlearn.pipeline.fired import add_seconds_today, note_fired, read_fired
 from contlearn.pipeline.housekeeping import disk_state, sweep
+from contlearn.pipeline.outcome import UpdateResult
 from contlearn.pipeline.probation import Probation
+from contlearn.pipeline.scanning import scan_in_child
 from contlearn.pipeline.schedule import local_day, next_scheduled
 from contlearn.pipeline.triggers import Trigger
 from contlearn.pipeline.watching import Watcher

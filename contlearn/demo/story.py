@@ -13,8 +13,9 @@ from contlearn.demo.data import fetch_archive, read_domains
 from contlearn.errors import UsageError
 from contlearn.pipeline.changes import roll_back
 from contlearn.pipeline.context import Context
-from contlearn.pipeline.cycle import UpdateCycle, UpdateResult
+from contlearn.pipeline.cycle import UpdateCycle
 from contlearn.pipeline.making import make_workspace
+from contlearn.pipeline.outcome import UpdateResult
 from contlearn.workspace import write_bytes_atomic
 
 __all__ = ["Narrator", "tell"]

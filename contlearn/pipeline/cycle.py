@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
-import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -30,17 +27,15 @@ from contlearn.catalog.cycles import (
     waiting_cycle,
 )
 from contlearn.catalog.leases import hold_lease
-from contlearn.catalog.parts import Apart, free_part, next_part, settle_failed
+from contlearn.catalog.parts import next_part
 from contlearn.catalog.records import (
     RecordCounts,
     count_records,
     plan_records,
-    settle_learnt,
-    settle_refused,
 )
-from contlearn.errors import ContlearnError, RegistryError, TrainingError, UsageError
+from contlearn.errors import ContlearnError, TrainingError, UsageError
 from contlearn.interfaces import Progress, no_progress
-from contlearn.pipeline.changes import mend, promote_version
+from contlearn.pipeline.changes import mend
 from contlearn.pipeline.children import (
     ChildLimits,
     ChildStopped,
@@ -52,64 +47,17 @@ from contlearn.pipeline.context import Context
 from contlearn.pipeline.forecast import Forecast, forecast_cycle
 from contlearn.pipeline.housekeeping import require_space
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
-from contlearn.pipeline.report import publish_report, remove_old_reports
+from contlearn.pipeline.outcome import UpdateResult
+from contlearn.pipeline.scanning import inbox_files, scan_in_child
+from contlearn.pipeline.settling import Settlement
 from contlearn.pipeline.triggers import BY_HAND, PART
-from contlearn.registry.retention import apply_retention
-from contlearn.types import CycleOutcome
 from contlearn.workspace import read_json, storage_border
 
-__all__ = ["CYCLE_LEASE", "UpdateCycle", "UpdateResult", "scan_in_child"]
+__all__ = ["CYCLE_LEASE", "UpdateCycle"]
 
 CYCLE_LEASE: Final = "update"
-_log: Final = logging.getLogger("contlearn.cycle")
 # A cycle whose parent was lost this often is given up: something in it takes the machine down.
 MAX_PARENTS: Final = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateResult:
-    """What `update` says: the outcome, the gate's reasons, the challenger's measures."""
-
-    cycle: str | None
-    outcome: CycleOutcome
-    version: int | None = None
-    reasons: tuple[Mapping[str, Any], ...] = ()
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    message: str = ""
-    resumed: bool = False
-    error: ContlearnError | None = None
-    held: int = 0
-    suspected: int = 0
-    forecast: Mapping[str, object] | None = None
-    trained_share: float | None = None
-    search: Mapping[str, Any] | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """0 when done, 3 when the gate refused, else the error's code."""
-        if self.outcome == "failed":
-            return self.error.exit_code if self.error is not None else 1
-        return 3 if self.outcome == "refused" else 0
-
-    def to_json(self) -> dict[str, object]:
-        """Give the fields of `update --json`."""
-        value: dict[str, object] = {
-            "cycle": self.cycle,
-            "outcome": self.outcome,
-            "version": self.version,
-            "reasons": [dict(reason) for reason in self.reasons],
-            "metrics": dict(self.metrics),
-            "seconds": round(self.seconds, 3),
-            "message": self.message,
-            "resumed": self.resumed,
-            "forecast": dict(self.forecast) if self.forecast else None,
-            "trained_share": self.trained_share,
-            "search": dict(self.search) if self.search else None,
-        }
-        if self.error is not None:
-            value["error"] = self.error.to_json()
-        return value
 
 
 @dataclass
@@ -218,7 +166,7 @@ class UpdateCycle:
     def _dry_run(self, strategy: str) -> UpdateResult:
         with self.context.catalog.read() as connection:
             interrupted, counts = unfinished_cycle(connection), count_records(connection)
-        files = sum(1 for _ in _visible_files(self.context.workspace))
+        files = sum(1 for _ in inbox_files(self.context.workspace))
         if interrupted is not None:
             message = (
                 f"The interrupted cycle {interrupted.cycle_id} would be taken up in the state "
@@ -304,6 +252,7 @@ class UpdateCycle:
         """Take a cycle from the state it is in to its end."""
         context = self.context
         folder = CycleFolder(context.workspace.cycles / cycle.cycle_id)
+        settlement = Settlement(context, cycle)
         started = context.clock.monotonic()
         try:
             with context.catalog.write() as connection:
@@ -316,34 +265,20 @@ class UpdateCycle:
                 )
             if cycle.state != "promoting":
                 self._prepare(cycle, folder)
-                self._run_stages(cycle, folder)
-                result = self._decide(cycle, folder)
+                self._run_stages(cycle, folder, settlement)
+                result = settlement.decide(folder)
             else:
-                result = self._promote(cycle)
+                result = settlement.promote()
         except ChildStopped:
             raise
         except (ContlearnError, OSError) as error:
-            result = self._fail(cycle, error)
+            result = settlement.fail(error)
         seconds = context.clock.monotonic() - started
         context.emit(
             "cycle-ended", cycle=cycle.cycle_id, outcome=result.outcome, version=result.version
         )
-        self._clean(folder)
-        return UpdateResult(
-            cycle=cycle.cycle_id,
-            outcome=result.outcome,
-            version=result.version,
-            reasons=result.reasons,
-            metrics=result.metrics,
-            seconds=seconds,
-            message=result.message,
-            resumed=resumed,
-            error=result.error,
-            held=result.held,
-            suspected=result.suspected,
-            trained_share=result.trained_share,
-            search=result.search,
-        )
+        settlement.clean(folder)
+        return replace(result, seconds=seconds, resumed=resumed)
 
     def _prepare(self, cycle: CycleRow, folder: CycleFolder) -> None:
         """Write the job down once; a resumed cycle keeps the configuration it was planned with."""
@@ -364,7 +299,7 @@ class UpdateCycle:
             plugins_dir=str(self.plugins_dir) if self.plugins_dir else None,
         ).save(folder)
 
-    def _run_stages(self, cycle: CycleRow, folder: CycleFolder) -> None:
+    def _run_stages(self, cycle: CycleRow, folder: CycleFolder, settlement: Settlement) -> None:
         """Let the child train, export, score and judge; a finished one is not run again."""
         if folder.result.exists():
             return
@@ -376,7 +311,7 @@ class UpdateCycle:
             stage = str(message.get("stage"))
             if stage in STAGES and stage != state:
                 state = stage  # type: ignore[assignment]  # one of the literals, just checked
-                self._enter(cycle.cycle_id, stage)
+                settlement.enter(stage)
             done, total = int(message.get("done", 0)), int(message.get("total", 0))
             words = str(message.get("message", ""))
             self.progress(stage, done, total, words)
@@ -423,206 +358,6 @@ class UpdateCycle:
             temporary.write_text(json.dumps(value), encoding="utf-8")
             temporary.replace(folder.progress)
 
-    def _enter(self, cycle_id: str, state: str, **values: object) -> None:
-        with self.context.catalog.write() as connection:
-            change_cycle(connection, cycle_id, state=state, **values)
-        version = values.get("version")
-        _log.info("cycle state", extra={"cycle": cycle_id, "state": state, "version": version})
-        self.context.emit("cycle-state", cycle=cycle_id, state=state)
-
-    def _decide(self, cycle: CycleRow, folder: CycleFolder) -> UpdateResult:
-        """Register the challenger, and go the way the gate showed."""
-        context = self.context
-        result = read_json(folder.result)
-        decision, facts = result["decision"], result["facts"]
-        if cycle.state != "deciding":
-            self._enter(cycle.cycle_id, "deciding")
-        version = context.registry.find_by_cycle(cycle.cycle_id)
-        if version is None:
-            version = context.registry.register(
-                folder.version, cycle_id=cycle.cycle_id, parent=cycle.champion, facts=facts
-            )
-        with contextlib.suppress(ContlearnError, OSError):
-            # A page that cannot be written stops no promotion; `make_report` makes it anew.
-            publish_report(context.workspace, folder.page, version.version)
-        with context.catalog.write() as connection:
-            free_part(connection, cycle.cycle_id)  # it could be learnt, whatever the gate says
-        passed = bool(decision["promoted"])
-        values = {
-            "version": version.version,
-            "reasons": decision["outcomes"],
-            "metrics": facts["metrics"],
-            "numbers": result["numbers"],
-        }
-        if not passed:
-            return self._end_refused(cycle, values)
-        if not cycle.promote:
-            return self._end(cycle, "not-promoted", values)
-        if context.config.gate.approval == "manual":
-            self._enter(cycle.cycle_id, "awaiting-approval", outcome="awaiting-approval", **values)
-            return self._result(cycle, "awaiting-approval")
-        self._enter(cycle.cycle_id, "promoting", **values)
-        return self._promote(cycle)
-
-    def _promote(self, cycle: CycleRow) -> UpdateResult:
-        """Make the challenger champion, if the champion is still the one it was compared with."""
-        context = self.context
-        with context.catalog.read() as connection:
-            row = get_cycle(connection, cycle.cycle_id)
-        if row is None or row.version is None:
-            raise RegistryError(
-                f"The cycle {cycle.cycle_id} has no registered version to promote.",
-                where="the catalog",
-                hint="Run `contlearn update` again.",
-            )
-        champion = context.registry.champion()
-        if champion not in (cycle.champion, row.version):
-            return self._end(
-                cycle,
-                "not-promoted",
-                {"error": "The champion was changed by hand while the challenger was being made."},
-            )
-        promote_version(context, row.version, actor=context.actor, reason=f"cycle {cycle.cycle_id}")
-        with context.catalog.write() as connection:
-            settle_learnt(connection, cycle.cycle_id)
-            change_cycle(
-                connection,
-                cycle.cycle_id,
-                state="promoted",
-                outcome="promoted",
-                ended_at=context.clock.now().isoformat(),
-            )
-        return self._result(cycle, "promoted")
-
-    def _end_refused(self, cycle: CycleRow, values: Mapping[str, object]) -> UpdateResult:
-        reasons = [r for r in values["reasons"] if r["passed"] is False]  # type: ignore[attr-defined]  # a JSON list
-        why = " ".join(str(reason["message"]) for reason in reasons) or "refused by the gate"
-        with self.context.catalog.write() as connection:
-            held = settle_refused(connection, cycle.cycle_id, why)
-            change_cycle(
-                connection,
-                cycle.cycle_id,
-                state="refused",
-                outcome="refused",
-                ended_at=self.context.clock.now().isoformat(),
-                **values,
-            )
-        message = (
-            f"{held} records were refused twice and are held (`contlearn data release` lets them "
-            "take part again)."
-            if held
-            else "The records take part in the next update once more."
-        )
-        return self._result(cycle, "refused", message=message)
-
-    def _end(
-        self, cycle: CycleRow, outcome: CycleOutcome, values: Mapping[str, object]
-    ) -> UpdateResult:
-        with self.context.catalog.write() as connection:
-            change_cycle(
-                connection,
-                cycle.cycle_id,
-                state=outcome,
-                outcome=outcome,
-                ended_at=self.context.clock.now().isoformat(),
-                **values,
-            )
-        return self._result(cycle, outcome)
-
-    def _fail(self, cycle: CycleRow, error: ContlearnError | OSError) -> UpdateResult:
-        """Write the failure down; the records stay open and the champion stays as it is."""
-        if not isinstance(error, ContlearnError):
-            error = TrainingError(
-                f"The update failed: {error}.",
-                where=str(error.filename) if error.filename else None,
-                hint="Mend the cause and run `contlearn update` again; nothing was lost.",
-            )
-        settings, apart, kind = self.context.config.daemon, Apart(), type(error).__name__
-        # With a full disk even this may fail; then the next update takes the cycle up again.
-        with contextlib.suppress(ContlearnError), self.context.catalog.write() as connection:
-            change_cycle(
-                connection,
-                cycle.cycle_id,
-                state="failed",
-                outcome="failed",
-                ended_at=self.context.clock.now().isoformat(),
-                error=str(error),
-                numbers={"error_kind": kind},
-            )
-            apart = settle_failed(
-                connection,
-                cycle.cycle_id,
-                failures=settings.poison_failures,
-                divisions=settings.poison_divisions,
-                kind=kind,
-                why=error.what,
-            )
-            if apart:  # what failed is out of the way: no reason to wait before the rest
-                change_cycle(
-                    connection, cycle.cycle_id, numbers={"error_kind": kind, "apart": True}
-                )
-        message = _say_apart(apart)
-        if apart.held:
-            self.context.emit(
-                "records-held", cycle=cycle.cycle_id, records=apart.held, reason=message
-            )
-        return UpdateResult(
-            cycle=cycle.cycle_id,
-            outcome="failed",
-            error=error,
-            message=message,
-            held=apart.held,
-            suspected=apart.suspected,
-        )
-
-    def _result(self, cycle: CycleRow, outcome: CycleOutcome, *, message: str = "") -> UpdateResult:
-        with self.context.catalog.read() as connection:
-            row = get_cycle(connection, cycle.cycle_id)
-        if row is None:
-            raise RegistryError(f"The cycle {cycle.cycle_id} is gone.", where="the catalog")
-        return UpdateResult(
-            cycle=cycle.cycle_id,
-            outcome=outcome,
-            version=row.version,
-            reasons=tuple(row.reasons or ()),
-            metrics=row.metrics or {},
-            trained_share=(row.numbers or {}).get("trained_share"),
-            search=(row.numbers or {}).get("search"),
-            message=message or (row.error or ""),
-        )
-
-    def _clean(self, folder: CycleFolder) -> None:
-        """Drop checkpoints and versions that nobody will read again; logs and numbers stay."""
-        with self.context.catalog.read() as connection:
-            waiting = waiting_cycle(connection)
-        protected = [waiting.version] if waiting is not None and waiting.version else []
-        # A version that cannot be deleted now is deleted by the next cycle.
-        with contextlib.suppress(ContlearnError):
-            apply_retention(self.context.registry, actor=self.context.actor, protected=protected)
-        with contextlib.suppress(ContlearnError, OSError):
-            remove_old_reports(self.context.workspace, self.context.registry.numbers())
-        for path in (folder.work, folder.version):
-            with contextlib.suppress(OSError):
-                shutil.rmtree(path)
-        keep = self.context.config.retention.cycles
-        with contextlib.suppress(OSError):
-            old = sorted(p for p in folder.path.parent.iterdir() if p.is_dir())[:-keep]
-            for path in old:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _say_apart(apart: Apart) -> str:
-    """Say what a failure made of its records; nothing when they take part as before."""
-    said = []
-    if apart.held:
-        said.append(
-            f"{apart.held} records made updates fail and are held "
-            "(`contlearn data release` lets them take part again)."
-        )
-    if apart.suspected:
-        said.append(f"{apart.suspected} records are tried by themselves, part by part.")
-    return " ".join(said)
-
 
 def _lineage(context: Context, champion: int | None) -> tuple[str, ...]:
     """Give the cycles whose experiences the champion has learnt, oldest first."""
@@ -630,68 +365,3 @@ def _lineage(context: Context, champion: int | None) -> tuple[str, ...]:
         return ()
     version = context.registry.get(champion)
     return tuple(version.manifest["lineage"]["experiences"])
-
-
-def scan_in_child(
-    context: Context,
-    *,
-    progress: Progress = no_progress,
-    stop: StopFlag | None = None,
-    plugins_dir: Path | None = None,
-) -> dict[str, Any]:
-    """Take in what rests in the inbox and what sources are due, in a child.
-
-    So this process stays small.
-
-    Returns:
-        The ingest report; empty when there is nothing to do.
-    Raises:
-        ContlearnError: When the child could not do its work.
-    """
-    if not any(_visible_files(context.workspace)) and not _sources_are_due(context):
-        return {}
-    report: dict[str, Any] = {}
-
-    def hear(message: Mapping[str, Any]) -> None:
-        if "stage" in message:
-            progress("ingesting", int(message["done"]), int(message["total"]), "")
-        else:
-            report.update(message)
-
-    log = context.workspace.state / "ingest.log"
-    end = run_child(
-        "contlearn.data",
-        [str(context.workspace.root), *([str(plugins_dir)] if plugins_dir else [])],
-        log=log,
-        on_message=hear,
-        stop=stop,
-        environ=context.for_children(),
-    )
-    if "error" in report:
-        raise error_from_json(report)
-    if end.returncode not in (0, 1) or not report:
-        raise TrainingError(
-            f"Taking in the inbox failed. {end.explain()}",
-            where=str(log),
-            hint="The files are still there; the log has the details.",
-        )
-    context.emit(
-        "ingested", **{k: report.get(k, 0) for k in ("accepted", "duplicates", "rejected")}
-    )
-    return report
-
-
-def _visible_files(workspace: Any) -> Iterator[Path]:
-    for folder in (workspace.inbox, workspace.claimed):
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(folder):
-                if not entry.name.startswith(".") and not entry.name.endswith((".part", ".tmp")):
-                    yield Path(entry.path)
-
-
-def _sources_are_due(context: Context) -> bool:
-    if not context.config.sources:
-        return False
-    from contlearn.data.sources import due_sources
-
-    return bool(due_sources(context.config, context.catalog, context.clock))
