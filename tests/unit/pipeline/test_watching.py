@@ -34,11 +34,19 @@ def test_watcher_looks_only_when_something_is_new(context):
 
 def test_watcher_says_why_a_look_failed(context):
     log_answers(context, 300, seed=1)
-    context.workspace.config_file.write_text("[model]\nname = 7\n")
+    signals = signals_path(context.workspace.state)
+    signals.unlink(missing_ok=True)
+    signals.mkdir(parents=True)  # where the look wants to write
     with pytest.raises(Exception, match="look at production failed") as caught:
         Watcher(context).look()
     assert caught.value.where.endswith("look.log")
-    assert "model.name" in signals_path(context.workspace.state).with_name("look.log").read_text()
+    assert str(signals) in signals.with_name("look.log").read_text()
+
+
+def test_watcher_works_with_the_configuration_in_force_whatever_the_file_says(context):
+    log_answers(context, 300, seed=1)
+    context.workspace.config_file.write_text("[model]\nname = 7\n")
+    assert Watcher(context).look() is True
 
 
 def test_history_of_looks_is_bounded_and_a_look_stands_in_it_once(context):
