@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import orjson
 
 from contlearn.config import LimitsConfig
+from contlearn.data.arrow_messages import asked_bytes
 from contlearn.data.arrow_sizes import row_bytes
 from contlearn.data.mapped import name_label
 from contlearn.data.streams import refuse_file, unpacked_file
@@ -59,11 +60,13 @@ class ParquetRows:
                 for i in range(metadata.num_row_groups)
                 for j in range(metadata.num_columns)
             )
-            _check_size(max(unpacked, 4 * values), metadata.num_rows, limits)
+            most = _text_limit(plain, limits)
+            _check_size(unpacked, metadata.num_rows, limits, most)
+            _check_size(4 * values, metadata.num_rows, limits)
             classes = _class_names(file.schema_arrow.metadata)
             a_row = max(1, values // max(1, metadata.num_rows * metadata.num_columns))
             batches = file.iter_batches(batch_size=max(1, _BATCH_ROWS // max(1, a_row // 100)))
-            yield from _batches(batches, limits, classes, needed, _text_limit(plain, limits))
+            yield from _batches(batches, limits, classes, needed, most)
 
 
 class ArrowRows:
@@ -93,6 +96,8 @@ class ArrowRows:
                     "The file is Feather of version 1, which is given up.",
                     "Write it again: pyarrow.feather.write_feather(table, path, version=2).",
                 )
+            most = _text_limit(plain, limits)
+            _check_size(asked_bytes(plain, is_file=is_file, most=most), 0, limits, most)
             opener = pa.ipc.open_file if is_file else pa.ipc.open_stream
             reader = opener(source)
             _check_names(reader.schema.names, needed)
@@ -102,7 +107,7 @@ class ArrowRows:
                 else reader
             )
             classes = _class_names(reader.schema.metadata)
-            yield from _batches(batches, limits, classes, needed, _text_limit(plain, limits))
+            yield from _batches(batches, limits, classes, needed, most)
 
 
 def _texts_of(metadata: Any) -> list[str]:
@@ -193,7 +198,8 @@ def _check_size(size: int, rows: int, limits: LimitsConfig, most: int | None = N
     if size > (limits.unpacked_bytes if most is None else most) or rows > limits.rows:
         raise refuse_file(
             "too-long",
-            f"The file holds {rows:,} rows and unpacks to {size:,} bytes.",
+            (f"The file holds {rows:,} rows and" if rows else "The file")
+            + f" unpacks to {size:,} bytes or more.",
             "Split it, or raise rows, unpacked_bytes or unpacked_ratio under [data.limits].",
         )
 

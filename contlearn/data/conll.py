@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from contlearn.config import LimitsConfig
-from contlearn.data.streams import INNER_MARK, ROW_BYTES, TextFile, iter_lines, open_text
+from contlearn.data.encodings import INNER_MARK
+from contlearn.data.streams import ROW_BYTES, TextFile, iter_lines, open_text
 from contlearn.interfaces import ParsedRow, RowProblem
 
 __all__ = ["ConllColumns", "from_bioes"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from contlearn.config import LimitsConfig
+from contlearn.data.encodings import INNER_MARK
 from contlearn.data.streams import (
-    INNER_MARK,
     ROW_BYTES,
     TextFile,
     iter_lines,

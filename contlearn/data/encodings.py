@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["EncodingGuess"]
+__all__ = ["INNER_MARK", "EncodingGuess"]
 
+# What is said of a byte order mark that begins another line than the first.
+INNER_MARK: Final = (
+    "byte-order-mark",
+    "A byte order mark stands within the file, as where files were put together; it is left out.",
+)
 _SAMPLE: Final = 1 << 16
 # What people's files are in; a detector that may choose among all code pages likes the rare ones.
 _PLAUSIBLE: Final = [

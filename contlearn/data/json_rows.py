@@ -14,9 +14,8 @@ from typing import ClassVar, Final, NoReturn
 import orjson
 
 from contlearn.config import LimitsConfig
-from contlearn.data.encodings import EncodingGuess
+from contlearn.data.encodings import INNER_MARK, EncodingGuess
 from contlearn.data.streams import (
-    INNER_MARK,
     ROW_BYTES,
     TextFile,
     iter_lines,
@@ -194,7 +193,11 @@ def _float(text: str) -> float:
 
 def _int(text: str) -> int:
     if len(text) > _MAX_DIGITS:
-        _non_finite(text)
+        raise RowProblem(
+            "non-finite",
+            f"The row holds a whole number of {len(text)} digits, beyond any finite float.",
+            "Write it as text, or leave it out.",
+        )
     return int(text)
 
 

@@ -11,6 +11,7 @@ import re
 import tempfile
 import weakref
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +31,8 @@ _SHINGLE: Final = 4
 # So much of a file's signatures stays in memory; the rest of a longer one lies on disk.
 _IN_MEMORY: Final = 2 << 20
 _PART_ROWS: Final = 16_384
+# Where fewer than one row in so many is wanted, each is read by itself.
+_FEW: Final = 256
 # A text longer than this is judged by its beginning.
 _MAX_CHARACTERS: Final = 4_000
 _NO_WORD: Final = re.compile(r"[\W_]+")
@@ -72,6 +75,12 @@ class _Spool:
         """Give some rows, ascending, or one column of them; a part of the file at a time."""
         shape = (len(rows),) if column is not None else (len(rows), self._width)
         found = np.empty(shape, dtype=self._kind)
+        if len(rows) * _FEW < self._rows:
+            for place, row in enumerate(rows.tolist()):
+                self._file.seek(row * self._width * self._kind.itemsize)
+                found[place] = self._read(1)[0] if column is None else self._read(1)[0, column]
+            self._file.seek(0, io.SEEK_END)
+            return found
         self._file.seek(0)
         for start in range(0, self._rows, _PART_ROWS):
             part = self._read(min(_PART_ROWS, self._rows - start))
@@ -83,15 +92,6 @@ class _Spool:
     def _read(self, rows: int) -> NDArray[Any]:
         data = self._file.read(rows * self._width * self._kind.itemsize)
         return np.frombuffer(data, dtype=self._kind).reshape(-1, self._width)
-
-    def view(self) -> NDArray[Any]:
-        """Give all rows, (n, width); those on disk come into memory as they are looked at."""
-        if self._rows * self._width * self._kind.itemsize <= _IN_MEMORY:
-            self._file.seek(0)
-            return self._read(self._rows)
-        self._file.flush()
-        shape = (self._rows, self._width)
-        return np.memmap(self._file, dtype=self._kind, mode="r", shape=shape)
 
 
 class NearIndex:
@@ -152,7 +152,6 @@ class NearIndex:
             Pairs of rows (an earlier one, a later one), and the rows near to a held-out record.
         """
         self._fold()
-        bits = self._bits.view()
         kept = None if reserve is None or len(reserve) == 0 else reserve
         firsts, seconds, near = [], [], []
         for band in range(BANDS):
@@ -164,7 +163,7 @@ class NearIndex:
                 starts = np.concatenate(([True], ~same))
                 leader = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
                 a, b = rows[leader[~starts]], rows[order[~starts]]
-                agree = self._agree(bits, a, bits, b)
+                agree = self._agree(a, b, self._bits_of)
                 firsts.append(a[agree])
                 seconds.append(b[agree])
             if kept is not None:
@@ -172,7 +171,8 @@ class NearIndex:
                 at = np.minimum(np.searchsorted(theirs, own), len(theirs) - 1)
                 hit = np.flatnonzero(theirs[at] == own)
                 mine = rows[hit]
-                near.append(mine[self._agree(bits, mine, kept.bits, places[at[hit]])])
+                agree = self._agree(mine, places[at[hit]], kept.bits.__getitem__)
+                near.append(mine[agree])
         none = np.zeros(0, dtype=np.int64)
         if firsts:
             pairs = np.unique(np.stack([np.concatenate(firsts), np.concatenate(seconds)]), axis=1)
@@ -181,18 +181,22 @@ class NearIndex:
             first = second = none
         return first, second, np.unique(np.concatenate(near)) if near else none
 
+    def _bits_of(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Give the bits of some rows in any order."""
+        some, places = np.unique(rows, return_inverse=True)
+        return self._bits.take(some)[places]
+
     def _agree(
         self,
-        bits: NDArray[np.uint8],
         rows: NDArray[np.int64],
-        other_bits: NDArray[np.uint8],
         others: NDArray[np.int64],
+        bits_of: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     ) -> NDArray[np.bool_]:
         """Say which pairs are as similar as asked, by the share of equal signature values."""
         result = np.zeros(len(rows), dtype=np.bool_)
-        for start in range(0, len(rows), 16384):
-            part = slice(start, start + 16384)
-            equal = (bits[rows[part]] == other_bits[others[part]]).mean(axis=1)
+        for start in range(0, len(rows), _PART_ROWS):
+            part = slice(start, start + _PART_ROWS)
+            equal = (self._bits_of(rows[part]) == bits_of(others[part])).mean(axis=1)
             # One value in 256 agrees by chance.
             result[part] = (equal - 1 / 256) / (1 - 1 / 256) >= self._similarity
         return result

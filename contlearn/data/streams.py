@@ -21,7 +21,6 @@ from contlearn.errors import RecordError
 
 __all__ = [
     "COMPRESSIONS",
-    "INNER_MARK",
     "TextFile",
     "iter_lines",
     "named_hint",
@@ -39,11 +38,6 @@ COMPRESSIONS: Final = {
     ".xz": b"\xfd7zXZ\x00",
     ".zst": b"\x28\xb5\x2f\xfd",
 }
-# What is said of a byte order mark that begins another line than the first.
-INNER_MARK: Final = (
-    "byte-order-mark",
-    "A byte order mark stands within the file, as where files were put together; it is left out.",
-)
 _CHUNK: Final = 1 << 18
 _SAMPLE: Final = 1 << 16
 # How much is kept of a row that is too long, and of any other that is refused.

@@ -112,6 +112,16 @@ BENCHMARKS = {
             "by SIGKILL after a random time on the processor."
         ),
     ),
+    "suspects": (
+        "Doubtful labels",
+        "python -m tests.benchmarks.suspects",
+        (
+            "A tenth of the labels of real data are made wrong (a sentence: the type of one entity), a model "
+            "is fitted on all rows, and the rows are judged as a first cycle judges them. Mistakes that stand "
+            "in the data already count as found wrongly. precision_of_the_first: of as many as were flipped, "
+            "from the head of the list."
+        ),
+    ),
     "drift": (
         "Drift detectors",
         "python -m tests.benchmarks.drift, drift_accuracy, drift_peers (its docstring), drift_costs",

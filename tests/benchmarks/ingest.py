@@ -82,9 +82,18 @@ def measure_pyarrow(file: Path) -> dict[str, Any]:
 
 
 def fill(root: Path, rows: int) -> dict[str, Any]:
-    """Put many records into a catalog, file by file, without texts: look-ups see ids alone."""
-    from tests.unit.data.taking import taker
+    """Put many records into a catalog, file by file, without texts: look-ups see ids alone.
 
+    The held-out reserve of the near-duplicate search is full, as it is in a store of that size.
+    """
+    import numpy as np
+
+    from contlearn.data.neighbours import BANDS, PERMUTATIONS, Reserve
+    from contlearn.workspace import FileOperations
+    from tests.unit.data.taking import make_config, taker
+
+    rng = np.random.default_rng(0)
+    capacity = make_config().data.near_duplicate_reserve
     with taker(root) as taking, taking.catalog.write() as connection:
         connection.exec_driver_sql(
             "insert into files (file_id, content_hash, name, held_out, settings, received_at, "
@@ -100,6 +109,11 @@ def fill(root: Path, rows: int) -> dict[str, Any]:
                 [(first + n, record_id, n) for n, record_id in enumerate(ids)],
             )
         taking.catalog.ids.refresh(connection)
+        Reserve(taking.workspace.records / "reserve.bin", capacity).add(
+            rng.integers(0, 2**32, (capacity, BANDS), dtype=np.uint32),
+            rng.integers(0, 2**8, (capacity, PERMUTATIONS), dtype=np.uint8),
+            FileOperations(),
+        )
     return {"rows": rows}
 
 

@@ -233,3 +233,27 @@ def test_tampered_version_is_refused_by_name(program):
         assert error["hint"]
     assert program.json("status")["champion"]["version"] == 2
     shutil.rmtree(program.root / "serving" / "tickets" / "1", ignore_errors=True)
+
+
+def test_first_update_lists_the_labels_in_doubt_until_they_are_forgotten(program):
+    labels = ["billing", "garden", "music"]
+    rows = classified(labels, 60)
+    wrong = {}
+    for row in rows[::12]:
+        wrong[row["text"]] = row["label"]
+        row["label"] = labels[(labels.index(row["label"]) + 1) % 3]
+    program.drop("first.jsonl", rows)
+    assert program.json("update")["outcome"] == "promoted"
+    found = program.json("data", "suspects", "--cycle", "last", "--limit", 100)
+    assert found["looked_at"] == len(rows)
+    listed = {one["text"]: one for one in found["suspects"]}
+    assert len(listed.keys() & wrong.keys()) >= 0.7 * len(wrong)
+    assert "cross-validation" in {one["judge"] for one in listed.values()}
+    for text in listed.keys() & wrong.keys():
+        assert listed[text]["suggested"] == wrong[text]
+    one = found["suspects"][0]
+    assert one["text"][:30] in program.run("data", "suspects", "--cycle", "last")
+    program.json("data", "forget", one["record_id"])
+    after = program.json("data", "suspects", "--cycle", "last", "--limit", 100)["suspects"]
+    assert one["record_id"] not in {other["record_id"] for other in after}
+    assert len(after) == len(found["suspects"]) - 1

@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from contlearn.config import LimitsConfig
+from contlearn.data.arrow_messages import asked_bytes
 from contlearn.data.arrow_sizes import row_bytes
 from contlearn.errors import RecordError
 from tests.unit.data.test_parsers import parse
@@ -60,3 +61,33 @@ def test_nested_texts_count_where_they_stand():
     batch = pa.record_batch({"s": struct, "m": maps, "f": fixed, "n": [1, 2, 3]})
     assert row_bytes(batch).tolist() == [3 + 2 + 2 + 4 + 5, 2, 2]
     assert row_bytes(batch.slice(1)).tolist() == [2, 2]
+
+
+def test_parquet_that_unpacks_to_more_than_the_ratio_is_refused_unread(tmp_path):
+    table = pa.table({"text": ["x" * 900_000] * 8, "label": ["a"] * 8})
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(table, path, compression="zstd", use_dictionary=False)
+    with pytest.raises(RecordError) as caught:
+        parse(path, LimitsConfig(unpacked_ratio=20.0))
+    assert caught.value.where == "too-long"
+    assert "7,2" in caught.value.what
+
+
+@pytest.mark.parametrize("packing", ["zstd", "lz4"])
+@pytest.mark.parametrize("opener", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_arrow_that_asks_for_more_memory_than_the_ratio_is_refused_unread(
+    tmp_path, packing, opener
+):
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 3, pa.int32()), pa.array(["w" * 999]))
+    table = pa.table({"text": ["x" * 900_000, "y", "z"], "label": words})
+    path = tmp_path / "rows.arrow"
+    with opener(path, table.schema, options=pa.ipc.IpcWriteOptions(compression=packing)) as writer:
+        writer.write_table(table)
+    with pytest.raises(RecordError) as caught:
+        parse(path, LimitsConfig(unpacked_ratio=2.0))
+    assert (caught.value.where, "unpacks to 90" in caught.value.what) == ("too-long", True)
+    rows = parse(path, LimitsConfig(unpacked_ratio=1e4))
+    assert [row.row["text"][:1] for row in rows] == ["x", "y", "z"]
+    # What the messages say is what pyarrow takes.
+    asked = asked_bytes(path, is_file=opener is pa.ipc.new_file, most=10**9)
+    assert 900_000 + 999 < asked < 910_000

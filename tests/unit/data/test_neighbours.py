@@ -97,4 +97,7 @@ def test_signatures_of_a_long_file_lie_on_disk_and_say_the_same(tmp_path):
         assert np.array_equal(long, short)
     first, second, _ = index.pairs(np.array([0, 1, 200, number - 199]))
     assert (first.tolist(), second.tolist()) == ([0, 1], [200, number - 199])
+    first, second, _ = index.pairs(rows(index))
+    assert np.array_equal(np.unique(second), np.arange(200, number))
+    assert (first[second >= 200] < 200).all()
     assert list(tmp_path.iterdir()) == []
