@@ -233,7 +233,7 @@ def test_an_epoch_shows_every_new_input_once_and_a_balanced_draw_of_old_ones(tin
 
 def test_number_of_steps_is_known_before(tiny_model, tmp_path):
     run = training(tiny_model, tmp_path)
-    assert run.run().steps == run._steps
+    assert run.run().steps == run.total_steps
 
 
 def test_plan_epoch_puts_like_lengths_together():
