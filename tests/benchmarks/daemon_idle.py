@@ -1,6 +1,6 @@
 """The idle daemon: start-up, hand-over, processor and memory, with the default settings.
 
-    python -m tests.benchmarks.daemon_idle [starts] [idle]
+    python -m tests.benchmarks.daemon_idle [starts] [idle] [--loaded]
 
 The workspaces hold 300,000 learnt records each, so that a daemon that counted them at every look would
 show it. Start-up is from the start of the process to READY=1 on a real notification socket.
@@ -98,6 +98,9 @@ def idle(folder: Path, *workspaces: Workspace) -> tuple[float, float]:
 
 
 def row(measure: str, value: float, unit: str, beside: str) -> None:
+    if "--loaded" in sys.argv:
+        load = os.getloadavg()[0]
+        beside = f"{beside}; loaded machine (load {load:.0f} on {os.cpu_count()} cores)"
     append_row("daemon", {"measure": measure, "value": value, "unit": unit, "beside": beside})
 
 
@@ -154,7 +157,7 @@ def measure_idle(folder: Path, spaces: list[Workspace]) -> None:
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or ["starts", "idle"]
+    wanted = [word for word in sys.argv[1:] if word != "--loaded"] or ["starts", "idle"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         spaces = [make(folder, f"m{n}") for n in range(5 if "idle" in wanted else 1)]
