@@ -93,10 +93,11 @@ def estimate_accuracy(
     again as is estimated, because the curve was not made for such texts (a rule of thumb: over the
     real changes of the benchmark, half of that held the measured accuracy too rarely).
 
-    Of the texts flagged as unknown, those beyond `flag_rate` count as wrong: the curve knows only
-    what was held out, of which so many are flagged. The upper bound stays as if they were as right
-    as the curve says, because misspelt texts are flagged too and are often right; the lower one
-    is opened by their weight once more, because the flag misses about as many as it finds.
+    Of the texts flagged as unknown, those beyond `flag_rate` count half: the curve knows only what
+    was held out, of which so many are flagged. Out of scope they are wrong, misspelt they are often
+    right, and nothing without labels tells which. So the upper bound stays as if they were as right
+    as the curve says, and the lower one takes them as wrong, and as many again, because the flag
+    misses about as many as it finds.
 
     Args:
         confidence: Calibrated confidences of the window; NaN is left out.
@@ -120,7 +121,7 @@ def estimate_accuracy(
     curve = _fit_curve(features, right)
     chances = _chance(window, curve)
     lost = 0.0 if flagged is None else _lost(chances, np.asarray(flagged)[finite], flag_rate)
-    value = float(chances.mean()) - lost
+    value = float(chances.mean()) - lost / 2
     drawn = []
     for _ in range(_REFITS):
         at = generator.integers(0, count, count)

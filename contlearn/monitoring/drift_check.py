@@ -33,6 +33,8 @@ from contlearn.monitoring.sample import Sample
 __all__ = ["DETECTORS", "MIN_RECORDS", "DriftCheck", "DriftReport", "cauchy", "holm"]
 
 MIN_RECORDS: Final = 100
+# P-values above count as this in the combination.
+_MOST: Final = 0.9
 DETECTORS: Final[tuple[type[Any], ...]] = (
     LabelPsi,
     LabelChiSquare,
@@ -194,7 +196,11 @@ def cauchy(p_values: Sequence[float]) -> float:
 
     Detectors that look at the same thing in three ways cost a correction by their number dearly;
     here they count about once. The tail is exact whatever the dependence, the smaller the better.
-    Source: Liu and Xie, "Cauchy Combination Test", JASA 2020.
+    What is above 0.9 counts as 0.9: a detector that sees nothing at all (p = 1, as for unknown
+    pieces where there never are any) would otherwise outweigh one that is sure.
+    Source: Liu and Xie, "Cauchy Combination Test", JASA 2020; Fang et al., "Heavy-Tailed
+        Distribution for Combining Dependent p-Values with Asymptotic Robustness", 2023, for the
+        truncation.
     Example:
         >>> round(cauchy([0.01, 0.01, 0.01]), 4), round(cauchy([0.001, 0.5, 0.5, 0.5]), 4)
         (0.01, 0.004)
@@ -203,7 +209,7 @@ def cauchy(p_values: Sequence[float]) -> float:
         return 1.0
     total = 0.0
     for p_value in p_values:
-        p = min(max(p_value, 1e-15), 1 - 1e-3)  # a p-value of 1 must not outweigh all others
+        p = min(max(p_value, 1e-15), _MOST)
         total += math.tan((0.5 - p) * math.pi) if p > 1e-10 else 1 / (p * math.pi)
     mean = total / len(p_values)
     return 0.5 - math.atan(mean) / math.pi if mean < 1e8 else 1 / (mean * math.pi)

@@ -52,7 +52,8 @@ ol.line li::before { content: ""; position: absolute; left: -1.42rem; top: .8rem
 ol.line li > * { color: var(--text); } ol.line li > .soft { color: var(--soft); }
 ol.line li > b.good { color: var(--good); } ol.line li > b.bad { color: var(--bad); }
 ol.line li > b.warn { color: var(--warn); }
-@media (max-width: 36rem) { svg { max-width: none; } body { padding: 1rem .8rem 3rem; } }
+@media (max-width: 36rem) { svg { max-width: none; }
+  .card svg { max-width: 100%; } body { padding: 1rem .8rem 3rem; } }
 """
 _SHADE: Final = {
     "promoted": "good",

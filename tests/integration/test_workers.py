@@ -197,12 +197,13 @@ def test_counters_of_two_workers_add_up_and_a_killed_one_leaves_no_series(served
                 thread.join()
             return 4 * requests, 4 * requests * texts
 
+        scraped(client)  # so that the route of the scrapes has its series
         requests, texts = ask_for_a_while()
         before = scraped(client)
         killed = list(pool.pids)
         os.kill(killed[0], signal.SIGKILL)
-        wait_for(lambda: killed[0] not in pool.pids)
         more_requests, more_texts = ask_for_a_while()
+        wait_for(lambda: killed[0] not in pool.pids)
         after = scraped(client)
     for samples, asked, answered in (
         (before, requests, texts),

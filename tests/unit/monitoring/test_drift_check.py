@@ -217,6 +217,8 @@ def test_cauchy_counts_what_says_the_same_once_and_never_leaves_its_bounds():
     assert cauchy([1.0, 1.0, 1e-12]) < 1e-10
     assert 0 < cauchy([0.0]) < 1e-12
     assert cauchy([1.0, 1.0]) < 1
+    # Detectors that see nothing at all do not silence one that is as sure as it can be.
+    assert cauchy([1 / 2001, *[0.5] * 12, 1.0, 1.0]) < 0.01
     assert cauchy([]) == 1.0
 
 
