@@ -47,9 +47,13 @@ def _sizes(array: Any) -> Sizes:
         return _numbers(pa.array(_sizes(array.dictionary), pa.int64()).take(array.indices))
     if types.is_run_end_encoded(kind):
         runs = np.diff(array.run_ends.to_numpy(zero_copy_only=False), prepend=0)
-        return np.repeat(_sizes(array.values), runs)[: len(array)]
+        repeated: Sizes = np.repeat(_sizes(array.values), runs)[: len(array)]
+        return repeated
     if types.is_struct(kind):
-        return sum((_sizes(field) for field in array.flatten()), np.zeros(len(array), np.int64))
+        total = np.zeros(len(array), dtype=np.int64)
+        for field in array.flatten():
+            total += _sizes(field)
+        return total
     if types.is_map(kind):
         return _summed(_sizes(array.keys) + _sizes(array.items), array.offsets)
     if types.is_list(kind) or types.is_large_list(kind):

@@ -218,7 +218,8 @@ def _batches(
         given += batch.nbytes
         _check_size(given, number + batch.num_rows, limits)
         sizes = row_bytes(batch)
-        texts += int(sizes.sum())
+        # Rows that are too long are refused one by one, and never become Python texts.
+        texts += int(sizes[sizes <= limits.line_bytes].sum())
         _check_size(texts, number + batch.num_rows, limits, text_limit)
         names = batch.schema.names
         for start, rows, is_long in _pieces(sizes, limits.line_bytes):

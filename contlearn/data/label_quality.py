@@ -309,7 +309,7 @@ def judge_cycle(
     measured = list(held_out[-look_at:])
     issues = [replace(i, judge="challenger") for i in suspect_labels(after, measured)]
     looked_at = len(measured)
-    known = set() if before is None else set(before.label_space.names)
+    known: set[str] = set() if before is None else set(before.label_space.names)
     strange = {record.record_id for record in new if not known.issuperset(_labels_of(record))}
     if before is not None:
         learnt = [record for record in new if record.record_id not in strange][-look_at:]

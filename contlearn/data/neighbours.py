@@ -171,7 +171,7 @@ class NearIndex:
                 at = np.minimum(np.searchsorted(theirs, own), len(theirs) - 1)
                 hit = np.flatnonzero(theirs[at] == own)
                 mine = rows[hit]
-                agree = self._agree(mine, places[at[hit]], kept.bits.__getitem__)
+                agree = self._agree(mine, places[at[hit]], kept.bits_of)
                 near.append(mine[agree])
         none = np.zeros(0, dtype=np.int64)
         if firsts:
@@ -247,6 +247,10 @@ class Reserve:
             order = np.argsort(self.bands[:, band], kind="stable")
             self._sorted[band] = (self.bands[order, band], order)
         return self._sorted[band]
+
+    def bits_of(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Give the bits of some records."""
+        return self.bits[places]
 
     def add(
         self, bands: NDArray[np.uint32], bits: NDArray[np.uint8], files: FileOperations
