@@ -53,7 +53,7 @@ class Journal:
         # A torn line may stand at the end if the last writer's append failed half way.
         self.repair()
         place, last = self._last_line()
-        before = json.loads(last) if last else {"number": 0, "event": None}
+        before: dict[str, Any] = json.loads(last) if last else {"number": 0, "event": None}
         record = {
             "number": int(before["number"]) + 1,
             "at": self._clock.now().isoformat(),
