@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class HttpListener:
-    """Keeps every request; answers with the next status of `answers`, then 204."""
+    """Keeps every request; answers with the next status of `answers`, then 204.
 
-    def __init__(self) -> None:
+    Args:
+        check: Called with body and headers as they arrive; what it raises is answered with 401.
+    """
+
+    def __init__(self, check: Callable[[bytes, dict[str, str]], object] | None = None) -> None:
+        self.check = check
+        self.checked: list[object] = []
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[int] = []
         self.arrived = threading.Condition()
@@ -23,8 +30,13 @@ class HttpListener:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 status = listener.answers.pop(0) if listener.answers else 204
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                if listener.check is not None:
+                    try:
+                        listener.checked.append(listener.check(body, headers))
+                    except Exception:
+                        status = 401
                 with listener.arrived:
-                    headers = {name.lower(): value for name, value in self.headers.items()}
                     listener.requests.append((headers, body))
                     listener.arrived.notify_all()
                 self.send_response(status)

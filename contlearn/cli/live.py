@@ -70,7 +70,7 @@ def live_view(
         title.append(f"  ·  {value['task']}")
     moment = f"{now:%H:%M:%S} UTC" if is_narrow else f"{now:%Y-%m-%d %H:%M:%S} UTC"
     title.append(f"   {moment}", style="dim not bold")
-    shown = [title, "", rows]
+    shown: list[RenderableType] = [title, "", rows]
     if recent:
         shown += ["", (_short_decisions if is_narrow else _decisions)(recent, now)]
     return Group(*shown)
