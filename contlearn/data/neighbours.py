@@ -59,7 +59,8 @@ class _Spool:
 
     def __init__(self, folder: Path | None, kind: type[np.generic], width: int) -> None:
         self._kind, self._width = np.dtype(kind), width
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=folder)  # noqa: SIM115 - closed when the index goes
+        place = None if folder is None else str(folder)
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=place)  # noqa: SIM115 - closed when the index goes
         weakref.finalize(self, self._file.close)
         self._rows = 0
 

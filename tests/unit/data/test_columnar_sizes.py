@@ -40,8 +40,8 @@ def test_columnar_list_of_few_huge_elements_is_refused_before_it_is_a_python_lis
     tracemalloc.stop()
     assert [row.problem.reason for row in rows] == ["too-long"] * 100
     assert peak < 20_000_000
+    limits = LimitsConfig(unpacked_ratio=50.0, line_bytes=5_000_000)
     with pytest.raises(RecordError) as caught:
-        limits = LimitsConfig(unpacked_ratio=50.0, line_bytes=5_000_000)
         parse(path, limits, ("tokens", "tags"))
     assert caught.value.where == "too-long"
     assert "unpacked_ratio" in (caught.value.hint or "")
