@@ -183,7 +183,7 @@ def test_counters_of_two_workers_add_up_and_a_killed_one_leaves_no_series(served
     server, _ = served
     with httpx.Client(base_url=server.address, timeout=60) as client:
 
-        def ask_for_a_while(texts=3, requests=40):
+        def ask_for_a_while(texts=3, requests=15):
             def go():
                 with httpx.Client(base_url=server.address, timeout=60) as own:
                     for _ in range(requests):
