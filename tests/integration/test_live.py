@@ -21,6 +21,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from contlearn.evaluation.answers import pack_targets, unpack_targets
 from tests.browser import browser
 from tests.integration.conftest import CLASSIFIER, Program
 from tests.scraping import DASHBOARDS, prometheus, queries_of
@@ -235,6 +236,28 @@ def test_every_query_of_a_dashboard_returns_data_after_a_run(query, path):
     assert [(title, expression) for title, expression in asked if not query(expression)] == []
 
 
+def test_label_rates_of_named_slices_reach_command_page_and_metrics(live, tmp_path):
+    slices = {item["slice"]: item for item in live.program.json("evaluate")["text_slices"]}
+    assert slices["rare"]["rows"] == 0
+    leisure = slices["leisure"]
+    assert leisure["rows"] + leisure["rows_outside"] >= 100
+    # The texts of the slice have these two labels and no other; nothing outside has them.
+    rates = {item["label"]: item for item in leisure["labels"]}
+    garden, music = rates["garden"], rates["music"]
+    assert garden["true_rate"] + music["true_rate"] == pytest.approx(1.0)
+    assert garden["true_rate_outside"] == music["true_rate_outside"] == 0.0
+    assert garden["p_value"] < 0.01
+    assert music["p_value"] < 0.01
+    largest = max(abs(item["rate"] - item["rate_outside"]) for item in leisure["labels"])
+    shown = live.metric("contlearn_slice_label_difference_ratio", 'slice="leisure"')
+    assert shown == pytest.approx(largest)
+    assert live.metric("contlearn_slice_label_difference_ratio", 'slice="rare"') is None
+    path = tmp_path / "version.html"
+    live.program.run("report", 2, "--output", path)
+    assert "Slices by text" in path.read_text()
+    assert "too few rows" in path.read_text()
+
+
 SCREENS = [(390, False), (390, True), (1000, False), (1000, True)]
 WHITE, NIGHT = "rgb(255, 255, 255)", "rgb(18, 22, 27)"
 
@@ -267,3 +290,39 @@ def test_the_history_opens_on_any_screen(live, page, tmp_path, width, dark):
     assert seen.title == "tickets: history"
     for words in ("version 2 since", "refused", "promoted", "measured in production"):
         assert words in seen.text
+
+
+def test_worst_flips_of_a_refused_version_show_the_words_that_decided(live, page, tmp_path):
+    # The tiny model makes no such mistake by itself: one of its answers is turned into another.
+    stored = live.program.root / "versions" / "3" / "scores.json"
+    value = json.loads(stored.read_bytes())
+    first = value["sets"][0]
+    targets = unpack_targets(first["targets"])
+    answers = list(unpack_targets(first["challenger"]))
+    place = next(
+        p for p, before in enumerate(unpack_targets(first["champion"])) if before == targets[p]
+    )
+    answers[place] = next(name for name in FIRST if name != targets[place])
+    first["challenger"].update(pack_targets(answers))
+    stored.chmod(0o644)
+    stored.write_text(json.dumps(value))
+    path = tmp_path / "flips.html"
+    value = live.program.json("report", 3, "--flips", 3, "--output", path)
+    assert value["version"] == 3
+    assert (targets[place], answers[place]) in {
+        (f["expected"], f["answer"]) for f in value["flips"]
+    }
+    assert 1 <= len(value["flips"]) <= 3
+    for flip in value["flips"]:
+        assert flip["expected"] != flip["answer"]
+        words = flip["explanation"]["words"]
+        assert [flip["text"][w["start"] : w["end"]] for w in words] == [w["text"] for w in words]
+        assert any(word["weight"] for word in words)
+    confidences = [flip["confidence"] for flip in value["flips"]]
+    assert confidences == sorted(confidences, reverse=True)
+    seen = page.open(path.as_uri(), width=390)
+    page.picture("flips-light-390")
+    assert page.console == []
+    assert (seen.scrolls, seen.wide) == (0, [])
+    assert "Worst flips" in seen.text
+    assert value["flips"][0]["text"] in seen.text
