@@ -85,8 +85,16 @@ def block_embeddings(model: Model) -> None:
     _rewrite(model, replace)
 
 
-def block_products(model: Model, *, leave_out: Iterable[str] = ()) -> None:
-    """Let every product with constant weights round both sides by blocks, in place."""
+def block_products(
+    model: Model, *, leave_out: Iterable[str] = (), only_narrowing: bool = False
+) -> None:
+    """Let every product with constant weights round both sides by blocks, in place.
+
+    Args:
+        model: The graph.
+        leave_out: Names of nodes that stay as they are.
+        only_narrowing: Only products whose output is narrower than their input.
+    """
     left = frozenset(leave_out)
 
     def replace(node: Node, weights: dict[str, Any], add: _Add) -> list[Node] | None:
@@ -96,6 +104,8 @@ def block_products(model: Model, *, leave_out: Iterable[str] = ()) -> None:
         if weight is None or weight.ndim != 2 or node.name in left:
             return None
         depth, width = weight.shape
+        if only_narrowing and depth <= width:
+            return None
         rounded, scales = quantize_rows(np.ascontiguousarray(weight.T))
         return [
             helper.make_node(

@@ -13,7 +13,7 @@ from contlearn.export.graph import MODEL_FILE, PROJECTION_NODE, quiet
 __all__ = ["LADDER", "STATIC", "quantize_graph"]
 
 # The recipes that "auto" and "int8" try, the fastest first.
-LADDER: Final = ("dynamic", "blocks")
+LADDER: Final = ("dynamic", "mixed", "blocks")
 STATIC: Final = "static"
 
 
@@ -28,6 +28,8 @@ def quantize_graph(
     """Write model.onnx with 8-bit weights and products.
 
     - `dynamic`: one scale for each column of the weights, one for the activations of a run.
+    - `mixed`: by blocks where a product makes its input narrower, else as `dynamic`. In encoders
+      these are the products after the activation function, whose inputs have the largest outliers.
     - `blocks`: a scale for every 128 numbers of each row, of weights and activations.
     - `static`: as `dynamic`, but the activations' scales are those of calibration inputs.
 
@@ -57,6 +59,9 @@ def quantize_graph(
             split_attention(model)
             block_products(model, leave_out=[PROJECTION_NODE])
             onnx.save(model, target)
+        elif recipe == "mixed":
+            block_products(model, leave_out=[PROJECTION_NODE], only_narrowing=True)
+            _dynamic(model, target, reduce_range)
         elif recipe == STATIC:
             split_attention(model)
             _static(model, target, reduce_range, feeds)

@@ -193,7 +193,7 @@ def test_auto_goes_down_the_ladder_until_a_recipe_agrees(case, tmp_path, monkeyp
     outcomes = Comparison(0.4, 0.98, 100), Comparison(0.1, 0.995, 100)
     _int8_says(monkeypatch, *outcomes, seconds=(0.002, 0.001))
     report = exported(case, tmp_path / "onnx")
-    assert (report.precision, report.recipe) == ("int8", "blocks")
+    assert (report.precision, report.recipe) == ("int8", "mixed")
     assert report.notes[-1].startswith("int8 (dynamic) was left: it gives the label of its source")
     predictor = OnnxPredictor(tmp_path / "onnx", task=case[1], label_space=case[3], max_tokens=32)
     assert predictor.precision == "int8"
