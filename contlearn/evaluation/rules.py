@@ -326,9 +326,11 @@ class Floor:
         )
         finite(value, f"{evidence.metric} of the challenger on {rows} rows", "the gate")
         problem = chance_problem(evidence, pairs, champion=0.0)
-        if problem is None and len({target for pair in pairs for target in pair.targets}) == 1:
+        is_better = value > floor + _TINY
+        labels = {target for pair in pairs for target in pair.targets}
+        if problem is None and not is_better and len(labels) == 1:
             problem = "all rows have one label, so no answer can be better; bring rows of others"
-        passed = value > floor + _TINY and problem is None
+        passed = is_better and problem is None
         return (
             RuleOutcome(
                 rule=self.name,
