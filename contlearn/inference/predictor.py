@@ -108,7 +108,7 @@ class OnnxPredictor:
         self.version: int | None = None
         self.notes: tuple[str, ...] = ()
         self.tokenizer = _load_tokenizer(folder) if tokenizer is None else tokenizer
-        path = folder / model_file
+        path = self._path = folder / model_file
         self._session = _open_session(path, intra_threads)
         self.precision = "int8" if _is_quantised(path) else "fp32"
         self.graph_inputs = tuple(item.name for item in self._session.get_inputs())
@@ -245,6 +245,10 @@ class OnnxPredictor:
         """Let go of threads and memory."""
         self._pool.shutdown(wait=True)
         self._session = None
+
+    def spread(self, intra_threads: int) -> None:
+        """Spread each run over so many cores from now on; nothing may be running."""
+        self._session = _open_session(self._path, intra_threads)
 
     @property
     def vocabulary_size(self) -> int:

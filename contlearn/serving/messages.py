@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 
-__all__ = ["receive", "send"]
+__all__ = ["receive", "receive_sockets", "send", "send_sockets"]
 
 _LENGTH: Final = struct.Struct("<I")
 
@@ -31,6 +32,27 @@ def receive(connection: socket.socket) -> Any:
     """
     (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
     return orjson.loads(_exactly(connection, length))
+
+
+def send_sockets(connection: socket.socket, sockets: Sequence[socket.socket]) -> None:
+    """Hand sockets over to the process at the other side, as unix(7) describes; each stays open.
+
+    Raises:
+        OSError: When the other side is gone.
+    """
+    socket.send_fds(connection, [b"+"], [each.fileno() for each in sockets])
+
+
+def receive_sockets(connection: socket.socket, count: int) -> list[socket.socket]:
+    """Wait for sockets.
+
+    Raises:
+        ConnectionError: When the other side is gone.
+    """
+    data, numbers, _, _ = socket.recv_fds(connection, 1, count)
+    if not data or len(numbers) != count:
+        raise ConnectionError("the other side is gone")
+    return [socket.socket(fileno=number) for number in numbers]
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

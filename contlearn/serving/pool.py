@@ -1,8 +1,9 @@
 """The processes that compute, as the server sees them.
 
 Threads of one process would wait for Python's lock between any two runs of the model; processes
-do not. Each worker answers one batch at a time; a worker that dies is started again, and what it
-was asked is asked once more.
+do not. They are forked from one that has loaded the version, so they share its memory. Each worker
+answers one batch at a time; a worker that dies is replaced, and what it was asked is asked once
+more.
 """
 
 from __future__ import annotations
@@ -11,21 +12,20 @@ import contextlib
 import logging
 import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.errors import ServingError
 from contlearn.interfaces import Task
-from contlearn.serving.messages import receive, send
+from contlearn.serving.messages import receive, send, send_sockets
 from contlearn.types import (
     ClassPrediction,
     Encoding,
@@ -44,57 +44,69 @@ __all__ = ["RemotePredictor", "WorkerPool"]
 
 _log = logging.getLogger("contlearn.serving")
 _END_SECONDS: Final = 5.0
-_TURN_SECONDS: Final = 0.01
 
 
-class _Process:
-    """One worker: its process and the two connections to it."""
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """One worker of a version, and the connection to it."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self._options = options
-        self._control_lock = threading.Lock()
-        self.start()
+    data: socket.socket
+    pid: int
 
-    def start(self) -> None:
-        self.data, data = socket.socketpair()
-        self.control, control = socket.socketpair()
-        with data, control:
-            numbers = (data.fileno(), control.fileno())
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "contlearn.serving.worker", *map(str, numbers)],
-                pass_fds=numbers,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C is for the server, which drains first
-                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
-            )
-        send(self.control, self._options)
-
-    def ask(self, message: object) -> Any:
-        send(self.data, message)
+    def ask(self, items: Sequence[Any]) -> Any:
+        send(self.data, items)
         return receive(self.data)
 
-    def tell(self, message: object) -> Any:
-        with self._control_lock:
-            send(self.control, message)
-            return receive(self.control)
-
     def end(self) -> None:
-        self.data.close()
-        self.control.close()
+        """Tell it that nobody asks any more, and wait for its end; a stuck one is killed."""
         try:
-            self.process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.data.shutdown(socket.SHUT_WR)
+            self.data.settimeout(_END_SECONDS)
+            while self.data.recv(1 << 16):
+                continue
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        except OSError:
+            pass
+        self.data.close()
+
+
+@dataclass(eq=False, slots=True)
+class _Version:
+    """A version with its host and its workers."""
+
+    order: Mapping[str, Any]
+    host: socket.socket
+    workers: list[_Worker]
+    idle: queue.SimpleQueue[_Worker]
+    is_dropped: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def give_back(self, worker: _Worker) -> None:
+        """Let others ask a worker; one of a version that is not wanted any more is let go."""
+        with self.lock:
+            if self.is_dropped:
+                worker.data.close()
+            else:
+                self.idle.put(worker)
+
+    def drop(self) -> None:
+        """Let go of all that are idle now, and of the others when they are given back."""
+        with self.lock:
+            self.is_dropped = True
+            self.host.close()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self.idle.get_nowait().data.close()
 
 
 @dataclass(eq=False)
 class WorkerPool:
-    """Loads versions in all workers and asks whichever is free.
+    """Loads versions, each with workers of its own, and asks whichever is free.
 
     Args:
-        count: How many workers.
+        count: How many workers a version has.
         manager: Knows the tasks.
         intra_threads: Cores that one run is spread over.
         plugins_dir: Plugin files that the workers load too.
@@ -106,160 +118,194 @@ class WorkerPool:
     intra_threads: int = 1
     plugins_dir: Path | None = None
     blocked: Sequence[str] = ()
-    _workers: list[_Process] = field(default_factory=list, init=False)
-    _idle: queue.SimpleQueue[_Process] = field(default_factory=queue.SimpleQueue, init=False)
-    _loaded: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
+    _versions: dict[str, _Version] = field(default_factory=dict, init=False)
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _control: socket.socket = field(init=False)
+    _control_lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _stopping: bool = field(default=False, init=False)
 
     def start(self) -> None:
-        """Start the workers; they are ready when the first version is loaded."""
+        """Start the process that workers are forked from."""
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "contlearn.serving.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for the server, which drains first
+                # One thread in each process: a fork takes no others along.
+                env={
+                    **os.environ,
+                    "TOKENIZERS_PARALLELISM": "false",
+                    "OMP_NUM_THREADS": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
+            )
         options = {
             "plugins_dir": None if self.plugins_dir is None else str(self.plugins_dir.absolute()),
             "blocked": list(self.blocked),
             "intra_threads": self.intra_threads,
         }
-        for _ in range(self.count):
-            worker = _Process(options)
-            self._workers.append(worker)
-            self._idle.put(worker)
+        send(self._control, options)
 
     def stop(self) -> None:
-        """End the workers."""
+        """End all processes."""
         self._stopping = True
-        for worker in self._workers:
-            worker.end()
+        for key, version in list(self._versions.items()):
+            for worker in version.workers:
+                worker.end()
+            self.drop(key)
+        process = self._process
+        if process is None:
+            return
+        self._control.close()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     @property
     def pids(self) -> list[int]:
         """Give the process ids of the workers."""
-        return [worker.process.pid for worker in self._workers]
+        versions = list(self._versions.values())
+        return [worker.pid for version in versions for worker in version.workers]
 
     def loader(self, key: Path | None) -> Callable[[Path], RemotePredictor]:
         """Give what loads version folders; with a key, only those that it signed."""
         return lambda folder: self.load(folder, signed_by=key)
 
     def load(self, folder: Path, *, signed_by: Path | None = None) -> RemotePredictor:
-        """Load a version in every worker.
+        """Load a version once, for all of its workers.
 
         Args:
             folder: Of the version.
             signed_by: The public key that must have signed it; None takes unsigned ones too.
         Raises:
-            ServingError: When one of them cannot; then none keeps it.
+            ServingError: When it cannot be.
         """
-        key = uuid.uuid4().hex
-        message = {
-            "what": "load",
-            "key": key,
+        order = {
             "folder": str(folder),
             "signed_by": None if signed_by is None else str(signed_by),
+            # Beside a version that answers it is loaded at low priority: the rest stays quick.
+            "beside": bool(self._versions),
         }
-
-        def load_in(worker: _Process) -> dict[str, Any]:
-            return self._load_in(worker, message)
-
-        if self._loaded:
-            # Beside a version that answers one worker loads after the other: the rest stay quick.
-            replies = []
-            for worker in self._workers:
-                replies.append(load_in(worker))
-                if "what" in replies[-1]:
-                    break
-        else:
-            with ThreadPoolExecutor(self.count, thread_name_prefix="load") as threads:
-                replies = list(threads.map(load_in, self._workers))
-        problem = next((reply for reply in replies if "what" in reply), None)
-        if problem is not None:
-            self.drop(key)
-            raise ServingError(
-                str(problem["what"]), where=problem.get("where"), hint=problem.get("hint")
-            )
-        self._loaded[key] = message
-        task = self.manager.get("task", str(replies[0]["task"]), where=str(folder))()
-        return RemotePredictor(self, key, replies[0], task)
-
-    def _load_in(self, worker: _Process, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Load in one worker; one that ends meanwhile is started again and told once more."""
-        pid = worker.process.pid
-        try:
-            try:
-                reply: dict[str, Any] = worker.tell(message)
-            except OSError:
-                self._revive(worker, pid)
-                reply = worker.tell(message)
-        except OSError:
-            # Twice in a row: the version itself may be what ends it.
-            return {
-                "what": "A worker of the server ended while it loaded the version.",
-                "where": str(message["folder"]),
-                "hint": "The server's log may say why; roll back, or give it more memory.",
-            }
-        return reply
-
-    def _revive(self, worker: _Process, pid: int) -> None:
-        """Start a worker again, unless whoever asked it has done so already."""
-        while (free := self._idle.get()) is not worker:
-            self._idle.put(free)
-            time.sleep(_TURN_SECONDS)
-        try:
-            if worker.process.pid == pid and not self._stopping:
-                self._restart(worker)
-        finally:
-            self._idle.put(worker)
+        host, workers, facts = self._host(order, self.count)
+        task = self.manager.get("task", str(facts["task"]), where=str(folder))()
+        idle = queue.SimpleQueue[_Worker]()
+        for worker in workers:
+            idle.put(worker)
+        key = uuid.uuid4().hex
+        self._versions[key] = _Version(order, host, workers, idle)
+        return RemotePredictor(self, key, facts, task)
 
     def drop(self, key: str) -> None:
-        """Let every worker forget a version."""
-        self._loaded.pop(key, None)
-        for worker in self._workers:
-            with contextlib.suppress(OSError):
-                worker.tell({"what": "drop", "key": key})
+        """Let go of a version; its workers end after what they are doing."""
+        version = self._versions.pop(key, None)
+        if version is not None:
+            version.drop()
 
     def answer(self, key: str, items: Sequence[Any]) -> list[dict[str, Any]]:
-        """Ask a worker that is free.
+        """Ask a worker of a version that is free.
 
         Raises:
             ServingError: When the version fails on these items.
         """
-        message = {"key": key, "items": items}
-        worker = self._idle.get()
+        version = self._versions.get(key)
+        if version is None:
+            raise ServingError("The version is not loaded any more.")
+        worker = version.idle.get()
         try:
             try:
-                reply = worker.ask(message)
+                reply = worker.ask(items)
             except OSError:
-                if self._stopping:
+                if self._stopping or version.is_dropped:
                     raise
-                self._restart(worker)
-                reply = worker.ask(message)
-            loaded = self._loaded.get(key)
-            if "unknown" in reply and loaded is not None:
-                # It was started again in the moment in which the others took the version up.
-                self._tell_again(worker, loaded)
-                reply = worker.ask(message)
+                self._replace(version, worker)
+                reply = worker.ask(items)
         except OSError as error:
             raise ServingError(
                 f"A worker of the server ended: {error}.",
                 hint="Send the request again; the server's log may say more.",
             ) from error
         finally:
-            self._idle.put(worker)
-        if "unknown" in reply:
-            raise ServingError("The version is not loaded any more.")
+            version.give_back(worker)
         if "failed" in reply:
             raise ServingError(f"The version failed on a text: {reply['failed']}.")
         answers: list[dict[str, Any]] = reply["answers"]
         return answers
 
-    def _restart(self, worker: _Process) -> None:
-        worker.end()
-        _log.error("worker ended; starting it again", extra={"code": worker.process.returncode})
-        worker.start()
-        for message in list(self._loaded.values()):
-            self._tell_again(worker, message)
+    def _replace(self, version: _Version, worker: _Worker) -> None:
+        """Let the host fork another worker; where the host is gone too, load the version again."""
+        with version.lock:
+            worker.data.close()
+            ours, theirs = socket.socketpair()
+            try:
+                with theirs:
+                    send(version.host, {"died": worker.pid})
+                    send_sockets(version.host, [theirs])
+                reply = receive(version.host)
+            except OSError:
+                ours.close()
+                version.host.close()
+                version.host, (other,), _ = self._host({**version.order, "beside": True}, 1)
+                reply = {"pid": other.pid, "code": None}
+                ours = other.data
+            _log.error(
+                "worker ended; another was started",
+                extra={"pid": worker.pid, "code": reply["code"]},
+            )
+            worker.data, worker.pid = ours, reply["pid"]
 
-    def _tell_again(self, worker: _Process, message: Mapping[str, Any]) -> None:
-        reply = worker.tell(message)
-        if "what" in reply:
-            _log.error("worker cannot load", extra={"error": reply["what"]})
+    def _host(
+        self, order: Mapping[str, Any], workers: int
+    ) -> tuple[socket.socket, list[_Worker], dict[str, Any]]:
+        """Have a version loaded; give the connections to its host and its workers, and facts.
+
+        A host that ends meanwhile is replaced once.
+
+        Raises:
+            ServingError: When the version cannot be loaded.
+        """
+        for _ in range(2):
+            pairs = [socket.socketpair() for _ in range(workers + 1)]
+            host, *data = (ours for ours, _ in pairs)
+            try:
+                self._send({**order, "workers": workers}, [theirs for _, theirs in pairs])
+                for _, theirs in pairs:
+                    theirs.close()
+                reply: dict[str, Any] = receive(host)
+            except OSError:
+                for pair in pairs:
+                    for each in pair:
+                        each.close()
+                continue
+            if "what" in reply:
+                for ours, _ in pairs:
+                    ours.close()
+                raise ServingError(reply["what"], where=reply["where"], hint=reply.get("hint"))
+            made = [_Worker(ours, pid) for ours, pid in zip(data, reply["pids"], strict=True)]
+            return host, made, reply
+        # Twice in a row: the version itself may be what ends it.
+        raise ServingError(
+            "A worker of the server ended while it loaded the version.",
+            where=str(order["folder"]),
+            hint="The server's log may say why; roll back, or give it more memory.",
+        )
+
+    def _send(self, order: Mapping[str, Any], sockets: Sequence[socket.socket]) -> None:
+        """Give an order to the fork server; one that ended is started again first."""
+        with self._control_lock:
+            process = self._process
+            if process is not None and process.poll() is not None and not self._stopping:
+                _log.error(
+                    "fork server ended; starting it again", extra={"code": process.returncode}
+                )
+                self._control.close()
+                self.start()
+            send(self._control, order)
+            send_sockets(self._control, sockets)
 
 
 class RemotePredictor:

@@ -1,40 +1,44 @@
-"""A process that computes: python -m contlearn.serving.worker DATA CONTROL (file descriptors).
+"""The processes that compute: python -m contlearn.serving.worker CONTROL (a file descriptor).
 
-On one connection it answers, on the other it loads and drops versions meanwhile. It ends when the
-server's side of the first is closed, however the server ended.
+That process is a fork server: it has everything imported and holds no model. For each version it
+forks a host, which loads the version, checks it, and forks the workers that answer. They share the
+memory of their host: a version is loaded once, and its weights lie in the processor's cache once,
+however many cores read them. A host ends when the server lets go of its version, and its memory
+with it; all end when the server's side of their connection is closed, however the server ended.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from contlearn.errors import ContlearnError
 from contlearn.plugins.manager import PluginManager
 from contlearn.serving.loading import LOAD_NICE, CheckedLoader
-from contlearn.serving.memory import keep_memory_together, quiet_collector, release_memory
-from contlearn.serving.messages import receive, send
+from contlearn.serving.memory import keep_memory_together, quiet_collector
+from contlearn.serving.messages import receive, receive_sockets, send
 from contlearn.telemetry.logs import configure_logs
 from contlearn.types import Encoding, EntityPrediction
 
 if TYPE_CHECKING:
     from contlearn.inference.predictor import Answer, OnnxPredictor
 
-__all__ = ["Worker", "main"]
+__all__ = ["ForkServer", "VersionHost", "main"]
 
 _log = logging.getLogger("contlearn.serving")
 
 
-class Worker:
-    """Holds versions by key and answers with them.
+class ForkServer:
+    """Forks a host for each version. It has one thread only, and so have the hosts when they fork.
 
     Args:
         manager: Knows the tasks.
@@ -44,70 +48,154 @@ class Worker:
     def __init__(self, manager: PluginManager, intra_threads: int) -> None:
         self._manager = manager
         self._intra_threads = intra_threads
-        self._loaders: dict[str | None, CheckedLoader] = {}
-        self._versions: dict[str, OnnxPredictor] = {}
 
-    def serve(self, data: socket.socket) -> None:
-        """Answer one message after the other, until the server is gone."""
+    def serve(self, control: socket.socket) -> None:
+        """Take orders until the server is gone."""
         while True:
-            message = receive(data)
-            predictor = self._versions.get(message["key"])
-            if predictor is None:
-                send(data, {"unknown": True})
-                continue
-            try:
-                reply: dict[str, Any] = {"answers": _answers(predictor, message["items"])}
-            except Exception as error:
-                # The server decides what a failed answer means; here it only must not end the loop.
-                _log.exception("worker failed on a request")
-                reply = {"failed": f"{type(error).__name__}: {error}"}
-            send(data, reply)
+            order = receive(control)
+            connections = receive_sockets(control, order["workers"] + 1)
 
-    def follow(self, control: socket.socket) -> None:
-        """Load and drop as told; at low priority once something answers."""
+            def host(
+                order: Mapping[str, Any] = order,
+                connections: Sequence[socket.socket] = connections,
+            ) -> None:
+                control.close()  # or nobody would notice that the fork server ended
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a host asks how its workers ended
+                made = VersionHost(self._manager, self._intra_threads, connections[0])
+                try:
+                    made.serve(order, connections[1:])
+                finally:
+                    _wait_for_children()
+
+            _fork(host)
+            for connection in connections:
+                connection.close()
+
+
+class VersionHost:
+    """Loads one version, forks the workers that answer with it, and another for one that died.
+
+    Args:
+        manager: Knows the tasks.
+        intra_threads: Cores that one run is spread over.
+        control: Where the server asks for another worker.
+    """
+
+    def __init__(self, manager: PluginManager, intra_threads: int, control: socket.socket) -> None:
+        self._manager = manager
+        self._intra_threads = intra_threads
+        self._control = control
+        self._loaded: OnnxPredictor | dict[str, Any] = {}
+
+    def serve(self, order: Mapping[str, Any], connections: Sequence[socket.socket]) -> None:
+        """Load as ordered, fork a worker for each connection, and replace those that die."""
+        loading = threading.Thread(target=self._load, args=(order,))
+        loading.start()
+        loading.join()
+        loaded = self._loaded
+        if isinstance(loaded, dict):
+            send(self._control, loaded)
+            return
+        # What is there now stays as it is: pages that nobody writes to are shared.
+        quiet_collector()
+        waiting = list(connections)
+        pids = []
+        while waiting:
+            connection = waiting.pop(0)
+            pids.append(self._worker(loaded, connection, waiting))
+        facts = {
+            "task": loaded.task.name,
+            "labels": list(loaded.label_space.names),
+            "max_tokens": loaded.max_tokens,
+            "temperature": loaded.temperature,
+            "precision": loaded.precision,
+            "graph_inputs": list(loaded.graph_inputs),
+            "vocabulary_size": loaded.vocabulary_size,
+        }
+        send(self._control, {**facts, "pids": pids})
         while True:
-            message = receive(control)
-            key = message["key"]
-            if message["what"] == "drop":
-                predictor = self._versions.pop(key, None)
-                if predictor is not None:
-                    predictor.close()
-                    del predictor
-                    release_memory()
-                send(control, {})
-                continue
-            if self._versions:
-                with contextlib.suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOAD_NICE)
-            folder = Path(message["folder"])
-            send(control, self._take(key, folder, message["signed_by"]))
+            died = receive(self._control)["died"]
+            (connection,) = receive_sockets(self._control, 1)
+            code = None
+            with contextlib.suppress(ChildProcessError):
+                code = os.waitstatus_to_exitcode(os.waitpid(died, os.WNOHANG)[1])
+            pid = self._worker(loaded, connection, ())
+            send(self._control, {"pid": pid, "code": code})
 
-    def _take(self, key: str, folder: Path, signed_by: str | None) -> dict[str, Any]:
+    def _load(self, order: Mapping[str, Any]) -> None:
+        """Load the version, or note why it cannot be; in a thread of its own for its priority."""
+        if order["beside"]:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOAD_NICE)
+        folder = Path(order["folder"])
+        key = None if order["signed_by"] is None else Path(order["signed_by"])
         try:
-            load = self._loaders.get(signed_by)
-            if load is None:
-                public = None if signed_by is None else Path(signed_by)
-                load = CheckedLoader(self._manager, self._intra_threads, public)
-                self._loaders[signed_by] = load
-            predictor = load(folder)
+            self._loaded = CheckedLoader(self._manager, public_key=key)(folder)
         except ContlearnError as error:
-            return {"what": error.what, "where": error.where, "hint": error.hint}
+            self._loaded = {"what": error.what, "where": error.where, "hint": error.hint}
         except Exception as error:
             _log.exception("worker failed to load")
-            return {"what": f"The version cannot be loaded: {error}.", "where": str(folder)}
-        is_first = not self._versions
-        self._versions[key] = predictor
-        if is_first:
-            quiet_collector()
-        return {
-            "task": predictor.task.name,
-            "labels": list(predictor.label_space.names),
-            "max_tokens": predictor.max_tokens,
-            "temperature": predictor.temperature,
-            "precision": predictor.precision,
-            "graph_inputs": list(predictor.graph_inputs),
-            "vocabulary_size": predictor.vocabulary_size,
-        }
+            what = f"The version cannot be loaded: {error}."
+            self._loaded = {"what": what, "where": str(folder)}
+
+    def _worker(
+        self,
+        predictor: OnnxPredictor,
+        connection: socket.socket,
+        others: Sequence[socket.socket],
+    ) -> int:
+        """Fork a worker for a connection; give its process id."""
+
+        def work() -> None:
+            self._control.close()
+            for other in others:  # or the server would not notice that their worker ended
+                other.close()
+            if self._intra_threads > 1:  # threads do not survive a fork: they are made here
+                predictor.spread(self._intra_threads)
+            _answer(predictor, connection)
+
+        pid = _fork(work)
+        connection.close()
+        return pid
+
+
+def _fork(work: Callable[[], None]) -> int:
+    """Fork a process that does one thing and ends; give its id."""
+    pid = os.fork()
+    return pid if pid else _end_after(work)
+
+
+def _end_after(work: Callable[[], None]) -> NoReturn:
+    code = 0
+    try:
+        work()
+    except ConnectionError:
+        pass  # the server is gone, or has let go of the version
+    except BaseException:
+        _log.exception("worker failed")
+        code = 1
+    # What the parent registered to be done at its end is not this process's to do.
+    os._exit(code)
+
+
+def _wait_for_children() -> None:
+    """Take note of the end of each, or they would stay in the system's table."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
+def _answer(predictor: OnnxPredictor, data: socket.socket) -> None:
+    """Answer one message after the other, until the server is gone."""
+    while True:
+        items = receive(data)
+        try:
+            reply: dict[str, Any] = {"answers": _answers(predictor, items)}
+        except Exception as error:
+            # The server decides what a failed answer means; here it only must not end the loop.
+            _log.exception("worker failed on a request")
+            reply = {"failed": f"{type(error).__name__}: {error}"}
+        send(data, reply)
 
 
 def _answers(predictor: OnnxPredictor, items: Sequence[Any]) -> list[dict[str, Any]]:
@@ -144,23 +232,23 @@ def main() -> None:
     # The server drains first; its end is what ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    data, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # hosts that end leave nothing behind
+    control = socket.socket(fileno=int(sys.argv[1]))
     configure_logs("WARNING")
     keep_memory_together()
-    with contextlib.suppress(ConnectionError, BrokenPipeError):
+    with contextlib.suppress(ConnectionError):
         options = receive(control)
         folder = options["plugins_dir"]
         manager = PluginManager(folder=Path(folder) if folder else None, blocked=options["blocked"])
-        worker = Worker(manager, options["intra_threads"])
-        # Imported now: the first version should not wait for it.
+        # Imported now, and once: no version should wait for it.
+        import numpy  # noqa: F401, ICN001  # for its effect
+        import onnxruntime  # noqa: F401  # for its effect
+        import tokenizers  # noqa: F401  # for its effect
+
         import contlearn.inference.predictor  # noqa: F401  # for its effect
 
-        def follow() -> None:
-            with contextlib.suppress(ConnectionError, BrokenPipeError):
-                worker.follow(control)
-
-        threading.Thread(target=follow, name="control", daemon=True).start()
-        worker.serve(data)
+        gc.freeze()
+        ForkServer(manager, options["intra_threads"]).serve(control)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import httpx
@@ -108,23 +110,67 @@ def test_a_worker_that_is_killed_costs_no_answer(served, pool):
     assert not set(before) & set(pool.pids)
 
 
-def test_a_worker_that_is_killed_while_it_loads_is_started_again_and_loads(tmp_path, pool):
+def children(pid):
+    return psutil.Process(pid).children()
+
+
+def test_workers_share_the_memory_of_the_process_that_loaded(tmp_path, pool):
+    pool.load(write_version(tmp_path, 1))
+    (host,) = children(pool._process.pid)
+    workers = [psutil.Process(pid) for pid in pool.pids]
+    assert {worker.ppid() for worker in workers} == {host.pid}
+    assert all(worker.num_threads() == 1 for worker in (host, *workers))
+    for worker in workers:
+        memory = worker.memory_full_info()
+        assert memory.uss < 0.5 * memory.rss
+
+
+def test_a_version_that_is_being_loaded_survives_the_end_of_its_host_once(tmp_path, pool):
     first = pool.load(write_version(tmp_path / "1", 1))
-    killed = pool.pids[0]
-    os.kill(killed, signal.SIGSTOP)  # so that it is still loading when it is killed
+    os.kill(pool._process.pid, signal.SIGSTOP)  # so that there is time
     found = []
     loading = threading.Thread(
         target=lambda: found.append(pool.load(write_version(tmp_path / "2", 2, favoured="returns")))
     )
     loading.start()
     wait_for(lambda: loading.is_alive() and (tmp_path / "2" / "2").is_dir())
-    os.kill(killed, signal.SIGKILL)
+    os.kill(pool._process.pid, signal.SIGKILL)
     loading.join(60)
     (second,) = found
-    assert killed not in pool.pids
-    # Both workers know both versions.
     for predictor, label in ((first, "billing"), (second, "returns")) * 4:
         assert predictor.predict([{"text": "refund"}])[0].label == label
+
+
+def test_a_worker_is_replaced_though_its_host_is_gone(tmp_path, pool):
+    version = pool.load(write_version(tmp_path, 1))
+    (host,) = children(pool._process.pid)
+    before = list(pool.pids)
+    host.kill()
+    os.kill(before[0], signal.SIGKILL)
+    for _ in range(4):
+        assert version.predict([{"text": "refund"}])[0].label == "billing"
+    after = list(pool.pids)
+    assert before[0] not in after
+    assert before[1] in after
+    # And that one too is replaced, by the new host.
+    os.kill(before[1], signal.SIGKILL)
+    for _ in range(4):
+        assert version.predict([{"text": "refund"}])[0].label == "billing"
+    assert before[1] not in pool.pids
+
+
+def test_runs_spread_over_cores_answer_alike(tmp_path):
+    folder = write_version(tmp_path, 1)
+    wide = WorkerPool(1, Tasks(), intra_threads=2)
+    wide.start()
+    try:
+        there = wide.load(folder)
+        (pid,) = wide.pids
+        assert there.predict([{"text": "refund"}])[0].label == "billing"
+        assert psutil.Process(pid).num_threads() == 2
+    finally:
+        wide.stop()
+    wait_for(lambda: not psutil.pid_exists(pid))  # not even as a zombie
 
 
 def test_a_version_that_cannot_be_loaded_leaves_nothing_behind(tmp_path, pool):
@@ -146,18 +192,44 @@ def test_a_version_that_was_dropped_is_gone_and_fails_alone(tmp_path, pool):
     assert second.predict([{"text": "refund"}])[0].label == "billing"
 
 
-def test_workers_end_with_the_server_however_it_ends(pool):
-    workers = [psutil.Process(pid) for pid in pool.pids]
-    for worker in workers:
-        worker.send_signal(signal.SIGTERM)  # as systemd does to all processes of a service
-    # Whoever is told to end while it answers goes on until the server lets go of it.
-    for process in pool._workers:
-        process.data.close()
-        process.control.close()
-    _, alive = psutil.wait_procs(workers, timeout=20)
-    for worker in alive:
+def test_a_dropped_version_takes_its_processes_along(tmp_path, pool):
+    version = pool.load(write_version(tmp_path, 1))
+    processes = [*children(pool._process.pid), *map(psutil.Process, pool.pids)]
+    assert len(processes) == 3
+    version.close()
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert not alive
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+from contlearn.serving.pool import WorkerPool
+from tests.served import Tasks
+pool = WorkerPool(2, Tasks())
+pool.start()
+pool.load(Path(sys.argv[1]))
+print(pool._process.pid, *pool.pids, flush=True)
+time.sleep(600)
+"""
+
+
+def test_workers_end_with_the_server_however_it_ends(tmp_path):
+    folder = write_version(tmp_path, 1)
+    command = [sys.executable, "-c", SERVER, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        pids = [int(word) for word in server.stdout.readline().split()]
+        processes = [psutil.Process(pid) for pid in pids] + children(pids[0])
+        for process in processes:
+            process.send_signal(signal.SIGTERM)  # as systemd does to all processes of a service
+        # Whoever is told to end while it answers goes on until the server lets go of it.
+        _, alive = psutil.wait_procs(processes, timeout=0.5)
+        assert len(alive) == len(processes) == 4
+        server.kill()
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
-            worker.kill()
+            process.kill()
     assert not alive
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -13,7 +13,7 @@ from contlearn.training.strategies.base import StrategyOptions
 if TYPE_CHECKING:
     from contlearn.training.candidates import Candidate, FeatureView
     from contlearn.training.session import FitSession, Learnt
-    from contlearn.training.statistics import FeatureStatistics, HeadKind
+    from contlearn.training.statistics import FeatureStatistics, HeadKind, LinearHead
 
 __all__ = ["Replay"]
 
@@ -138,56 +138,64 @@ class Replay:
     def _tuned(
         self, session: FitSession, rest: FeatureStatistics, frozen: Candidate, start: Any
     ) -> tuple[list[Candidate], dict[str, Any]]:
-        """Fine-tune from the frozen candidate's head; give both heads of the new encoder."""
-        from dataclasses import replace
-
-        from contlearn.training.candidates import FeatureView, set_head, trained_head
-        from contlearn.training.scoring import fit_temperature, right_share
+        """Fine-tune from the frozen candidate's head; give the heads of the new encoders."""
+        from contlearn.training.candidates import set_head, trained_head
         from contlearn.training.tuned import describe
 
         begin = frozen.statistics.head(prior=self.options.prior, kind=frozen.kind)
-        set_head(session.model, begin.scaled(frozen.temperature))
+        begin = begin.scaled(frozen.temperature)
+        set_head(session.model, begin)
         result = session.fine_tune(replayed=session.old.training_set())
-
-        def under(view: FeatureView, name: str) -> list[Candidate]:
-            carried = rest.carried(frozen.view.rows("train")[0], view.rows("train")[0])
-            return self._computed(name, carried, view, is_tuned=True, centre=frozen.temperature)
-
-        after = FeatureView.of(session)
-        found = under(after, "tuned")
-        computed, own = found[0], trained_head(session.model)
-        features, targets = after.rows("validation")
-        warmth = fit_temperature(own.scores(features), targets)
-        for name, share in (("tuned, own head", 1.0), ("tuned, both heads", 0.5)):
-            other = replace(computed, name=name, trained=own.scaled(warmth), share=share)
-            scores = other.head(computed.statistics, prior=self.options.prior).scores(features)
-            found.append(replace(other, shares=right_share(scores, targets)))
-        found.extend(self._between(session, start, under))
+        own = trained_head(session.model)
+        found = self._under(session, "tuned", rest, frozen, own)
+        for share, encoder in self._between(session, start):
+            head = begin.mixed(own, share)
+            for candidate in self._under(session, f"{share:g} of the way", rest, frozen, head):
+                candidate.encoder = encoder
+                found.append(candidate)
         return found, describe(result)
 
-    def _between(
-        self, session: FitSession, start: Any, under: Callable[[FeatureView, str], list[Candidate]]
+    def _under(
+        self,
+        session: FitSession,
+        name: str,
+        rest: FeatureStatistics,
+        frozen: Candidate,
+        own: LinearHead,
     ) -> list[Candidate]:
-        """Give candidates whose encoders lie between the champion's and the tuned one.
+        """Give the candidates of the encoder at hand: a computed head, a trained one, and both."""
+        from dataclasses import replace
+
+        from contlearn.training.candidates import FeatureView
+        from contlearn.training.scoring import fit_temperature, right_share
+
+        view = FeatureView.of(session)
+        carried = rest.carried(frozen.view.rows("train")[0], view.rows("train")[0])
+        found = self._computed(name, carried, view, is_tuned=True, centre=frozen.temperature)
+        computed = found[0]
+        features, targets = view.rows("validation")
+        warmth = fit_temperature(own.scores(features), targets)
+        for title, share in ((f"{name}, own head", 1.0), (f"{name}, both heads", 0.5)):
+            other = replace(computed, name=title, trained=own.scaled(warmth), share=share)
+            scores = other.head(computed.statistics, prior=self.options.prior).scores(features)
+            found.append(replace(other, shares=right_share(scores, targets)))
+        return found
+
+    def _between(self, session: FitSession, start: Any) -> Iterator[tuple[float, dict[str, Any]]]:
+        """Put encoders that lie between the champion's and the tuned one into the model, in turn.
 
         Source: Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models" (WiSE-FT), 2022.
         """
-        from contlearn.training.candidates import FeatureView
-
         encoder = session.model.encoder
         tuned = {name: value.detach().clone() for name, value in encoder.state_dict().items()}
         before = start.state_dict()
         if tuned.keys() != before.keys():
-            return []  # the method put something around the encoder: there is nothing in between
-        found: list[Candidate] = []
+            return  # the method put something around the encoder: there is nothing in between
         for share in self.options.interpolate:
             mixed = {
                 name: before[name].lerp(value, share) if value.is_floating_point() else value
                 for name, value in tuned.items()
             }
             encoder.load_state_dict(mixed)
-            for candidate in under(FeatureView.of(session), f"{share:g} of the way"):
-                candidate.encoder = mixed
-                found.append(candidate)
+            yield share, mixed
         encoder.load_state_dict(tuned)
-        return found
