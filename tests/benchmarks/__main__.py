@@ -141,11 +141,10 @@ BENCHMARKS = {
             "its own environment with the same ONNX file and tokenizer, and with its own batching: once "
             "with the one worker it starts by default, once with a worker a core, which pads and so lets "
             "the texts of a batch change each other's int8 answers; ours runs them row by row. Whatever is "
-            "not asked is stopped meanwhile. Four runs of one day on this virtual machine gave 0.44 to 0.88 "
-            "of bare onnxruntime with one text, 0.53 to 1.09 with sixteen, 1.45 to 2.04 times LitServe as it "
-            "starts: the processor's own speed changed by half, and the run of the steadiest and quickest "
-            "bare model is the one below. A likely cause of the difference: each worker process has its own "
-            "copy of the weights, and two copies do not fit the processor's cache."
+            "not asked is stopped meanwhile. The processor's own speed changes by half within minutes on this "
+            "virtual machine: only what was measured in the same round is compared. While each worker had "
+            "its own copy of the weights, which do not fit the processor's cache twice, runs gave 0.44 to 0.88 "
+            "of bare onnxruntime with one text and 1.45 to 2.04 times LitServe as it starts."
         ),
     ),
 }

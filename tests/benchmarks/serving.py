@@ -381,8 +381,8 @@ def options_seconds() -> float:
 
 
 def resident(process: psutil.Process) -> int:
-    """Give the resident bytes of the server and its workers."""
-    return sum(one.memory_info().rss for one in (process, *process.children()))
+    """Give the resident bytes of the server and its workers; what they share counts once."""
+    return sum(one.memory_full_info().pss for one in family(process))
 
 
 def swap(serving: Path, client: httpx.Client, number: int, epoch: int) -> tuple[float, float]:
