@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -29,6 +29,10 @@ __all__ = [
     "statistics_without_exemplars",
     "trained_head",
 ]
+
+
+# However long the history is: what comes next looks most like what came last.
+_LEAST_OF_NEW: Final = 0.2
 
 
 @dataclass(slots=True)
@@ -70,12 +74,20 @@ class FeatureView:
         found.add(features, targets.tolist(), labels=len(statistics.counts))
         return found
 
-    def weights(self) -> Floats:
-        """Weigh the validation rows so that new and old count the same in sum."""
+    def weights(self, experiences: int) -> Floats:
+        """Weigh the validation rows: each experience counts the same, the new one a fifth at least.
+
+        Args:
+            experiences: How many there are, the new one included.
+        """
         sizes = [len(_rows_of(part, "validation")) for part in self.parts]
-        filled = [size for size in sizes if size]
+        new = max(1.0 / experiences, _LEAST_OF_NEW)
+        shares = (new, 1.0 - new) if len(sizes) > 1 and all(sizes) else (1.0,) * len(sizes)
         return np.concatenate(
-            [np.full(size, 1.0 / (len(filled) * size)) if size else np.zeros(0) for size in sizes]
+            [
+                np.full(size, share / size) if size else np.zeros(0)
+                for size, share in zip(sizes, shares, strict=True)
+            ]
         )
 
 

@@ -1,4 +1,4 @@
-"""The default: nothing is forgotten by a frozen encoder; a fine-tuned one must prove better."""
+"""The default: fine-tuning with replay, under a head that remembers all records ever learnt."""
 
 from __future__ import annotations
 
@@ -19,34 +19,38 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """Builds the challenger in up to four ways and takes the one that does best on validation.
+    """Builds the challenger in up to three ways and takes the one that does best on validation.
 
-    1. *frozen*: the champion's encoder, with a head computed from feature statistics of all
-       records ever learnt. It forgets nothing, and ties go to it.
-    2. *tuned*: beginning from that head, all is fine-tuned on the new records and a balanced draw
-       of exemplars; then the statistics are carried over to the new encoder and the head is
-       computed from them again.
-    3. *tuned, own head*: the same encoder with the head as it was trained.
-    4. *tuned, both heads*: the same encoder with the mean of the two heads' scores, which is again
-       a linear head.
+    1. *tuned*: beginning from a head computed from feature statistics of all records ever learnt,
+       all is fine-tuned on the new records and a balanced draw of exemplars; then the statistics
+       are carried over to the new encoder and the head is computed from them again.
+    2. *tuned, both heads*: the same encoder with the mean of the scores of that head and of the
+       one that was trained, which is again a linear head.
+    3. *frozen*: the champion's encoder with the computed head. It forgets nothing.
+
+    The first stands unless another leads by `evidence` standard errors: few exemplars are set
+    aside, and the best on few rows is mostly the luckiest. Every experience counts the same, up to
+    five of them. The trained head alone leans towards the new labels, so it is taken only where
+    there are no exemplars; there whichever does best is taken.
 
     `head` may add a nearest-mean or cosine head to the choice, for labels with few examples;
     `interpolate` encoders between the champion's and the tuned one.
 
     For heads that score words there are no statistics: fine-tuning with replay is all there is.
+
+    Source of the rule of one standard error: Breiman, Friedman, Olshen and Stone, "Classification
+    and Regression Trees", 1984.
     """
 
     name: ClassVar[str] = "replay"
-    summary: ClassVar[str] = (
-        "replay and a balanced head; the encoder changes only if that is better"
-    )
+    summary: ClassVar[str] = "replay, and a head computed from all that was ever learnt"
     reads_history: ClassVar[bool] = False
 
     class Options(StrategyOptions):
         """When to fine-tune, and how sure to be before the encoder changes."""
 
         fine_tune: Literal["auto", "always", "never"] = "auto"
-        evidence: float = Field(0.0, ge=0.0)
+        evidence: float = Field(1.0, ge=0.0)
         prior: float = Field(0.0, ge=0.0, le=1.0)
         head: Literal["lda", "nearest-mean", "cosine", "any"] = "lda"
         interpolate: tuple[float, ...] = ()
@@ -85,14 +89,16 @@ class Replay:
         rest = statistics_without_exemplars(session, before)
         computed = self._computed("frozen", rest, before)
         frozen = computed[0]
-        weights = before.weights()
+        weights = before.weights(session.experiences_before + 1)
         candidates, notes = list(computed), dict[str, Any]()
         wanted = self.options.fine_tune
         start = copy.deepcopy(session.model.encoder)
         if wanted == "always" or (wanted == "auto" and len(weights)):
             tuned, notes = self._tuned(session, rest, frozen, start)
-            candidates = tuned if wanted == "always" else [*computed, *tuned]
-        chosen = choose(candidates, weights, evidence=self.options.evidence)
+            candidates = tuned if wanted == "always" else [*tuned, *computed]
+        has_past = len(before.parts) > 1
+        evidence = self.options.evidence if has_past else 0.0
+        chosen = choose(candidates, weights, evidence=evidence)
         if not chosen.is_tuned:
             session.model.encoder = start
         elif chosen.encoder is not None:
@@ -163,7 +169,7 @@ class Replay:
         frozen: Candidate,
         own: LinearHead,
     ) -> list[Candidate]:
-        """Give the candidates of the encoder at hand: a computed head, a trained one, and both."""
+        """Give the candidates of the encoder at hand: with a computed head and a trained one."""
         from dataclasses import replace
 
         from contlearn.training.candidates import FeatureView
@@ -172,12 +178,16 @@ class Replay:
         view = FeatureView.of(session)
         carried = rest.carried(frozen.view.rows("train")[0], view.rows("train")[0])
         found = self._computed(name, carried, view, is_tuned=True, centre=frozen.temperature)
-        computed = found[0]
         features, targets = view.rows("validation")
         warmth = fit_temperature(own.scores(features), targets)
-        for title, share in ((f"{name}, own head", 1.0), (f"{name}, both heads", 0.5)):
-            other = replace(computed, name=title, trained=own.scaled(warmth), share=share)
-            scores = other.head(computed.statistics, prior=self.options.prior).scores(features)
+        shares = {"both heads": 0.5}
+        if len(view.parts) == 1:  # nothing to forget
+            shares["own head"] = 1.0
+        for title, share in shares.items():
+            other = replace(
+                found[0], name=f"{name}, {title}", trained=own.scaled(warmth), share=share
+            )
+            scores = other.head(other.statistics, prior=self.options.prior).scores(features)
             found.append(replace(other, shares=right_share(scores, targets)))
         return found
 

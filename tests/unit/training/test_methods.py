@@ -133,13 +133,17 @@ def test_variants_of_lora_are_merged(options, tiny_model):
     assert set(base_weights(model)) == names
 
 
-def test_default_of_replay_gives_the_champion_back_when_a_prompt_is_no_better(lineage):
+def test_default_of_replay_gives_the_champion_back_when_a_prompt_is_no_better(lineage, monkeypatch):
+    def frozen(candidates, weights, *, evidence):
+        assert evidence == 0.0  # nothing can be forgotten yet: the best is taken
+        return next(candidate for candidate in candidates if not candidate.is_tuned)
+
+    monkeypatch.setattr("contlearn.training.candidates.choose", frozen)
     result = lineage.learn(
         texts(["billing", "garden"], 30),
         method="prompt-tuning",
         method_options={"tokens": 4},
         epochs=1,
-        strategy_options={"evidence": 1000.0},
     )
     assert result.notes["choice"]["chosen"] == "frozen"
     model = load_checkpoint(lineage.champion / "checkpoint").model

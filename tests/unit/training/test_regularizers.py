@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -333,9 +335,50 @@ def test_heads_of_few_examples_and_interpolation_stand_in_the_choice(lineage):
     result = lineage.learn(texts(["music"], 25), strategy_options=options, epochs=1)
     assert set(result.notes["choice"]["validation"]) == {
         "frozen", "frozen, nearest-mean", "frozen, cosine",
-        "tuned", "tuned, nearest-mean", "tuned, cosine", "tuned, own head", "tuned, both heads",
+        "tuned", "tuned, nearest-mean", "tuned, cosine", "tuned, both heads",
         "0.5 of the way", "0.5 of the way, nearest-mean", "0.5 of the way, cosine",
+        "0.5 of the way, both heads",
     }  # fmt: skip
+
+
+def test_the_trained_head_alone_is_taken_only_where_nothing_can_be_forgotten(lineage):
+    first = lineage.learn(texts(["billing", "garden"], 25), epochs=1)
+    second = lineage.learn(texts(["music"], 25), epochs=1)
+    assert "tuned, own head" in first.notes["choice"]["validation"]
+    assert "tuned, own head" not in second.notes["choice"]["validation"]
+
+
+def test_another_must_lead_by_a_standard_error_to_be_taken():
+    from contlearn.training.candidates import choose
+
+    def candidate(*shares):
+        return SimpleNamespace(shares=np.array(shares))
+
+    first = candidate(0.5, 0.5, 0.5, 0.5)
+    lucky, better = candidate(0.9, 0.5, 0.4, 0.4), candidate(0.6, 0.5, 0.6, 0.6)
+    weights = np.full(4, 0.25)
+    assert choose([first, lucky], weights, evidence=0.0) is lucky
+    assert choose([first, lucky], weights, evidence=1.0) is first
+    assert choose([first, lucky, better], weights, evidence=1.0) is better
+
+
+def test_in_the_choice_every_experience_counts_the_same_up_to_five():
+    from contlearn.training.candidates import FeatureView
+
+    def part(size, aside):
+        owners = torch.arange(size)
+        data = SimpleNamespace(owners=owners, records=[None] * size)
+        return SimpleNamespace(data=data, train=list(range(size - aside)),
+                               validation=list(range(size - aside, size)))  # fmt: skip
+
+    both = FeatureView((part(20, 4), part(10, 2)), ())
+    for experiences, new in ((2, 1 / 2), (4, 1 / 4), (5, 1 / 5), (50, 1 / 5)):
+        weights = both.weights(experiences)
+        assert weights.shape == (6,)
+        assert weights[:4].sum() == pytest.approx(new)
+        assert weights[4:].sum() == pytest.approx(1 - new)
+    assert FeatureView((part(20, 4),), ()).weights(7).sum() == pytest.approx(1.0)
+    assert FeatureView((part(20, 4), part(10, 0)), ()).weights(3).tolist() == [0.25] * 4
 
 
 def test_masked_words_lower_their_loss_and_are_kept(lineage, tmp_path):
