@@ -84,13 +84,13 @@ def language_of(text: str) -> str:
             script = "japanese"
     if script != "latin":
         return script
-    votes: Counter[str] = Counter()
+    votes: dict[str, int] = {}
     for word in _WORD.findall(head.lower()):
-        votes.update(_LANGUAGE_OF_WORD.get(word, ()))
-    ranked = votes.most_common(2)
-    if not ranked or ranked[0][1] < 2:
-        return "latin"
-    return "latin" if len(ranked) == 2 and ranked[0][1] == ranked[1][1] else ranked[0][0]
+        for language in _LANGUAGE_OF_WORD.get(word, ()):
+            votes[language] = votes.get(language, 0) + 1
+    most = max(votes.values(), default=0)
+    leading = [language for language, count in votes.items() if count == most]
+    return leading[0] if most >= 2 and len(leading) == 1 else "latin"
 
 
 @functools.lru_cache(maxsize=4_096)

@@ -38,7 +38,7 @@ __all__ = [
 
 FORMAT_VERSION: Final = 1
 FILE: Final = "calibration.json"
-DEFAULT_BATCH: Final = 4
+DEFAULT_BATCH: Final = 8
 # Another layout must be this much faster than the default one to be taken: noise is not a reason.
 _MARGIN: Final = 0.05
 

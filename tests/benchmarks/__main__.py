@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.benchmarks.common import HERE, read_rows
+from tests.benchmarks.learning import runs_of
 
 BENCHMARKS = {
     "learning": (
@@ -157,10 +158,7 @@ PUBLISHED = {
 
 
 def learning_table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        key = (row["protocol"], row["strategy"], json.dumps(row["options"], sort_keys=True))
-        groups.setdefault(key, []).append(row)
+    groups = runs_of(rows)
     yield "| protocol | strategy | options | average % | forgetting % | seconds | seeds | commit |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     ordered = sorted(groups.items())

@@ -436,6 +436,17 @@ def results() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
 
 
+def runs_of(
+    rows: Sequence[dict[str, Any]],
+) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """Group rows by protocol, strategy and options; of each seed the newest counts."""
+    groups: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        key = (row["protocol"], row["strategy"], json.dumps(row["options"], sort_keys=True))
+        groups.setdefault(key, {})[row["seed"]] = row
+    return {key: list(seeds.values()) for key, seeds in groups.items()}
+
+
 @click.group()
 def cli() -> None:
     """Measure strategies, and show what was measured."""
@@ -484,10 +495,7 @@ def run(
 @cli.command()
 def table() -> None:
     """Print the rows as a Markdown table: mean and spread over seeds."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in results():
-        key = (row["protocol"], row["strategy"], json.dumps(row["options"], sort_keys=True))
-        groups.setdefault(key, []).append(row)
+    groups = runs_of(results())
     click.echo("| protocol | strategy | options | average % | forgetting | seconds | seeds |")
     click.echo("| --- | --- | --- | --- | --- | --- | --- |")
     for (protocol, strategy, options), rows in sorted(groups.items()):
