@@ -304,8 +304,15 @@ class WorkerPool:
                 )
                 self._control.close()
                 self.start()
-            send(self._control, order)
-            send_sockets(self._control, sockets)
+            try:
+                send(self._control, order)
+                send_sockets(self._control, sockets)
+            except OSError:
+                # It is ending; the next try must see that it has.
+                if self._process is not None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(_END_SECONDS)
+                raise
 
 
 class RemotePredictor:

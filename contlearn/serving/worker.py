@@ -116,11 +116,8 @@ class VersionHost:
         while True:
             died = receive(self._control)["died"]
             (connection,) = receive_sockets(self._control, 1)
-            code = None
-            with contextlib.suppress(ChildProcessError):
-                code = os.waitstatus_to_exitcode(os.waitpid(died, os.WNOHANG)[1])
-            pid = self._worker(loaded, connection, ())
-            send(self._control, {"pid": pid, "code": code})
+            code = _exit_code(died)
+            send(self._control, {"pid": self._worker(loaded, connection, ()), "code": code})
 
     def _load(self, order: Mapping[str, Any]) -> None:
         """Load the version, or note why it cannot be; in a thread of its own for its priority."""
@@ -176,6 +173,15 @@ def _end_after(work: Callable[[], None]) -> NoReturn:
         code = 1
     # What the parent registered to be done at its end is not this process's to do.
     os._exit(code)
+
+
+def _exit_code(pid: int) -> int | None:
+    """Ask how a child ended; None for one that is nobody's child, or still about to end."""
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def _wait_for_children() -> None:
