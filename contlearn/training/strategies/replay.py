@@ -28,18 +28,16 @@ class Replay:
        one that was trained, which is again a linear head.
     3. *frozen*: the champion's encoder with the computed head. It forgets nothing.
 
-    The first stands unless another leads by `evidence` standard errors: few exemplars are set
-    aside, and the best on few rows is mostly the luckiest. Every experience counts the same, up to
-    five of them. The trained head alone leans towards the new labels, so it is taken only where
-    there are no exemplars; there whichever does best is taken.
+    The first stands where the new records bring labels, for the trained head leans towards those;
+    the second where they bring none. Another is taken only if it leads by `evidence` standard
+    errors: few exemplars are set aside, and the best on few rows is mostly the luckiest. Every
+    experience counts the same, up to five of them. Where there are no exemplars nothing can be
+    forgotten: whichever does best is taken, the trained head alone included.
 
     `head` may add a nearest-mean or cosine head to the choice, for labels with few examples;
     `interpolate` encoders between the champion's and the tuned one.
 
     For heads that score words there are no statistics: fine-tuning with replay is all there is.
-
-    Source of the rule of one standard error: Breiman, Friedman, Olshen and Stone, "Classification
-    and Regression Trees", 1984.
     """
 
     name: ClassVar[str] = "replay"
@@ -47,10 +45,10 @@ class Replay:
     reads_history: ClassVar[bool] = False
 
     class Options(StrategyOptions):
-        """When to fine-tune, and how sure to be before the encoder changes."""
+        """When to fine-tune, and how sure to be before the choice is another than the usual one."""
 
         fine_tune: Literal["auto", "always", "never"] = "auto"
-        evidence: float = Field(1.0, ge=0.0)
+        evidence: float = Field(2.0, ge=0.0)
         prior: float = Field(0.0, ge=0.0, le=1.0)
         head: Literal["lda", "nearest-mean", "cosine", "any"] = "lda"
         interpolate: tuple[float, ...] = ()
@@ -90,13 +88,15 @@ class Replay:
         computed = self._computed("frozen", rest, before)
         frozen = computed[0]
         weights = before.weights(session.experiences_before + 1)
+        has_past = len(before.parts) > 1
         candidates, notes = list(computed), dict[str, Any]()
         wanted = self.options.fine_tune
         start = copy.deepcopy(session.model.encoder)
         if wanted == "always" or (wanted == "auto" and len(weights)):
             tuned, notes = self._tuned(session, rest, frozen, start)
+            if has_past and not _brings_labels(session):
+                tuned = sorted(tuned, key=lambda candidate: candidate.trained is None)
             candidates = tuned if wanted == "always" else [*tuned, *computed]
-        has_past = len(before.parts) > 1
         evidence = self.options.evidence if has_past else 0.0
         chosen = choose(candidates, weights, evidence=evidence)
         if not chosen.is_tuned:
@@ -209,3 +209,10 @@ class Replay:
             encoder.load_state_dict(mixed)
             yield share, mixed
         encoder.load_state_dict(tuned)
+
+
+def _brings_labels(session: FitSession) -> bool:
+    """Say whether a new record has a label that no exemplar has."""
+    key = session.task.balance_key
+    old = {key(record.target) for record in session.old.data.records}
+    return any(key(record.target) not in old for record in session.new.data.records)
