@@ -348,6 +348,14 @@ def test_the_trained_head_alone_is_taken_only_where_nothing_can_be_forgotten(lin
     assert "tuned, own head" not in second.notes["choice"]["validation"]
 
 
+def test_the_trained_head_stands_first_only_where_no_labels_come(lineage):
+    lineage.learn(texts(["billing", "garden"], 25), epochs=1)
+    grown = lineage.learn(texts(["music", "garden"], 25), epochs=1)
+    assert list(grown.notes["choice"]["validation"])[0] == "tuned"
+    fixed = lineage.learn(texts(["billing", "music"], 30)[30:], epochs=1)
+    assert list(fixed.notes["choice"]["validation"])[0] == "tuned, both heads"
+
+
 def test_another_must_lead_by_a_standard_error_to_be_taken():
     from contlearn.training.candidates import choose
 
