@@ -28,11 +28,12 @@ class Replay:
        one that was trained, which is again a linear head.
     3. *frozen*: the champion's encoder with the computed head. It forgets nothing.
 
-    The first stands where the new records bring labels, for the trained head leans towards those;
-    the second where they bring none. Another is taken only if it leads by `evidence` standard
-    errors: few exemplars are set aside, and the best on few rows is mostly the luckiest. Every
-    experience counts the same, up to five of them. Where there are no exemplars nothing can be
-    forgotten: whichever does best is taken, the trained head alone included.
+    The second stands only where the new records bring no labels, and there it stands first: a
+    trained head leans towards new labels, by more than exemplars can show, which were trained on
+    before. Another than the first is taken only if it leads by `evidence` standard errors: few
+    exemplars are set aside, and the best on few rows is mostly the luckiest. Every experience
+    counts the same, up to five of them. Where there are no exemplars nothing can be forgotten:
+    whichever does best is taken, the trained head alone included.
 
     `head` may add a nearest-mean or cosine head to the choice, for labels with few examples;
     `interpolate` encoders between the champion's and the tuned one.
@@ -94,7 +95,9 @@ class Replay:
         start = copy.deepcopy(session.model.encoder)
         if wanted == "always" or (wanted == "auto" and len(weights)):
             tuned, notes = self._tuned(session, rest, frozen, start)
-            if has_past and not _brings_labels(session):
+            if has_past and _brings_labels(session):
+                tuned = [candidate for candidate in tuned if candidate.trained is None]
+            elif has_past:
                 tuned = sorted(tuned, key=lambda candidate: candidate.trained is None)
             candidates = tuned if wanted == "always" else [*tuned, *computed]
         evidence = self.options.evidence if has_past else 0.0
