@@ -121,7 +121,7 @@ class Replay:
         is_tuned: bool = False,
         centre: float | None = None,
     ) -> list[Candidate]:
-        """Give the candidates whose heads are computed; the first is the one that ties go to."""
+        """Give the candidates whose heads are computed, one for each kind."""
         from contlearn.training.candidates import Candidate, head_of
 
         known = view.added_to(rest, "train")
