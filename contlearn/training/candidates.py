@@ -54,12 +54,15 @@ class FeatureView:
 
     def rows(self, which: str) -> tuple[Floats, NDArray[np.int64]]:
         """Give features and targets of the "train", "validation" or "all" records of all parts."""
-        features, targets = [], []
-        for part, found in zip(self.parts, self.features, strict=True):
-            chosen = _rows_of(part, which)
-            features.append(found[chosen])
-            targets.append(part.data.flat.numpy()[chosen])
-        return np.concatenate(features), np.concatenate(targets)
+        targets = [part.data.flat.numpy()[_rows_of(part, which)] for part in self.parts]
+        return np.concatenate(self.by_part(which)), np.concatenate(targets)
+
+    def by_part(self, which: str) -> list[Floats]:
+        """Give the features of the "train", "validation" or "all" records, part by part."""
+        return [
+            found[_rows_of(part, which)]
+            for part, found in zip(self.parts, self.features, strict=True)
+        ]
 
     def exemplars(self) -> tuple[Floats, NDArray[np.int64]]:
         """Give features and targets of the records in the replay buffer."""

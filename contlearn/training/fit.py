@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,15 +85,7 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
 
     priority = str(getattr(done.buffer, "priority", ""))
     values = record_priorities(session, priority) if priority else {}
-    done.buffer.add(
-        Exemplar(
-            record_id=record.record_id,
-            key=request.task.balance_key(record.target),
-            size_bytes=record_bytes(record),
-            priority=values.get(record.record_id, 0.0),
-        )
-        for record in request.experience.records
-    )
+    done.buffer.add(_exemplars(request, values))
     report("saving", 0, 0, "saving the challenger")
     parameters = sum(p.numel() for p in session.model.parameters())
     notes = {**done.learnt.notes, **searched, "parameters": parameters}
@@ -200,6 +192,24 @@ def make_buffer(request: FitRequest, state: DurableState) -> ReplayBuffer:
     return buffer
 
 
+def _exemplars(request: FitRequest, priorities: Mapping[str, float]) -> Iterator[Exemplar]:
+    """Give the new records as they are offered to the buffer."""
+    for record in request.experience.records:
+        yield Exemplar(
+            record_id=record.record_id,
+            key=request.task.balance_key(record.target),
+            size_bytes=record_bytes(record),
+            priority=priorities.get(record.record_id, 0.0),
+        )
+
+
+def _to_be_kept(request: FitRequest, buffer: ReplayBuffer) -> frozenset[str]:
+    """Say which records the buffer will keep; where the model's view decides, only a guess."""
+    trial = make_buffer(request, DurableState(buffer=buffer.state()))
+    trial.add(_exemplars(request, {}))
+    return frozenset(item.record_id for item in trial.items())
+
+
 def _make_session(
     request: FitRequest,
     state: DurableState,
@@ -255,6 +265,7 @@ def _make_session(
         seed=training.seed,
         progress=progress,
         unlabelled=request.unlabelled,
+        kept=_to_be_kept(request, buffer),
     )
 
 
@@ -291,6 +302,7 @@ def _write(request: FitRequest, done: _Done, winner: Mapping[str, Any] | None) -
         encoder_sha256=encoder_hash(session.model.encoder),
         buffer=done.buffer.state(),
         statistics=learnt.statistics,
+        unseen=session.unseen(item.record_id for item in done.buffer.items()),
         facts={
             "strategy": request.training.strategy,
             "base": request.model.base,

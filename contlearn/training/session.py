@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -108,6 +108,7 @@ class FitSession:
         seed: int,
         progress: Progress,
         unlabelled: Path | None = None,
+        kept: frozenset[str] = frozenset(),
     ) -> None:
         self.task = task
         self.config = training
@@ -129,11 +130,13 @@ class FitSession:
         self.history_records = tuple(history)
         self.new_records = tuple(new)
         self._generator = np.random.default_rng([seed, state.experiences])
-        self.new = self._part(new, training.validation_ratio)
+        # What the buffer will keep is set aside first, so that later updates have old records that
+        # no training has seen: the others flatter whatever remembers them.
+        self.new = self._part(new, training.validation_ratio, first=kept)
         # Without old records set aside, a choice would not see what it forgets. Exemplars set
         # aside are lost to replay only, never to the statistics.
         ratio = min(2 * training.validation_ratio, 0.5) if self.new.validation else 0.0
-        self.old = self._part(old, ratio, is_old=True)
+        self.old = self._part(old, ratio, first=state.unseen, is_old=True)
 
     @property
     def model(self) -> TextModel:
@@ -303,6 +306,12 @@ class FitSession:
         """How many experiences the model at hand has learnt before."""
         return 0 if self.began_again else self.state.experiences
 
+    def unseen(self, kept: Iterable[str]) -> frozenset[str]:
+        """Say which of the kept records no training of the model at hand has seen."""
+        aside = {part.data.records[i].record_id for part in self.parts() for i in part.validation}
+        old = set() if self.began_again else {r.record_id for r in self.old.data.records}
+        return frozenset(aside.intersection(kept) - (old - self.state.unseen))
+
     def load_champion(self) -> TextModel | None:
         """Read the champion's model once more, as a teacher, if there is something to keep."""
         if self.champion is None or self.began_again:
@@ -338,12 +347,17 @@ class FitSession:
         return [plugin for plugin in found if plugin is not None]
 
     def _part(
-        self, records: Sequence[LabelledRecord], ratio: float, *, is_old: bool = False
+        self,
+        records: Sequence[LabelledRecord],
+        ratio: float,
+        *,
+        first: frozenset[str] = frozenset(),
+        is_old: bool = False,
     ) -> Part:
         """Encode records and set a share of each label aside, whole groups together.
 
-        Each label keeps at least two; of old ones each with more gives at least one, so that every
-        label is watched.
+        Those whose ids are in `first` go before the others. Each label keeps at least two; of old
+        ones each with more gives at least one, so that every label is watched.
         """
         data = self.encode(records)
         everything = list(range(len(records)))
@@ -361,8 +375,9 @@ class FitSession:
         }
         aside: set[int] = set()
         names = sorted(groups)
-        for place in self._generator.permutation(len(names)):
-            members = groups[names[place]]
+        drawn = [groups[names[place]] for place in self._generator.permutation(len(names))]
+        is_first = [record.record_id in first for record in records]
+        for members in sorted(drawn, key=lambda members: not all(is_first[i] for i in members)):
             if all(wanted[keys[i]] > 0 and left[keys[i]] > 2 for i in members):
                 aside.update(members)
                 for i in members:

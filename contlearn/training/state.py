@@ -2,7 +2,8 @@
 
 ```
 state/
-  state.json               format version, counters, encoder hash, the replay buffer (ids, no texts)
+  state.json               format version, counters, encoder hash, the replay buffer (ids, no texts;
+                           which of its records no training has seen)
   statistics.safetensors   feature statistics under this version's encoder, where the task has them
   regularizers/<name>/     what each regulariser keeps
 ```
@@ -39,6 +40,8 @@ class DurableState:
     encoder_sha256: str = ""
     buffer: Mapping[str, Any] | None = None
     statistics: FeatureStatistics | None = None
+    # Exemplars that no training has seen: those that tell what is forgotten.
+    unseen: frozenset[str] = frozenset()
     folder: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -70,6 +73,7 @@ class DurableState:
             encoder_sha256=str(facts["encoder_sha256"]),
             buffer=facts["buffer"],
             statistics=statistics,
+            unseen=frozenset(facts.get("unseen", ())),
             folder=folder,
             # The settings that won the last search: the next one begins there.
             facts={"search": facts["search"]} if facts.get("search") else {},
@@ -93,6 +97,7 @@ class DurableState:
                     "records_seen": self.records_seen,
                     "encoder_sha256": self.encoder_sha256,
                     "buffer": self.buffer,
+                    "unseen": sorted(self.unseen),
                     **self.facts,
                 },
             )

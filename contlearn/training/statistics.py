@@ -3,8 +3,8 @@
 Linear discriminant analysis needs only the Gram matrix of the features, the sum of the features
 of each class and the counts. They add up, so a head computed from them is the head that all records
 together would give: nothing is forgotten, whatever the order. Records can be taken out again
-exactly, and when the encoder changes, the statistics are carried over by the linear map that fits
-the records at hand best.
+exactly, and when the encoder changes, the statistics are carried over by what the change did to
+the records at hand.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ __all__ = ["FeatureStatistics", "HeadKind", "LinearHead"]
 
 HeadKind: TypeAlias = Literal["lda", "nearest-mean", "cosine"]
 
-_LEAST_SHRINKAGE: Final = 0.02
-_MAP_RIDGE: Final = 0.1
+# How many records the prior of the covariance is worth, for each dimension.
+_PRIOR_RECORDS: Final = 4
+# How strongly the map between two encoders is drawn to the identity, in units of the variance.
+_MAP_RIDGE: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class FeatureStatistics:
         counts: How many records (with weights) each label has.
     Shape: gram (D, D), sums (C, D), counts (C,).
     Source: Hayes and Kanan, "Lifelong Machine Learning with Deep Streaming Linear Discriminant
-    Analysis", 2020; here with the exact covariance within classes and closed-form shrinkage.
+    Analysis", 2020; here with the exact covariance within classes and a prior for it.
     Example:
         >>> statistics = FeatureStatistics.empty(1)
         >>> statistics.add(np.array([[0.0], [2.0], [9.0], [11.0]]), [0, 0, 1, 1], labels=2)
@@ -135,8 +137,13 @@ class FeatureStatistics:
             kind: "lda" for the linear discriminant, "nearest-mean" for the smallest distance to a
                 label's mean, "cosine" for the smallest angle to it. The last two need no
                 covariance, so a few records a label are enough.
-        Source: shrinkage after Chen, Wiesel, Eldar and Hero, "Shrinkage Algorithms for MMSE
-        Covariance Estimation" (OAS), 2010.
+        An encoder that was trained on the records shows them closer to their means than it will
+        show others, so the covariance is held back by more than its sampling error asks for: by
+        an inverse Wishart prior around a multiple of the identity that weighs as much as four
+        records for each dimension.
+
+        Source: Murphy, "Machine Learning: A Probabilistic Perspective", 2012, section 4.6.2, for
+        the prior; its weight was measured on CLINC150 and the five sets.
         """
         known = self.counts > 0.5
         counts = self.counts[known]
@@ -150,7 +157,8 @@ class FeatureStatistics:
                 directions = np.asarray(means / np.maximum(norms, 1e-12), dtype=np.float64)
             return self._assembled(known, directions, means, prior, flat=kind == "cosine")
         within = self.covariance()
-        share = max(_oas(within, max(self.total - len(counts), 1.0)), _LEAST_SHRINKAGE)
+        weight = _PRIOR_RECORDS * size
+        share = weight / (weight + max(self.total - len(counts), 1.0))
         scale = max(float(np.trace(within)) / size, 1e-12)
         shrunk = (1 - share) * within + share * scale * np.eye(size)
         solved: Any = np.linalg.solve(shrunk, means.T)
@@ -177,25 +185,36 @@ class FeatureStatistics:
             bias[~known] = bias[known].min(initial=0.0) - 2 * reach
         return LinearHead(weight, bias)
 
-    def carried(self, before: Floats, after: Floats) -> FeatureStatistics:
+    def carried(self, parts: Sequence[tuple[Floats, Floats]]) -> FeatureStatistics:
         """Estimate the statistics under a changed encoder from records seen by both.
 
-        The linear map that takes the old features of the records at hand to their new ones, drawn
-        towards the identity, moves sums and Gram matrix; what it leaves unexplained is added to
-        the covariance.
+        What the change did to the records of the last part, on average, it did to all that is
+        remembered; what it did around the averages is a linear map, drawn towards the identity,
+        that is fitted to all parts. What the map leaves unexplained is added to the covariance.
 
-        Shape: before and after (n, D), the same records in the same order.
+        Args:
+            parts: Features before and after, the same records in the same order; the last part
+                holds records of the kind that the statistics remember. Shape: (n, D) each.
         """
-        size = self.width
-        if len(before) == 0 or self.total <= 0:
+        parts = [(before, after) for before, after in parts if len(before)]
+        if not parts or self.total <= 0:
             return self.copy()
-        gram = before.T @ before
-        ridge = _MAP_RIDGE * max(float(np.trace(gram)) / size, 1e-12) * np.eye(size)
-        moved = np.linalg.solve(gram + ridge, before.T @ after + ridge)  # (D, D)
-        rest = after - before @ moved
+        spread = np.concatenate([before - before.mean(axis=0) for before, _ in parts])
+        moved = np.concatenate([after - after.mean(axis=0) for _, after in parts])
+        gram = spread.T @ spread
+        scale = max(float(np.trace(gram)) / self.width, 1e-12)
+        ridge = _MAP_RIDGE * scale * np.eye(self.width)
+        turn = np.linalg.solve(gram + ridge, spread.T @ moved + ridge)  # (D, D)
+        rest = moved - spread @ turn
+        before, after = parts[-1]
+        shift = after.mean(axis=0) - before.mean(axis=0) @ turn  # (D,)
+        cross = np.outer(self.sums.sum(axis=0) @ turn, shift)
         return FeatureStatistics(
-            moved.T @ self.gram @ moved + self.total * (rest.T @ rest) / len(rest),
-            self.sums @ moved,
+            turn.T @ self.gram @ turn
+            + cross
+            + cross.T
+            + self.total * (np.outer(shift, shift) + rest.T @ rest / len(rest)),
+            self.sums @ turn + self.counts[:, None] * shift,
             self.counts.copy(),
         )
 
@@ -239,13 +258,3 @@ class FeatureStatistics:
             )
         found.grow(len(labels))
         return found
-
-
-def _oas(covariance: Floats, rows: float) -> float:
-    """Give the oracle-approximating share of the identity, 0 to 1."""
-    size = len(covariance)
-    trace = float(np.trace(covariance))
-    squares = float((covariance**2).sum())
-    top = (1 - 2 / size) * squares + trace**2
-    bottom = (rows + 1 - 2 / size) * (squares - trace**2 / size)
-    return 1.0 if bottom <= 0 else min(1.0, top / bottom)

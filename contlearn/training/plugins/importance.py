@@ -89,6 +89,13 @@ def make_ewc(model: nn.Module, kept: Tensors, *, started: bool, strength: float)
 
 
 class _Mas(MASPlugin):  # type: ignore[misc]  # avalanche is untyped
+    """Goes on where the loss is exactly zero, which avalanche takes for a missing one."""
+
+    def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        if not strategy.loss:
+            strategy.loss = strategy.loss + torch.finfo(strategy.loss.dtype).tiny
+        super().before_backward(strategy, *args, **kwargs)
+
     def lasting_tensors(self, model: nn.Module) -> dict[str, Tensor]:
         importance = _data(self.importance)
         return _joined(importance=importance, anchor=_weights(model, importance))

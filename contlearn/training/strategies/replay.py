@@ -179,7 +179,9 @@ class Replay:
         from contlearn.training.scoring import fit_temperature, right_share
 
         view = FeatureView.of(session)
-        carried = rest.carried(frozen.view.rows("train")[0], view.rows("train")[0])
+        carried = rest.carried(
+            list(zip(frozen.view.by_part("train"), view.by_part("train"), strict=True))
+        )
         found = self._computed(name, carried, view, is_tuned=True, centre=frozen.temperature)
         features, targets = view.rows("validation")
         warmth = fit_temperature(own.scores(features), targets)

@@ -113,6 +113,38 @@ def test_fit_keeps_exemplars_that_became_held_out_from_training(lineage):
     assert moved not in buffered_ids(lineage.champion / "state")
 
 
+def test_what_the_buffer_keeps_is_set_aside_so_that_choices_see_records_no_training_saw(
+    lineage, monkeypatch
+):
+    from contlearn.training import session as sessions
+
+    trained, aside = [], []
+    fine_tune = sessions.FitSession.fine_tune
+
+    def spied(self, **given):
+        for seen, of in ((trained, "train"), (aside, "validation")):
+            seen.append(
+                [
+                    {part.data.records[i].record_id for i in getattr(part, of)}
+                    for part in self.parts()
+                ]
+            )
+        return fine_tune(self, **given)
+
+    monkeypatch.setattr(sessions.FitSession, "fine_tune", spied)
+    for labels in (["billing", "garden"], ["music"], ["account"]):
+        lineage.learn(texts(labels, 30))
+        state = json.loads((lineage.champion / "state" / "state.json").read_text())
+        unseen = set(state["unseen"])
+        assert unseen
+        assert unseen <= set(buffered_ids(lineage.champion / "state"))
+        assert not unseen & {i for fit in trained for part in fit for i in part}
+    assert len(aside) == 3
+    for now, (_, old) in enumerate(aside[1:], start=1):
+        assert old
+        assert not old & {i for fit in trained[:now] for part in fit for i in part}
+
+
 def test_fit_with_three_records_learns_them_all(lineage):
     few = texts(["billing", "garden", "music"], 1)
     result = lineage.learn(few)
