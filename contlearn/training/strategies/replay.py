@@ -29,11 +29,11 @@ class Replay:
     3. *frozen*: the champion's encoder with the computed head. It forgets nothing.
 
     The second stands only where the new records bring no labels, and there it stands first: a
-    trained head leans towards new labels, by more than exemplars can show, which were trained on
-    before. Another than the first is taken only if it leads by `evidence` standard errors: few
-    exemplars are set aside, and the best on few rows is mostly the luckiest. Every experience
-    counts the same, up to five of them. Where there are no exemplars nothing can be forgotten:
-    whichever does best is taken, the trained head alone included.
+    trained head leans towards new labels, by more than few exemplars can show. Another than the
+    first is taken only if it leads by `evidence` standard errors: few exemplars are set aside, and
+    the best on few rows is mostly the luckiest. Every experience counts the same, up to five of
+    them. Where there are no exemplars nothing can be forgotten: whichever does best is taken, the
+    trained head alone included.
 
     `head` may add a nearest-mean or cosine head to the choice, for labels with few examples;
     `interpolate` encoders between the champion's and the tuned one.
