@@ -1,4 +1,4 @@
-"""Sections of the configuration: running unattended, and the search for settings of training."""
+"""Sections of the configuration: the data that come in, and running unattended."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    field_validator,
     model_validator,
 )
+
+from contlearn.interfaces import FieldNames
 
 __all__ = [
     "ChannelConfig",
     "DaemonConfig",
+    "DataConfig",
     "Duration",
+    "LimitsConfig",
     "NotificationsConfig",
     "ProbationConfig",
-    "RangeConfig",
     "RetentionConfig",
-    "SearchConfig",
     "Section",
     "Size",
     "SourceConfig",
@@ -198,43 +199,50 @@ class ProbationConfig(Section):
     check_interval: Duration = 30.0
 
 
-class RangeConfig(Section):
-    """A key of `[training.search.space]` that lies between two numbers."""
+class LimitsConfig(Section):
+    """[data.limits]: bounds on what a file may hold."""
 
-    low: int | float
-    high: int | float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> RangeConfig:
-        if not self.low < self.high:
-            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
-        if self.log and self.low <= 0:
-            raise ValueError("a logarithmic range begins above 0")
-        return self
+    line_bytes: int = Field(1_000_000, ge=1_000)
+    text_characters: int = Field(20_000, ge=1)
+    nesting: int = Field(32, ge=2)
+    unpacked_bytes: int = Field(4_000_000_000, ge=1_000)
+    unpacked_ratio: float = Field(2_000.0, ge=2.0)
+    rows: int = Field(20_000_000, ge=1)
+    words: int = Field(5_000, ge=1)
+    labels: int = Field(10_000, ge=2)
 
 
-class SearchConfig(Section):
-    """[training.search]: settings are tried before an update, from the last winner on.
+class DataConfig(Section):
+    """[data]: the fields of a row and the rules of intake."""
 
-    A key of the space names a key of [training] or, with a dot, one of its options; its value is
-    a list of choices or a range. Without a space the learning rate is searched.
-    """
+    text: str = "text"
+    label: str = "label"
+    tokens: str = "tokens"
+    tags: str = "tags"
+    columns: tuple[str, ...] = ()
+    group: str = ""
+    weight: str = ""
+    timestamp: str = ""
+    annotator: str = ""
+    labels: tuple[str, ...] = ()
+    allow_new_labels: bool = False
+    label_aliases: Mapping[str, str] = {}
+    label_descriptions: Mapping[str, str] = {}
+    unlabelled: str = "unlabelled"
+    on_conflict: Literal["quarantine", "newest", "all"] = "quarantine"
+    held_out_ratio: float = Field(0.1, gt=0.0, lt=1.0)
+    held_out_files: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+    split_seed: int = Field(17, ge=0, lt=2**63)
+    near_duplicates: bool = True
+    near_duplicate_similarity: float = Field(0.8, gt=0.5, lt=1.0)
+    near_duplicate_reserve: int = Field(50_000, ge=0)
+    rest_seconds: float = Field(2.0, ge=0.0)
+    limits: LimitsConfig = LimitsConfig()
 
-    trials: int = Field(0, ge=0, le=1000)  # 0 searches nothing
-    minutes: float = Field(0.0, ge=0.0)  # no trial begins later than this; 0 for no limit
-    prune: bool = True
-    space: Mapping[str, RangeConfig | tuple[bool | int | float | str, ...]] = {}
-
-    @field_validator("space")
-    @classmethod
-    def _has_choices(
-        cls, space: Mapping[str, RangeConfig | tuple[bool | int | float | str, ...]]
-    ) -> Mapping[str, RangeConfig | tuple[bool | int | float | str, ...]]:
-        for key, values in space.items():
-            if not isinstance(values, RangeConfig) and len(set(values)) < 2:
-                raise ValueError(f"{key}: give at least two different values, or a range")
-        return space
+    def field_names(self) -> FieldNames:
+        """Give the names of the fields as tasks want them."""
+        return FieldNames(text=self.text, label=self.label, tokens=self.tokens, tags=self.tags)
 
 
 class ChannelConfig(Section):

@@ -27,8 +27,8 @@ from contlearn.config import TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import Progress
 from contlearn.plugins.manager import PluginManager
-from contlearn.sections import RangeConfig, SearchConfig
 from contlearn.training.trials import Journal, Trial
+from contlearn.training_sections import RangeConfig, SearchConfig
 
 if TYPE_CHECKING:
     import optuna

@@ -12,11 +12,11 @@ from contlearn.config import TrainingConfig
 from contlearn.errors import ConfigError, PluginError, TrainingError
 from contlearn.interfaces import no_progress
 from contlearn.plugins.manager import PluginManager
-from contlearn.sections import RangeConfig
 from contlearn.training import search as module
 from contlearn.training.estimate import estimate_seconds
 from contlearn.training.fit import fit_challenger
 from contlearn.training.search import check_search, score_of, search_settings
+from contlearn.training_sections import RangeConfig
 from tests.unit.training.conftest import texts
 
 pytestmark = pytest.mark.filterwarnings(
