@@ -104,14 +104,7 @@ class NumberShift:
 
     def judge(self, window: Sample) -> Finding:
         """Compare a window."""
-        distance, p_value = kolmogorov_smirnov(self._sorted, _sorted(window.numbers[self.needs[0]]))
-        return Finding(
-            detector=self.name,
-            target=self.target,
-            statistic=distance,
-            p_value=p_value,
-            effect=distance / 0.25,
-        )
+        return compare_numbers(self, self._sorted, _sorted(window.numbers[self.needs[0]]))
 
     def explain(self, window: Sample, finding: Finding) -> str:
         """Give both medians."""
@@ -209,6 +202,18 @@ class ShareShift:
         order = np.argsort(-np.abs(now - before), kind="stable")[:4]
         moved = ", ".join(f"{names[i]} {before[i]:.0%} → {now[i]:.0%}" for i in order)
         return f"The {self.words} moved: {moved}."
+
+
+def compare_numbers(detector: Detector, first: FloatArray, second: FloatArray) -> Finding:
+    """Give the finding of a detector that compares two sorted samples of one number."""
+    distance, p_value = kolmogorov_smirnov(first, second)
+    return Finding(
+        detector=detector.name,
+        target=detector.target,
+        statistic=distance,
+        p_value=p_value,
+        effect=distance / 0.25,
+    )
 
 
 def kolmogorov_smirnov(first: FloatArray, second: FloatArray) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from contlearn.monitoring.detectors import (
     Sample,
     ShareShift,
     chi_square,
-    kolmogorov_smirnov,
+    compare_numbers,
     share_beyond,
 )
 from contlearn.monitoring.words import words_of
@@ -114,14 +114,7 @@ class NewWords:
 
     def judge(self, window: Sample) -> Finding:
         """Compare a window."""
-        distance, p_value = kolmogorov_smirnov(self._sorted, self._rates(list(window.texts)))
-        return Finding(
-            detector=self.name,
-            target=self.target,
-            statistic=distance,
-            p_value=p_value,
-            effect=distance / 0.25,
-        )
+        return compare_numbers(self, self._sorted, self._rates(list(window.texts)))
 
     def explain(self, window: Sample, finding: Finding) -> str:
         """Give both rates and the commonest new words."""
@@ -295,16 +288,7 @@ class NeighbourDistance:
 
     def judge(self, window: Sample) -> Finding:
         """Compare a window."""
-        distance, p_value = kolmogorov_smirnov(
-            self._sorted, np.sort(self.distances(window.projections))
-        )
-        return Finding(
-            detector=self.name,
-            target=self.target,
-            statistic=distance,
-            p_value=p_value,
-            effect=distance / 0.25,
-        )
+        return compare_numbers(self, self._sorted, np.sort(self.distances(window.projections)))
 
     def explain(self, window: Sample, finding: Finding) -> str:
         """Give the share of texts farther away than nineteen of twenty were."""

@@ -68,7 +68,15 @@ def _lift(first: FloatArray, second: FloatArray) -> FloatArray:
     return result
 
 
-class LabelPsi(ShareShift):
+class _LabelShift(ShareShift):
+    """Compares predicted labels."""
+
+    target: ClassVar[str] = "prediction"
+    needs: ClassVar[tuple[str, ...]] = ("labels",)
+    words: ClassVar[str] = "predicted labels"
+
+
+class LabelPsi(_LabelShift):
     """Population stability index of predicted labels.
 
     Source: Siddiqi, "Credit Risk Scorecards", 2006; half a record is added to each label.
@@ -76,9 +84,6 @@ class LabelPsi(ShareShift):
 
     name: ClassVar[str] = "psi"
     summary: ClassVar[str] = "population stability index of predicted labels"
-    target: ClassVar[str] = "prediction"
-    needs: ClassVar[tuple[str, ...]] = ("labels",)
-    words: ClassVar[str] = "predicted labels"
     strong: ClassVar[float] = 0.25
 
     def distance(self, first: FloatArray, second: FloatArray) -> FloatArray:
@@ -86,14 +91,11 @@ class LabelPsi(ShareShift):
         return _psi(first, second)
 
 
-class LabelChiSquare(ShareShift):
+class LabelChiSquare(_LabelShift):
     """Pearson's chi-square of predicted labels: gives weight to labels that are rare."""
 
     name: ClassVar[str] = "chi-square"
     summary: ClassVar[str] = "chi-square test of predicted labels"
-    target: ClassVar[str] = "prediction"
-    needs: ClassVar[tuple[str, ...]] = ("labels",)
-    words: ClassVar[str] = "predicted labels"
     strong: ClassVar[float] = 0.25
 
     def distance(self, first: FloatArray, second: FloatArray) -> FloatArray:
@@ -101,7 +103,7 @@ class LabelChiSquare(ShareShift):
         return chi_square(first, second)
 
 
-class LabelDivergence(ShareShift):
+class LabelDivergence(_LabelShift):
     """Jensen-Shannon divergence of predicted labels, in bits: bounded by 1, calm about rare ones.
 
     Source: Lin, "Divergence Measures Based on the Shannon Entropy", 1991.
@@ -109,9 +111,6 @@ class LabelDivergence(ShareShift):
 
     name: ClassVar[str] = "jensen-shannon"
     summary: ClassVar[str] = "Jensen-Shannon divergence of predicted labels"
-    target: ClassVar[str] = "prediction"
-    needs: ClassVar[tuple[str, ...]] = ("labels",)
-    words: ClassVar[str] = "predicted labels"
     strong: ClassVar[float] = 0.05
 
     def distance(self, first: FloatArray, second: FloatArray) -> FloatArray:
@@ -119,7 +118,7 @@ class LabelDivergence(ShareShift):
         return _jensen_shannon(first, second)
 
 
-class LabelLift(ShareShift):
+class LabelLift(_LabelShift):
     """Have some labels become more common together, each by less than its own count could show?
 
     With hundreds of labels a window holds few answers of each. The statistic is the likelihood, per
@@ -131,9 +130,6 @@ class LabelLift(ShareShift):
 
     name: ClassVar[str] = "label-lift"
     summary: ClassVar[str] = "likelihood that a part of the labels rose together"
-    target: ClassVar[str] = "prediction"
-    needs: ClassVar[tuple[str, ...]] = ("labels",)
-    words: ClassVar[str] = "predicted labels"
     strong: ClassVar[float] = 0.1
 
     def distance(self, first: FloatArray, second: FloatArray) -> FloatArray:
