@@ -3,6 +3,7 @@
     python -m tests.benchmarks.methods methods        every training method: learnt, exported, parity
     python -m tests.benchmarks.methods robustness     accuracy under typos and word swaps
     python -m tests.benchmarks.methods overhead       seconds of each regulariser over naive
+    python -m tests.benchmarks.methods updates        seconds of a whole update of each strategy
     python -m tests.benchmarks.methods history        an update after 5 and after 100 experiences
     python -m tests.benchmarks.methods dark           what the weight of DER's distance does
 
@@ -72,6 +73,9 @@ OVERHEAD = (
 )  # fmt: skip
 
 
+UPDATES = ("naive again", "er", "replay", "frozen-head", "icarl", "gdumb", "joint", "from-scratch")
+
+
 def learn(
     steps: list[Step],
     folder: Path,
@@ -94,6 +98,8 @@ def learn(
         own = {"strategy": "er", **training}
         if t >= len(steps) - last[0]:
             own |= last[1]
+        reads_history = MANAGER.get("strategy", own["strategy"], where="benchmark").reads_history
+        earlier = tuple(r for before in steps[:t] for r in before.train)
         started = time.perf_counter()
         result = fit_challenger(
             FitRequest(
@@ -110,6 +116,7 @@ def learn(
                     content_hash=Experience.hash_of(r.record_id for r in step.train),
                 ),
                 read_records=lambda ids: [past[i] for i in ids],
+                history=earlier if reads_history else (),
                 work=folder / f"work-{t}",
                 output=output,
             )
@@ -327,6 +334,42 @@ def seconds_with(name: str, steps: list[Step]) -> float:
     finally:
         FineTuning.run = run  # type: ignore[method-assign]
     return spent[-1]
+
+
+@cli.command()
+@click.option("--repeat", default=2, show_default=True)
+@click.pass_obj
+def updates(pieces: Pieces, repeat: int) -> None:
+    """Time a whole second update with each strategy, its choices included; naive's in turns."""
+    first, second = clinc150(0, 10)[:2]
+    steps = [Step(first.name, first.train[::2], []), Step(second.name, second.train, [])]
+
+    def timed(strategy: str) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            return learn(steps, Path(folder), strategy=strategy)[1][-1]
+
+    for name in UPDATES:
+        if not missing("methods", "update", name, 0):
+            continue
+        if pieces.is_over():
+            return
+        own, ratios = [], []
+        for _ in range(repeat):
+            naive = timed("naive")
+            own.append(timed(name.split()[0]))
+            ratios.append(own[-1] / naive)
+        append_row(
+            "methods",
+            {
+                "kind": "update",
+                "name": name,
+                "seed": 0,
+                "seconds": round(statistics.median(own), 3),
+                "percent": round(100 * (statistics.median(ratios) - 1), 1),
+                "percent_rounds": [round(100 * (ratio - 1), 1) for ratio in ratios],
+                "quiet": pieces.quiet,
+            },
+        )
 
 
 @cli.command()
