@@ -294,19 +294,26 @@ def overhead(pieces: Pieces, repeat: int) -> None:
         own = [times[f"{n} {name}"] for n in range(repeat)]
         ratios = [own[n] / times[f"{n} naive"] for n in range(repeat)]
         if missing("methods", "overhead", name, 0):
-            append_row(
-                "methods",
-                {
-                    "kind": "overhead",
-                    "name": name,
-                    "seed": 0,
-                    "seconds": round(statistics.median(own), 3),
-                    "percent": round(100 * (statistics.median(ratios) - 1), 1),
-                    "percent_rounds": [round(100 * (ratio - 1), 1) for ratio in ratios],
-                    "quiet": pieces.quiet,
-                },
-            )
+            append_percent("overhead", name, own, ratios, pieces)
     path.unlink()
+
+
+def append_percent(
+    kind: str, name: str, own: list[float], ratios: list[float], pieces: Pieces
+) -> None:
+    """Append the median of seconds and of ratios to naive's, the latter in percent above it."""
+    append_row(
+        "methods",
+        {
+            "kind": kind,
+            "name": name,
+            "seed": 0,
+            "seconds": round(statistics.median(own), 3),
+            "percent": round(100 * (statistics.median(ratios) - 1), 1),
+            "percent_rounds": [round(100 * (ratio - 1), 1) for ratio in ratios],
+            "quiet": pieces.quiet,
+        },
+    )
 
 
 def seconds_with(name: str, steps: list[Step]) -> float:
@@ -358,18 +365,7 @@ def updates(pieces: Pieces, repeat: int) -> None:
             naive = timed("naive")
             own.append(timed(name.split()[0]))
             ratios.append(own[-1] / naive)
-        append_row(
-            "methods",
-            {
-                "kind": "update",
-                "name": name,
-                "seed": 0,
-                "seconds": round(statistics.median(own), 3),
-                "percent": round(100 * (statistics.median(ratios) - 1), 1),
-                "percent_rounds": [round(100 * (ratio - 1), 1) for ratio in ratios],
-                "quiet": pieces.quiet,
-            },
-        )
+        append_percent("update", name, own, ratios, pieces)
 
 
 @cli.command()
