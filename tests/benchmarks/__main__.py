@@ -209,11 +209,17 @@ def free_table(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "| " + " | ".join(columns) + " | commit |"
     yield "| --- " * (len(columns) + 1) + "|"
     for row in rows:
-        cells = (
-            json.dumps(row[c]) if isinstance(row.get(c), dict | list) else str(row.get(c, ""))
-            for c in columns
-        )
+        cells = (_cell(row.get(column, "")) for column in columns)
         yield "| " + " | ".join(cells) + f" | {row['commit']} |"
+
+
+def _cell(value: Any) -> str:
+    """Show a value; four digits of a number are more than any run repeats."""
+    if isinstance(value, list):
+        return ", ".join(_cell(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def page() -> str:
@@ -234,6 +240,7 @@ def page() -> str:
         if name != "learning" and not all("measure" in row and "value" in row for row in rows):
             table = free_table
         if name == "methods":  # several measurements, each with columns of its own
+            rows = list({(row["kind"], row["name"], row["seed"]): row for row in rows}.values())
             for kind in dict.fromkeys(row["kind"] for row in rows):
                 lines += [*table([row for row in rows if row["kind"] == kind]), ""]
             lines.pop()
