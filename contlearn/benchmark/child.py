@@ -6,7 +6,7 @@
 <run>/version-<t>/     checkpoint and state of the newest experience
 <run>/result.json      all figures; written last
 ```
-Standard output carries one JSON object a line: progress.
+Standard output carries one JSON object a line: progress, and why it failed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 from contlearn.benchmark.measures import measures_of
 from contlearn.benchmark.streams import Step, Stream, load_stream
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
-from contlearn.errors import ContlearnError, TrainingError
 from contlearn.interfaces import Task
-from contlearn.pipeline.children import die_with_parent
+from contlearn.pipeline.children import die_with_parent, tell_failure
 from contlearn.plugins.manager import PluginManager
 from contlearn.types import Experience, LabelledRecord, LabelSpace
 from contlearn.workspace import read_json, write_json_atomic
@@ -42,20 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _Run(folder).execute()
     except Exception as error:
-        import traceback
-
-        traceback.print_exc()
-        if not isinstance(error, ContlearnError):
-            error = TrainingError(
-                f"{type(error).__name__}: {error}",
-                where=str(folder / "log.txt"),
-                hint="The log has the traceback. If it is a bug in contlearn, please report it.",
-            )
-        write_json_atomic(
-            folder / "error.json",
-            {"kind": type(error).__name__, "exit_code": error.exit_code, **error.to_json()},
-        )
-        return error.exit_code
+        return tell_failure(error, log=folder / "log.txt")
     return 0
 
 

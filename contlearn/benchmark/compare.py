@@ -18,7 +18,7 @@ from contlearn.benchmark.specs import ALWAYS, RATES, TUNED, Spec, parse_spec
 from contlearn.benchmark.streams import Stream, save_stream
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
 from contlearn.errors import TrainingError, UsageError
-from contlearn.pipeline.children import error_from_json, run_child
+from contlearn.pipeline.children import run_child
 from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import file_lock, read_json, storage_border, write_json_atomic
 
@@ -282,7 +282,6 @@ class _Plan:
                 "plugins_dir": str(self.plugins_dir) if self.plugins_dir else None,
             },
         )
-        (folder / "error.json").unlink(missing_ok=True)
         last = 0
 
         def hear(message: Mapping[str, Any]) -> None:
@@ -298,8 +297,8 @@ class _Plan:
             result: dict[str, Any] = read_json(folder / "result.json")
             shutil.rmtree(folder, ignore_errors=True)
             return {**result, "peak_bytes": end.peak_bytes}
-        if (folder / "error.json").is_file():
-            raise error_from_json(read_json(folder / "error.json"))
+        if end.failure is not None:
+            raise end.failure
         raise TrainingError(
             f"The run of {spec.name} ended early. {end.explain()}",
             where=str(folder / "log.txt"),

@@ -14,6 +14,7 @@ from contlearn.config import LimitsConfig
 from contlearn.data.arrow_messages import asked_bytes
 from contlearn.data.arrow_sizes import row_bytes
 from contlearn.data.mapped import name_label
+from contlearn.data.parquet_footer import value_count
 from contlearn.data.streams import refuse_file, unpacked_file
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
@@ -55,11 +56,7 @@ class ParquetRows:
                 metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)
             )
             # Each value has a place of four bytes in memory, however well the file packs them.
-            values = sum(
-                metadata.row_group(i).column(j).num_values
-                for i in range(metadata.num_row_groups)
-                for j in range(metadata.num_columns)
-            )
+            values = value_count(plain)
             most = _text_limit(plain, limits)
             _check_size(unpacked, metadata.num_rows, limits, most)
             _check_size(4 * values, metadata.num_rows, limits)

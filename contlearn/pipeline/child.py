@@ -1,7 +1,8 @@
 """The child of a cycle: train, export, score, judge. `python -m contlearn.training FOLDER`.
 
 Each stage reads what the one before left in the cycle's folder and leaves a marker, so that a
-killed child is simply started again. Standard output carries one JSON object a line: progress.
+killed child is simply started again. Standard output carries one JSON object a line: progress,
+and why it failed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import resource
 import shutil
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from contlearn import __version__
 from contlearn.catalog import Catalog
 from contlearn.catalog.records import experience_records
 from contlearn.config import Config
-from contlearn.errors import ContlearnError, TrainingError
+from contlearn.errors import TrainingError
 from contlearn.interfaces import GateEvidence, Progress, Task
-from contlearn.pipeline.children import die_with_parent
+from contlearn.pipeline.children import die_with_parent, tell_failure
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.plugins.manager import PluginManager
 from contlearn.training import interruption
@@ -56,23 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = CycleFolder(Path((sys.argv[1:] if arguments is None else arguments)[0]))
     try:
         # The child of a killed parent may still be on its last breath.
-        with file_lock(folder.lock, what="working on this cycle", wait_seconds=20.0):
-            folder.error.unlink(missing_ok=True)
-            with storage_border("write the files of the cycle", folder.path):
-                _Child(folder).run()
+        with (
+            file_lock(folder.lock, what="working on this cycle", wait_seconds=20.0),
+            storage_border("write the files of the cycle", folder.path),
+        ):
+            _Child(folder).run()
     except Exception as error:
-        traceback.print_exc()
-        if not isinstance(error, ContlearnError):
-            error = TrainingError(
-                f"{type(error).__name__}: {error}",
-                where=str(folder.log),
-                hint="The log has the traceback. If it is a bug in contlearn, please report it.",
-            )
-        write_json_atomic(
-            folder.error,
-            {"kind": type(error).__name__, "exit_code": error.exit_code, **error.to_json()},
-        )
-        return error.exit_code
+        return tell_failure(error, log=folder.log)
     return 0
 
 

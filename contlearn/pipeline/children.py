@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,8 @@ __all__ = [
     "ChildStopped",
     "StopFlag",
     "die_with_parent",
-    "error_from_json",
     "run_child",
+    "tell_failure",
 ]
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -73,13 +74,15 @@ class ChildLimits:
 class ChildEnd:
     """How a child ended: exit code (negative for a signal), peak memory, its last words.
 
-    `limit` says which limit ended it, in words; empty when none did.
+    `limit` says which limit ended it, in words; empty when none did. `failure` is the error that it
+    told, as `tell_failure` does; None for none.
     """
 
     returncode: int
     peak_bytes: int
     log_tail: str
     limit: str = ""
+    failure: ContlearnError | None = None
 
     def explain(self) -> str:
         """Say in one sentence how it ended."""
@@ -163,7 +166,7 @@ def run_child(
         watched.close()
     if watched.is_stopped:
         raise ChildStopped
-    return ChildEnd(child.returncode, watched.peak, _tail(log), watched.limit)
+    return ChildEnd(child.returncode, watched.peak, _tail(log), watched.limit, watched.failure)
 
 
 class _Watched:
@@ -175,6 +178,7 @@ class _Watched:
         self.child, self.limits, self.grace_seconds = child, limits, grace_seconds
         self.peak = 0
         self.limit = ""
+        self.failure: ContlearnError | None = None
         self.is_stopped = False
         self._kill_at: float | None = None
         self._started = self._heard = time.monotonic()
@@ -235,7 +239,18 @@ class _Watched:
                 self._heard = now
                 *lines, pending = (pending + data).split(b"\n")
                 for line in lines:
-                    _hand_on(line, on_message)
+                    self._hand_on(line, on_message)
+
+    def _hand_on(self, line: bytes, on_message: Callable[[Mapping[str, Any]], None]) -> None:
+        # A library that prints to standard output must not end the cycle.
+        with contextlib.suppress(ValueError):
+            message = json.loads(line)
+            if not isinstance(message, dict):
+                return
+            if {"kind", "error"} <= message.keys():
+                self.failure = _error_from(message)
+            else:
+                on_message(message)
 
     def close(self) -> None:
         """Let go of everything that belongs to it."""
@@ -277,8 +292,31 @@ class _Watched:
         self._kill_at = now + self.grace_seconds
 
 
-def error_from_json(value: Mapping[str, Any]) -> ContlearnError:
-    """Make the error again that a child wrote down."""
+def tell_failure(error: Exception, *, log: Path) -> int:
+    """Tell the parent, from within a child, why the child fails; give the exit code.
+
+    It goes through the pipe, for the disk may be what fails.
+
+    Args:
+        error: What ended the work.
+        log: Where the child's standard error goes.
+    """
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)
+    if not isinstance(error, ContlearnError):
+        error = TrainingError(
+            f"{type(error).__name__}: {error}",
+            where=str(log),
+            hint="The log has the traceback. If it is a bug in contlearn, please report it.",
+        )
+    failure = {"kind": type(error).__name__, **error.to_json()}
+    sys.stdout.write(json.dumps(failure) + "\n")
+    sys.stdout.flush()
+    return error.exit_code
+
+
+def _error_from(value: Mapping[str, Any]) -> ContlearnError:
+    """Make the error again that a child told."""
     name = str(value.get("kind"))
     kind: type[ContlearnError] = getattr(errors, name) if name in errors.__all__ else ContlearnError
     return kind(
@@ -286,14 +324,6 @@ def error_from_json(value: Mapping[str, Any]) -> ContlearnError:
         where=value.get("where"),
         hint=value.get("hint"),
     )
-
-
-def _hand_on(line: bytes, on_message: Callable[[Mapping[str, Any]], None]) -> None:
-    # A library that prints to standard output must not end the cycle.
-    with contextlib.suppress(ValueError):
-        message = json.loads(line)
-        if isinstance(message, dict):
-            on_message(message)
 
 
 def _end(child: subprocess.Popen[bytes], grace_seconds: float) -> None:

@@ -40,7 +40,6 @@ from contlearn.pipeline.children import (
     ChildLimits,
     ChildStopped,
     StopFlag,
-    error_from_json,
     run_child,
 )
 from contlearn.pipeline.context import Context
@@ -51,7 +50,7 @@ from contlearn.pipeline.outcome import UpdateResult
 from contlearn.pipeline.scanning import inbox_files, scan_in_child
 from contlearn.pipeline.settling import Settlement
 from contlearn.pipeline.triggers import BY_HAND, PART
-from contlearn.workspace import read_json, storage_border
+from contlearn.workspace import storage_border
 
 __all__ = ["CYCLE_LEASE", "UpdateCycle"]
 
@@ -336,8 +335,8 @@ class UpdateCycle:
             )
         if end.returncode == 0 and folder.result.exists():
             return
-        if folder.error.exists():
-            raise error_from_json(read_json(folder.error))
+        if end.failure is not None:
+            raise end.failure
         last = end.log_tail.strip().splitlines()[-1:] or [""]
         raise TrainingError(
             f"{end.explain()} {last[0]}".strip(),

@@ -85,11 +85,6 @@ class CycleFolder:
         return self.path / "version"
 
     @property
-    def error(self) -> Path:
-        """Why the child failed."""
-        return self.path / "error.json"
-
-    @property
     def progress(self) -> Path:
         """How far the running cycle is, for `status`."""
         return self.path / "progress.json"

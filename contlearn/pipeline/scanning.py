@@ -10,7 +10,7 @@ from typing import Any
 
 from contlearn.errors import TrainingError
 from contlearn.interfaces import Progress, no_progress
-from contlearn.pipeline.children import StopFlag, error_from_json, run_child
+from contlearn.pipeline.children import StopFlag, run_child
 from contlearn.pipeline.context import Context
 from contlearn.workspace import Workspace
 
@@ -52,8 +52,8 @@ def scan_in_child(
         stop=stop,
         environ=context.for_children(),
     )
-    if "error" in report:
-        raise error_from_json(report)
+    if end.failure is not None:
+        raise end.failure
     if end.returncode not in (0, 1) or not report:
         raise TrainingError(
             f"Taking in the inbox failed. {end.explain()}",

@@ -17,7 +17,7 @@ from contlearn.export.parity import Comparison, compare, make_reference, open_se
 from contlearn.export.quantize import LADDER
 from contlearn.inference.manifest import FALLBACK_FILE
 from contlearn.inference.predictor import OnnxPredictor
-from contlearn.inference.processor import has_safe_int8
+from contlearn.inference.processor import has_safe_int8, processor_features
 from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint, save_checkpoint
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
@@ -243,7 +243,9 @@ def test_every_precision_is_near_its_source(case, tmp_path, precision):
         precision=precision,
     )
     assert report.precision == precision.removesuffix("-static")
-    assert 0.0 < report.max_abs_difference < {"fp16": 0.02}.get(precision, 0.5)
+    # Where 8-bit products saturate there are 7 bits: the steps are twice as wide.
+    eight = 0.5 if has_safe_int8(processor_features()) else 1.0
+    assert 0.0 < report.max_abs_difference < {"fp16": 0.02}.get(precision, eight)
     assert report.max_tokens == 32
     assert report.position_limit == 64
     predictor = OnnxPredictor(tmp_path / "onnx", task=task, label_space=space, max_tokens=32)

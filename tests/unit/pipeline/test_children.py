@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import sys
@@ -7,8 +6,8 @@ import time
 
 import pytest
 
-from contlearn.errors import ConfigError, ContlearnError
-from contlearn.pipeline.children import ChildLimits, ChildStopped, error_from_json, run_child
+from contlearn.errors import ConfigError, ContlearnError, TrainingError
+from contlearn.pipeline.children import ChildLimits, ChildStopped, run_child
 
 
 @pytest.fixture
@@ -90,15 +89,43 @@ def test_interrupt_ends_the_child(child):
         os.kill(heard[0]["pid"], 0)
 
 
-def test_error_of_the_child_is_the_same_in_the_parent():
-    value = {"kind": "ConfigError", **ConfigError("a", where="b", hint="c").to_json()}
-    again = error_from_json(json.loads(json.dumps(value)))
-    assert type(again) is ConfigError
-    assert str(again) == "a (b) c"
+FAILS = """
+import pathlib, sys
+from contlearn.errors import ConfigError
+from contlearn.pipeline.children import tell_failure
+try:
+    {what}
+except Exception as error:
+    sys.exit(tell_failure(error, log=pathlib.Path("log.txt")))
+"""
 
 
-def test_error_of_an_unknown_kind_is_still_an_error():
-    assert type(error_from_json({"kind": "os", "error": "x"})) is ContlearnError
+def test_error_of_the_child_is_the_same_in_the_parent(child):
+    run, heard = child(FAILS.format(what='raise ConfigError("no", where="here", hint="do this")'))
+    end = run()
+    assert isinstance(end.failure, ConfigError)
+    assert str(end.failure) == str(ConfigError("no", where="here", hint="do this"))
+    assert (end.returncode, heard) == (ConfigError("no").exit_code, [])
+    assert "Traceback" in end.log_tail
+
+
+def test_other_exception_of_the_child_names_the_log(child):
+    run, _ = child(FAILS.format(what="1 / 0"))
+    failure = run().failure
+    assert isinstance(failure, TrainingError)
+    assert "ZeroDivisionError" in str(failure)
+    assert failure.where == "log.txt"
+
+
+def test_error_is_told_where_the_log_is_on_a_full_disk(child):
+    full = "sys.stderr = open('/dev/full', 'w', buffering=1); "
+    run, _ = child(FAILS.format(what=full + 'raise ConfigError("no")'))
+    assert isinstance(run().failure, ConfigError)
+
+
+def test_error_of_an_unknown_kind_is_still_an_error(child):
+    run, _ = child('print(\'{"kind": "Odd", "error": "x"}\')')
+    assert type(run().failure) is ContlearnError
 
 
 def test_child_dies_with_its_parent(tmp_path):
