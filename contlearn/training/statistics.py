@@ -30,6 +30,8 @@ HeadKind: TypeAlias = Literal["lda", "nearest-mean", "cosine"]
 
 # How many records the prior of the covariance is worth, for each dimension.
 _PRIOR_RECORDS: Final = 4
+# Below this share of the features' mean square, the spread within labels is no more than rounding.
+_LEAST_SPREAD: Final = 1e-6
 # How strongly the map between two encoders is drawn to the identity, in units of the variance.
 _MAP_RIDGE: Final = 3.0
 
@@ -159,7 +161,12 @@ class FeatureStatistics:
         within = self.covariance()
         weight = _PRIOR_RECORDS * size
         share = weight / (weight + max(self.total - len(counts), 1.0))
-        scale = max(float(np.trace(within)) / size, 1e-12)
+        scale = float(np.trace(within)) / size
+        square = float(np.trace(self.gram)) / max(self.total, 1.0) / size
+        if scale < _LEAST_SPREAD * square:
+            # One record a label, or copies of one: there is no spread to measure.
+            scale = square
+        scale = max(scale, 1e-12)
         shrunk = (1 - share) * within + share * scale * np.eye(size)
         solved: Any = np.linalg.solve(shrunk, means.T)
         directions = solved.T

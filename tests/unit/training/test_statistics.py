@@ -91,3 +91,14 @@ def test_statistics_say_when_they_are_damaged(tmp_path):
     learnt(np.arange(120)).save(tmp_path / "s.safetensors")
     with pytest.raises(RegistryError, match="know 4 labels, the model 1"):
         FeatureStatistics.load(tmp_path / "s.safetensors", LabelSpace(("a",)))
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_head_of_labels_without_any_spread_has_scores_of_an_ordinary_size(copies):
+    rows = np.repeat(np.random.default_rng(0).normal(size=(3, 384)), copies, axis=0)
+    statistics = FeatureStatistics.empty(384)
+    targets = np.repeat([0, 1, 2], copies)
+    statistics.add(rows, targets.tolist(), labels=3)
+    scores = statistics.head().scores(rows)
+    assert (scores.argmax(axis=1) == targets).all()
+    assert np.abs(scores).max() < 1_000
