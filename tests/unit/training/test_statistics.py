@@ -51,20 +51,29 @@ def test_head_never_answers_a_label_without_records():
 
 
 def test_statistics_follow_a_change_of_the_encoder():
-    turn = np.eye(6) + 0.1 * RANDOM.normal(size=(6, 6))
-    shift = RANDOM.normal(size=6)
-    other = FEATURES + 20.0  # records of another kind, which the change moves elsewhere
-    carried = learnt(np.arange(120)).carried(
-        [(other, other @ turn - 5.0), (FEATURES[::3], FEATURES[::3] @ turn + shift)]
-    )
-    after = FEATURES @ turn + shift
-    exact = FeatureStatistics.empty(6)
-    exact.add(after, TARGETS.tolist(), labels=4)
-    before = np.abs(learnt(np.arange(120)).sums - exact.sums).mean()
-    assert np.abs(carried.sums - exact.sums).mean() < 0.2 * before
-    share = (carried.head().scores(after).argmax(axis=1) == TARGETS).mean()
-    best = (exact.head().scores(after).argmax(axis=1) == TARGETS).mean()
-    assert share == pytest.approx(best, abs=0.03)
+    left, lost = [], []
+    for seed in range(50):
+        random = np.random.default_rng(seed)
+        turn = np.eye(6) + 0.1 * random.normal(size=(6, 6))
+        shift = random.normal(size=6)
+        other = FEATURES + 20.0  # records of another kind, which the change moves elsewhere
+        carried = learnt(np.arange(120)).carried(
+            [(other, other @ turn - 5.0), (FEATURES[::3], FEATURES[::3] @ turn + shift)]
+        )
+        after = FEATURES @ turn + shift
+        exact = FeatureStatistics.empty(6)
+        exact.add(after, TARGETS.tolist(), labels=4)
+        before = np.abs(learnt(np.arange(120)).sums - exact.sums).mean()
+        left.append(np.abs(carried.sums - exact.sums).mean() / before)
+        right = [
+            (s.head().scores(after).argmax(axis=1) == TARGETS).mean() for s in (carried, exact)
+        ]
+        lost.append(right[1] - right[0])
+    # Two fifths of the way in every draw, seven tenths of it and more in half of them.
+    assert max(left) < 0.6
+    assert np.median(left) < 0.3
+    assert np.mean(lost) < 0.02
+    assert max(lost) < 0.07
 
 
 def test_a_shift_of_the_encoder_is_followed_exactly():
