@@ -297,22 +297,33 @@ class WorkerPool:
     def _send(self, order: Mapping[str, Any], sockets: Sequence[socket.socket]) -> None:
         """Give an order to the fork server; one that ended is started again first."""
         with self._control_lock:
-            process = self._process
-            if process is not None and process.poll() is not None and not self._stopping:
-                _log.error(
-                    "fork server ended; starting it again", extra={"code": process.returncode}
-                )
-                self._control.close()
-                self.start()
+            if self._process is not None and self._process.poll() is not None:
+                self._restart()
             try:
-                send(self._control, order)
-                send_sockets(self._control, sockets)
+                self._pass(order, sockets)
             except OSError:
-                # It is ending; the next try must see that it has.
-                if self._process is not None:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        self._process.wait(_END_SECONDS)
-                raise
+                # Its sockets close a moment before the end of the process can be seen.
+                if self._process is None or self._stopping:
+                    raise
+                self._restart()
+                self._pass(order, sockets)
+
+    def _pass(self, order: Mapping[str, Any], sockets: Sequence[socket.socket]) -> None:
+        send(self._control, order)
+        send_sockets(self._control, sockets)
+
+    def _restart(self) -> None:
+        """Start another fork server in place of one that has ended or is about to."""
+        if self._process is None or self._stopping:
+            return
+        self._control.close()
+        try:
+            code = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        _log.error("fork server ended; starting it again", extra={"code": code})
+        self.start()
 
 
 class RemotePredictor:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -125,18 +126,29 @@ def test_workers_share_the_memory_of_the_process_that_loaded(tmp_path, pool):
         assert memory.uss < 0.5 * memory.rss
 
 
-def test_a_version_that_is_being_loaded_survives_the_end_of_its_host_once(tmp_path, pool):
+@pytest.mark.parametrize("seen", ["at once", "late"])
+def test_a_version_that_is_being_loaded_survives_the_end_of_the_fork_server(
+    tmp_path, pool, monkeypatch, seen
+):
     first = pool.load(write_version(tmp_path / "1", 1))
-    os.kill(pool._process.pid, signal.SIGSTOP)  # so that there is time
-    found = []
-    loading = threading.Thread(
-        target=lambda: found.append(pool.load(write_version(tmp_path / "2", 2, favoured="returns")))
-    )
-    loading.start()
-    wait_for(lambda: loading.is_alive() and (tmp_path / "2" / "2").is_dir())
-    os.kill(pool._process.pid, signal.SIGKILL)
-    loading.join(60)
-    (second,) = found
+    second_folder = write_version(tmp_path / "2", 2, favoured="returns")
+    process, sent = pool._process, threading.Event()
+    os.kill(process.pid, signal.SIGSTOP)  # the order waits in its socket
+    passing = pool._pass
+
+    def passed(order, sockets):
+        passing(order, sockets)
+        sent.set()
+
+    monkeypatch.setattr(pool, "_pass", passed)
+    if seen == "late":
+        # The kernel closes a process's sockets a moment before its parent can see that it ended.
+        monkeypatch.setattr(process, "poll", lambda: None)
+    with ThreadPoolExecutor(1) as threads:
+        loading = threads.submit(pool.load, second_folder)
+        assert sent.wait(60)
+        os.kill(process.pid, signal.SIGKILL)
+        second = loading.result(60)
     for predictor, label in ((first, "billing"), (second, "returns")) * 4:
         assert predictor.predict([{"text": "refund"}])[0].label == label
 
