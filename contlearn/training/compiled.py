@@ -33,8 +33,8 @@ def compiling(
 ) -> Iterator[bool]:
     """Compile the layers of the encoder while the block runs; say whether that is done.
 
-    Dropout draws from torch's own generators, so the weights are those of an ordinary training
-    up to rounding.
+    Dropout draws as torch itself does, so the weights are those of an ordinary training up to
+    rounding, wherever that one is not drawn in a cheaper way.
 
     Raises:
         ConfigError: When it is wanted and there is no compiler.

@@ -19,6 +19,7 @@ from contlearn.modeling.checkpoint import Checkpoint, load_checkpoint
 from contlearn.modeling.text_model import TextModel
 from contlearn.training.augment import Augmenter
 from contlearn.training.compiled import compiling, eager
+from contlearn.training.dropout import cheap_dropout
 from contlearn.training.encoded import EncodedSet, encode_records
 from contlearn.training.fine_tuning import (
     FineTuning,
@@ -267,7 +268,8 @@ class FitSession:
         everything = sum(p.numel() for p in model.parameters())
         with (
             checkpointing(model, wanted=self.config.gradient_checkpointing),
-            compiling(model, wanted=self.config.compile, steps=training.total_steps),
+            compiling(model, wanted=self.config.compile, steps=training.total_steps) as compiled,
+            cheap_dropout(wanted=not compiled),
         ):
             result = training.run(plugins=plugins, experiences_before=self.experiences_before)
         method.end(model)

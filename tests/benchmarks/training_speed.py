@@ -26,6 +26,7 @@ from contlearn.config import TrainingConfig
 from contlearn.modeling.checkpoint import new_checkpoint
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.training.compiled import compiling
+from contlearn.training.dropout import cheap_dropout
 from contlearn.training.encoded import encode_records, plan_epoch
 from contlearn.training.fine_tuning import FineTuning, seed_everything
 from contlearn.training.optim import make_optimizer, rate_factor
@@ -149,7 +150,8 @@ def seconds_of(kind, options, records, task, space, config):
     data = encode_records(records, checkpoint, task=task, space=space, max_tokens=64)
     with tempfile.TemporaryDirectory() as folder:
         if kind == "product":
-            return product(checkpoint.model, data, config, Path(folder))
+            with cheap_dropout(wanted=True):
+                return product(checkpoint.model, data, config, Path(folder))
         if kind == "compiled":
             # The warm-up has paid for the compiler; its work is kept within the process.
             with compiling(checkpoint.model, wanted="on", steps=len(data)):
