@@ -359,9 +359,20 @@ def make_read_only(folder: Path, *, files: FileOperations = _FILES) -> None:
 
 
 @contextlib.contextmanager
-def file_lock(path: Path, *, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
+def file_lock(
+    path: Path,
+    *,
+    what: str,
+    wait_seconds: float = 0.0,
+    hint: str = "Wait until it is done (`contlearn status` shows it), then try again.",
+) -> Iterator[None]:
     """Hold an advisory lock on a file while the block runs; a killed holder lets go by itself.
 
+    Args:
+        path: The file; made if it is not there.
+        what: What the holder is doing, for the error.
+        wait_seconds: How long another holder is waited for.
+        hint: For the error.
     Raises:
         WorkspaceLocked: When another process holds it for longer than `wait_seconds`.
     """
@@ -381,7 +392,7 @@ def file_lock(path: Path, *, what: str, wait_seconds: float = 0.0) -> Iterator[N
                     raise WorkspaceLocked(
                         f"Another process is {what}.",
                         where=str(path),
-                        hint="Wait until it is done (`contlearn status` shows it), then try again.",
+                        hint=hint,
                     ) from None
                 time.sleep(0.02)
         yield

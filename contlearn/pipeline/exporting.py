@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -16,7 +16,7 @@ from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
 from contlearn.registry.pointers import CONFIG, render_config
 from contlearn.types import Inputs, ModelVersion
-from contlearn.workspace import publish_folder, storage_border, write_json_atomic
+from contlearn.workspace import file_lock, publish_folder, storage_border, write_json_atomic
 
 __all__ = ["MOST_SAMPLES", "export_version", "spread"]
 
@@ -65,6 +65,7 @@ def export_version(
     Raises:
         RegistryError: When the version is missing or damaged.
         UsageError: When the folder holds something.
+        WorkspaceLocked: When another process is exporting to it.
         ExportError: When the new export differs from the checkpoint.
     """
     chosen = chosen_version(context, version)
@@ -94,8 +95,7 @@ def export_version(
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             target.rmdir()
-        staged = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
+        with _staging(target) as staged:
             if again:
                 facts = _export_again(context, chosen, staged, precision, progress)
                 parity = {key: facts["export"][key] for key in _PARITY}
@@ -113,11 +113,27 @@ def export_version(
                 path.chmod(0o755 if path.is_dir() else 0o644)
             staged.chmod(0o755)
             publish_folder(staged, target)
-        finally:
-            if staged.exists():
-                shutil.rmtree(staged)
     files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
     return _result(chosen, target, files, parity, dry_run=False)
+
+
+@contextlib.contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """Give a place beside the target to build it in; what a killed export left there goes first.
+
+    Raises:
+        WorkspaceLocked: When another process is building there.
+    """
+    around = target.with_name(f".{target.name}.contlearn-export")
+    hint = "Wait until it is done, or name another folder."
+    with file_lock(around / "lock", what=f"exporting to {target}", hint=hint):
+        try:
+            staged = around / "export"
+            if staged.exists():
+                shutil.rmtree(staged)
+            yield staged
+        finally:
+            shutil.rmtree(around)
 
 
 def _result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 
@@ -156,6 +157,22 @@ def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(pr
     assert not list(tmp_path.glob(".*"))
     for arguments in (("export", 1, folder), ("export", 1, folder / "model.onnx")):
         assert "is not" in program.json(*arguments, code=2)["error"]
+
+    # What is killed on the way leaves a place that the next one takes over, and clears away.
+    again = ("export", 1, tmp_path / "again", "--precision", "fp16")
+    place = tmp_path / ".again.contlearn-export"
+    with program.popen(*again) as process:
+        while not (place / "lock").exists():
+            assert process.poll() is None
+        process.kill()
+    assert not (tmp_path / "again").exists()
+    with (place / "lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        refused = program.json(*again, code=1)
+        assert "exporting to" in refused["error"]
+        assert "another folder" in refused["hint"]
+    assert program.json(*again)["parity"]["label_agreement"] >= 0.99
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_entities_from_inbox_to_prediction(program, tiny_model):
