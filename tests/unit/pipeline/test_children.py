@@ -28,6 +28,18 @@ def child(tmp_path, monkeypatch):
     return write
 
 
+def once_heard(heard, what):
+    """Do something as soon as the child has said anything: it is up then."""
+
+    def wait():
+        until = time.monotonic() + 60
+        while not heard and time.monotonic() < until:
+            time.sleep(0.02)
+        what()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def test_messages_are_heard_and_noise_is_passed_over(child):
     run, heard = child(
         "import json\nprint('noise')\nprint('[1]')\nprint(json.dumps({'stage': 'x'}))"
@@ -50,22 +62,25 @@ def test_signal_is_named(child):
 
 
 def test_stopped_child_gets_its_grace(child, tmp_path):
-    run, _ = child(
+    run, heard = child(
         "import signal, sys, time, pathlib\n"
         f"signal.signal(15, lambda *a: (pathlib.Path({str(tmp_path / 'bye')!r}).touch(), sys.exit(0)))\n"
         'print(\'{"stage": "up"}\', flush=True)\ntime.sleep(60)'
     )
     stop = threading.Event()
-    threading.Timer(1.0, stop.set).start()
+    once_heard(heard, stop.set)
     with pytest.raises(ChildStopped):
         run(stop=stop, grace_seconds=10.0)
     assert (tmp_path / "bye").exists()
 
 
 def test_child_that_ignores_the_request_is_killed(child):
-    run, _ = child("import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(60)")
+    run, heard = child(
+        "import signal, time\nsignal.signal(15, signal.SIG_IGN)\n"
+        'print(\'{"stage": "up"}\', flush=True)\ntime.sleep(60)'
+    )
     stop = threading.Event()
-    threading.Timer(1.0, stop.set).start()
+    once_heard(heard, stop.set)
     began = time.monotonic()
     with pytest.raises(ChildStopped):
         run(stop=stop, grace_seconds=0.3)
@@ -76,13 +91,7 @@ def test_interrupt_ends_the_child(child):
     run, heard = child(
         "import os, time\nprint('{\"pid\": %d}' % os.getpid(), flush=True)\ntime.sleep(60)"
     )
-
-    def interrupt():
-        while not heard:
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
+    once_heard(heard, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         run()
     with pytest.raises(ProcessLookupError):
@@ -178,7 +187,8 @@ def test_memory_of_grandchildren_counts(child):
 
 def test_child_over_its_time_is_asked_and_then_ended(child):
     run, _ = child("import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(60)")
-    end = run(limits=ChildLimits(seconds=1.0), grace_seconds=0.5)
+    # Time enough for a busy machine to start it: before that it would not refuse to end.
+    end = run(limits=ChildLimits(seconds=4.0), grace_seconds=0.5)
     assert end.returncode == -signal.SIGKILL
     assert "daemon.update_time" in end.explain()
 
