@@ -5,6 +5,7 @@ import os
 import time
 
 import numpy as np
+import orjson
 
 from contlearn.monitoring.prediction_log import (
     LoggedPrediction,
@@ -72,10 +73,9 @@ def test_a_line_holds_the_fields_and_no_text_unless_given(tmp_path, clock):
 def test_adding_never_waits_and_drops_are_counted(tmp_path, clock):
     written, dropped = Tally(), Tally()
     log = PredictionLog(tmp_path, clock, queue_records=10, written=written, dropped=dropped)
-    begun = time.monotonic()
     for number in range(1000):
         log.add(prediction(number))
-    assert time.monotonic() - begun < 0.5
+    assert not list(tmp_path.iterdir())  # writing is the writer's part
     log.flush()
     assert (written.value, dropped.value) == (10, 990)
 
@@ -146,11 +146,12 @@ def test_predicted_labels_count_the_newest(tmp_path, clock):
     assert predicted_labels(tmp_path, 3) == {"artist+city": 2, "O": 1}
 
 
-def test_reading_a_window_of_a_large_log_is_quick(tmp_path, clock):
+def test_a_window_of_a_large_log_is_all_that_is_read_of_it(tmp_path, clock, monkeypatch):
     log = PredictionLog(tmp_path, clock)
     for number in range(15_000):
         log.add(prediction(number, projection=[0.5] * 32))
     log.flush()
-    begun = time.perf_counter()
+    parsed, loads = Tally(), orjson.loads
+    monkeypatch.setattr(orjson, "loads", lambda line: (parsed.inc(), loads(line))[1])
     assert len(list(read_predictions(tmp_path, newest=500))) == 500
-    assert time.perf_counter() - begun < 0.5
+    assert parsed.value == 500

@@ -214,7 +214,7 @@ def test_child_steps_back_and_counts_its_threads(child):
 
 
 def test_child_that_talks_while_it_ends_does_not_block(child):
-    run, _ = child(
+    run, heard = child(
         "import signal, sys\n"
         "def bye(*_):\n"
         '    for _ in range(20000):\n        print(\'{"stage": "farewell"}\')\n'
@@ -222,7 +222,7 @@ def test_child_that_talks_while_it_ends_does_not_block(child):
         'signal.signal(15, bye)\nprint(\'{"stage": "up"}\', flush=True)\nsignal.pause()'
     )
     stop = threading.Event()
-    threading.Timer(1.0, stop.set).start()
+    once_heard(heard, stop.set)
     began = time.monotonic()
     with pytest.raises(ChildStopped):
         run(stop=stop, grace_seconds=40.0)
