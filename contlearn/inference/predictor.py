@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from contlearn.inference.manifest import (
     read_manifest,
     served_files,
 )
+from contlearn.inference.opening import damaged, is_quantised, load_tokenizer, open_session
 from contlearn.inference.processor import available_cores, has_safe_int8, processor_features
 from contlearn.interfaces import Task
 from contlearn.types import Encoding, EntityPrediction, Inputs, LabelSpace, Prediction
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "OnnxPredictor"]
 
-# Operators that only a quantised graph has.
-_QUANTISED: Final = (
-    b"MatMulInteger",
-    b"DynamicQuantize",
-    b"QLinear",
-    b"QAttention",
-    b"MatMulNBits",
-)
 # Rows of one fp32 run. Measured on two cores with the 6-layer encoder: more than 8 rows gain
 # nothing, and padding costs as much as it is long, so a run mixes lengths by a tenth at most.
 _ROWS_PER_RUN: Final = 8
@@ -107,10 +99,10 @@ class OnnxPredictor:
         self.threads = threads or available_cores()
         self.version: int | None = None
         self.notes: tuple[str, ...] = ()
-        self.tokenizer = _load_tokenizer(folder) if tokenizer is None else tokenizer
+        self.tokenizer = load_tokenizer(folder) if tokenizer is None else tokenizer
         path = self._path = folder / model_file
-        self._session = _open_session(path, intra_threads)
-        self.precision = "int8" if _is_quantised(path) else "fp32"
+        self._session = open_session(path, intra_threads)
+        self.precision = "int8" if is_quantised(path) else "fp32"
         self.graph_inputs = tuple(item.name for item in self._session.get_inputs())
         self.graph_outputs = {
             item.name: [size if isinstance(size, int) else None for size in item.shape]
@@ -169,7 +161,7 @@ class OnnxPredictor:
         manifest_path = find_manifest(folder)
         problem = link_problem(manifest_path)
         if problem is not None:
-            raise _damaged(folder, [f"{MANIFEST} {problem}"])
+            raise damaged(folder, [f"{MANIFEST} {problem}"])
         manifest = read_manifest(manifest_path)
         files = served_files(manifest)
         # The fp32 twin is many times the rest; it is read only where it is needed.
@@ -177,7 +169,7 @@ class OnnxPredictor:
         problems = check_files(folder, files, digests=verify)
         problems += check_files(folder, twin, digests=False)
         if problems:
-            raise _damaged(folder, problems)
+            raise damaged(folder, problems)
         model: Mapping[str, Any] = manifest["model"]
         task = manager.get("task", str(model["task"]), where=str(manifest_path))()
 
@@ -225,7 +217,7 @@ class OnnxPredictor:
             )
         problems = check_files(folder, twin, digests=verify)
         if problems:
-            raise _damaged(folder, problems)
+            raise damaged(folder, problems)
         fallback = open_file(FALLBACK_FILE)
         fallback.notes = (f"fp32 instead of int8: {why}",)
         return fallback
@@ -248,7 +240,7 @@ class OnnxPredictor:
 
     def spread(self, intra_threads: int) -> None:
         """Spread each run over so many cores from now on; nothing may be running."""
-        self._session = _open_session(self._path, intra_threads)
+        self._session = open_session(self._path, intra_threads)
 
     @property
     def vocabulary_size(self) -> int:
@@ -392,67 +384,3 @@ def _nothing() -> FloatArray:
     import numpy as np
 
     return np.zeros(0, dtype=np.float32)
-
-
-def _damaged(folder: Path, problems: Sequence[str]) -> ServingError:
-    return ServingError(
-        f"The model is not as it was written: {'; '.join(problems)}.",
-        where=str(folder),
-        hint="Roll back to another version, or promote this one again if `contlearn verify` "
-        "finds it whole in the registry.",
-    )
-
-
-def _load_tokenizer(folder: Path) -> Any:
-    from tokenizers import Tokenizer
-
-    path = folder / "tokenizer.json"
-    _require_plain(path)
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    # tokenizers raises bare Exception for a file it cannot read.
-    except Exception as error:
-        raise ServingError(
-            f"tokenizer.json cannot be read: {error}",
-            where=str(path),
-            hint="`contlearn verify` says which files are damaged.",
-        ) from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def _open_session(path: Path, intra_threads: int) -> Any:
-    _require_plain(path)
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    # Runs are spread over our own threads; a spinning pool beside them would only steal cores.
-    options.intra_op_num_threads = intra_threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    # onnxruntime's errors share no base class but Exception.
-    except Exception as error:
-        raise ServingError(
-            f"{path.name} cannot be loaded: {str(error).splitlines()[0]}",
-            where=str(path),
-            hint="`contlearn verify` says which files are damaged.",
-        ) from error
-
-
-def _require_plain(path: Path) -> None:
-    try:
-        problem = link_problem(path)
-    except FileNotFoundError:
-        problem = "is missing"
-    if problem is not None:
-        raise _damaged(path.parent, [f"{path.name} {problem}"])
-
-
-def _is_quantised(path: Path) -> bool:
-    with path.open("rb") as reader, mmap.mmap(reader.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return any(data.find(name) >= 0 for name in _QUANTISED)

@@ -7,7 +7,6 @@ encoder. Where avalanche's defaults would do harm, `TextMixin` overrides them, o
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as checkpointed
 from torch.utils.data import DataLoader, Dataset
 
-from contlearn.errors import PluginError, TrainingError
 from contlearn.training.encoded import EncodedSet
 
 with warnings.catch_warnings():
@@ -54,6 +52,7 @@ __all__ = [
     "GEMPlugin",
     "LFLPlugin",
     "Loop",
+    "LwFPlugin",
     "MASPlugin",
     "ParamData",
     "RWalkPlugin",
@@ -61,10 +60,6 @@ __all__ = [
     "SynapticIntelligencePlugin",
     "TextExperience",
     "TextMixin",
-    "ewc_plugin",
-    "ewc_state",
-    "load_plugin",
-    "lwf_plugin",
     "make_dataset",
     "make_experience",
     "make_strategy",
@@ -396,90 +391,3 @@ def train(
     if validation is not None and len(validation):
         streams = [[make_experience(validation, index=index, name="validation")]]
     strategy.train(experience, eval_streams=streams)
-
-
-def load_plugin(path: str, options: Mapping[str, Any]) -> Any:
-    """Make an avalanche plugin from its import path, "package.module:Class".
-
-    Raises:
-        PluginError: When it cannot be imported, is no supervised plugin, or refuses the options.
-    """
-    where = f"the plugin {path!r} under training.regularizers"
-    module, _, name = path.replace(":", ".").rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PluginError(
-            f"{path!r} cannot be imported: {error}.",
-            where=where,
-            hint='Give a path such as "avalanche.training.plugins:MASPlugin".',
-        ) from error
-    hooks = ("before_backward", "before_training_exp", "after_training_exp", "after_backward")
-    if not (isinstance(found, type) and any(hasattr(found, hook) for hook in hooks)):
-        raise PluginError(
-            f"{path!r} is no avalanche plugin.",
-            where=where,
-            hint="Name a class with avalanche's hooks, such as a SupervisedPlugin.",
-        )
-    try:
-        return found(**options)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise PluginError(
-            f"{path!r} refuses its options: {error}",
-            where=where,
-            hint=f"It was given: {', '.join(sorted(options)) or 'none'}.",
-        ) from error
-
-
-def lwf_plugin(teacher: TextModel, *, alpha: float, temperature: float) -> Any:
-    """Make learning without forgetting whose teacher is the champion, on all its labels."""
-    plugin = LwFPlugin(alpha=alpha, temperature=temperature)
-    teacher.eval()
-    for parameter in teacher.parameters():
-        parameter.requires_grad_(False)
-    plugin.lwf.prev_model = teacher
-    plugin.lwf.prev_classes_by_task[0] = set(range(len(teacher.labels)))
-    # The teacher of the next update is read from the next champion: no copy is kept here.
-    plugin.after_training_exp = _nothing
-    return plugin
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    """Do nothing."""
-
-
-def ewc_plugin(
-    *,
-    strength: float,
-    decay: float,
-    importances: Mapping[str, Tensor],
-    anchors: Mapping[str, Tensor],
-    experiences_before: int,
-) -> Any:
-    """Make online elastic weight consolidation with the state it had when it was saved."""
-    plugin = EWCPlugin(ewc_lambda=strength, mode="online", decay_factor=decay)
-    if importances and experiences_before > 0:
-        last = experiences_before - 1
-        plugin.importances[last] = {
-            name: ParamData(name, init_tensor=value.clone()) for name, value in importances.items()
-        }
-        plugin.saved_params[last] = {
-            name: ParamData(name, init_tensor=value.clone()) for name, value in anchors.items()
-        }
-    return plugin
-
-
-def ewc_state(plugin: Any, names: Iterable[str]) -> dict[str, Tensor]:
-    """Give the newest importances of the named parameters.
-
-    Raises:
-        TrainingError: When the plugin has not seen the end of an experience.
-    """
-    if not plugin.importances:
-        raise TrainingError(
-            "The importances were never computed.",
-            where="online-ewc",
-            hint="This is a bug in contlearn; please report it.",
-        )
-    newest = plugin.importances[max(plugin.importances)]
-    return {name: newest[name].data.detach().clone() for name in names if name in newest}
