@@ -269,7 +269,7 @@ class FitSession:
         with (
             checkpointing(model, wanted=self.config.gradient_checkpointing),
             compiling(model, wanted=self.config.compile, steps=training.total_steps) as compiled,
-            cheap_dropout(wanted=not compiled),
+            cheap_dropout(wanted=device.type == "cpu" and not compiled),
         ):
             result = training.run(plugins=plugins, experiences_before=self.experiences_before)
         method.end(model)
