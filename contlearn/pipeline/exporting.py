@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -64,18 +65,19 @@ def export_version(
         progress: Called with (stage, done, total, message).
     Raises:
         RegistryError: When the version is missing or damaged.
-        UsageError: When the folder holds something.
+        UsageError: When the folder holds something, or there can be none.
         WorkspaceLocked: When another process is exporting to it.
         ExportError: When the new export differs from the checkpoint.
     """
     chosen = chosen_version(context, version)
     target = folder.absolute()
-    if target.is_symlink() or (target.exists() and (target.is_file() or any(target.iterdir()))):
-        raise UsageError(
-            f"{target} is {'not empty' if target.is_dir() else 'not a folder'}.",
-            where=str(target),
-            hint="Name a new folder; nothing is ever overwritten.",
-        )
+    with _path_border(target):
+        if target.is_symlink() or (target.exists() and (target.is_file() or any(target.iterdir()))):
+            raise UsageError(
+                f"{target} is {'not empty' if target.is_dir() else 'not a folder'}.",
+                where=str(target),
+                hint="Name a new folder; nothing is ever overwritten.",
+            )
     facts = chosen.manifest
     again = precision not in ("as-is", facts["model"]["precision"])
     parity: dict[str, Any] = {key: facts.get("export", {}).get(key) for key in _PARITY}
@@ -92,9 +94,6 @@ def export_version(
         files = [*names, CONFIG, MANIFEST, f"{chosen.version}/{TRITON_FILE}"]
         return _result(chosen, target, files, parity, dry_run=True)
     with storage_border("write the exported folder", target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            target.rmdir()
         with _staging(target) as staged:
             if again:
                 facts = _export_again(context, chosen, staged, precision, progress)
@@ -112,9 +111,26 @@ def export_version(
             for path in staged.rglob("*"):
                 path.chmod(0o755 if path.is_dir() else 0o644)
             staged.chmod(0o755)
+            if target.exists():  # and is empty
+                target.rmdir()
             publish_folder(staged, target)
     files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
     return _result(chosen, target, files, parity, dry_run=False)
+
+
+@contextlib.contextmanager
+def _path_border(target: Path) -> Iterator[None]:
+    """Tell the user of a path that no folder can have."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        raise UsageError(
+            f"No folder can be made there: {error.strerror}.",
+            where=str(target),
+            hint="Name a path below a folder that can be written to.",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -122,9 +138,12 @@ def _staging(target: Path) -> Iterator[Path]:
     """Give a place beside the target to build it in; what a killed export left there goes first.
 
     Raises:
+        UsageError: When there can be no folder there.
         WorkspaceLocked: When another process is building there.
     """
     around = target.with_name(f".{target.name}.contlearn-export")
+    with _path_border(target):
+        around.mkdir(parents=True, exist_ok=True)
     hint = "Wait until it is done, or name another folder."
     with file_lock(around / "lock", what=f"exporting to {target}", hint=hint):
         try:
