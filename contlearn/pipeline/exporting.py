@@ -93,27 +93,26 @@ def export_version(
         names = sorted(path.name for path in source.iterdir())
         files = [*names, CONFIG, MANIFEST, f"{chosen.version}/{TRITON_FILE}"]
         return _result(chosen, target, files, parity, dry_run=True)
-    with storage_border("write the exported folder", target):
-        with _staging(target) as staged:
-            if again:
-                facts = _export_again(context, chosen, staged, precision, progress)
-                parity = {key: facts["export"][key] for key in _PARITY}
-            else:
-                shutil.copytree(source, staged)
-            files_below = {f"{ONNX_FOLDER}/{k}": v for k, v in describe_files(staged).items()}
-            write_json_atomic(staged / MANIFEST, {**facts, "files": files_below})
-            # Triton wants the file below a folder named by the version. optimum looks for *.onnx
-            # in all folders and must find exactly one, so this copy has another name.
-            (staged / str(chosen.version)).mkdir()
-            shutil.copyfile(staged / MODEL_FILE, staged / str(chosen.version) / TRITON_FILE)
-            config = render_config(None, facts, filename=TRITON_FILE)
-            (staged / CONFIG).write_text(config, encoding="utf-8")
-            for path in staged.rglob("*"):
-                path.chmod(0o755 if path.is_dir() else 0o644)
-            staged.chmod(0o755)
-            if target.exists():  # and is empty
-                target.rmdir()
-            publish_folder(staged, target)
+    with storage_border("write the exported folder", target), _staging(target) as staged:
+        if again:
+            facts = _export_again(context, chosen, staged, precision, progress)
+            parity = {key: facts["export"][key] for key in _PARITY}
+        else:
+            shutil.copytree(source, staged)
+        files_below = {f"{ONNX_FOLDER}/{k}": v for k, v in describe_files(staged).items()}
+        write_json_atomic(staged / MANIFEST, {**facts, "files": files_below})
+        # Triton wants the file below a folder named by the version. optimum looks for *.onnx
+        # in all folders and must find exactly one, so this copy has another name.
+        (staged / str(chosen.version)).mkdir()
+        shutil.copyfile(staged / MODEL_FILE, staged / str(chosen.version) / TRITON_FILE)
+        config = render_config(None, facts, filename=TRITON_FILE)
+        (staged / CONFIG).write_text(config, encoding="utf-8")
+        for path in staged.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        staged.chmod(0o755)
+        if target.exists():  # and is empty
+            target.rmdir()
+        publish_folder(staged, target)
     files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
     return _result(chosen, target, files, parity, dry_run=False)
 
