@@ -10,7 +10,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from contlearn.sections import ChannelConfig
+from contlearn.config import ChannelConfig
 
 __all__ = ["KINDS", "Message", "is_wanted", "render"]
 

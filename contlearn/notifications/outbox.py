@@ -15,11 +15,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from contlearn.config import ChannelConfig
 from contlearn.errors import UsageError
 from contlearn.interfaces import Clock
 from contlearn.notifications.channels import Delivery, deliver
 from contlearn.notifications.messages import Message, is_wanted
-from contlearn.sections import ChannelConfig
 from contlearn.workspace import write_json_atomic
 
 __all__ = ["Outbox", "Waiting"]

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from contlearn.config import UpdateConfig
-from contlearn.sections import DAYS, read_quiet
+from contlearn.config import DAYS, UpdateConfig, read_quiet
 
 __all__ = ["local_day", "next_scheduled", "quiet_until", "read_cron"]
 

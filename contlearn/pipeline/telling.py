@@ -17,13 +17,13 @@ import sqlalchemy as sa
 
 from contlearn.catalog.cycles import CycleRow, list_cycles
 from contlearn.catalog.schema import triggers
+from contlearn.config import ChannelConfig
 from contlearn.notifications.channels import Delivery, deliver
 from contlearn.notifications.messages import Message
 from contlearn.notifications.outbox import Outbox
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.fired import note_fired
 from contlearn.registry.versions import CHANGES
-from contlearn.sections import ChannelConfig
 
 __all__ = ["collect", "open_outbox", "post", "tell", "try_channels"]
 

@@ -23,12 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from contlearn.config import TrainingConfig
+from contlearn.config import RangeConfig, SearchConfig, TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import Progress
 from contlearn.plugins.manager import PluginManager
 from contlearn.training.trials import Journal, Trial
-from contlearn.training_sections import RangeConfig, SearchConfig
 
 if TYPE_CHECKING:
     import optuna

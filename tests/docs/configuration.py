@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, get_args
 
-from pydantic import BaseModel
-
-from contlearn.config import Config
+from contlearn.config.keys import Part, parts
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -17,36 +13,31 @@ def page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Every key of contlearn.toml with its default. `contlearn config schema` prints types and",
-        "bounds, `contlearn config show` the values in force and where each comes from. A flag beats",
-        "a variable (`CONTLEARN_<SECTION>__<KEY>`), which beats the file.",
+        "Every key of contlearn.toml. `contlearn config explain KEY` prints the same for one key or",
+        "section, `contlearn config schema` all of it as JSON Schema, `contlearn config show` the values",
+        "in force and where each comes from. A flag beats a variable (`CONTLEARN_<SECTION>__<KEY>`),",
+        "which beats the file.",
         "",
     ]
-    for name, field in Config.model_fields.items():
-        many = get_args(field.annotation)
-        lines += section(f"[{name}]", many[0]) if many else section(name, field.annotation)
+    for part in parts():
+        lines += section(part)
     return "\n".join(lines)
 
 
-def section(name: str, model: Any) -> list[str]:
-    says = model.__doc__.partition(": ")[2].splitlines()[0]
-    lines = [f"## [{name}]", "", says[0].upper() + says[1:], ""]
-    lines += ["| key | default |", "| --- | --- |"]
-    nested = []
-    for key, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            nested.append((f"{name}.{key}", field.annotation))
-            continue
-        if field.is_required():
-            lines.append(f"| `{key}` | required |")
-            continue
-        default = field.get_default()
-        shown = json.dumps(default, default=lambda v: dict(v) if hasattr(v, "keys") else list(v))
-        lines.append(f"| `{key}` | `{shown}` |")
-    lines.append("")
-    for inner, annotation in nested:
-        lines += section(inner, annotation)
-    return lines
+def section(part: Part) -> list[str]:
+    name = f"[[{part.name}]]" if part.repeats else f"[{part.name}]"
+    lines = [f"## {name}", "", part.summary[0].upper() + part.summary[1:], ""]
+    lines += ["| key | default | what it does |", "| --- | --- | --- |"]
+    for key in part.keys:
+        default = "required" if key.default is None else f"`{key.default}`"
+        says = f"{key.description} {_sentence(key.type, key.bounds)}".replace("|", "\\|")
+        lines.append(f"| `{key.path.rpartition('.')[2]}` | {default} | {says} |")
+    return [*lines, ""]
+
+
+def _sentence(kind: str, bounds: str) -> str:
+    text = ", ".join(one for one in (kind, bounds) if one)
+    return f"*{text[0].upper()}{text[1:]}.*"
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from contlearn.config import ChannelConfig
 from contlearn.errors import StorageError, UsageError
 from contlearn.notifications.messages import Message
 from contlearn.notifications.outbox import Outbox
 from contlearn.notifications.signing import new_secret
-from contlearn.sections import ChannelConfig
 from contlearn.testing import FakeClock
 from contlearn.workspace import SystemClock
 from tests.listening import HttpListener, MailListener
@@ -239,7 +239,7 @@ def test_message_survives_a_kill_between_two_channels(tmp_path, listener):
     code = (
         "import sys, pathlib\n"
         "from contlearn.notifications.outbox import Outbox\n"
-        "from contlearn.sections import ChannelConfig\n"
+        "from contlearn.config import ChannelConfig\n"
         "from contlearn.workspace import SystemClock\n"
         f"root = pathlib.Path({str(tmp_path)!r})\n"
         "kill = ('sh', '-c', 'kill -9 $PPID')\n"

@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from contlearn.config import parse_size
 from contlearn.errors import StorageError
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.housekeeping import (
@@ -11,7 +12,6 @@ from contlearn.pipeline.housekeeping import (
     space_needed,
     sweep,
 )
-from contlearn.sections import parse_size
 from tests.scripted import ScriptedContext, drop, make_workspace, open_watch
 
 

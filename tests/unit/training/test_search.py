@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from contlearn.config import TrainingConfig
+from contlearn.config import RangeConfig, TrainingConfig
 from contlearn.errors import ConfigError, PluginError, TrainingError
 from contlearn.interfaces import no_progress
 from contlearn.plugins.manager import PluginManager
@@ -16,7 +16,6 @@ from contlearn.training import search as module
 from contlearn.training.estimate import estimate_seconds
 from contlearn.training.fit import fit_challenger
 from contlearn.training.search import check_search, score_of, search_settings
-from contlearn.training_sections import RangeConfig
 from tests.unit.training.conftest import texts
 
 pytestmark = pytest.mark.filterwarnings(

@@ -1,0 +1,126 @@
+"""[serving]: where versions are served from, and the server."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from contlearn.config.base import Section
+
+__all__ = ["ServingConfig"]
+
+
+class ServingConfig(Section):
+    """[serving]: where versions are served from, and the server."""
+
+    path: str = Field(
+        "serving",
+        description="The folder that promotions are published in; a path is taken from the "
+        "workspace.",
+    )
+    host: str = Field(
+        "127.0.0.1",
+        description="The address that the server listens at; 0.0.0.0 for every one of this "
+        "machine.",
+    )
+    port: int = Field(8080, ge=0, le=65535, description="Its port; 0: any that is free.")
+    poll_seconds: float = Field(
+        1.0,
+        gt=0.0,
+        description="Seconds between two looks at which version is champion.",
+    )
+    max_body_bytes: int = Field(
+        4_000_000, ge=1_000, description="Bytes of a request's body; a larger one is answered 413."
+    )
+    max_texts: int = Field(1_000, ge=1, description="Texts of one request; more are answered 413.")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Worker processes (or threads, see `isolation`); 0: what `bench serving` "
+        "found, else one for each core.",
+    )
+    isolation: Literal["processes", "threads"] = Field(
+        "processes",
+        description="Whether workers are processes of their own, or threads of the server: less "
+        "memory, slower.",
+    )
+    intra_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Threads that one run of the model computes with; 0: what `bench serving` "
+        "found, else 1.",
+    )
+    batch_texts: int = Field(
+        0,
+        ge=0,
+        le=1_024,
+        description="Texts that a worker is given at once; 0: what `bench serving` found, else the "
+        "default.",
+    )
+    max_wait_seconds: float = Field(
+        1.0,
+        gt=0.0,
+        description="Seconds that a request may wait for its turn; what would wait longer is "
+        "answered 503.",
+    )
+    deadline_seconds: float = Field(
+        10.0, gt=0.0, description="Seconds that a whole request may take."
+    )
+    drain_seconds: float = Field(
+        30.0,
+        ge=0.0,
+        description="Seconds that running requests have to end, at a swap of versions and when "
+        "the server stops.",
+    )
+    feedback_token_file: str = Field(
+        "",
+        description="A file with one token that may send feedback; `tokens_file` does this and "
+        "more.",
+    )
+    tokens_file: str = Field(
+        "",
+        description="A file of lines ROLE TOKEN, the role being predict, feedback or control; "
+        "without a token of feedback or control those routes do not exist.",
+    )
+    tls_certificate: str = Field(
+        "",
+        description="The file of the server's certificate (PEM); with `tls_key` it speaks HTTPS.",
+    )
+    tls_key: str = Field("", description="The file of the certificate's private key (PEM).")
+    tls_client_authorities: str = Field(
+        "",
+        description="The file of authorities (PEM) of which a client must show a certificate; "
+        "empty: none is asked for.",
+    )
+    max_connections: int = Field(
+        1_000, ge=1, description="Connections held at once; further ones are answered 503."
+    )
+    also_versions: tuple[int, ...] = Field(
+        (),
+        max_length=4,
+        description="Further versions, four at most, that can be asked for by number.",
+    )
+    canary_version: int | Literal["challenger"] = Field(
+        0,
+        description='A version that answers a share of the requests, or "challenger" for the '
+        "newest above the champion; 0: none.",
+    )
+    canary_share: float = Field(
+        0.05, ge=0.0, le=1.0, description="The share of requests, 0 to 1, that the canary answers."
+    )
+    canary_max_latency_ratio: float = Field(
+        2.0,
+        ge=1.0,
+        description="The canary is stopped when its median time exceeds so many times the "
+        "champion's.",
+    )
+    shadow_version: int | Literal["challenger"] = Field(
+        0,
+        description="A version that computes beside the champion and never answers, or "
+        '"challenger"; 0: none.',
+    )
+    shadow_share: float = Field(
+        1.0, ge=0.0, le=1.0, description="The share of requests, 0 to 1, that the shadow sees."
+    )
