@@ -20,6 +20,7 @@ from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
 from contlearn.errors import TrainingError, UsageError
 from contlearn.pipeline.children import run_child
 from contlearn.plugins.manager import PluginManager
+from contlearn.wording import percent
 from contlearn.workspace import file_lock, read_json, storage_border, write_json_atomic
 
 __all__ = ["BenchmarkResult", "Summary", "compare_strategies"]
@@ -364,24 +365,21 @@ def _recommend(found: Sequence[Summary]) -> tuple[str, str]:
     default = next((s for s in usable if s.name == "replay"), None)
     doubt = max(_CLEAR_LEAD, *((s.spread or 0.0) for s in (best, default) if s is not None))
     chosen = best
-    reason = f"{best.name} has the best development rows ({_share(best.dev_accuracy)})"
+    reason = f"{best.name} has the best development rows ({percent(best.dev_accuracy)})"
     if default is not None and default is not best:
         lead = best.dev_accuracy - default.dev_accuracy
         if lead <= doubt:
             chosen = default
             reason = (
-                f"no strategy leads the default by more than {_share(doubt)} on development rows "
-                f"({best.name} {_share(best.dev_accuracy)}, replay {_share(default.dev_accuracy)})"
+                f"no strategy leads the default by more than {percent(doubt)} on development "
+                f"rows ({best.name} {percent(best.dev_accuracy)}, replay "
+                f"{percent(default.dev_accuracy)})"
             )
         else:
-            reason += f", {_share(lead)} before the default"
-    reason += f"; on test rows {chosen.name} reaches {_share(chosen.means['average_accuracy'])}"
+            reason += f", {percent(lead)} before the default"
+    reason += f"; on test rows {chosen.name} reaches {percent(chosen.means['average_accuracy'])}"
     if references:
         top = max(references, key=lambda s: s.means["average_accuracy"] or 0.0)
         gap = (top.means["average_accuracy"] or 0.0) - (chosen.means["average_accuracy"] or 0.0)
-        reason += f", {_share(gap)} below learning everything at once ({top.name})"
+        reason += f", {percent(gap)} below learning everything at once ({top.name})"
     return chosen.name, reason + "."
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"

@@ -106,7 +106,8 @@ class _Teller(_Silent):
 
     def predictions(self, texts: Sequence[str], values: Sequence[dict[str, Any]]) -> None:
         """Show texts and answers."""
-        from contlearn.cli.output import percent, table
+        from contlearn.cli.output import table
+        from contlearn.wording import percent
 
         table(
             ["text", "label", "confidence"],

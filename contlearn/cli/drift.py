@@ -88,7 +88,8 @@ def command(
 
 
 def _show(value: Mapping[str, Any]) -> None:
-    from contlearn.cli.output import heading, moment, percent, table
+    from contlearn.cli.output import heading, moment, table
+    from contlearn.wording import percent
 
     window, reference = value["window"], value["reference"]
     verdict = f"{value['severity']} drift" if value["detected"] else "no drift"
@@ -124,7 +125,7 @@ def _show(value: Mapping[str, Any]) -> None:
 
 
 def _show_accuracy(accuracy: Mapping[str, Any]) -> None:
-    from contlearn.cli.output import percent
+    from contlearn.wording import percent
 
     for name in ("estimated", "measured"):
         item = accuracy[name]
@@ -140,7 +141,8 @@ def _show_accuracy(accuracy: Mapping[str, Any]) -> None:
 
 
 def _show_moved(moved: Mapping[str, Any]) -> None:
-    from contlearn.cli.output import percent, table
+    from contlearn.cli.output import table
+    from contlearn.wording import percent
 
     clusters = [c for c in moved["clusters"] if abs(c["now"] - c["before"]) >= 0.02][:4]
     if clusters:

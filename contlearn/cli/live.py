@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from contlearn.cli.output import console, percent
+from contlearn.cli.output import console
+from contlearn.wording import percent
 
 __all__ = ["live_view", "show_live"]
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from contlearn.interfaces import Progress as Callback
+from contlearn.wording import percent
 
 __all__ = [
     "Marked",
@@ -22,7 +23,6 @@ __all__ = [
     "moment",
     "number",
     "one_line",
-    "percent",
     "print_reasons",
     "progress_bars",
     "table",
@@ -42,11 +42,6 @@ def console() -> Console:
     """Make a console on standard output; at least 100 wide when piped, so that rows stay whole."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=max(out.width, 110))
-
-
-def percent(value: float | None) -> str:
-    """Write a ratio as a percentage with one decimal; a dash when it is not defined."""
-    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def number(value: float | None, digits: int = 3) -> str:

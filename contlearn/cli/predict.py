@@ -49,7 +49,8 @@ def command(
 
 
 def _show(lines: list[str], value: dict[str, Any]) -> None:
-    from contlearn.cli.output import number, percent, table
+    from contlearn.cli.output import number, table
+    from contlearn.wording import percent
 
     if value["predictions"] and "entities" in value["predictions"][0]:
         table(

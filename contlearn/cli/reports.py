@@ -13,10 +13,10 @@ from contlearn.cli.output import (
     matrix_table,
     moment,
     number,
-    percent,
     print_reasons,
     table,
 )
+from contlearn.wording import percent
 
 __all__ = ["metric_line", "show_evaluation", "show_status", "show_update"]
 

@@ -23,6 +23,7 @@ from contlearn.catalog import Catalog
 from contlearn.catalog.schema import records
 from contlearn.data.store import read_records
 from contlearn.interfaces import Predictor
+from contlearn.statistics.scores import softmax
 from contlearn.types import ClassPrediction, LabelledRecord, LabelSpace
 from contlearn.workspace import Workspace
 
@@ -245,17 +246,10 @@ def _ask(predictor: Predictor, items: Sequence[LabelledRecord]) -> list[Opinion]
     if tagged and isinstance(predictor, _TagScorer):
         detailed = predictor.predict_detailed([record.inputs for record in tagged])
         found += [
-            (record, _softmax(answer.logits, predictor.temperature))
+            (record, softmax(answer.logits, predictor.temperature))
             for record, answer in zip(tagged, detailed, strict=True)
         ]
     return found
-
-
-def _softmax(logits: FloatArray, temperature: float) -> FloatArray:
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    shares = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    result: FloatArray = shares / shares.sum(axis=-1, keepdims=True)
-    return result
 
 
 def out_of_sample_ids(catalog: Catalog, *, limit: int) -> list[str]:

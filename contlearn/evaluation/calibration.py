@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Any
 
+from contlearn.statistics.calibration import mean_gap, reliability_bins
 from contlearn.types import PairedScores
 
 __all__ = ["calibration_error", "reliability"]
-
-_BINS: Final = 10
 
 
 def reliability(pairs: Sequence[PairedScores]) -> dict[str, Any] | None:
@@ -29,17 +29,11 @@ def reliability(pairs: Sequence[PairedScores]) -> dict[str, Any] | None:
     if not ((confidence >= 0.0) & (confidence <= 1.0 + 1e-6)).all():
         return None
     right = np.concatenate([_right(pair) for pair in pairs if pair.targets])
-    place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    bins, error = [], 0.0
-    for number in range(_BINS):
-        inside = place == number
-        rows = int(inside.sum())
-        mean = float(confidence[inside].mean()) if rows else None
-        share = float(right[inside].mean()) if rows else None
-        bins.append({"rows": rows, "confidence": mean, "right": share})
-        if mean is not None and share is not None:
-            error += rows / len(confidence) * abs(mean - share)
-    return {"bins": bins, "expected_calibration_error": error}
+    bins = reliability_bins(confidence, right)
+    return {
+        "bins": [asdict(one) for one in bins],
+        "expected_calibration_error": mean_gap(bins),
+    }
 
 
 def calibration_error(pairs: Sequence[PairedScores]) -> float | None:

@@ -8,10 +8,12 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
 from contlearn.errors import EvaluationError
-from contlearn.evaluation.bootstrap import PairedDifference, paired_difference
-from contlearn.evaluation.exact import count_changes, sign_test
+from contlearn.evaluation.sides import count_changes
 from contlearn.interfaces import GateEvidence
+from contlearn.statistics.bootstrap import PairedDifference, paired_difference
+from contlearn.statistics.exact import sign_test
 from contlearn.types import PairedScores, Target
+from contlearn.wording import percent
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray, IntArray
@@ -26,7 +28,6 @@ __all__ = [
     "metric_of",
     "new_sets",
     "old_sets",
-    "percent",
     "rows_needed",
     "rows_of",
     "short_evidence_warning",
@@ -226,16 +227,6 @@ def disagreement(pairs: Sequence[PairedScores]) -> float:
         if p.champion is not None
     )
     return different / rows if rows else 0.0
-
-
-def percent(value: float, *, sign: bool = False) -> str:
-    """Write a share as people read it.
-
-    Example:
-        >>> percent(0.034), percent(0.034, sign=True), percent(-0.002, sign=True)
-        ('3.4 %', '+3.4 %', '-0.2 %')
-    """
-    return f"{100 * value:+.1f} %" if sign else f"{100 * value:.1f} %"
 
 
 def _units(answers: Sequence[Target], targets: Sequence[Target]) -> tuple[list[str], list[str]]:

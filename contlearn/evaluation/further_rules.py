@@ -12,12 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contlearn.errors import ConfigError, EvaluationError
 from contlearn.evaluation.calibration import calibration_error
-from contlearn.evaluation.evidence import finite, metric_of, old_sets, percent
-from contlearn.evaluation.exact import count_changes, sign_test
+from contlearn.evaluation.evidence import finite, metric_of, old_sets
 from contlearn.evaluation.rules import NoOptions
+from contlearn.evaluation.sides import count_changes
 from contlearn.evaluation.slices import SLICES, score_slices
 from contlearn.interfaces import GateEvidence
+from contlearn.statistics.exact import sign_test
 from contlearn.types import RuleOutcome
+from contlearn.wording import percent
 
 if TYPE_CHECKING:
     from contlearn.config import Config

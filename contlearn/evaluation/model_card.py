@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from contlearn.evaluation.wording import metric_name, percent
+from contlearn.wording import metric_name, percent
 from contlearn.workspace import FileOperations, read_json, write_bytes_atomic
 
 __all__ = ["MODEL_CARD", "render_model_card", "write_model_card"]

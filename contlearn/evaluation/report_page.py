@@ -26,8 +26,8 @@ from contlearn.evaluation.report_sections import (
     table,
 )
 from contlearn.evaluation.report_style import STYLE
-from contlearn.evaluation.wording import megabytes, metric_name, number, percent
 from contlearn.pages import FORGOTTEN, record_card
+from contlearn.wording import megabytes, metric_name, number, percent
 from contlearn.workspace import FileOperations, read_json, write_bytes_atomic
 
 __all__ = [

@@ -14,7 +14,7 @@ from contlearn.evaluation.charts import (
     line_chart,
     reliability_chart,
 )
-from contlearn.evaluation.wording import metric_name, milliseconds, percent
+from contlearn.wording import metric_name, milliseconds, percent
 
 __all__ = [
     "accuracy_matrix",

@@ -21,13 +21,13 @@ from contlearn.evaluation.evidence import (
     metric_of,
     new_sets,
     old_sets,
-    percent,
     rows_of,
     short_evidence_warning,
 )
-from contlearn.evaluation.exact import holm
 from contlearn.interfaces import GateEvidence
+from contlearn.statistics.several import holm
 from contlearn.types import PairedScores, RuleOutcome
+from contlearn.wording import percent
 
 __all__ = ["Floor", "Gain", "MinimumEvidence", "NoHarm", "NoOptions", "NoRegression"]
 

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contlearn.errors import EvaluationError
-from contlearn.evaluation.evidence import percent
 from contlearn.evaluation.runtime import Interval, latency_ratio, mean_latency
 from contlearn.interfaces import GateEvidence
 from contlearn.types import RuleOutcome
+from contlearn.wording import percent
 
 __all__ = ["LabelAgreement", "Latency", "ModelSize", "UnknownTokens"]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from contlearn.statistics.scores import free_energy, softmax
+
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
@@ -34,14 +36,9 @@ def familiarity(logits: FloatArray, score: Score, temperature: float = 1.0) -> F
         >>> float(familiarity(np.array([0.0, 0.0]), "energy"))  # log 2
         0.693
     """
-    import numpy as np
-
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    top = scaled.max(axis=-1, keepdims=True)
-    total = np.exp(scaled - top).sum(axis=-1)
-    result: FloatArray = (
-        1.0 / total if score == "probability" else temperature * (top[..., 0] + np.log(total))
-    )
+    if score == "energy":
+        return free_energy(logits, temperature)
+    result: FloatArray = softmax(logits, temperature).max(axis=-1)
     return result
 
 

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from contlearn.statistics.intervals import wilson
+
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
 __all__ = [
     "Calibration",
     "Interval",
-    "calibration_error",
     "estimate_accuracy",
     "measure_accuracy",
-    "wilson",
 ]
 
 _REFITS: Final = 200
@@ -33,7 +33,6 @@ _ROUNDS: Final = 8
 _CLIP: Final = 5e-4
 # Rows that the prior "confidences mean what they say" counts for.
 _PRIOR_ROWS: Final = 10.0
-_BINS: Final = 10
 _MIN_CALIBRATION: Final = 100
 
 
@@ -154,40 +153,6 @@ def measure_accuracy(right: Sequence[bool]) -> Interval | None:
         return None
     low, high = wilson(sum(right), len(right))
     return Interval(value=sum(right) / len(right), low=low, high=high, records=len(right))
-
-
-def wilson(successes: int, rows: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """Give the 95 % interval of a share.
-
-    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
-    Example:
-        >>> tuple(round(v, 3) for v in wilson(8, 10))
-        (0.49, 0.943)
-    """
-    share = successes / rows
-    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
-    half /= 1 + z * z / rows
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def calibration_error(confidence: FloatArray, right: Sequence[bool]) -> float | None:
-    """Give the mean gap between confidence and share right over ten bins of equal size.
-
-    Units: ratio, 0 to 1. None below 100 rows, where chance alone makes a gap of ten points.
-    Source: Nixon et al., "Measuring Calibration in Deep Learning", 2019 (adaptive bins).
-    """
-    values = np.asarray(confidence, dtype=float)
-    truth = np.asarray(right, dtype=float)
-    finite = np.isfinite(values)
-    values, truth = values[finite], truth[finite]
-    if len(values) < 100:
-        return None
-    order = values.argsort(kind="stable")
-    error = 0.0
-    for part in np.array_split(order, _BINS):
-        error += len(part) / len(values) * abs(float(values[part].mean() - truth[part].mean()))
-    return error
 
 
 def _logit(confidence: FloatArray) -> FloatArray:

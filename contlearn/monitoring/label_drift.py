@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from contlearn.catalog.schema import records
-from contlearn.monitoring.shares import ShareDrift, compare_shares, psi_quantile
+from contlearn.statistics.shares import ShareDrift, compare_shares, psi_quantile
 
 __all__ = ["LabelDriftWatch", "learnt_labels", "newest_labels"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import threading
 import time
@@ -23,6 +22,7 @@ import orjson
 
 from contlearn.interfaces import Clock
 from contlearn.monitoring.words import language_of
+from contlearn.statistics.scores import free_energy
 
 __all__ = ["LoggedPrediction", "PredictionLog", "predicted_labels", "read_predictions"]
 
@@ -57,7 +57,8 @@ class LoggedPrediction:
     compared; classes need none. `is_unknown` is the server's flag, where the version has one.
     `projection` is the graph's fixed projection of the embedding. `index` is the text's place in
     its request. Of `text` the language is written, and the text itself only with `keep_text`
-    (`monitoring.log_text`); of `logits` the energy is. Both are worked out by the writer's thread.
+    (`monitoring.log_text`); of `logits` the free energy is, the least certain
+    word's. Both are worked out by the writer's thread.
     """
 
     time: float
@@ -99,28 +100,12 @@ class LoggedPrediction:
         if self.projection is not None:
             line["projection"] = _rounded(self.projection)
         if self.logits is not None and len(self.logits):
-            line["energy"] = round(energy_of(self.logits), 4)
+            line["energy"] = round(float(free_energy(self.logits).min()), 4)
         if self.text is not None:
             line["language"] = language_of(self.text)
             if self.keep_text:
                 line["text"] = self.text
         return line
-
-
-def energy_of(logits: Any) -> float:
-    """Give the logarithm of the sum of exponentials: evidence for any label at all.
-
-    Args:
-        logits: One row of scores, or a row a word: then the least certain word speaks for all.
-    Example:
-        >>> energy_of([0.0, 0.0])
-        0.6931471805599453
-    """
-    values = logits.tolist() if hasattr(logits, "tolist") else logits
-    if isinstance(values[0], list):
-        return min(energy_of(row) for row in values)
-    top = max(values)
-    return float(top + math.log(sum(math.exp(value - top) for value in values)))
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from contlearn.statistics.scores import free_energy, softmax
+
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
@@ -32,8 +34,7 @@ def uncertainty(logits: FloatArray, temperature: float = 1.0) -> float:
     rows = np.atleast_2d(np.asarray(logits, dtype=np.float64)) / temperature
     if rows.size == 0 or rows.shape[-1] < 2:
         return 0.0
-    shifted = np.exp(rows - rows.max(axis=-1, keepdims=True))
-    ordered = np.sort(shifted / shifted.sum(axis=-1, keepdims=True), axis=-1)
+    ordered = np.sort(softmax(rows), axis=-1)
     return float(1.0 - (ordered[:, -1] - ordered[:, -2]).min())
 
 
@@ -45,12 +46,10 @@ def strangeness(logits: FloatArray, temperature: float = 1.0) -> float:
     """
     import numpy as np
 
-    from contlearn.inference.familiarity import familiarity
-
     rows = np.atleast_2d(np.asarray(logits, dtype=np.float64))
     if rows.size == 0:
         return 0.0
-    return -float(familiarity(rows, "energy", temperature).min())
+    return -float(free_energy(rows, temperature).min())
 
 
 def ranks(values: Sequence[float]) -> FloatArray:

@@ -63,12 +63,9 @@ def look_at_accuracy(
     """
     import numpy as np
 
-    from contlearn.monitoring.accuracy import (
-        calibration_error,
-        estimate_accuracy,
-        measure_accuracy,
-    )
+    from contlearn.monitoring.accuracy import estimate_accuracy, measure_accuracy
     from contlearn.monitoring.streaming import watch_errors
+    from contlearn.statistics.calibration import adaptive_calibration_error
 
     calibration = calibration_of(context, version)
     reference = calibration.accuracy if calibration is not None else None
@@ -97,7 +94,7 @@ def look_at_accuracy(
         "measured": _with_drop(measured, reference, margin, streams),
         "labels": len(joined),
         "unknown_share": _share([line.get("unknown") for line in judged]),
-        "calibration_error": calibration_error(
+        "calibration_error": adaptive_calibration_error(
             np.array([item.get("confidence") or np.nan for item, _ in inside], dtype=float),
             [right for _, right in inside],
         ),

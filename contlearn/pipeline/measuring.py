@@ -16,13 +16,13 @@ from contlearn.errors import ContlearnError
 from contlearn.monitoring.label_drift import LabelDriftWatch
 from contlearn.monitoring.prediction_log import predicted_labels
 from contlearn.monitoring.quarantine import QuarantineTally
-from contlearn.monitoring.shares import ShareDrift
 from contlearn.monitoring.signals import Signals, read_signals
 from contlearn.monitoring.slices import largest_difference
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.schedule import next_scheduled
 from contlearn.pipeline.status import read_status
 from contlearn.registry.versions import CHANGES
+from contlearn.statistics.shares import ShareDrift
 from contlearn.telemetry.metrics import (
     AccuracyReading,
     DaemonCollector,

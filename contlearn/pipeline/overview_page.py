@@ -13,6 +13,7 @@ from typing import Any, Final
 from contlearn.evaluation.charts import heat_cell, line_chart
 from contlearn.evaluation.report_style import CHART_STYLE
 from contlearn.pipeline.overview_charts import bars, interval_bar, looks_chart, stacked
+from contlearn.wording import percent
 
 __all__ = ["render_overview"]
 
@@ -117,13 +118,13 @@ def _figures(value: Mapping[str, Any]) -> str:
     status, signals = value["status"], value["signals"] or {}
     metrics = (status["champion"] or {}).get("metrics", {})
     cells = [
-        ("average accuracy", _percent(metrics.get("average_accuracy"))),
-        ("forgetting", _percent(metrics.get("forgetting"))),
+        ("average accuracy", percent(metrics.get("average_accuracy"))),
+        ("forgetting", percent(metrics.get("forgetting"))),
     ]
     for name in ("estimated", "measured"):
         item = signals.get(name) or {}
         if item.get("value") is not None:
-            cells.append((f"{name} in production", _percent(item["value"])))
+            cells.append((f"{name} in production", percent(item["value"])))
     cells += [
         ("records pending", f"{status['pending_records']}"),
         ("records held", f"{status['held_records']}"),
@@ -169,12 +170,12 @@ def _today(value: Mapping[str, Any]) -> str:
             note = ' <b class="bad">It dropped.</b>' if item["dropped"] else ""
             parts.append(
                 f"<h3>Accuracy {name}, {item['records']} rows</h3>"
-                f"<p>{_percent(item['value'])} ({_percent(item['low'])} to "
-                f"{_percent(item['high'])}); on held-out rows {_percent(item['reference'])}.{note}"
+                f"<p>{percent(item['value'])} ({percent(item['low'])} to "
+                f"{percent(item['high'])}); on held-out rows {percent(item['reference'])}.{note}"
                 f'</p><div class="wide">{interval_bar(item)}</div>'
             )
     if signals["calibration_error"] is not None:
-        error = _percent(signals["calibration_error"])
+        error = percent(signals["calibration_error"])
         parts.append(f"<p>Confidence and share right differ by {error} on average.</p>")
     return _section("Now", f'<div class="card">{"".join(parts)}</div>')
 
@@ -199,7 +200,7 @@ def _matrix(matrix: Sequence[Sequence[float | None]]) -> str:
     head = "<th>after</th>" + "".join(f"<th>set {k + 1}</th>" for k in range(len(matrix)))
     rows = [
         f"<tr><td>experience {t + 1}</td>"
-        + "".join(heat_cell(cell, _percent(cell)) for cell in row)
+        + "".join(heat_cell(cell, percent(cell)) for cell in row)
         + "</tr>"
         for t, row in enumerate(matrix)
     ]
@@ -251,7 +252,7 @@ def _timeline(value: Mapping[str, Any]) -> str:
         shade = _SHADE.get(outcome, "soft")
         why = f" by {escape(', '.join(version['refused_by']))}" if version["refused_by"] else ""
         crown = " · champion" if version["is_champion"] else ""
-        average = _percent(version["metrics"].get("average_accuracy"))
+        average = percent(version["metrics"].get("average_accuracy"))
         items.append(
             (
                 version["created_at"],
@@ -359,10 +360,6 @@ def _table(head: str, rows: Sequence[str]) -> str:
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def _moment(text: object) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -25,9 +24,11 @@ from contlearn.pipeline.changes import roll_back
 from contlearn.pipeline.children import StopFlag, run_child
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.live import LiveTotals, quantile, read_live
+from contlearn.statistics.exact import sign_test
+from contlearn.statistics.intervals import wilson_lower
 from contlearn.workspace import write_json_atomic
 
-__all__ = ["Probation", "sign_test", "wilson_lower"]
+__all__ = ["Probation"]
 
 _FORMAT: Final = 1
 _ROWS: Final = 500
@@ -200,7 +201,7 @@ class Probation:
             return None
         before = LiveTotals.from_json(state.before) if state.before else LiveTotals()
         share, former = _share(now), _share(before)
-        least = wilson_lower(int(now.errors), int(now.requests), settings.confidence)
+        least = wilson_lower(int(now.errors), int(now.requests), confidence=settings.confidence)
         if share - former > settings.max_error_increase and least > former:
             return (
                 f"{share:.1%} of {now.requests:.0f} requests failed, {former:.1%} before "
@@ -249,7 +250,7 @@ class Probation:
             f"time, version {state.former} {found['former_right'] / total:.1%}: {lost} answers "
             f"were lost and {won} won"
         )
-        if lost > won and sign_test(lost, lost + won) <= level:
+        if lost > won and sign_test(lost, won) <= level:
             return measured
         if settings.max_flips and lost / total > settings.max_flips:
             return f"{measured} (probation.max_flips allows {settings.max_flips:.1%} lost)"
@@ -308,37 +309,6 @@ class Probation:
             return _State(**value)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-
-
-def sign_test(losses: int, discordant: int) -> float:
-    """Give the chance of at least so many losses if losses and gains were equally likely.
-
-    Source: the exact one-sided sign test on discordant pairs (McNemar).
-    Example:
-        >>> sign_test(5, 5)
-        0.03125
-    """
-    total = sum(math.comb(discordant, k) for k in range(losses, discordant + 1))
-    return float(total / 2**discordant)
-
-
-def wilson_lower(hits: int, trials: int, confidence: float) -> float:
-    """Give the lower end of the one-sided Wilson interval of a share.
-
-    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
-    Example:
-        >>> round(wilson_lower(10, 100, 0.95), 4)
-        0.0607
-    """
-    from statistics import NormalDist
-
-    if trials <= 0:
-        return 0.0
-    z = NormalDist().inv_cdf(confidence)
-    share = hits / trials
-    centre = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return max(0.0, (centre - spread) / (1 + z * z / trials))
 
 
 def _share(totals: LiveTotals) -> float:

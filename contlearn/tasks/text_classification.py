@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from contlearn.interfaces import FieldNames, GraphKind, HeadSpec, RowProblem, Tokenizer
+from contlearn.statistics.scores import softmax
 from contlearn.tasks.rows import clean_label, clean_text, need_field
 from contlearn.types import (
     ClassPrediction,
@@ -115,10 +116,7 @@ class TextClassification:
         import numpy as np
 
         logits = np.asarray(outputs[0]["logits"], dtype=np.float64)
-        scaled = logits / temperature
-        scaled -= scaled.max()
-        probabilities = np.exp(scaled)
-        probabilities /= probabilities.sum()
+        probabilities = softmax(logits, temperature)
         best = int(logits.argmax())
         return ClassPrediction(
             label=space.names[best],

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from contlearn.interfaces import FieldNames, GraphKind, HeadSpec, RowProblem, Tokenizer
+from contlearn.statistics.scores import log_softmax
 from contlearn.tasks.rows import clean_text, need_field, type_name
 from contlearn.tasks.spans import OUTSIDE, placed_words, spans_of, split_words
 from contlearn.types import (
@@ -196,9 +197,7 @@ class TokenClassification:
         import numpy as np
 
         logits = np.concatenate([np.asarray(o["logits"], dtype=np.float64) for o in outputs])
-        scaled = logits / temperature
-        scaled -= scaled.max(axis=-1, keepdims=True)
-        logs = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+        logs = log_softmax(logits, temperature)
         chosen = valid_tags(logs, space.names)
         places = placed_words(inputs)
         tags = [space.names[i] for i in chosen] + [OUTSIDE] * (len(places) - len(chosen))

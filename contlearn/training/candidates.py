@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from contlearn.modeling.text_model import TextModel
-from contlearn.training.scoring import features_of, fit_temperature, right_share
+from contlearn.statistics.calibration import fit_temperature
+from contlearn.training.scoring import features_of, right_share
 from contlearn.training.session import FitSession, Part
 from contlearn.training.state import encoder_hash
 from contlearn.training.statistics import FeatureStatistics, HeadKind, LinearHead

@@ -46,7 +46,8 @@ def crossed_probabilities(features: Floats, targets: Ints, folds: Ints, *, label
     Shape: features (n, D), targets and folds (n,), the answer (n, C).
     Source: Stone, "Cross-Validatory Choice and Assessment of Statistical Predictions", 1974.
     """
-    from contlearn.training.scoring import fit_temperature, log_softmax
+    from contlearn.statistics.calibration import fit_temperature
+    from contlearn.statistics.scores import softmax
 
     whole = FeatureStatistics.empty(features.shape[1])
     whole.add(features, targets.tolist(), labels=labels)
@@ -61,7 +62,7 @@ def crossed_probabilities(features: Floats, targets: Ints, folds: Ints, *, label
         scores[judged] = rest.head().scores(features[judged])
     known = ~np.isnan(scores).any(axis=1)
     temperature = fit_temperature(scores[known], targets[known])
-    scores[known] = np.exp(log_softmax(scores[known] / temperature))
+    scores[known] = softmax(scores[known], temperature)
     return scores
 
 

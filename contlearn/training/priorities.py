@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from contlearn.errors import ConfigError
-from contlearn.training.scoring import features_of, log_softmax, logits_of
+from contlearn.statistics.scores import log_softmax
+from contlearn.training.scoring import features_of, logits_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,6 +10,7 @@ import torch
 
 from contlearn.interfaces import Task
 from contlearn.modeling.text_model import TextModel
+from contlearn.statistics.scores import log_softmax
 from contlearn.training.encoded import EncodedSet
 from contlearn.types import LabelSpace, Target
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "answers_of",
     "features_of",
-    "fit_temperature",
-    "log_softmax",
     "logits_of",
     "metric_of",
     "right_share",
@@ -63,41 +62,12 @@ def logits_of(model: TextModel, data: EncodedSet) -> Floats:
     return found if found.size else np.zeros((0, len(model.labels)))
 
 
-def log_softmax(logits: Floats) -> Floats:
-    """Give log-probabilities. Shape: (n, C)."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
-
-
 def right_share(logits: Floats, targets: Ints, *, temperature: float = 1.0) -> Floats:
     """Give the probability of the right label, row by row: accuracy without its steps."""
     if not len(logits):
         return np.zeros(0)
-    result: Floats = np.exp(log_softmax(logits / temperature)[np.arange(len(targets)), targets])
+    result: Floats = np.exp(log_softmax(logits, temperature)[np.arange(len(targets)), targets])
     return result
-
-
-def fit_temperature(logits: Floats, targets: Ints, *, centre: float = 1.0) -> float:
-    """Find the temperature under which the right labels are most probable.
-
-    It leans towards `centre`, as much as one row says at most; without rows that is the answer.
-
-    Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
-    """
-    if not len(logits):
-        return centre
-    from scipy.optimize import minimize_scalar
-
-    rows = np.arange(len(targets))
-    middle = float(np.log(centre))
-
-    def loss(log_temperature: float) -> float:
-        scores = log_softmax(logits / np.exp(log_temperature))[rows, targets]
-        return float(-scores.mean() + (log_temperature - middle) ** 2 / len(rows))
-
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(1000.0)), method="bounded")
-    return float(np.exp(found.x))
 
 
 def metric_of(

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from contlearn.statistics.calibration import fit_temperature
 from contlearn.training.fine_tuning import FineTuningResult
-from contlearn.training.scoring import fit_temperature, logits_of
+from contlearn.training.scoring import logits_of
 from contlearn.training.session import FitSession
 
 __all__ = ["calibration", "describe"]

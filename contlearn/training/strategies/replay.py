@@ -175,8 +175,9 @@ class Replay:
         """Give the candidates of the encoder at hand: with a computed head and a trained one."""
         from dataclasses import replace
 
+        from contlearn.statistics.calibration import fit_temperature
         from contlearn.training.candidates import FeatureView
-        from contlearn.training.scoring import fit_temperature, right_share
+        from contlearn.training.scoring import right_share
 
         view = FeatureView.of(session)
         carried = rest.carried(

@@ -5,8 +5,6 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from contlearn.errors import ConfigError, EvaluationError, PluginError
-from contlearn.evaluation import bootstrap
-from contlearn.evaluation.bootstrap import paired_difference
 from contlearn.evaluation.evidence import (
     association_chance,
     compare,
@@ -14,10 +12,12 @@ from contlearn.evaluation.evidence import (
     metric_of,
     rows_needed,
 )
-from contlearn.evaluation.exact import sign_test
 from contlearn.evaluation.gate import decide, decision_to_json
 from contlearn.plugins import hookimpl
 from contlearn.plugins.manager import PluginManager
+from contlearn.statistics import bootstrap
+from contlearn.statistics.bootstrap import paired_difference
+from contlearn.statistics.exact import sign_test
 from contlearn.types import LabelSpace, RuleOutcome
 from tests.unit.evaluation.made import LABELS, TAGGING, answers_of, evidence, pair, paired_answers
 

@@ -5,7 +5,6 @@ import pytest
 
 from contlearn.monitoring.accuracy import (
     Calibration,
-    calibration_error,
     estimate_accuracy,
     measure_accuracy,
     wilson,
@@ -107,10 +106,3 @@ def test_wilson_agrees_with_scipy():
     measured = measure_accuracy([True, True, False, True])
     assert (measured.value, measured.records) == (0.75, 4)
     assert measure_accuracy([]) is None
-
-
-def test_calibration_error_is_the_gap_and_none_for_few_rows(generator):
-    confidence = np.linspace(0.5, 0.99, 400)
-    right = generator.random(400) < confidence - 0.3
-    assert calibration_error(confidence, right.tolist()) == pytest.approx(0.3, abs=0.06)
-    assert calibration_error(confidence[:99], right[:99].tolist()) is None

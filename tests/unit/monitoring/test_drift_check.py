@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from contlearn.errors import EvaluationError
-from contlearn.monitoring.drift_check import DETECTORS, DriftCheck, cauchy, holm
+from contlearn.monitoring.drift_check import DETECTORS, DriftCheck
 from contlearn.monitoring.input_detectors import (
     ClassifierTest,
     KernelTest,
@@ -211,17 +211,6 @@ def test_precomputed_nulls_are_used_again(generator):
     assert kept.keys() == first.nulls.keys()
 
 
-def test_cauchy_counts_what_says_the_same_once_and_never_leaves_its_bounds():
-    assert cauchy([0.01, 0.01, 0.01]) == pytest.approx(0.01)
-    assert 10 * cauchy([0.001] + [0.5] * 9) == pytest.approx(0.1, rel=0.02)
-    assert cauchy([1.0, 1.0, 1e-12]) < 1e-10
-    assert 0 < cauchy([0.0]) < 1e-12
-    assert cauchy([1.0, 1.0]) < 1
-    # Detectors that see nothing at all do not silence one that is as sure as it can be.
-    assert cauchy([1 / 2001, *[0.5] * 12, 1.0, 1.0]) < 0.01
-    assert cauchy([]) == 1.0
-
-
 def test_every_detector_has_a_name_a_summary_and_its_needs():
     names = [kind.name for kind in DETECTORS]
     assert len(set(names)) == len(names) == 15
@@ -232,12 +221,6 @@ def test_p_values_are_never_zero(generator):
     reference, far = draw(generator, 300), draw(generator, 200, shift=5.0)
     assert KernelTest(reference, nulls={}).judge(far).p_value == pytest.approx(1 / 2001)
     assert ClassifierTest(reference, nulls={}).judge(far).p_value > 0
-
-
-def test_holm_adjusts_like_its_definition_and_keeps_the_order():
-    assert holm([0.01]) == [0.01]
-    assert holm([0.2, 0.001, 0.02]) == [0.2, 0.003, 0.04]
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def test_too_little_is_said_and_not_judged(generator):

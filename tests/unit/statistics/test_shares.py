@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contlearn.monitoring.shares import compare_shares, psi, psi_quantile
+from contlearn.statistics.shares import compare_shares, psi, psi_quantile
 
 COUNTS = st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 500), min_size=1).filter(
     lambda counts: sum(counts.values()) > 0
