@@ -11,17 +11,17 @@ us, all is as it found it.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import sys
 import threading
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
+
+from contlearn.modeling.deferred import DeferringFinder, Named, deferring, quiet_imports
 
 __all__ = ["avalanche_parts"]
 
@@ -82,7 +82,7 @@ _HOMES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 
 # Modules that a training runs, and what of other libraries they name without using it: classes for
 # comparing and in annotations, modules for drawing and for the quadratic programs of GEM.
-_NAMED_ONLY: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = MappingProxyType(
+_NAMED_ONLY: Final[Named] = MappingProxyType(
     {
         "avalanche.benchmarks.utils.dataset_traversal_utils": {
             "torchvision.datasets.vision": ("StandardTransform",)
@@ -98,41 +98,25 @@ _NAMED_ONLY: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = MappingProxyTy
 )
 
 
-@contextlib.contextmanager
-def avalanche_parts() -> Iterator[None]:
+def avalanche_parts() -> AbstractContextManager[None]:
     """Import from avalanche inside this block; its packages load what is asked for."""
-    finder = _Finder()
-    sys.meta_path.insert(0, finder)
-    try:
-        with _quiet_imports():
-            yield
-    finally:
-        sys.meta_path.remove(finder)
+    return deferring(_Finder(_NAMED_ONLY))
 
 
-@contextlib.contextmanager
-def _quiet_imports() -> Iterator[None]:
-    """Silence what the libraries that avalanche 0.6.0 pulls in warn of while imported."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-class _Finder(MetaPathFinder):
-    """Finds avalanche's modules where they are, and chooses how they are run."""
+class _Finder(DeferringFinder):
+    """Finds avalanche's modules where they are, and puts its packages in place unrun."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Find a module of avalanche; leave every other to whoever comes next."""
         if not fullname.startswith(f"{_ROOT}."):
             return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.loader is None:
-            return spec
-        if spec.submodule_search_locations is not None:
-            spec.loader = _PackageLoader(spec.loader)
-        elif fullname in _NAMED_ONLY:
-            spec.loader = _WithoutLibraries(spec.loader)
+        spec = super().find_spec(fullname, path, target)
+        if spec is None:
+            spec = PathFinder.find_spec(fullname, path, target)
+            if spec is not None and spec.loader and spec.submodule_search_locations is not None:
+                spec.loader = _PackageLoader(spec.loader)
         return spec
 
 
@@ -158,9 +142,10 @@ class _PackageLoader(Loader):
             if isinstance(package, _LazyPackage):
                 self._is_running = True
                 try:
-                    with _quiet_imports():
+                    with quiet_imports():
                         self._real.exec_module(package)
-                    package.__class__ = ModuleType
+                    # As LazyLoader does; what was put in place is an ordinary module from now on.
+                    object.__setattr__(package, "__class__", ModuleType)
                 finally:
                     self._is_running = False
             return True
@@ -189,55 +174,3 @@ class _LazyPackage(ModuleType):
         if isinstance(loader, _PackageLoader):
             loader.run(self)
         return list(self.__dict__)
-
-
-class _WithoutLibraries(Loader):
-    """Runs a module without the libraries that it only names."""
-
-    def __init__(self, real: Loader) -> None:
-        self._real = real
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._real.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        placed: dict[str, ModuleType] = {}
-        for library, classes in _NAMED_ONLY[module.__name__].items():
-            names = library.split(".")
-            if names[0] not in sys.modules:
-                for end in range(1, len(names) + 1):
-                    name = ".".join(names[:end])
-                    placed.setdefault(name, _LibraryLater(name))
-                for name in classes:
-                    setattr(placed[library], name, _ClassLater(name, (), {"library": library}))
-        for name, value in placed.items():
-            parent, _, child = name.rpartition(".")
-            if parent:
-                setattr(placed[parent], child, value)
-        sys.modules.update(placed)
-        try:
-            self._real.exec_module(module)
-        finally:
-            for name in placed:
-                del sys.modules[name]
-
-
-class _LibraryLater(ModuleType):
-    """Stands in one module for a library that is loaded when something of it is used."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        with _quiet_imports():
-            library = importlib.import_module(self.__name__)
-        return getattr(library, name)
-
-
-class _ClassLater(type):
-    """A class of a library that is not loaded: nothing is its instance until somebody loads it."""
-
-    library: str
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        loaded = sys.modules.get(cls.library)
-        return loaded is not None and isinstance(instance, getattr(loaded, cls.__name__))

@@ -9,7 +9,8 @@ import pytest
 from tests.integration.conftest import CLASSIFIER, Program
 from tests.texts import classified
 
-# What avalanche names for plots, trackers, image sets, metrics and quadratic programs.
+# What avalanche names for plots, trackers, image sets, metrics and quadratic programs, and
+# transformers for assisted generation.
 UNUSED = {
     "gdown",
     "jax",
@@ -17,6 +18,7 @@ UNUSED = {
     "matplotlib",
     "pytorchcv",
     "qpsolvers",
+    "sklearn",
     "tensorboard",
     "torchmetrics",
     "wandb",
