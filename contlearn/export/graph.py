@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from transformers.models.auto import modeling_auto
 
 from contlearn.errors import ExportError
+from contlearn.modeling.auto_classes import modeling_auto
 from contlearn.modeling.checkpoint import Checkpoint
 from contlearn.modeling.text_model import TextModel, pool
 

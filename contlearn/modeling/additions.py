@@ -142,7 +142,7 @@ class Bottlenecked(Addition):
 
     def plain(self) -> Any:
         """Build the encoder again without the adapters."""
-        from transformers import AutoConfig, AutoModel
+        from contlearn.modeling.auto_classes import AutoConfig, AutoModel
 
         state = self.base.state_dict()
         values = {k: v for k, v in self.config.to_dict().items() if k != "adapters"}

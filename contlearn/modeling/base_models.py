@@ -82,8 +82,8 @@ def load_encoder(source: str, *, attention: str = "sdpa") -> Any:
         ConfigError: When it is not there, or is no encoder.
     """
     import torch
-    from transformers import AutoConfig, AutoModel
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    from contlearn.modeling.auto_classes import MODEL_MAPPING, AutoConfig, AutoModel
 
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -122,7 +122,7 @@ def load_tokenizer(source: str, *, words: bool = False) -> Any:
     Raises:
         ConfigError: When it is not there, or has no fast version.
     """
-    from transformers import AutoTokenizer
+    from contlearn.modeling.auto_classes import AutoTokenizer
 
     try:
         load: Any = AutoTokenizer.from_pretrained  # transformers leaves it untyped

@@ -17,10 +17,9 @@ from torch.utils.checkpoint import checkpoint as checkpointed
 from torch.utils.data import DataLoader, Dataset
 
 from contlearn.training.encoded import EncodedSet
+from contlearn.training.lazy_packages import avalanche_parts
 
-with warnings.catch_warnings():
-    # Libraries that avalanche 0.6.0 pulls in (pytorchcv, gputil, matplotlib) warn while imported.
-    warnings.simplefilter("ignore")
+with avalanche_parts():
     from avalanche.benchmarks import CLExperience, CLStream
     from avalanche.benchmarks.utils.classification_dataset import (
         TaskAwareSupervisedClassificationDataset,

@@ -21,7 +21,7 @@ def back_translator(models: Sequence[str]) -> Callable[[Sequence[str]], list[str
     Raises:
         ConfigError: When a model cannot be loaded.
     """
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+    from contlearn.modeling.auto_classes import AutoModelForSeq2SeqLM, AutoTokenizer
 
     chain: list[tuple[Any, Any]] = []
     for name in models:

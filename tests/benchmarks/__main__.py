@@ -82,6 +82,15 @@ BENCHMARKS = {
         "python -m tests.benchmarks.startup",
         "Medians over repeated starts of the program, and resident memory of the process alone.",
     ),
+    "frame": (
+        "The frame of an update",
+        "python -m tests.benchmarks.update_frame --before ../before",
+        (
+            "A first update of a model of 100 kB with 180 rows: what imports, processes, export and check "
+            "cost besides learning. Processor seconds of all processes, medians of five, in turns with the "
+            "checkout named before."
+        ),
+    ),
     "daemon": (
         "The daemon",
         "python -m tests.benchmarks.soak && python -m tests.benchmarks.daemon_run && python -m tests.benchmarks.daemon_idle",

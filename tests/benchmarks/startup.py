@@ -50,6 +50,8 @@ def peak_of(command: list[str], seconds: float | None = None) -> tuple[float, fl
                 child.terminate()
                 child.wait(timeout=60)
             time.sleep(0.05)
+    if seconds is None and child.returncode:
+        raise RuntimeError(f"{command} ended with {child.returncode}")
     return peak / 1e6, share
 
 
@@ -65,6 +67,7 @@ def main() -> None:
             (root / "contlearn.toml")
             .read_text()
             .replace("held_out_ratio = 0.1", "held_out_ratio = 0.25")
+            .replace("max_tokens = 128", "max_tokens = 64")
         )
         (root / "contlearn.toml").write_text(text)
         bare = median_seconds(sys.executable, "-c", "pass")
