@@ -392,7 +392,7 @@ class ExportReport:
 
     `recipe` says how an 8-bit graph was rounded; `tried` holds what was measured of each precision
     on the way to the choice. Inputs are cut at `max_tokens`; the encoder itself has places for
-    `position_limit` (None: any number).
+    `position_limit` (None: any number); `pad_id` fills rows that are shorter than others.
     """
 
     folder: Path
@@ -408,6 +408,7 @@ class ExportReport:
     tried: tuple[Mapping[str, Any], ...] = ()
     max_tokens: int | None = None
     position_limit: int | None = None
+    pad_id: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Give everything but the folder, as manifests hold it."""
@@ -422,6 +423,7 @@ class ExportReport:
             "processor": list(self.processor),
             "max_tokens": self.max_tokens,
             "position_limit": self.position_limit,
+            "pad_id": self.pad_id,
             "tried": [dict(item) for item in self.tried],
             "notes": list(self.notes),
         }

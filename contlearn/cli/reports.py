@@ -61,6 +61,8 @@ def show_update(value: Mapping[str, Any]) -> None:
         click.echo(f"  {100 * share:.2f} % of the parameters were trained")
     if value.get("search"):
         click.echo(f"  {search_line(value['search'])}")
+    for warning in value.get("warnings", ()):
+        click.echo(f"  note: {warning}")
     if value["reasons"]:
         print_reasons(value["reasons"])
     if value["message"]:

@@ -20,6 +20,7 @@ from contlearn.client.answers import (
     PredictedEntity,
     PredictedText,
     Taken,
+    UnreadWords,
     read_answer,
     read_taken,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "PredictedText",
     "Retries",
     "Taken",
+    "UnreadWords",
 ]
 
 _Body = Mapping[str, Any] | None

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from contlearn.errors import RegistryError, TrainingError
-from contlearn.modeling.additions import load_addition, save_encoder
+from contlearn.modeling.additions import inner_encoder, load_addition, save_encoder
 from contlearn.modeling.base_models import load_encoder, load_tokenizer, resolve_base
 from contlearn.modeling.text_model import PER, Per, Pooling, TextModel
 from contlearn.types import LabelSpace
@@ -51,8 +51,11 @@ class Checkpoint:
 
     @property
     def pad_id(self) -> int:
-        """The id that fills short rows."""
-        return int(self.tokenizer.pad_token_id or 0)
+        """The id that fills short rows: the tokenizer's, the encoder's, or 0 where neither has one."""
+        found = self.tokenizer.pad_token_id
+        if found is None:
+            found = getattr(inner_encoder(self.model.encoder).config, "pad_token_id", None)
+        return 0 if found is None else int(found)
 
 
 def position_limit(encoder: nn.Module) -> int | None:

@@ -269,6 +269,8 @@ class _Child:
             label_space=LabelSpace(tuple(facts["labels"])),
             max_tokens=self.config.model.max_tokens,
             temperature=facts["temperature"],
+            # Exports that an earlier contlearn has finished do not say.
+            pad_id=read_json(self.folder.marker("exporting")).get("pad_id", 0),
         )
 
     def do_evaluating(self) -> dict[str, Any]:
@@ -399,6 +401,7 @@ class _Child:
             "steps": training["steps"],
             "trained_share": training["trained_share"],
             "search": training["notes"].get("search"),
+            "warnings": training["notes"].get("warnings", []),
             # Stages that an earlier contlearn has finished looked for none.
             "suspects": done["evaluating"].get("suspects", {}),
             "peak_bytes": max(facts["peak_bytes"] for facts in done.values()),

@@ -363,9 +363,7 @@ def _unread(
     read = {word for encoding in encodings for word in encoding.words}
     lost = {word for encoding in encodings for word in encoding.lost_words} - read
     cut = {word for encoding in encodings for word in encoding.cut_words} - read
-    found = [
-        Unread(start=places[w][1], end=places[w][2], reason="no-pieces") for w in sorted(lost)
-    ]
+    found = [Unread(start=places[w][1], end=places[w][2], reason="no-pieces") for w in sorted(lost)]
     if cut:
         start, end = places[min(cut)][1], places[max(cut)][2]
         found.append(Unread(start=start, end=end, reason="cut"))

@@ -80,7 +80,7 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
         searched = {"search": dict(found.notes)}
     done = _learn(request, report)
     session, training = done.session, request.training
-    warning = _rate_warning(training)
+    warnings = _warnings(training, session)
     from contlearn.training.priorities import record_priorities
 
     priority = str(getattr(done.buffer, "priority", ""))
@@ -89,8 +89,8 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
     report("saving", 0, 0, "saving the challenger")
     parameters = sum(p.numel() for p in session.model.parameters())
     notes = {**done.learnt.notes, **searched, "parameters": parameters}
-    if warning:
-        notes["warnings"] = [warning]
+    if warnings:
+        notes["warnings"] = warnings
     winner = searched["search"]["settings"] if searched else done.state.facts.get("search")
     _write(request, done, winner)
     return TrainingResult(
@@ -279,10 +279,14 @@ def _check_length(model: ModelConfig, limit: int | None) -> None:
         )
 
 
-def _rate_warning(training: TrainingConfig) -> str | None:
+def _warnings(training: TrainingConfig, session: FitSession) -> list[str]:
+    """Say what may not be as it was meant, of the rates and of the texts that were learnt."""
+    from contlearn.training.encoded import unread_notes
     from contlearn.training.optim import check_rate
 
-    return check_rate(training)
+    rate = check_rate(training)
+    unread = unread_notes(session.new.data, max_tokens=session.model_config.max_tokens)
+    return [*([rate] if rate else []), *unread]
 
 
 def _write(request: FitRequest, done: _Done, winner: Mapping[str, Any] | None) -> None:
@@ -305,7 +309,7 @@ def _write(request: FitRequest, done: _Done, winner: Mapping[str, Any] | None) -
         unseen=session.unseen(item.record_id for item in done.buffer.items()),
         facts={
             "strategy": request.training.strategy,
-            "base": request.model.base,
+            "base": session.checkpoint.base,
             "experience": request.experience.index,
             **({"search": dict(winner)} if winner else {}),
         },

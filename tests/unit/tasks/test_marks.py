@@ -194,9 +194,7 @@ def test_every_word_stands_in_one_encoding_or_is_reported(name, inputs, limit):
     tokenizer = TOKENIZERS[name]
     count = len(inputs["tokens"]) if "tokens" in inputs else len(split_words(inputs["text"]))
     encodings = TASK.encode(tokenizer, [inputs], limit)[0]
-    everywhere = [
-        word for e in encodings for word in (*e.words, *e.lost_words, *e.cut_words)
-    ]
+    everywhere = [word for e in encodings for word in (*e.words, *e.lost_words, *e.cut_words)]
     assert sorted(everywhere) == list(range(count))
     for encoding in encodings:
         assert len(encoding.words) == len(encoding.word_starts)
