@@ -384,6 +384,7 @@ class _Child:
 
         done = {stage: read_json(self.folder.marker(stage)) for stage in STAGES}
         training, exported = done["training"], done["exporting"]
+        inside = read_json(self.folder.version / "checkpoint" / "checkpoint.json")
         model = {
             "task": self.config.model.task,
             "labels": training["labels"],
@@ -391,8 +392,11 @@ class _Child:
             "temperature": training["temperature"],
             "precision": exported["precision"],
             "processor": exported["processor"],
-            "base": self.config.model.base,
-            "pooling": self.config.model.pooling,
+            # What is truly inside, which the configuration may no longer name.
+            "base": inside["base"],
+            "base_sha256": inside.get("base_sha256"),
+            "pooling": inside["pooling"],
+            "pad_id": exported.get("pad_id", 0),
             "graph": self.task.graph,
         }
         numbers = {
