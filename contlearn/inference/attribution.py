@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from contlearn.errors import require_several
 from contlearn.interfaces import Predictor
 from contlearn.tasks.marks import word_pattern
 from contlearn.types import ClassPrediction
@@ -106,6 +107,7 @@ def explain_text(predictor: Predictor, text: str, *, label: str | None = None) -
 
 def explain_texts(predictor: Predictor, texts: Sequence[str]) -> list[Explanation]:
     """Weigh the words of several texts, each for the label it got."""
+    require_several(texts, what="text", where="explain_texts")
     return [explain_text(predictor, text) for text in texts]
 
 

@@ -72,11 +72,12 @@ def check_saved_by(
             f"transformers {_major(here)}, or choose another base model.",
         )
     if saved and _major(saved) > _major(here):
-        return (
-            f"{what} was saved by transformers {saved}, and {here} reads it "
-            "here. None of the keys that are known to have moved is in its config.json; compare "
-            "its answers with those of the newer version before you rely on it.",
+        note = (
+            f"{what} was saved by transformers {saved}, and {here} reads it here. None of the keys "
+            "that are known to have moved is in its config.json with another value; compare its "
+            "answers with those of the newer version before you rely on it."
         )
+        return (note,)
     return ()
 
 

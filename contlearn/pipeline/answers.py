@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contlearn.errors import RecordError, RegistryError, UsageError
+from contlearn.errors import RecordError, RegistryError, UsageError, require_several
 from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.pipeline.context import Context
 from contlearn.registry.aliases import resolve_version
@@ -112,8 +112,10 @@ def predict_texts(
         `version` and one prediction per text, as `predict --json` prints them.
     Raises:
         RegistryError: When the version is missing or damaged.
-        UsageError: When a text is empty, or there is none, or it cannot be explained.
+        UsageError: When a text is empty, or there is none, or one is given outside a list, or it
+            cannot be explained.
     """
+    require_several(texts, what="text", where="predict_texts")
     if not texts:
         raise UsageError(
             "There is no text to predict.",

@@ -101,11 +101,12 @@ def _compare_bases(
         if known and base_fingerprint(folder) == known:
             return ()
         if not known and _looks_like(folder, version.path / "checkpoint"):
-            return (
+            note = (
                 f"The champion, version {version.version}, began from {within!r}, which is no "
                 f"longer there. {configured!r} has its shape and its vocabulary, so it is taken "
-                f"for the same at another place; versions go on naming {within!r}.",
+                f"for the same at another place; versions go on naming {within!r}."
             )
+            return (note,)
     unknown = "" if folder is not None else f" ({configured!r} is not on this machine)"
     raise ConfigError(
         f"The champion, version {version.version}, began from the base model {within!r}, and an "

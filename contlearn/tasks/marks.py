@@ -24,14 +24,14 @@ _PLANES: Final = (range(0x20000), range(0xE0000, 0xE1000))
 
 @functools.cache
 def word_pattern(template: str) -> re.Pattern[str]:
-    """Compile a pattern of words in which marks may stand where the template says so.
+    r"""Compile a pattern of words in which marks may stand where the template says so.
 
     Args:
         template: A regular expression; `%A` stands for the members of a class that are any mark,
             `%M` for those that are any but the zero-width space.
     Source: Unicode Standard Annex 29, "Unicode Text Segmentation", rules WB3c and WB4.
     Example:
-        >>> word_pattern(r"(?:\\w[%M]*)+").findall("cafe\\u0301 noir") == ["cafe\\u0301", "noir"]
+        >>> word_pattern(r"(?:\w[%M]*)+").findall("cafe\u0301 noir") == ["cafe\u0301", "noir"]
         True
     """
     within = _ranges(

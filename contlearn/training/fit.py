@@ -238,6 +238,7 @@ def _make_session(
 
     champion = request.champion
     checkpoint = fresh() if champion is None else load_checkpoint(champion / "checkpoint")
+    _name_base(checkpoint, model.base)
     _check_length(model, position_limit(checkpoint.model.encoder))
     checkpoint.model.head.grow(request.experience.label_space)
     checkpoint.model.dropout.p = model.dropout
@@ -267,6 +268,17 @@ def _make_session(
         unlabelled=request.unlabelled,
         kept=_to_be_kept(request, buffer),
     )
+
+
+def _name_base(checkpoint: Checkpoint, name: str) -> None:
+    """Call the base model as the configuration does, where that has the very same files."""
+    from contlearn.modeling.base_check import base_fingerprint
+    from contlearn.modeling.base_models import local_folder
+
+    if name != checkpoint.base and checkpoint.base_sha256 is not None:
+        folder = local_folder(name)
+        if folder is not None and base_fingerprint(folder) == checkpoint.base_sha256:
+            checkpoint.base = name
 
 
 def _check_length(model: ModelConfig, limit: int | None) -> None:
