@@ -110,6 +110,11 @@ class Clock(Protocol):
 class Tokenizer(Protocol):
     """The part of `tokenizers.Tokenizer` that tasks use; padding and truncation stay off."""
 
+    @property
+    def model(self) -> Any:
+        """Give the model inside, which knows its unknown piece."""
+        ...
+
     def encode_batch(
         self, input: Sequence[Any], is_pretokenized: bool = ..., add_special_tokens: bool = ...
     ) -> list[Any]:
@@ -118,6 +123,10 @@ class Tokenizer(Protocol):
 
     def token_to_id(self, token: str) -> int | None:
         """Give the id of a piece."""
+        ...
+
+    def id_to_token(self, id: int) -> str | None:
+        """Give the piece of an id."""
         ...
 
 

@@ -44,9 +44,12 @@ __all__ = [
     "Split",
     "Target",
     "TrainingResult",
+    "Unread",
+    "UnreadReason",
 ]
 
 Split: TypeAlias = Literal["train", "held_out"]
+UnreadReason: TypeAlias = Literal["no-pieces", "cut"]
 RecordState: TypeAlias = Literal["pending", "learnt", "refused", "held", "forgotten"]
 CycleState: TypeAlias = Literal[
     "planned",
@@ -171,14 +174,19 @@ class Exemplar:
 class Encoding:
     """One tokenised input: what the graph reads, and how its pieces map back to words.
 
-    `word_starts[w]` is the position of the first piece of word w; words cut off by the token
-    limit have none. A single-sequence task leaves it empty.
+    `word_starts` are the positions of the first pieces of the words that are read, `words` which
+    words of the input those are. Of the others, `lost_words` are those of which the tokenizer makes
+    no piece, `cut_words` those beyond the token limit: each word stands in one of the three. A
+    single-sequence task leaves all of them empty, and ids that came without words leave `words` so.
     """
 
     input_ids: tuple[int, ...]
     word_starts: tuple[int, ...] = ()
     truncated: bool = False
     unknown_pieces: int = 0
+    words: tuple[int, ...] = ()
+    lost_words: tuple[int, ...] = ()
+    cut_words: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,20 +214,44 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """Words the model did not read, and so answered with no entity: where they stand, and why.
+
+    The reason is "no-pieces" where the tokenizer makes no piece of a word, and "cut" for everything
+    beyond the token limit.
+    """
+
+    start: int
+    end: int
+    reason: UnreadReason
+
+    def to_json(self) -> dict[str, object]:
+        """Give it as plain values."""
+        return {"start": self.start, "end": self.end, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EntityPrediction:
-    """The entities found in one text, and the valid BIO tags they came from."""
+    """The entities found in one text, and the valid BIO tags they came from.
+
+    `unread` is what the model did not see of the text; mostly nothing.
+    """
 
     entities: tuple[Entity, ...]
     tags: tuple[str, ...]
+    unread: tuple[Unread, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """Give the fields of the prediction as JSON."""
-        return {
+        """Give the fields of the prediction as JSON; `unread` only where something was not read."""
+        value: dict[str, object] = {
             "entities": [
                 {"start": e.start, "end": e.end, "type": e.type, "text": e.text, "score": e.score}
                 for e in self.entities
             ]
         }
+        if self.unread:
+            value["unread"] = [item.to_json() for item in self.unread]
+        return value
 
 
 Prediction: TypeAlias = "ClassPrediction | EntityPrediction"
@@ -360,7 +392,7 @@ class ExportReport:
 
     `recipe` says how an 8-bit graph was rounded; `tried` holds what was measured of each precision
     on the way to the choice. Inputs are cut at `max_tokens`; the encoder itself has places for
-    `position_limit` (None: any number).
+    `position_limit` (None: any number); `pad_id` fills rows that are shorter than others.
     """
 
     folder: Path
@@ -376,6 +408,7 @@ class ExportReport:
     tried: tuple[Mapping[str, Any], ...] = ()
     max_tokens: int | None = None
     position_limit: int | None = None
+    pad_id: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Give everything but the folder, as manifests hold it."""
@@ -390,6 +423,7 @@ class ExportReport:
             "processor": list(self.processor),
             "max_tokens": self.max_tokens,
             "position_limit": self.position_limit,
+            "pad_id": self.pad_id,
             "tried": [dict(item) for item in self.tried],
             "notes": list(self.notes),
         }

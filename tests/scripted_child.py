@@ -75,9 +75,11 @@ def main(folder: Path) -> int:
     labels += sorted(keys - set(labels))
     facts = {
         "model": {"task": "text-classification", "labels": labels, "max_tokens": 32, "temperature": 1.0,
-                  "precision": "fp32", "processor": [], "base": "tiny", "pooling": "mean"},
+                  "precision": "fp32", "processor": [], "base": job["config"]["model"]["base"],
+                  "pooling": "mean"},
         "lineage": {"parent": champion, "cycle": job["cycle_id"], "strategy": "replay",
-                    "experiences": [*job["lineage"], job["cycle_id"]], "records": len(rows)},
+                    "experiences": [*job["lineage"], job["cycle_id"]], "records": len(rows),
+                    "config": job["config"]},
         "metrics": {"accuracy": 0.9, "average_accuracy": 0.9, "forgetting": 0.0},
         "export": {"label_agreement": 1.0},
         "golden": {"graph": {"inputs": ["input_ids", "attention_mask"],

@@ -118,6 +118,8 @@ def _show(value: Mapping[str, Any]) -> None:
         ],
         right=(2, 3, 4),
     )
+    for name, why in value["left_out"].items():
+        click.echo(f"  {name} was left out: {why}.")
     if value["detected"]:
         _show_moved(value["moved"])
         for example in value["examples"]:

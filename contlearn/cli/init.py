@@ -45,6 +45,8 @@ def command(
     def human() -> None:
         click.echo(f"{'Would make' if dry_run else 'Made'} the workspace {made['workspace']}")
         click.echo(f"  task {made['task']}, base model {made['base']}")
+        for note in made["notes"]:
+            click.echo(f"  note: {note}")
         click.echo("Next:")
         click.echo(f"  contlearn --workspace {folder} ingest labelled.jsonl")
         click.echo(f"  contlearn --workspace {folder} update")

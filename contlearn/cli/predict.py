@@ -81,6 +81,24 @@ def _show(lines: list[str], value: dict[str, Any]) -> None:
         for prediction in value["predictions"]:
             if "explanation" in prediction:
                 _show_explanation(prediction["explanation"])
+    _show_unread(lines, value["predictions"])
+
+
+def _show_unread(lines: list[str], predictions: list[dict[str, Any]]) -> None:
+    """Say of which texts the model has not read everything."""
+    for number, (line, prediction) in enumerate(zip(lines, predictions, strict=True), 1):
+        if prediction.get("truncated"):
+            click.echo(f"Text {number} was cut at the model's token limit.")
+        for item in prediction.get("unread", ()):
+            start, end = item["start"], item["end"]
+            if item["reason"] == "cut":
+                click.echo(f"Text {number} was cut at the model's token limit, from {start} on.")
+            else:
+                signs = " ".join(f"U+{ord(sign):04X}" for sign in line[start:end][:4])
+                click.echo(
+                    f"Text {number}: the word from {start} to {end} ({signs}) has no piece, so it "
+                    "was not read."
+                )
 
 
 def _show_explanation(explanation: dict[str, Any]) -> None:

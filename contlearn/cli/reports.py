@@ -47,6 +47,7 @@ def show_update(value: Mapping[str, Any]) -> None:
     outcome = str(value["outcome"])
     if value["cycle"] is None:
         click.echo(str(value["message"]))
+        _show_warnings(value)
         return
     colour = _COLOURS.get(outcome, "cyan")
     version = f" as version {value['version']}" if value["version"] else ""
@@ -61,12 +62,18 @@ def show_update(value: Mapping[str, Any]) -> None:
         click.echo(f"  {100 * share:.2f} % of the parameters were trained")
     if value.get("search"):
         click.echo(f"  {search_line(value['search'])}")
+    _show_warnings(value)
     if value["reasons"]:
         print_reasons(value["reasons"])
     if value["message"]:
         click.echo(str(value["message"]))
     if outcome == "awaiting-approval":
         click.echo(f"Approve it with `contlearn promote {value['version']}`.")
+
+
+def _show_warnings(value: Mapping[str, Any]) -> None:
+    for warning in value.get("warnings", ()):
+        click.echo(f"  note: {warning}")
 
 
 def show_status(value: Mapping[str, Any]) -> None:

@@ -20,11 +20,12 @@ from contlearn.client.answers import (
     PredictedEntity,
     PredictedText,
     Taken,
+    UnreadWords,
     read_answer,
     read_taken,
 )
 from contlearn.client.retries import ClientError, Retries, problem_of
-from contlearn.errors import ServingError
+from contlearn.errors import ServingError, require_several
 
 if TYPE_CHECKING:
     import httpx
@@ -38,6 +39,7 @@ __all__ = [
     "PredictedText",
     "Retries",
     "Taken",
+    "UnreadWords",
 ]
 
 _Body = Mapping[str, Any] | None
@@ -86,6 +88,7 @@ class _Base:
     def _predict_body(
         self, texts: Sequence[str | Mapping[str, Any]], top: int | None, deadline: float | None
     ) -> dict[str, Any]:
+        require_several(texts, what="text", where="predict")
         plain = all(isinstance(text, str) for text in texts)
         body: dict[str, Any] = {"texts" if plain else "inputs": list(texts)}
         if top is not None:
@@ -129,6 +132,7 @@ class Client(_Base):
             deadline_seconds: The server gives up after this long.
         Raises:
             ClientError: When the server refuses, or cannot be reached in time.
+            UsageError: When one text is given outside a list.
         """
         body = self._predict_body(texts, top, deadline_seconds)
         return read_answer(self._call("POST", f"{self._prefix}/predict", body))
@@ -136,7 +140,17 @@ class Client(_Base):
     def predict_many(
         self, texts: Sequence[str | Mapping[str, Any]], *, texts_per_request: int = 256
     ) -> Iterator[PredictedText]:
-        """Ask for any number of predictions, request by request."""
+        """Ask for any number of predictions, request by request.
+
+        Raises:
+            UsageError: When one text is given outside a list.
+        """
+        require_several(texts, what="text", where="predict_many")
+        return self._many(texts, texts_per_request)
+
+    def _many(
+        self, texts: Sequence[str | Mapping[str, Any]], texts_per_request: int
+    ) -> Iterator[PredictedText]:
         for start in range(0, len(texts), texts_per_request):
             yield from self.predict(texts[start : start + texts_per_request]).predictions
 

@@ -8,7 +8,15 @@ from typing import Any
 
 from contlearn.client.retries import ClientError
 
-__all__ = ["Answer", "PredictedEntity", "PredictedText", "Taken", "read_answer", "read_taken"]
+__all__ = [
+    "Answer",
+    "PredictedEntity",
+    "PredictedText",
+    "Taken",
+    "UnreadWords",
+    "read_answer",
+    "read_taken",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +31,21 @@ class PredictedEntity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadWords:
+    """Words of a text that the model did not read: "no-pieces", or "cut" at the token limit."""
+
+    start: int
+    end: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedText:
     """What was predicted of one text: a label with its confidence, or entities.
 
     `unknown` says that the text is unlike what the model was proven on; None where the version
-    cannot tell.
+    cannot tell. `truncated` says that it was cut at the token limit, `unread` which words were not
+    read where entities are looked for.
     """
 
     label: str | None = None
@@ -35,6 +53,8 @@ class PredictedText:
     scores: Mapping[str, float] = field(default_factory=dict)
     unknown: bool | None = None
     entities: tuple[PredictedEntity, ...] = ()
+    truncated: bool = False
+    unread: tuple[UnreadWords, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +116,19 @@ def _prediction(item: Mapping[str, Any]) -> PredictedText:
                     score=float(e["score"]),
                 )
                 for e in item["entities"]
-            )
+            ),
+            truncated=any(u["reason"] == "cut" for u in item.get("unread", ())),
+            unread=tuple(
+                UnreadWords(start=int(u["start"]), end=int(u["end"]), reason=str(u["reason"]))
+                for u in item.get("unread", ())
+            ),
         )
     return PredictedText(
         label=str(item["label"]),
         confidence=float(item["confidence"]),
         scores=dict(item.get("scores", {})),
         unknown=item.get("unknown"),
+        truncated=bool(item.get("truncated", False)),
     )
 
 

@@ -36,7 +36,7 @@ from contlearn.data.checking import TEXT_BYTES, text_digest
 from contlearn.data.reading import find_parser
 from contlearn.data.segments import empty_rows, read_rows
 from contlearn.data.streams import open_unpacked
-from contlearn.errors import RecordError
+from contlearn.errors import RecordError, require_several
 from contlearn.pages import clear_cards
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.rows import normal_text
@@ -113,6 +113,7 @@ def forget_records(
         StorageError: When something could not be written; run it again, or any ingest, to go on.
         WorkspaceLocked: When another process is taking files in for very long.
     """
+    require_several(record_ids, what="record", where="forget")
     operations = files or FileOperations()
     with file_lock(
         workspace.state / "ingest.lock", what="taking files in", wait_seconds=_LOCK_SECONDS

@@ -14,6 +14,7 @@ from contlearn.evaluation.charts import (
     line_chart,
     reliability_chart,
 )
+from contlearn.evaluation.runtime import without_unknown
 from contlearn.wording import metric_name, milliseconds, percent
 
 __all__ = [
@@ -308,6 +309,7 @@ def counts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         "records in the replay buffer": _buffer(training),
         "pieces unknown to the tokenizer": cut[0],
         "held-out texts cut at the token limit": cut[1],
+        **_unread_words(report.get("runtime")),
     }
     rows = [
         f'<tr><td>{name}</td><td class="words">{value}</td></tr>'
@@ -347,10 +349,22 @@ def _tokens(runtime: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
     rows = sum(item["rows"] for item in tokens)
     if not pieces or not rows:
         return None, None
+    unknown = percent(sum(item["unknown"] for item in tokens) / pieces)
     return (
-        percent(sum(item["unknown"] for item in tokens) / pieces),
+        "none: it cannot have any" if without_unknown(runtime or {}) else unknown,
         percent(sum(item["cut"] for item in tokens) / rows),
     )
+
+
+def _unread_words(runtime: Mapping[str, Any] | None) -> dict[str, str | None]:
+    """Count the held-out words that the model does not read, for tasks that label words."""
+    words = [item["words"] for item in (runtime or {}).get("tokens") or () if "words" in item]
+    if not words:
+        return {}
+    return {
+        "held-out words without pieces": _count(sum(item["lost"] for item in words)),
+        "held-out words beyond the token limit": _count(sum(item["cut"] for item in words)),
+    }
 
 
 def _count(value: Any) -> str | None:

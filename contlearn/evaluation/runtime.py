@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from contlearn.errors import EvaluationError, StorageError
 from contlearn.interfaces import Predictor, Task
+from contlearn.tasks.vocabulary import unknown_piece
 from contlearn.types import HeldOutSet, Inputs
 from contlearn.workspace import read_json
 
@@ -21,6 +23,7 @@ __all__ = [
     "mean_latency",
     "measure_runtime",
     "read_runtime",
+    "without_unknown",
 ]
 
 RUNTIME: Final = "runtime.json"
@@ -53,15 +56,24 @@ def measure_runtime(
     """Time both versions on the same texts in turns, and count the challenger's tokens.
 
     Returns:
-        What runtime.json holds: `latency` (or null without a row) and `tokens`, one entry a set
-        (or null where the version does not show its tokenizer).
+        What runtime.json holds: `latency` (or null without a row), `tokens`, one entry a set, and
+        `tokenizer` with its unknown piece, null for one that cannot have any (both null where the
+        version does not show its tokenizer).
     """
     inputs = [record.inputs for held_out in sets for record in held_out.records]
+    tokenizer = getattr(challenger, "tokenizer", None)
     return {
         "format_version": FORMAT_VERSION,
         "latency": _time_in_turns(_spread(inputs, task), challenger, champion, clock),
         "tokens": _count_tokens(task, sets, challenger),
+        "tokenizer": None if tokenizer is None else {"unknown_piece": unknown_piece(tokenizer)},
     }
+
+
+def without_unknown(runtime: Mapping[str, Any]) -> bool:
+    """Say whether a version's tokenizer cannot have unknown pieces, as far as that was noted."""
+    tokenizer = runtime.get("tokenizer")
+    return isinstance(tokenizer, Mapping) and tokenizer.get("unknown_piece") is None
 
 
 def read_runtime(folder: Path) -> dict[str, Any]:
@@ -168,6 +180,7 @@ def _count_tokens(
     counted = []
     for held_out in sets:
         pieces = unknown = cut = 0
+        words = Counter[str]()
         records = held_out.records
         for start in range(0, len(records), _CHUNK):
             some = [record.inputs for record in records[start : start + _CHUNK]]
@@ -175,6 +188,10 @@ def _count_tokens(
                 pieces += sum(len(encoding.input_ids) for encoding in encodings)
                 unknown += sum(encoding.unknown_pieces for encoding in encodings)
                 cut += any(encoding.truncated for encoding in encodings)
+                for encoding in encodings:
+                    words["read"] += len(encoding.words)
+                    words["lost"] += len(encoding.lost_words)
+                    words["cut"] += len(encoding.cut_words)
         counted.append(
             {
                 "index": held_out.index,
@@ -183,6 +200,8 @@ def _count_tokens(
                 "pieces": pieces,
                 "unknown": unknown,
                 "cut": cut,
+                # Of tasks that label words: those read, without pieces, beyond the token limit.
+                **({"words": dict(words)} if words.total() else {}),
             }
         )
     return counted

@@ -11,7 +11,12 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contlearn.errors import EvaluationError
-from contlearn.evaluation.runtime import Interval, latency_ratio, mean_latency
+from contlearn.evaluation.runtime import (
+    Interval,
+    latency_ratio,
+    mean_latency,
+    without_unknown,
+)
 from contlearn.interfaces import GateEvidence
 from contlearn.types import RuleOutcome
 from contlearn.wording import percent
@@ -180,7 +185,10 @@ class Latency:
 
 
 class UnknownTokens:
-    """The tokenizer knows the words: few pieces are the unknown one, on old and on new rows."""
+    """The tokenizer knows the words: few pieces are the unknown one, on old and on new rows.
+
+    Of a tokenizer that spells bytes no piece is unknown: it passes, and its outcome says why.
+    """
 
     name: ClassVar[str] = "unknown-tokens"
     summary: ClassVar[str] = "few pieces of the texts are unknown to the tokenizer"
@@ -208,14 +216,19 @@ class UnknownTokens:
         if not shares:
             return (_not_applicable(self.name, "no held-out rows"),)
         worst = max(share for share, _ in shares)
+        message = (
+            "This tokenizer cannot have unknown pieces, so the rule says nothing about the texts."
+            if without_unknown(evidence.runtime)
+            else f"Pieces unknown to the tokenizer: {', '.join(how for _, how in shares)}; "
+            f"at most {percent(self.options.max_share)} may be."
+        )
         return (
             RuleOutcome(
                 rule=self.name,
                 passed=worst <= self.options.max_share,
                 measured=worst,
                 required=self.options.max_share,
-                message=f"Pieces unknown to the tokenizer: {', '.join(how for _, how in shares)}; "
-                f"at most {percent(self.options.max_share)} may be.",
+                message=message,
             ),
         )
 

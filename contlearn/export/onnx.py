@@ -99,7 +99,7 @@ def export_model(
         plain, fused_folder = staged / "plain", staged / "fused"
         report("exporting", 0, _STEPS, "tracing the graph")
         source = load_checkpoint(checkpoint, attention="eager")
-        limit = position_limit(source)
+        limit, pad_id = position_limit(source), source.pad_id
         if limit is not None and max_tokens > limit:
             raise ExportError(
                 f"Inputs of {max_tokens} pieces are allowed, but the encoder has places for "
@@ -176,6 +176,7 @@ def export_model(
         fused=fused,
         max_tokens=max_tokens,
         position_limit=limit,
+        pad_id=pad_id,
         size_bytes=(folder / MODEL_FILE).stat().st_size,
         processor=features,
         notes=tuple(notes),

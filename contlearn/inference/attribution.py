@@ -12,12 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from contlearn.errors import require_several
 from contlearn.interfaces import Predictor
+from contlearn.tasks.marks import word_pattern
 from contlearn.types import ClassPrediction
 
 __all__ = ["Explanation", "Part", "explain_text", "explain_texts"]
 
-_WORD: Final = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]")
+# Marks belong to the word or sign before them, as in `contlearn.tasks.spans`.
+_WORD: Final = (
+    r"[%A]*(?:"
+    r"(?:\w[%M]*)+(?:['’\-][%M]*(?:\w[%M]*)+)*|"
+    r"[^\w\s][%M]*(?:(?<=\u200d)[^\w\s][%M]*)*"
+    r")(?:\u200b[%A]*)?|[%A]+"
+)
+_CHARACTER: Final = r"[%A]*[^%A][%A]*"
 # Chinese and Japanese have no blanks between words: each character is a part.
 _SINGLE: Final = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
 _MOST_PARTS: Final = 48
@@ -98,15 +107,17 @@ def explain_text(predictor: Predictor, text: str, *, label: str | None = None) -
 
 def explain_texts(predictor: Predictor, texts: Sequence[str]) -> list[Explanation]:
     """Weigh the words of several texts, each for the label it got."""
+    require_several(texts, what="text", where="explain_texts")
     return [explain_text(predictor, text) for text in texts]
 
 
 def _parts(text: str) -> list[tuple[int, int]]:
     """Find words; in a long text, runs of as many words as keep the number of questions bounded."""
     words: list[tuple[int, int]] = []
-    for found in _WORD.finditer(text):
+    for found in word_pattern(_WORD).finditer(text):
         if _SINGLE.search(found[0]):
-            words += [(at, at + 1) for at in range(found.start(), found.end())]
+            whole = word_pattern(_CHARACTER)
+            words += [one.span() for one in whole.finditer(text, found.start(), found.end())]
         else:
             words.append(found.span())
     size = math.ceil(len(words) / _MOST_PARTS) if words else 1

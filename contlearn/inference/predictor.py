@@ -74,6 +74,7 @@ class OnnxPredictor:
         model_file: Another file of the folder to run.
         tokenizer: One that was loaded from the same tokenizer.json before; parsing it again would
             hold up every other thread for as long as it takes.
+        pad_id: Fills rows that run together with longer ones, as it did in training.
     Raises:
         ServingError: When a file is missing, linked, or not a model of this task.
     """
@@ -90,12 +91,14 @@ class OnnxPredictor:
         intra_threads: int = 1,
         model_file: str = MODEL_FILE,
         tokenizer: Any = None,
+        pad_id: int = 0,
     ) -> None:
         self.folder = folder
         self.task = task
         self.label_space = label_space
         self.max_tokens = max_tokens
         self.temperature = temperature
+        self.pad_id = pad_id
         self.threads = threads or available_cores()
         self.version: int | None = None
         self.notes: tuple[str, ...] = ()
@@ -184,6 +187,7 @@ class OnnxPredictor:
                 intra_threads=intra_threads,
                 model_file=name,
                 tokenizer=tokenizer,
+                pad_id=int(model.get("pad_id", 0)),
             )
             opened.version = int(manifest["version"])
             if model["precision"] == "fp16" and name == MODEL_FILE:
@@ -353,7 +357,7 @@ class OnnxPredictor:
             ids = np.array([encoding.input_ids for encoding in encodings], dtype=np.int64)
             mask = ones
         else:
-            ids, mask = np.zeros_like(zeros), np.zeros_like(zeros)
+            ids, mask = np.full_like(zeros, self.pad_id), np.zeros_like(zeros)
             for row, encoding in enumerate(encodings):
                 ids[row, : lengths[row]] = encoding.input_ids
                 mask[row, : lengths[row]] = 1

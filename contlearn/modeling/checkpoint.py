@@ -21,8 +21,14 @@ import torch
 from torch import nn
 
 from contlearn.errors import RegistryError, TrainingError
-from contlearn.modeling.additions import load_addition, save_encoder
-from contlearn.modeling.base_models import load_encoder, load_tokenizer, resolve_base
+from contlearn.modeling.additions import inner_encoder, load_addition, save_encoder
+from contlearn.modeling.base_check import base_fingerprint
+from contlearn.modeling.base_models import (
+    load_encoder,
+    load_tokenizer,
+    local_folder,
+    resolve_base,
+)
 from contlearn.modeling.text_model import PER, Per, Pooling, TextModel
 from contlearn.types import LabelSpace
 from contlearn.workspace import read_json, storage_border, write_json_atomic
@@ -43,16 +49,23 @@ WITH_ADDITION: Final = 2
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A model, its tokenizer, and the name of the pretrained encoder it began from."""
+    """A model, its tokenizer, and the pretrained encoder it began from: its name and its files.
+
+    `base_sha256` is the base's fingerprint, whatever it is called; None where nobody noted it.
+    """
 
     model: TextModel
     tokenizer: Any
     base: str
+    base_sha256: str | None = None
 
     @property
     def pad_id(self) -> int:
-        """The id that fills short rows."""
-        return int(self.tokenizer.pad_token_id or 0)
+        """The id that fills short rows: the tokenizer's, else the encoder's, else 0."""
+        found = self.tokenizer.pad_token_id
+        if found is None:
+            found = getattr(inner_encoder(self.model.encoder).config, "pad_token_id", None)
+        return 0 if found is None else int(found)
 
 
 def position_limit(encoder: nn.Module) -> int | None:
@@ -88,7 +101,13 @@ def new_checkpoint(
     source = resolve_base(base)
     encoder = load_encoder(source)
     model = TextModel(encoder, labels=labels, per=unit, pooling=pooling, dropout=dropout)
-    return Checkpoint(model, load_tokenizer(source, words=unit == "word"), base)
+    folder = local_folder(source)
+    return Checkpoint(
+        model,
+        load_tokenizer(source, words=unit == "word"),
+        base,
+        None if folder is None else base_fingerprint(folder),
+    )
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
@@ -118,6 +137,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
                 "pooling": model.pooling,
                 "dropout": model.dropout.p,
                 "base": checkpoint.base,
+                "base_sha256": checkpoint.base_sha256,
             },
         )
 
@@ -163,7 +183,9 @@ def load_checkpoint(folder: Path, *, attention: str = "sdpa") -> Checkpoint:
         )
     model.head.set_rows(head["weight"], head["bias"])
     tokenizer = load_tokenizer(str(folder / "tokenizer"), words=model.per == "word")
-    return Checkpoint(model.to(torch.float32), tokenizer, str(facts["base"]))
+    return Checkpoint(
+        model.to(torch.float32), tokenizer, str(facts["base"]), facts.get("base_sha256")
+    )
 
 
 def _per(value: object) -> Per:

@@ -1,4 +1,4 @@
-"""Words, scripts and languages of a text, roughly and quickly; standard library only."""
+"""Words, scripts and languages of a text, roughly and quickly; nothing heavy is loaded."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import unicodedata
 from collections import Counter
 from typing import Final
 
+from contlearn.tasks.marks import word_pattern
+
 __all__ = ["language_of", "words_of"]
 
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+# The same where letters may have marks.
+_MARKED: Final = r"(?:[^\W\d_][%M]*)+(?:['’](?:[^\W\d_][%M]*)+)?"
 # Scripts written without blanks: a character is a word of its own.
 _SINGLE: Final = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
 _SCRIPTS: Final = {
@@ -47,12 +51,14 @@ _CHARACTERS: Final = 300
 def words_of(text: str) -> list[str]:
     """Split a text into words in lower case; Chinese and Japanese into characters.
 
+    Accents and vowel signs stay with their letters, written in one way; zero-width characters go.
+
     Example:
         >>> words_of("Don't stop 42 times!")
         ["don't", 'stop', 'times']
     """
-    found = []
-    for word in _WORD.findall(text.lower()):
+    found: list[str] = []
+    for word in _find_words(text):
         if _SINGLE.search(word):
             found.extend(word)
         else:
@@ -85,12 +91,23 @@ def language_of(text: str) -> str:
     if script != "latin":
         return script
     votes: dict[str, int] = {}
-    for word in _WORD.findall(head.lower()):
+    for word in _find_words(head):
         for language in _LANGUAGE_OF_WORD.get(word, ()):
             votes[language] = votes.get(language, 0) + 1
     most = max(votes.values(), default=0)
     leading = [language for language, count in votes.items() if count == most]
     return leading[0] if most >= 2 and len(leading) == 1 else "latin"
+
+
+def _find_words(text: str) -> list[str]:
+    """Find words in lower case, composed (NFC) and without what has no width."""
+    if text.isascii():
+        return _WORD.findall(text.lower())
+    composed = unicodedata.normalize("NFC", text.lower())
+    return [
+        "".join(c for c in word if unicodedata.category(c) != "Cf")
+        for word in word_pattern(_MARKED).findall(composed)
+    ]
 
 
 @functools.lru_cache(maxsize=4_096)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contlearn.errors import RecordError, RegistryError, UsageError
+from contlearn.errors import RecordError, RegistryError, UsageError, require_several
 from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.pipeline.context import Context
 from contlearn.registry.aliases import resolve_version
-from contlearn.types import Inputs, ModelVersion
+from contlearn.types import ClassPrediction, Inputs, ModelVersion
 from contlearn.workspace import read_json
 
 if TYPE_CHECKING:
@@ -112,8 +112,10 @@ def predict_texts(
         `version` and one prediction per text, as `predict --json` prints them.
     Raises:
         RegistryError: When the version is missing or damaged.
-        UsageError: When a text is empty, or there is none, or it cannot be explained.
+        UsageError: When a text is empty, or there is none, or one is given outside a list, or it
+            cannot be explained.
     """
+    require_several(texts, what="text", where="predict_texts")
     if not texts:
         raise UsageError(
             "There is no text to predict.",
@@ -123,8 +125,11 @@ def predict_texts(
     inputs = _inputs(context, texts)
     chosen = chosen_version(context, version)
     predictor = load_version(context, chosen)
-    predictions = predictor.predict(inputs)
-    rows: list[dict[str, Any]] = [dict(prediction.to_json()) for prediction in predictions]
+    rows: list[dict[str, Any]] = []
+    for answer in predictor.predict_detailed(inputs):
+        rows.append(dict(answer.prediction.to_json()))
+        if answer.truncated and isinstance(answer.prediction, ClassPrediction):
+            rows[-1]["truncated"] = True
     if explain:
         from contlearn.inference.attribution import explain_texts
 

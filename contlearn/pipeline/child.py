@@ -269,6 +269,8 @@ class _Child:
             label_space=LabelSpace(tuple(facts["labels"])),
             max_tokens=self.config.model.max_tokens,
             temperature=facts["temperature"],
+            # Exports that an earlier contlearn has finished do not say.
+            pad_id=read_json(self.folder.marker("exporting")).get("pad_id", 0),
         )
 
     def do_evaluating(self) -> dict[str, Any]:
@@ -382,6 +384,7 @@ class _Child:
 
         done = {stage: read_json(self.folder.marker(stage)) for stage in STAGES}
         training, exported = done["training"], done["exporting"]
+        inside = read_json(self.folder.version / "checkpoint" / "checkpoint.json")
         model = {
             "task": self.config.model.task,
             "labels": training["labels"],
@@ -389,8 +392,11 @@ class _Child:
             "temperature": training["temperature"],
             "precision": exported["precision"],
             "processor": exported["processor"],
-            "base": self.config.model.base,
-            "pooling": self.config.model.pooling,
+            # What is truly inside, which the configuration may no longer name.
+            "base": inside["base"],
+            "base_sha256": inside.get("base_sha256"),
+            "pooling": inside["pooling"],
+            "pad_id": exported.get("pad_id", 0),
             "graph": self.task.graph,
         }
         numbers = {
@@ -399,6 +405,7 @@ class _Child:
             "steps": training["steps"],
             "trained_share": training["trained_share"],
             "search": training["notes"].get("search"),
+            "warnings": training["notes"].get("warnings", []),
             # Stages that an earlier contlearn has finished looked for none.
             "suspects": done["evaluating"].get("suspects", {}),
             "peak_bytes": max(facts["peak_bytes"] for facts in done.values()),

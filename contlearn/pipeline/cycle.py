@@ -47,6 +47,7 @@ from contlearn.pipeline.forecast import Forecast, forecast_cycle
 from contlearn.pipeline.housekeeping import require_space
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.pipeline.outcome import UpdateResult
+from contlearn.pipeline.same_model import check_same_model
 from contlearn.pipeline.scanning import inbox_files, scan_in_child
 from contlearn.pipeline.settling import Settlement
 from contlearn.pipeline.triggers import BY_HAND, PART
@@ -110,6 +111,7 @@ class UpdateCycle:
         Raises:
             WorkspaceLocked: When another process is updating.
             UsageError: When a strategy needs `force`, or an interrupted cycle stands in the way.
+            ConfigError: When a key describes another model than the champion, which would go on.
             ChildStopped: When `stop` was set.
         """
         context = self.context
@@ -138,6 +140,7 @@ class UpdateCycle:
                 interrupted = unfinished_cycle(connection)
             if interrupted is not None:
                 return self._drive(interrupted, resumed=True)
+            warnings = check_same_model(context, name)
             report = scan(context, progress=self.progress, stop=self)
             if report.get("waiting") and trigger in BY_HAND:
                 # Somebody dropped a file a moment ago and now asks: give it its time to rest.
@@ -148,12 +151,19 @@ class UpdateCycle:
             cycle = self._plan(trigger, run_key, name, promote=promote)
             if cycle is None:
                 return UpdateResult(
-                    cycle=None, outcome="nothing-to-do", message=self._why_nothing()
+                    cycle=None,
+                    outcome="nothing-to-do",
+                    message=self._why_nothing(),
+                    warnings=warnings,
                 )
             if forecast is not None:
                 self.progress("planning", 1, 1, str(forecast))
             result = self._drive(cycle, resumed=False)
-            return replace(result, forecast=forecast.to_json() if forecast else None)
+            return replace(
+                result,
+                forecast=forecast.to_json() if forecast else None,
+                warnings=(*warnings, *result.warnings),
+            )
 
     def _forecast(self, strategy: str) -> Forecast | None:
         """Say what the cycle will cost; a damaged champion is found by the cycle itself."""
@@ -165,6 +175,7 @@ class UpdateCycle:
     def _dry_run(self, strategy: str) -> UpdateResult:
         with self.context.catalog.read() as connection:
             interrupted, counts = unfinished_cycle(connection), count_records(connection)
+        warnings = () if interrupted is not None else check_same_model(self.context, strategy)
         files = sum(1 for _ in inbox_files(self.context.workspace))
         if interrupted is not None:
             message = (
@@ -186,7 +197,7 @@ class UpdateCycle:
                 f"{counts.held_out_pending} new rows measured on{cost}."
                 + (f" Before that, {files} files of the inbox would be taken in." if files else "")
             )
-        return UpdateResult(cycle=None, outcome="nothing-to-do", message=message)
+        return UpdateResult(cycle=None, outcome="nothing-to-do", message=message, warnings=warnings)
 
     def _why_nothing(self) -> str:
         with self.context.catalog.read() as connection:

@@ -11,10 +11,13 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from contlearn.config import CONFIG_FILE
 from contlearn.errors import ContlearnError
+
+if TYPE_CHECKING:
+    from contlearn.pipeline.context import Context
 
 __all__ = ["Check", "examine"]
 
@@ -146,6 +149,33 @@ def _memory() -> Check:
     )
 
 
+def _base(context: Context) -> Check:
+    """Look at the configured base model: whether it is here, and who saved it."""
+    from contlearn.modeling.base_models import look_at_base
+
+    name = context.config.model.base
+    try:
+        look = look_at_base(name)
+    except ContlearnError as error:
+        return Check("base model", False, error.what, error.hint or "")
+    # A note is no problem: it says what nobody could check.
+    return Check("base model", None if look.notes else True, " ".join((name, *look.notes)))
+
+
+def _same_model(context: Context) -> Check:
+    """Hold the keys that describe the model against the champion."""
+    from contlearn.pipeline.same_model import check_same_model
+
+    name = "configuration and champion"
+    if context.registry.champion() is None:
+        return Check(name, None, "no champion yet")
+    try:
+        notes = check_same_model(context, context.config.training.strategy)
+    except ContlearnError as error:
+        return Check(name, False, error.what, error.hint or "")
+    return Check(name, None if notes else True, " ".join(notes) or "they fit")
+
+
 def _workspace(root: Path, plugins_dir: Path | None) -> list[Check]:
     if not (root / CONFIG_FILE).exists():
         return [Check("workspace", None, f"{root.absolute()} is not one")]
@@ -156,6 +186,7 @@ def _workspace(root: Path, plugins_dir: Path | None) -> list[Check]:
             checks = [Check("configuration", True, str(context.workspace.config_file))]
             with context.catalog.read():
                 checks.append(Check("catalog", True, context.config.storage.catalog))
+            checks += [_base(context), _same_model(context)]
             champion = context.registry.champion()
             problems = context.registry.verify(champion) if champion is not None else []
             checks.append(

@@ -192,13 +192,18 @@ def _export_again(
         precision=precision,
         progress=progress,
     )
-    model |= {"precision": report.precision, "processor": list(report.processor)}
+    model |= {
+        "precision": report.precision,
+        "processor": list(report.processor),
+        "pad_id": report.pad_id,
+    }
     predictor = OnnxPredictor(
         staged,
         task=context.task,
         label_space=version.label_space,
         max_tokens=model["max_tokens"],
         temperature=model["temperature"],
+        pad_id=report.pad_id,
     )
     predictor.precision = report.precision
     golden = write_golden(predictor)

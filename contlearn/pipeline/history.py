@@ -13,6 +13,7 @@ from contlearn.catalog.schema import cycle_records, records
 from contlearn.errors import UsageError
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.same_model import base_inside
 from contlearn.registry.aliases import aliases, resolve_version
 from contlearn.registry.past import live_at
 from contlearn.registry.serving_copy import verify_serving
@@ -78,7 +79,8 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
         "aliases": [n for n, v in aliases(context.registry).items() if v == chosen.version],
         "created_at": chosen.created_at.isoformat(timespec="seconds"),
         "path": str(chosen.path),
-        "model": facts["model"],
+        # Manifests of before may name a base model that was configured but is not inside.
+        "model": {**facts["model"], "base": base_inside(chosen)},
         "lineage": lineage,
         "training": facts["training"],
         "export": facts["export"],

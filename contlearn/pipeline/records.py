@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from contlearn.catalog.records import chunks, release_records
 from contlearn.catalog.schema import files, labels, records
-from contlearn.errors import UsageError
+from contlearn.errors import UsageError, require_several
 from contlearn.pipeline.context import Context
 
 __all__ = ["hold", "list_labels", "list_quarantine", "list_records", "release", "show_record"]
@@ -115,6 +115,7 @@ def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
     Returns:
         How many are held now.
     """
+    require_several(record_ids, what="record", where="hold")
     changed = 0
     with context.catalog.write() as connection:
         rows = context.catalog.ids.find_ids(connection, record_ids)
@@ -134,6 +135,7 @@ def release(context: Context, record_ids: Sequence[str] | None, *, reason: str) 
     Returns:
         How many are pending now.
     """
+    require_several(record_ids, what="record", where="release")
     with context.catalog.write() as connection:
         rows = None
         if record_ids is not None:

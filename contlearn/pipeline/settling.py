@@ -203,6 +203,7 @@ class Settlement:
             metrics=row.metrics or {},
             trained_share=(row.numbers or {}).get("trained_share"),
             search=(row.numbers or {}).get("search"),
+            warnings=tuple((row.numbers or {}).get("warnings") or ()),
             message=message or (row.error or ""),
         )
 

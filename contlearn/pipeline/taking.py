@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contlearn.config import Config
+from contlearn.errors import require_several
 from contlearn.interfaces import Progress
 from contlearn.pipeline.context import Context
 
@@ -41,13 +42,15 @@ def ingest_files(
         dry_run: Only say what would happen; nothing is written.
         progress: Called with ("ingesting", done, total, message).
     Raises:
-        UsageError: When a file is not there.
+        UsageError: When a file is not there, or one is given outside a list.
         PluginError: When the format is not known.
         StorageError: When the disk is full or a file cannot be read.
         WorkspaceLocked: When another process is taking files in for very long.
     """
     from contlearn.data.ingest import ingest_paths, ingest_sources, scan_inbox
 
+    require_several(paths, what="path", where="ingest_files")
+    require_several(sources, what="source", where="ingest_files")
     config = with_policy(context.config, on_conflict)
     parts = (context.workspace, config, context.catalog, context.manager)
     common: dict[str, Any] = {"dry_run": dry_run, "clock": context.clock, "progress": progress}

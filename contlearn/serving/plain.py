@@ -104,6 +104,8 @@ def _to_json(answer: Answer, top: int | None) -> dict[str, object]:
     }
     if answer.is_unknown is not None:
         value["unknown"] = answer.is_unknown
+    if answer.truncated:
+        value["truncated"] = True
     return value
 
 

@@ -34,6 +34,7 @@ from contlearn.types import (
     Inputs,
     LabelSpace,
     Prediction,
+    Unread,
 )
 
 if TYPE_CHECKING:
@@ -369,6 +370,7 @@ def _answer(value: Mapping[str, Any]) -> Answer:
         prediction = EntityPrediction(
             entities=tuple(Entity(**entity) for entity in part["entities"]),
             tags=tuple(value["tags"]),
+            unread=tuple(Unread(**item) for item in part.get("unread", ())),
         )
     else:
         # JSON has no NaN: what is no number came as null.

@@ -61,6 +61,15 @@ def schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
         },
     }
     tags = {"entities": {"type": "array", "items": entity}}
+    unread = {
+        "type": "object",
+        "required": ["start", "end", "reason"],
+        "properties": {
+            "start": {"type": "integer"},
+            "end": {"type": "integer"},
+            "reason": {"enum": ["no-pieces", "cut"]},
+        },
+    }
     classes = {
         "label": {"type": "string"},
         "confidence": {"type": "number", "minimum": 0, "maximum": 1.000001},
@@ -68,10 +77,10 @@ def schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
     }
     kinds = {each.task.graph == "token-classification" for each in models}
     predictions = [
-        {"type": "object", "required": list(fields), "properties": fields | unknown}
-        for is_tagging, fields, unknown in (
-            (True, tags, {}),
-            (False, classes, {"unknown": {"type": "boolean"}}),
+        {"type": "object", "required": list(fields), "properties": fields | further}
+        for is_tagging, fields, further in (
+            (True, tags, {"unread": {"type": "array", "items": unread}}),
+            (False, classes, {"unknown": {"type": "boolean"}, "truncated": {"type": "boolean"}}),
         )
         if is_tagging in kinds
     ]

@@ -8,25 +8,40 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from contlearn.interfaces import RowProblem
+from contlearn.tasks.marks import word_pattern
 from contlearn.types import Inputs
 
 __all__ = ["OUTSIDE", "placed_words", "span_key", "spans_of", "split_words", "tags_from_spans"]
 
 OUTSIDE: Final = "O"
-_WORD: Final = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]", re.UNICODE)
+_WORD: Final = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+# The same where there may be marks. They belong to the word before them, those at the beginning to
+# the word that follows; a zero-width joiner holds signs together, a zero-width space ends a word.
+_MARKED: Final = (
+    r"[%A]*(?:"
+    r"(?:\w[%M]*)+(?:['’][%M]*(?:\w[%M]*)+)*|"
+    r"[^\w\s][%M]*(?:(?<=\u200d)[^\w\s][%M]*)*"
+    r")(?:\u200b[%A]*)?|[%A]+"
+)
 _SHOWN: Final = 60
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
     """Find the words of a bare text: runs of letters and digits, and single other signs.
 
+    Marks, selectors and zero-width characters belong to their word: a letter and its accent are
+    one, however the text writes them.
+
     Returns:
         The character positions of each word, the end exclusive.
     Example:
         >>> split_words("to Rome, now")
         [(0, 2), (3, 7), (7, 8), (9, 12)]
+        >>> split_words("cafe\u0301 \u2764\ufe0f")
+        [(0, 5), (6, 8)]
     """
-    return [match.span() for match in _WORD.finditer(text)]
+    pattern = _WORD if text.isascii() else word_pattern(_MARKED)
+    return [match.span() for match in pattern.finditer(text)]
 
 
 def placed_words(inputs: Inputs) -> list[tuple[str, int, int]]:

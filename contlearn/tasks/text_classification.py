@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from contlearn.interfaces import FieldNames, GraphKind, HeadSpec, RowProblem, Tokenizer
 from contlearn.statistics.scores import softmax
 from contlearn.tasks.rows import clean_label, clean_text, need_field
+from contlearn.tasks.vocabulary import unknown_id
 from contlearn.types import (
     ClassPrediction,
     Encoding,
@@ -80,7 +81,7 @@ class TextClassification:
         self, tokenizer: Tokenizer, inputs: Sequence[Inputs], max_tokens: int
     ) -> list[tuple[Encoding, ...]]:
         """Tokenise texts; what is over the limit is cut, keeping the closing special piece."""
-        unknown = tokenizer.token_to_id("[UNK]")
+        unknown = unknown_id(tokenizer)
         encodings: list[tuple[Encoding, ...]] = []
         for item in tokenizer.encode_batch([self.text_of(i) for i in inputs]):
             ids = item.ids

@@ -9,6 +9,7 @@ from contlearn.interfaces import FieldNames, GraphKind, HeadSpec, RowProblem, To
 from contlearn.statistics.scores import log_softmax
 from contlearn.tasks.rows import clean_text, need_field, type_name
 from contlearn.tasks.spans import OUTSIDE, placed_words, spans_of, split_words
+from contlearn.tasks.vocabulary import unknown_id
 from contlearn.types import (
     Encoding,
     Entity,
@@ -18,6 +19,7 @@ from contlearn.types import (
     LabelSpace,
     Prediction,
     Target,
+    Unread,
 )
 
 if TYPE_CHECKING:
@@ -145,33 +147,36 @@ class TokenClassification:
     def encode(
         self, tokenizer: Tokenizer, inputs: Sequence[Inputs], max_tokens: int
     ) -> list[tuple[Encoding, ...]]:
-        """Tokenise words and remember where each begins; what is over the limit is cut."""
-        unknown = tokenizer.token_to_id("[UNK]")
+        """Tokenise words and remember where each begins; what is over the limit is cut.
+
+        A word of which the tokenizer makes no piece stands alone in that: all others keep theirs.
+        """
+        unknown = unknown_id(tokenizer)
         batch = [[word for word, _, _ in placed_words(item)] for item in inputs]
         encodings: list[tuple[Encoding, ...]] = []
-        for item in tokenizer.encode_batch(batch, is_pretokenized=True):
-            ids, words = item.ids, item.word_ids
+        for words, item in zip(
+            batch, tokenizer.encode_batch(batch, is_pretokenized=True), strict=True
+        ):
+            ids, end = item.ids, len(item.ids)
             truncated = len(ids) > max_tokens
             if truncated:
-                ids = ids[: max_tokens - 1] + ids[-1:]
-                words = words[: max_tokens - 1] + words[-1:]
+                # The last id ends the text; it is kept, and no word is looked for in its place.
+                ids, end = ids[: max_tokens - 1] + ids[-1:], max_tokens - 1
             starts: dict[int, int] = {}
-            for position, word in enumerate(words):
+            for position, word in enumerate(item.word_ids):
                 if word is not None:
                     starts.setdefault(word, position)
-            # A word without pieces ends the aligned part, so that words stay in order.
-            aligned = []
-            for word in range(len(starts)):
-                if word not in starts:
-                    break
-                aligned.append(starts[word])
+            read = [word for word in range(len(words)) if starts.get(word, end) < end]
             encodings.append(
                 (
                     Encoding(
                         input_ids=tuple(ids),
-                        word_starts=tuple(aligned),
+                        word_starts=tuple(starts[word] for word in read),
                         truncated=truncated,
                         unknown_pieces=ids.count(unknown) if unknown is not None else 0,
+                        words=tuple(read),
+                        lost_words=tuple(w for w in range(len(words)) if w not in starts),
+                        cut_words=tuple(w for w in sorted(starts) if starts[w] >= end),
                     ),
                 )
             )
@@ -180,10 +185,18 @@ class TokenClassification:
     def encode_target(
         self, target: Target, encodings: tuple[Encoding, ...], space: LabelSpace
     ) -> tuple[int, ...]:
-        """Give the tag positions of the words that were encoded."""
-        index = space.index()
-        words = sum(len(encoding.word_starts) for encoding in encodings)
-        return tuple(index[tag] for tag in _tags(target)[:words])
+        """Give the tag positions of the words that were encoded.
+
+        Where the first words of an entity have no pieces, the first that has some begins it.
+        """
+        index, tags, read = space.index(), _tags(target), _read_words(encodings)
+        begins: dict[int, str] = {}
+        known = set(read)
+        for kind, first, end in spans_of(tags):
+            if first not in known:
+                inside = [word for word in read if first < word < end]
+                begins |= {min(inside): f"B-{kind}"} if inside else {}
+        return tuple(index[begins.get(word, tags[word])] for word in read)
 
     def decode(
         self,
@@ -193,19 +206,27 @@ class TokenClassification:
         space: LabelSpace,
         temperature: float,
     ) -> Prediction:
-        """Give the best valid tags and their spans; words beyond the token limit are outside."""
+        """Give the best valid tags and their spans; words that were not read are outside."""
         import numpy as np
 
         logits = np.concatenate([np.asarray(o["logits"], dtype=np.float64) for o in outputs])
         logs = log_softmax(logits, temperature)
         chosen = valid_tags(logs, space.names)
-        places = placed_words(inputs)
-        tags = [space.names[i] for i in chosen] + [OUTSIDE] * (len(places) - len(chosen))
+        places, read = placed_words(inputs), _read_words(encodings)
+        tags = [OUTSIDE] * len(places)
+        certain: dict[int, float] = {}
+        for row, (word, tag) in enumerate(zip(read, chosen, strict=True)):
+            tags[word] = space.names[tag]
+            certain[word] = logs[row, tag]
+        for word in sorted(certain):
+            # What stands between this word and the beginning of its entity was not read.
+            if tags[word].startswith("I-") and tags[word - 1][2:] != tags[word][2:]:
+                tags[word] = "B-" + tags[word][2:]
         text = self.text_of(inputs)
         entities = []
         for kind, first, end in spans_of(tags):
             start_char, end_char = places[first][1], places[end - 1][2]
-            score = float(np.exp(np.mean([logs[w, chosen[w]] for w in range(first, end)])))
+            score = float(np.exp(np.mean([certain[w] for w in range(first, end)])))
             entities.append(
                 Entity(
                     start=start_char,
@@ -215,7 +236,9 @@ class TokenClassification:
                     score=score,
                 )
             )
-        return EntityPrediction(entities=tuple(entities), tags=tuple(tags))
+        return EntityPrediction(
+            entities=tuple(entities), tags=tuple(tags), unread=_unread(encodings, places)
+        )
 
     def answer(self, prediction: Prediction) -> Target:
         """Give the tags."""
@@ -320,6 +343,30 @@ def _tags(target: Target) -> tuple[str, ...]:
     if isinstance(target, str):
         raise TypeError("tags are a sequence, one per word")
     return target
+
+
+def _read_words(encodings: Sequence[Encoding]) -> list[int]:
+    """Give the word that each row of scores is for, over all encodings of a record."""
+    read: list[int] = []
+    for encoding in encodings:
+        # An encoding of somebody else's task may leave the words out: then none is missing.
+        first = len(read)
+        read.extend(encoding.words or range(first, first + len(encoding.word_starts)))
+    return read
+
+
+def _unread(
+    encodings: Sequence[Encoding], places: Sequence[tuple[str, int, int]]
+) -> tuple[Unread, ...]:
+    """Say which words were not read: each without pieces, and what is cut as one."""
+    read = {word for encoding in encodings for word in encoding.words}
+    lost = {word for encoding in encodings for word in encoding.lost_words} - read
+    cut = {word for encoding in encodings for word in encoding.cut_words} - read
+    found = [Unread(start=places[w][1], end=places[w][2], reason="no-pieces") for w in sorted(lost)]
+    if cut:
+        start, end = places[min(cut)][1], places[max(cut)][2]
+        found.append(Unread(start=start, end=end, reason="cut"))
+    return tuple(found)
 
 
 def _words(value: object, name: str) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from contlearn.errors import require_several
+
 __all__ = ["write_tiny_model"]
 
 # Words lie far apart and the layers change them little, so that a linear head on frozen features
@@ -39,6 +41,7 @@ def write_tiny_model(
     Returns:
         The folder.
     """
+    require_several(words, what="word", where="write_tiny_model")
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel

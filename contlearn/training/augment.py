@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from contlearn.config import AugmentationConfig
 from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import Task
+from contlearn.tasks.vocabulary import unknown_piece
 from contlearn.training.encoded import EncodedSet
 from contlearn.types import Inputs
 
@@ -25,6 +26,8 @@ __all__ = ["Augmenter", "change_words"]
 
 Words: TypeAlias = list[str]
 _WHERE: Final = "training.augmentation in contlearn.toml"
+# Stands for a hidden word until the tokenizer's own piece takes its place; no text holds it.
+_HIDDEN: Final = "\0mask"
 
 
 def _typo(words: Words, place: int, draw: random.Random) -> Words:
@@ -51,7 +54,7 @@ def _case(words: Words, place: int, draw: random.Random) -> Words:
 
 
 def _mask(words: Words, place: int, _draw: random.Random) -> Words:
-    return [*words[:place], "[MASK]", *words[place + 1 :]]
+    return [*words[:place], _HIDDEN, *words[place + 1 :]]
 
 
 def _swap(words: Words, place: int, draw: random.Random) -> Words:
@@ -80,8 +83,12 @@ _OPERATIONS: Final[dict[str, Callable[[Words, int, random.Random], Words]]] = {
 _KEEP_WORDS: Final = frozenset({"typo", "case", "mask"})
 
 
-def change_words(words: Sequence[str], name: str, *, strength: float, seed: str) -> list[str]:
+def change_words(
+    words: Sequence[str], name: str, *, strength: float, seed: str, mask: str = "[MASK]"
+) -> list[str]:
     """Apply an operation to a share of the words, at least one.
+
+    `mask` is what the operation of that name puts in a word's place: the tokenizer's own piece.
 
     Example:
         >>> change_words(["to", "be", "or", "not"], "delete", strength=0.5, seed="1")
@@ -92,7 +99,7 @@ def change_words(words: Sequence[str], name: str, *, strength: float, seed: str)
     for _ in range(max(1, round(strength * len(found)))):
         if found:
             found = _OPERATIONS[name](found, draw.randrange(len(found)), draw)
-    return found
+    return [mask if word == _HIDDEN else word for word in found]
 
 
 class Augmenter:
@@ -109,7 +116,7 @@ class Augmenter:
         max_tokens: Longer texts are cut.
         seed: Of all draws.
     Raises:
-        ConfigError: When an operation does not suit the task.
+        ConfigError: When an operation does not suit the task, or the tokenizer.
     """
 
     def __init__(
@@ -129,6 +136,15 @@ class Augmenter:
         self._functions: dict[str, Callable[[str, random.Random], str]] = {}
         self._translated: dict[str, str] = {}
         self._translate: Callable[[Sequence[str]], list[str]] | None = None
+        tokenizer = checkpoint.tokenizer
+        self._mask = tokenizer.mask_token or unknown_piece(tokenizer.backend_tokenizer)
+        if "mask" in config.operations and not self._mask:
+            raise ConfigError(
+                "The augmentation 'mask' hides words behind a piece, but the tokenizer of this "
+                "base model has neither a mask nor an unknown piece.",
+                where=_WHERE,
+                hint="Leave 'mask' out, or choose a base model such as BERT.",
+            )
         has_words = checkpoint.model.per == "word"
         for name in config.operations:
             if has_words and name not in _KEEP_WORDS:
@@ -210,9 +226,9 @@ class Augmenter:
         return found
 
     def _words(self, words: Sequence[str], name: str, seed: str) -> Sequence[str]:
-        found = change_words(words, name, strength=self.config.strength, seed=seed)
-        mask = self.checkpoint.tokenizer.mask_token or self.checkpoint.tokenizer.unk_token
-        return [mask if word == "[MASK]" and mask else word for word in found]
+        return change_words(
+            words, name, strength=self.config.strength, seed=seed, mask=self._mask or ""
+        )
 
     def _text(self, text: str, name: str, seed: str) -> str:
         if name == _BACK:

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from contlearn.interfaces import Task
 from contlearn.modeling.packing import MASK, pack
-from contlearn.types import Encoding, LabelledRecord, LabelSpace
+from contlearn.tasks.spans import OUTSIDE
+from contlearn.types import Encoding, LabelledRecord, LabelSpace, Target
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
     from contlearn.modeling.checkpoint import Checkpoint
 
-__all__ = ["EncodedSet", "encode_records", "plan_epoch"]
+__all__ = ["EncodedSet", "encode_records", "plan_epoch", "unread_notes"]
 
 # Batches of like length are cut from pools of this many batches, so that order stays random.
 _POOL: Final = 16
@@ -137,6 +138,53 @@ def encode_records(
         records=tuple(records),
         encodings=tuple(encoded),
     )
+
+
+def unread_notes(data: EncodedSet, *, max_tokens: int) -> list[str]:
+    """Say what of the texts a model does not read, so that nothing of it can be learnt.
+
+    Returns:
+        A sentence for the words without pieces, and one for what is cut; none when all is read.
+    """
+    lost, cut, texts = _Unread(), _Unread(), 0
+    for record, parts in zip(data.records, data.encodings, strict=True):
+        texts += any(part.truncated for part in parts)
+        read = {word for part in parts for word in part.words}
+        lost.add({w for part in parts for w in part.lost_words} - read, record.target)
+        cut.add({w for part in parts for w in part.cut_words} - read, record.target)
+    notes = []
+    if lost.words:
+        notes.append(
+            f"{lost} have no piece in the tokenizer, so nothing can be learnt of them: signs that "
+            "its normaliser deletes, standing alone"
+        )
+    if cut.words:
+        notes.append(f"{cut} lie beyond the limit of {max_tokens} tokens (model.max_tokens)")
+    elif texts:
+        notes.append(
+            f"{texts} of {len(data.records)} texts are cut at the limit of {max_tokens} tokens "
+            "(model.max_tokens)"
+        )
+    return [note + "." for note in notes]
+
+
+@dataclass(slots=True)
+class _Unread:
+    """Words that are not read, in how many texts, and how many of them a label is about."""
+
+    words: int = 0
+    texts: int = 0
+    labelled: int = 0
+
+    def add(self, words: set[int], target: Target) -> None:
+        """Count those of one text."""
+        self.words += len(words)
+        self.texts += bool(words)
+        if not isinstance(target, str):
+            self.labelled += sum(target[word] != OUTSIDE for word in words)
+
+    def __str__(self) -> str:
+        return f"{self.words} words of {self.texts} texts, {self.labelled} of them in an entity,"
 
 
 def plan_epoch(

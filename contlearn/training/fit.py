@@ -80,7 +80,7 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
         searched = {"search": dict(found.notes)}
     done = _learn(request, report)
     session, training = done.session, request.training
-    warning = _rate_warning(training)
+    warnings = _warnings(training, session)
     from contlearn.training.priorities import record_priorities
 
     priority = str(getattr(done.buffer, "priority", ""))
@@ -89,8 +89,8 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
     report("saving", 0, 0, "saving the challenger")
     parameters = sum(p.numel() for p in session.model.parameters())
     notes = {**done.learnt.notes, **searched, "parameters": parameters}
-    if warning:
-        notes["warnings"] = [warning]
+    if warnings:
+        notes["warnings"] = warnings
     winner = searched["search"]["settings"] if searched else done.state.facts.get("search")
     _write(request, done, winner)
     return TrainingResult(
@@ -238,6 +238,7 @@ def _make_session(
 
     champion = request.champion
     checkpoint = fresh() if champion is None else load_checkpoint(champion / "checkpoint")
+    _name_base(checkpoint, model.base)
     _check_length(model, position_limit(checkpoint.model.encoder))
     checkpoint.model.head.grow(request.experience.label_space)
     checkpoint.model.dropout.p = model.dropout
@@ -269,6 +270,17 @@ def _make_session(
     )
 
 
+def _name_base(checkpoint: Checkpoint, name: str) -> None:
+    """Call the base model as the configuration does, where that has the very same files."""
+    from contlearn.modeling.base_check import base_fingerprint
+    from contlearn.modeling.base_models import local_folder
+
+    if name != checkpoint.base and checkpoint.base_sha256 is not None:
+        folder = local_folder(name)
+        if folder is not None and base_fingerprint(folder) == checkpoint.base_sha256:
+            checkpoint.base = name
+
+
 def _check_length(model: ModelConfig, limit: int | None) -> None:
     if limit is not None and model.max_tokens > limit:
         raise ConfigError(
@@ -279,10 +291,14 @@ def _check_length(model: ModelConfig, limit: int | None) -> None:
         )
 
 
-def _rate_warning(training: TrainingConfig) -> str | None:
+def _warnings(training: TrainingConfig, session: FitSession) -> list[str]:
+    """Say what may not be as it was meant, of the rates and of the texts that were learnt."""
+    from contlearn.training.encoded import unread_notes
     from contlearn.training.optim import check_rate
 
-    return check_rate(training)
+    rate = check_rate(training)
+    unread = unread_notes(session.new.data, max_tokens=session.model_config.max_tokens)
+    return [*([rate] if rate else []), *unread]
 
 
 def _write(request: FitRequest, done: _Done, winner: Mapping[str, Any] | None) -> None:
@@ -305,7 +321,7 @@ def _write(request: FitRequest, done: _Done, winner: Mapping[str, Any] | None) -
         unseen=session.unseen(item.record_id for item in done.buffer.items()),
         facts={
             "strategy": request.training.strategy,
-            "base": request.model.base,
+            "base": session.checkpoint.base,
             "experience": request.experience.index,
             **({"search": dict(winner)} if winner else {}),
         },

@@ -21,6 +21,9 @@ class StrategyOptions(BaseModel):
 class LearningStrategy(Protocol):
     """Turns the session's model, the champion with room for new labels, into the challenger.
 
+    One that calls `session.begin_again`, and so learns from `model.base` whatever the champion
+    began from, says so with `begins_again = True`.
+
     Example:
         class HeadOnly:
             name = "head-only"

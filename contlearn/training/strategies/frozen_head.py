@@ -20,6 +20,7 @@ class FrozenHead:
     name: ClassVar[str] = "frozen-head"
     summary: ClassVar[str] = "logistic regression on frozen features of all records; a reference"
     reads_history: ClassVar[bool] = True
+    begins_again: ClassVar[bool] = True
 
     class Options(StrategyOptions):
         """Inverse strengths of regularisation to choose from by cross-validation."""

@@ -238,3 +238,14 @@ def test_unknown_tokens_on_new_rows_are_not_diluted_by_old_ones(manager):
     (outcome,) = _judge(manager, "unknown-tokens", {"max_share": 0.1}, runtime={"tokens": tokens})
     assert (outcome.passed, outcome.measured) == (False, 0.4)
     assert "40 of 100 on new rows, 0 of 9000 on old rows" in outcome.message
+
+
+def test_unknown_tokens_of_a_tokenizer_that_has_none_pass_and_say_so(manager):
+    tokens = [{"index": 0, "is_new": True, "rows": 9, "pieces": 90, "unknown": 0, "cut": 0}]
+    runtime = {"tokens": tokens, "tokenizer": {"unknown_piece": None}}
+    (outcome,) = _judge(manager, "unknown-tokens", {"max_share": 0.1}, runtime=runtime)
+    assert (outcome.passed, outcome.measured) == (True, 0.0)
+    assert "cannot have unknown pieces" in outcome.message
+    runtime["tokenizer"] = {"unknown_piece": "<unk>"}
+    (counted,) = _judge(manager, "unknown-tokens", {"max_share": 0.1}, runtime=runtime)
+    assert "0 of 90 on new rows" in counted.message

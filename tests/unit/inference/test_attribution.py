@@ -49,6 +49,20 @@ def test_long_texts_are_explained_by_runs_and_texts_without_blanks_by_characters
     assert [p.text for p in explain_text(Additive(), "退款 good").parts] == ["退", "款", "good"]
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("cafe\u0301 noir", ["cafe\u0301", "noir"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("good ❤️ film", ["good", "❤️", "film"]),
+        ("\ufeffgood", ["\ufeffgood"]),
+        ("か\u3099ない", ["か\u3099", "な", "い"]),
+    ],
+)
+def test_marks_are_explained_with_their_word(text, parts):
+    assert [part.text for part in explain_text(Additive(), text).parts] == parts
+
+
 def test_one_word_and_no_word_have_an_answer():
     (part,) = explain_text(Additive(), "good").parts
     assert part.weight == pytest.approx(2.0)

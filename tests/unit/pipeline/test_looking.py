@@ -112,6 +112,43 @@ def test_accuracy_is_estimated_and_measured_and_a_drop_is_signalled(context):
     assert read_signals(context.workspace.state) == third
 
 
+@pytest.mark.parametrize(
+    ("model", "runtime", "why"),
+    [
+        ({"type": "BPE", "vocab": {"a": 0}, "merges": []}, {}, "cannot have unknown pieces"),
+        ({}, {"tokenizer": {"unknown_piece": None}}, "cannot have unknown pieces"),
+        (
+            {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"},
+            {},
+            "before '<unk>' was counted as unknown",
+        ),
+        ({"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"}, {}, None),
+        ({}, {"tokenizer": {"unknown_piece": "<unk>"}}, None),
+    ],
+)
+def test_unknown_pieces_are_judged_where_there_can_be_any_and_else_it_is_said(
+    context, capsys, model, runtime, why
+):
+    log_answers(context, 700, seed=1)
+    folder = context.registry.get(1).path
+    for path in (folder, folder / "onnx", folder / "onnx" / "tokenizer.json"):
+        path.chmod(0o755)
+    if model:
+        (folder / "onnx" / "tokenizer.json").write_text(json.dumps({"model": model}))
+    if runtime:
+        (folder / "runtime.json").write_text(json.dumps({"format_version": 1, **runtime}))
+    value = look(context, window=300)
+    names = {item["detector"] for item in value["detectors"]}
+    assert ("ks-unknown" in names) == (why is None)
+    assert "ks-length" in names
+    assert list(value["left_out"]) == ([] if why is None else ["ks-unknown"])
+    if why is not None:
+        assert why in value["left_out"]["ks-unknown"]
+        assert f"ks-unknown was left out: {value['left_out']['ks-unknown']}." in " ".join(
+            run(capsys, context, "drift", "--window", "300")[1].split("\n")
+        )
+
+
 def test_the_versions_of_a_log_are_kept_apart(context):
     log_answers(context, 400, seed=1, weights=(0.7, 0.1, 0.1, 0.1))
     log_answers(context, 600, seed=2, minutes=60, version=2)

@@ -156,6 +156,42 @@ def test_an_epoch_is_the_same_whenever_asked_and_another_differs(tiny_model):
     assert torch.equal(one.flat, data.flat)
 
 
+def test_a_hidden_word_is_the_tokenizers_own_mask_or_unknown_piece(tiny_model):
+    made, data = augmenter(tiny_model, ("mask",))
+    tokenizer = made.checkpoint.tokenizer
+    assert int((made(0).packed == tokenizer.mask_token_id).sum()) > 0
+    tokenizer.mask_token = None
+    unknown = tokenizer.convert_tokens_to_ids("[UNK]")
+    config = AugmentationConfig(operations=("mask",), share=1.0)
+    parts = {"new": len(data), "task": TextClassification(), "max_tokens": 32, "seed": 3}
+    hidden = Augmenter(config, data, checkpoint=made.checkpoint, **parts)
+    assert int((hidden(0).packed == unknown).sum()) > int((data.packed == unknown).sum())
+
+
+def test_a_tokenizer_without_a_piece_to_hide_words_behind_is_refused(tiny_model):
+    from tokenizers import Tokenizer, models
+
+    made, data = augmenter(tiny_model, ("typo",))
+
+    class Spelling:
+        mask_token = None
+        unk_token = "<unk>"  # listed, and given never
+        backend_tokenizer = Tokenizer(models.BPE({"a": 0}, []))
+
+    made.checkpoint.tokenizer = Spelling()
+    config = AugmentationConfig(operations=("mask",), share=1.0)
+    with pytest.raises(ConfigError, match="neither a mask nor an unknown piece"):
+        Augmenter(
+            config,
+            data,
+            new=1,
+            task=TextClassification(),
+            checkpoint=made.checkpoint,
+            max_tokens=32,
+            seed=3,
+        )
+
+
 def test_only_new_texts_are_changed(tiny_model):
     made, data = augmenter(tiny_model, ("delete",))
     found = made(0)

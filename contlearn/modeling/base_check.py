@@ -1,0 +1,162 @@
+"""What a base model's files say before it is loaded: who saved it, and whether we read it right.
+
+Nothing heavy is loaded, so that everybody may look before anything runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from contlearn.errors import ConfigError
+
+__all__ = ["WHERE", "base_fingerprint", "check_saved_by"]
+
+_CONFIG: Final = "config.json"
+WHERE: Final = "model.base in contlearn.toml"
+# Files that decide what a base model answers.
+_DECISIVE: Final = ("config.json", "model*.safetensors", "tokenizer.json")
+_LIBRARY: Final = "transformers"
+# transformers 5 gathered what it knows of rotary positions in `rope_parameters`, one set for all
+# layers or one a kind of layer. Before, each number had a key of its own; these are the names it
+# had in one model or another. A version that does not know the new key takes its own default.
+_MOVED_IN: Final = 5
+_THETAS: Final = {
+    "full_attention": ("rope_theta", "global_rope_theta", "rotary_emb_base"),
+    "sliding_attention": ("local_rope_theta", "rope_local_base_freq"),
+}
+_FRACTIONS: Final = ("partial_rotary_factor", "rotary_pct")
+# What the older version takes where a configuration has no such key.
+_DEFAULTS: Final[dict[str, dict[str, float]]] = {
+    "modernbert": {"full_attention": 160_000.0, "sliding_attention": 10_000.0},
+    "modernbert-decoder": {"full_attention": 160_000.0, "sliding_attention": 10_000.0},
+}
+_EVERY: Final = "global_attn_every_n_layers"
+_EVERY_DEFAULT: Final = 3
+
+
+def check_saved_by(
+    folder: Path, *, what: str | None = None, where: str = WHERE, installed: str | None = None
+) -> tuple[str, ...]:
+    """Check that this transformers reads a model as the one that saved it meant it.
+
+    Args:
+        folder: Holds config.json.
+        what: What the model is called at the head of messages; by its folder if left out.
+        where: The place an error names.
+        installed: The version that reads; the one that is here if left out.
+    Returns:
+        What is to be said: that a newer major version has saved it.
+    Raises:
+        ConfigError: When keys moved that this version does not look for, with other values than
+            it would take: it would load without a word, and answer wrongly.
+    """
+    config = _read_config(folder)
+    here = installed or _installed()
+    if here is None or not config:
+        return ()
+    saved = str(config.get("transformers_version") or "")
+    what = what or f"The base model {str(folder)!r}"
+    moved = list(_moved(config)) if _major(here) < _MOVED_IN else []
+    if moved:
+        by = f", saved by transformers {saved}" if saved else ""
+        raise ConfigError(
+            f"{what}{by}, would be read wrongly by transformers {here}: {'; '.join(moved)}.",
+            where=f"{where} ({folder / _CONFIG})",
+            hint="Write the keys that are named into its config.json, or save it again with "
+            f"transformers {_major(here)}, or choose another base model.",
+        )
+    if saved and _major(saved) > _major(here):
+        note = (
+            f"{what} was saved by transformers {saved}, and {here} reads it here. None of the keys "
+            "that are known to have moved is in its config.json with another value; compare its "
+            "answers with those of the newer version before you rely on it."
+        )
+        return (note,)
+    return ()
+
+
+def base_fingerprint(folder: Path) -> str | None:
+    """Identify a base model by its files, wherever they lie; None where there are no weights.
+
+    Returns:
+        A SHA-256 over configuration, weights and tokenizer.
+    """
+    digest, weights = hashlib.sha256(), 0
+    for pattern in _DECISIVE:
+        for path in sorted(folder.glob(pattern)):
+            with path.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            weights += path.suffix == ".safetensors"
+            digest.update(f"{path.name} {content}\n".encode())
+    return digest.hexdigest() if weights else None
+
+
+def _moved(config: Mapping[str, Any]) -> Iterator[str]:
+    """Say which values an older version would pass over, and what it would take instead."""
+    kind = str(config.get("model_type"))
+    rope = config.get("rope_parameters")
+    if isinstance(rope, Mapping):
+        per_kind = {k: v for k, v in rope.items() if isinstance(v, Mapping)}
+        for layers, values in (per_kind or {"full_attention": rope}).items():
+            default = _DEFAULTS.get(kind, {}).get(layers)
+            names = _THETAS.get(layers, _THETAS["full_attention"])
+            yield from _differs(config, values, "rope_theta", names, default)
+            yield from _differs(config, values, "partial_rotary_factor", _FRACTIONS, 1.0)
+            rope_type = values.get("rope_type", "default")
+            if rope_type != "default" and not config.get("rope_scaling"):
+                yield f"rope_parameters has rope_type {rope_type!r}, and it looks for rope_scaling"
+    layers_listed = config.get("layer_types")
+    if kind in _DEFAULTS and isinstance(layers_listed, list):
+        every = int(config.get(_EVERY) or _EVERY_DEFAULT)
+        expected = [
+            "sliding_attention" if place % every else "full_attention"
+            for place in range(len(layers_listed))
+        ]
+        if layers_listed != expected:
+            yield f"layer_types is not what {_EVERY} = {every} gives, which it looks for"
+
+
+def _differs(
+    config: Mapping[str, Any],
+    values: Mapping[str, Any],
+    key: str,
+    old: tuple[str, ...],
+    default: float | None,
+) -> Iterator[str]:
+    """Compare a moved number with what an older version finds, or takes where it finds nothing."""
+    if values.get(key) is None:
+        return
+    found = [float(config[name]) for name in old if isinstance(config.get(name), int | float)]
+    taken = found[0] if found else default
+    if taken is None or taken != float(values[key]):
+        instead = "its own default" if taken is None else f"{taken:g}"
+        yield (
+            f"{key} = {float(values[key]):g} stands in rope_parameters, and it looks for "
+            f"{' or '.join(old)} and takes {instead}"
+        )
+
+
+def _read_config(folder: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads((folder / _CONFIG).read_bytes())
+    except (OSError, ValueError):
+        return {}  # loading says what is wrong with it
+    return value if isinstance(value, dict) else {}
+
+
+def _installed() -> str | None:
+    try:
+        return importlib.metadata.version(_LIBRARY)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _major(version: str) -> int:
+    found = re.match(r"\d+", version)
+    return int(found[0]) if found else 0
