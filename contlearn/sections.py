@@ -226,6 +226,7 @@ class DataConfig(Section):
     annotator: str = ""
     labels: tuple[str, ...] = ()
     allow_new_labels: bool = False
+    near_labels: Literal["quarantine", "warn"] = "quarantine"
     label_aliases: Mapping[str, str] = {}
     label_descriptions: Mapping[str, str] = {}
     unlabelled: str = "unlabelled"

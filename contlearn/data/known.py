@@ -23,6 +23,7 @@ __all__ = [
     "known_groups",
     "known_labels",
     "known_records",
+    "label_rows",
 ]
 
 TEXT_DIGITS: Final = 24
@@ -114,6 +115,25 @@ def known_groups(connection: Connection, group_keys: Sequence[str]) -> Mapping[s
 def known_labels(connection: Connection) -> list[str]:
     """Give every label a record ever had."""
     return list(connection.execute(sa.select(labels.c.name).order_by(labels.c.name)).scalars())
+
+
+def label_rows(connection: Connection, label: str, limit: int) -> int:
+    """Count the records that have a label, or for entities its type; no further than the limit.
+
+    What was forgotten counts no more.
+    """
+    key = records.c.key
+    parts = (label, "%+" + _escaped(label), _escaped(label) + "+%", "%+" + _escaped(label) + "+%")
+    has = sa.or_(key == parts[0], *(key.like(part, escape="\\") for part in parts[1:]))
+    some = sa.select(sa.literal(1)).where(has, records.c.state != "forgotten").limit(limit)
+    return int(
+        connection.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
+    )
+
+
+def _escaped(label: str) -> str:
+    """Write a label so that LIKE takes it as it is."""
+    return label.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def add_labels(connection: Connection, names: Iterable[str], file_id: int) -> None:
