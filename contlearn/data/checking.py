@@ -138,7 +138,6 @@ class RowChecker:
                 if name != label:
                     target = tuple(tag[:2] + name if tag[2:] == label else tag for tag in target)
             labels = self._task.labels_of(target)
-            self._met.update(labels)
             key = self._task.balance_key(target)
         if len(inputs) == 1:
             text = next(iter(inputs.values()))
@@ -157,11 +156,17 @@ class RowChecker:
                 f"{size:,} characters", "text_characters", self._limits.text_characters
             )
         if not self._extra:
-            self.book.count(labels)
+            self._take(labels)
             return Checked(inputs, target, normal, key, None, 1.0, None, None, warnings)
         optional = self._optional(row)
-        self.book.count(labels)
+        self._take(labels)
         return Checked(inputs, target, normal, key, *optional, warnings, self._slices(row))
+
+    def _take(self, labels: tuple[str, ...]) -> None:
+        """Count the labels of a row that can be used."""
+        self.book.count(labels)
+        if self.book.is_tags:
+            self._met.update(labels)
 
     def _several(self, inputs: Inputs) -> tuple[int, str]:
         size, parts = 0, []

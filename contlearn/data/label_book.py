@@ -116,10 +116,10 @@ class LabelBook:
         self._refuses_near = data.near_labels == "quarantine"
         self._look = written_alike if self._refuses_near else label_skeleton
         self._keeps_rows = keeps_rows
-        self._is_tags = task.graph == "token-classification"
+        self.is_tags = task.graph == "token-classification"
         self.is_closed = bool(data.labels) and not data.allow_new_labels
         stated = task.space_from_labels(data.labels).names if data.labels else ()
-        self._stated = frozenset(task.labels_of(stated)) if self._is_tags else frozenset(stated)
+        self._stated = frozenset(task.labels_of(stated)) if self.is_tags else frozenset(stated)
         self.names: dict[str, str] = {label: label for label in sorted(self._stated)}
         if not self.is_closed:
             self.names.update((label, label) for label in known)
@@ -134,7 +134,7 @@ class LabelBook:
     @property
     def reason(self) -> str:
         """The reason code of a label that cannot be used."""
-        return "bad-tag" if self._is_tags else "unknown-label"
+        return "bad-tag" if self.is_tags else "unknown-label"
 
     def count(self, labels: Iterable[str]) -> None:
         """Count a row that was taken."""
