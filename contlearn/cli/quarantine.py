@@ -137,7 +137,13 @@ def _take_in(
         if options["take_back"]:
             report = ingest_corrected(*parts, options["take_back"], **common)
         elif options["accept"]:
-            report = accept_labels(*parts, options["accept"], **where, **common)
+            report = accept_labels(
+                *parts,
+                options["accept"],
+                reason=where["reason"],
+                source=where["source"],
+                **common,
+            )
         else:
             report = retry_quarantine(
                 *parts, reason=where["reason"], source=where["source"], **common

@@ -125,6 +125,7 @@ class RowChecker:
         """
         inputs, target = self._task.read_fields(row, self._fields)
         warnings: tuple[tuple[str, str], ...] = ()
+        labels: tuple[str, ...]
         if isinstance(target, str):
             if target not in self._names:
                 target, warnings = self.book.resolve(target)

@@ -158,7 +158,7 @@ class LabelBook:
         near = self._refused.get(label)
         if near is not None:
             self._rows[label] += 1
-            raise RowProblem(self.reason, near.message, self._hint(label, near.near))
+            raise RowProblem(self.reason, near.message, self.hint(label, near.near))
         shown = _shown(label)
         same = self._looks.get(self._look(label))
         if same is not None:
@@ -166,7 +166,7 @@ class LabelBook:
             raise RowProblem(
                 self.reason,
                 f"The label {shown} looks like {_shown(same)}, but is not the same.",
-                self._hint(label, same),
+                self.hint(label, same),
             )
         if len(self.names) >= self._limit:
             raise RowProblem(
@@ -204,7 +204,8 @@ class LabelBook:
             + "add the label to data.labels, or set data.allow_new_labels = true.",
         )
 
-    def _hint(self, label: str, near: str) -> str:
+    def hint(self, label: str, near: str) -> str:
+        """Say how a name that is near another gets in."""
         commands = NearName(label=label, near=near, rows=0, near_rows=0, is_refused=True).commands
         if self._keeps_rows and commands is not None:
             return (
