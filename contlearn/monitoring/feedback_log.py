@@ -96,7 +96,8 @@ def resolved_labels(
     found = {key: data.label_aliases.get(label, label) for key, label in labels.items()}
     if not is_closed:
         return found
-    return {key: label for key, label in found.items() if label in data.labels}
+    names = frozenset(data.labels)
+    return {key: label for key, label in found.items() if label in names}
 
 
 def join_feedback(

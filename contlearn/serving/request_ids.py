@@ -21,7 +21,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -42,6 +42,8 @@ _BYTES: Final = 16
 _LINE: Final = re.compile(rb"([0-9a-f]{16})([0-9a-f]{16})")
 # Claims kept in a set before they are sorted in with the others.
 _FRESH: Final = 50_000
+# Each line is one call in append mode, so that writers never mix lines.
+_APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 def _random_ids() -> Iterator[str]:
@@ -103,8 +105,10 @@ class ClaimedIds:
         self._me, self._numbers = os.urandom(4).hex(), itertools.count(1)
         self._sorted: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
         self._fresh: set[int] = set()
-        self._read_to: dict[str, int] = {}
-        self._day = ""
+        self._read_to: dict[Path, int] = {}
+        self._day: date | None = None
+        self._today = -1
+        self._paths: list[Path] = []
 
     def start(self) -> None:
         """Read what was claimed before."""
@@ -123,7 +127,8 @@ class ClaimedIds:
         folder.mkdir(parents=True, exist_ok=True)
         lines = b"".join(_line(_digest(name), self._token()) for name in self._earlier())
         if lines:
-            _append(self._path(0), lines)
+            self._begin(self._clock.now().date())
+            os.write(self._today, lines)
 
     def claim(self, request_id: str) -> bool:
         """Take an id; False where it was used, or where that cannot be known."""
@@ -139,43 +144,58 @@ class ClaimedIds:
             return False
 
     def _write_and_look(self, digest: int) -> bool:
-        today = f"{self._clock.now():%Y%m%d}"
-        if today != self._day and self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            self._day = today
+        today = self._clock.now().date()
+        if today != self._day:
+            self._begin(today)
         mine = _line(digest, self._token())
-        _append(self._path(0), mine)
+        os.write(self._today, mine)
         is_mine = False
-        # The days beside this one too: another server's clock may be some seconds ahead or behind.
-        for days in (-1, 1, 0):
-            for line in self._read(self._path(days)):
+        for path in self._paths:
+            for line in self._read(path):
                 if line == mine[:-1]:
                     is_mine = True
                 elif int(line[:16], 16) == digest and not is_mine:
                     return False
+        if not is_mine:
+            self.close()  # the file was taken away: the next claim begins a new one
         return is_mine
+
+    def _begin(self, today: date) -> None:
+        """Open a day's file, and take away those of old days."""
+        if self._folder is None:
+            raise OSError("no folder is shared")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+        # The days beside this one too: another server's clock may be some seconds ahead or behind.
+        days = [today + timedelta(days=days) for days in (-1, 1, 0)]
+        self._paths = [self._folder / f"{day:%Y%m%d}.ids" for day in days]
+        self.close()
+        self._today = os.open(self._paths[-1], _APPEND, 0o640)
+        self._day = today
+
+    def close(self) -> None:
+        """Close the day's file; the next claim opens it again."""
+        if self._today >= 0:
+            os.close(self._today)
+        self._today, self._day = -1, None
 
     def _read(self, path: Path) -> list[bytes]:
         """Read what was written to a day's file since it was read last, whole lines only."""
-        begin = self._read_to.get(path.name, 0)
+        begin = self._read_to.get(path, 0)
         try:
-            with path.open("rb") as file:
+            if path.stat().st_size <= begin:
+                return []
+            with path.open("rb", buffering=0) as file:
                 file.seek(begin)
-                data = file.read()
+                data = file.readall()
         except FileNotFoundError:
             return []
         whole = data[: data.rfind(b"\n") + 1]
-        self._read_to[path.name] = begin + len(whole)
+        self._read_to[path] = begin + len(whole)
         lines = [line for line in whole.splitlines() if _LINE.fullmatch(line)]
         for line in lines:
             self._add(int(line[:16], 16))
         return lines
-
-    def _path(self, days: int) -> Path:
-        if self._folder is None:
-            raise OSError("no folder is shared")
-        return self._folder / f"{self._clock.now() + timedelta(days=days):%Y%m%d}.ids"
 
     def _token(self) -> str:
         return f"{self._me}{next(self._numbers) & 0xFFFFFFFF:08x}"
@@ -205,12 +225,12 @@ class ClaimedIds:
         if self._folder is None:
             return
         oldest = self._clock.now() - timedelta(days=self._max_age_days)
-        left = self._max_bytes
+        left, today = self._max_bytes, f"{self._clock.now():%Y%m%d}"
         for path in sorted(self._folder.glob("*.ids"), reverse=True):
             left -= path.stat().st_size
-            if path.stem < f"{oldest:%Y%m%d}" or (left < 0 and path != self._path(0)):
+            if path.stem < f"{oldest:%Y%m%d}" or (left < 0 and path.stem < today):
                 path.unlink(missing_ok=True)
-                self._read_to.pop(path.name, None)
+                self._read_to.pop(path, None)
 
 
 def _digest(request_id: str) -> int:
@@ -219,12 +239,3 @@ def _digest(request_id: str) -> int:
 
 def _line(digest: int, token: str) -> bytes:
     return f"{digest:016x}{token}\n".encode()
-
-
-def _append(path: Path, data: bytes) -> None:
-    """Write in one call in append mode, so that writers never mix lines."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)

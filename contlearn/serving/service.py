@@ -115,6 +115,7 @@ class Service:
         for log in (self.settings.log, self.settings.shadow_log):
             if log is not None:
                 log.close()
+        self.settings.claimed_ids.close()
         if self.settings.labels is not None:
             self.settings.labels.close()
 
