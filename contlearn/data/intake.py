@@ -153,7 +153,8 @@ class FileIntake:
 
     def _rows_of(self, label: str, limit: int) -> int:
         with self._place.catalog.read() as connection:
-            return label_rows(connection, label, limit)
+            is_tags = self._place.task.graph == "token-classification"
+            return label_rows(connection, label, limit, is_tags=is_tags)
 
     def _tell_labels(
         self, checker: RowChecker, result: Resolution, report: FileReport, known: Sequence[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import OrderedDict
@@ -210,7 +211,8 @@ class FeedbackDesk:
                     request_id=request_id, index=index, row=row, answer=_answer_of(target)
                 )
             )
-        for near in checker.book.settle(known.rows_of):
+        rows_of = functools.partial(known.rows_of, is_tags=self.is_tagging)
+        for near in checker.book.settle(rows_of):
             if near.is_refused and near.label in places:
                 raise RequestProblem(
                     400,

@@ -54,3 +54,31 @@ def test_accepting_what_is_not_there_says_so(in_workspace, tmp_path):
     ran = in_workspace("data", "quarantine", "--accept", "card_arival=card_arivals")
     assert ran.code == 2
     assert "There is no label 'card_arivals'. The nearest is 'card_arrival'." in ran.err
+
+
+def test_a_label_that_is_chosen_may_be_an_alias_and_must_be_known(
+    in_workspace, workspace, tmp_path
+):
+    in_workspace("ingest", write(tmp_path / "a.jsonl", ("shipping", 4), ("billing", 2)))
+    config = workspace.config_file.read_text()
+    aliases = '\n[data.label_aliases]\nVersand = "shipping"\n'
+    workspace.config_file.write_text(config + aliases)
+    assert in_workspace("data", "hold", "--label", "Versand").out == "4 records held.\n"
+    for command in ("hold", "forget", "list"):
+        ran = in_workspace("data", command, "--label", "shiping")
+        assert ran.code == 2
+        assert "There is no label 'shiping'. The nearest is 'shipping'." in ran.err
+
+
+def test_an_entity_type_is_chosen_in_all_sentences_that_have_it(run, tmp_path):
+    root = tmp_path / "entities"
+    assert run("init", root, "--task", "token-classification").code == 0
+    rows = [
+        {"tokens": ["to", "Rome"], "tags": ["O", "B-city"]},
+        {"tokens": ["Rome", "today"], "tags": ["B-city", "B-day"]},
+        {"tokens": ["today"], "tags": ["B-day"]},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run("--workspace", root, "ingest", path).code == 0
+    assert run("--workspace", root, "data", "hold", "--label", "city").out == "2 records held.\n"
