@@ -130,9 +130,9 @@ def has_label(label: str, *, is_tags: bool) -> sa.ColumnElement[bool]:
     key = records.c.key
     if not is_tags:
         return key == label
-    part = _escaped(label)
-    some = (key.like(form, escape="\\") for form in (f"{part}+%", f"%+{part}", f"%+{part}+%"))
-    return sa.or_(key == label, *some)
+    # Not LIKE: SQLite compares there without regard to case.
+    within = sa.literal("+") + key + sa.literal("+")
+    return sa.func.replace(within, f"+{label}+", "") != within
 
 
 def label_rows(connection: Connection, label: str, limit: int, *, is_tags: bool) -> int:
@@ -162,11 +162,6 @@ def chosen_labels(connection: Connection, data: DataConfig, names: Iterable[str]
             )
         found.append(label)
     return list(dict.fromkeys(found))
-
-
-def _escaped(label: str) -> str:
-    """Write a label so that LIKE takes it as it is."""
-    return label.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def add_labels(connection: Connection, names: Iterable[str], file_id: int) -> None:

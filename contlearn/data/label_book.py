@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 from contlearn.config import DataConfig
 from contlearn.data.streams import printable
 from contlearn.interfaces import RowProblem, Task
-from contlearn.tasks.near_names import NearNames, written_alike
+from contlearn.tasks.near_names import NearNames, is_near, written_alike
 from contlearn.tasks.rows import label_skeleton, near_label
 
 __all__ = ["LEAST_ROWS", "TIMES_ROWS", "LabelBook", "NearName", "RowsOf"]
@@ -35,6 +35,9 @@ _COUNTED: Final = 1_000
 _NO_LABELS = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nil", "undefined"})
 # Beyond this many labels the near name is not looked for: each look costs time for every label.
 _MAX_NEAR = 2_000
+
+# So many new names are compared with each; for more an index is made.
+_FEW: Final = 16
 
 Warnings: TypeAlias = tuple[tuple[str, str], ...]
 # How many records a label has, counted up to a limit.
@@ -244,8 +247,10 @@ class LabelBook:
         for label in self.new if self._refuses_near else ():
             if label in found or label in meant or label not in self._rows:
                 continue
-            places = places or NearNames(self.names)
-            others = [other for other in places.find(label) if other not in found]
+            if places is None and len(self.new) > _FEW:
+                places = NearNames(self.names)
+            near = places.find(label) if places else [n for n in self.names if is_near(label, n)]
+            others = [other for other in near if other not in found]
             pairs = [self._weighed(label, other, rows_of) for other in others]
             best = max(pairs, key=lambda pair: (pair.is_refused, pair.near_rows), default=None)
             # Of two new ones the one with fewer rows tells; the other has nothing to be told.

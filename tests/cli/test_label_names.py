@@ -77,6 +77,7 @@ def test_an_entity_type_is_chosen_in_all_sentences_that_have_it(run, tmp_path):
         {"tokens": ["to", "Rome"], "tags": ["O", "B-city"]},
         {"tokens": ["Rome", "today"], "tags": ["B-city", "B-day"]},
         {"tokens": ["today"], "tags": ["B-day"]},
+        {"tokens": ["Rome", "one"], "tags": ["B-city_part", "B-day"]},
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

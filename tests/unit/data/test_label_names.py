@@ -134,6 +134,16 @@ def test_entity_types_are_judged_alike(tmp_path):
         assert labels_of(taking) == {"location", "facility"}
 
 
+def test_many_new_labels_at_once_are_judged_alike(taking):
+    """Beyond a few new names an index finds the near ones."""
+    names = [f"{first}_{last}" for first in ("paris", "milan", "tokyo") for last in "abcdefgh"]
+    bring(taking, "first.jsonl", rows_of("card_arrival", 40))
+    groups = [rows_of(name, 1) for name in (*names, "card_arival")]
+    report = bring(taking, "second.jsonl", *groups)
+    assert (report["accepted"], report["rejected"]) == (24, 1)
+    assert labels_of(taking) == {*names, "card_arrival"}
+
+
 def test_what_is_meant_can_be_named_in_the_configuration(taking):
     bring(taking, "first.jsonl", rows_of("customer_account", 40))
     both = make_config(labels=("customer_accounts",), allow_new_labels=True)
