@@ -74,9 +74,6 @@ class WorkspaceLabels(KnownLabels):
     _stamp: tuple[int, int] | None = field(default=None, init=False)
     _catalog: Catalog | None = field(default=None, init=False)
 
-    def __post_init__(self) -> None:
-        self._stamp = self._config_stamp()
-
     def read_config(self) -> None:
         """Take the configuration that is in force now; one that is wrong is passed over."""
         stamp = self._config_stamp()
