@@ -249,8 +249,8 @@ class LabelBook:
                 continue
             if places is None and len(self.new) > _FEW:
                 places = NearNames(self.names)
-            near = places.find(label) if places else [n for n in self.names if is_near(label, n)]
-            others = [other for other in near if other not in found]
+            close = places.find(label) if places else [n for n in self.names if is_near(label, n)]
+            others = [other for other in close if other not in found]
             pairs = [self._weighed(label, other, rows_of) for other in others]
             best = max(pairs, key=lambda pair: (pair.is_refused, pair.near_rows), default=None)
             # Of two new ones the one with fewer rows tells; the other has nothing to be told.
