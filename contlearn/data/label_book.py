@@ -253,8 +253,11 @@ class LabelBook:
             others = [other for other in close if other not in found]
             pairs = [self._weighed(label, other, rows_of) for other in others]
             best = max(pairs, key=lambda pair: (pair.is_refused, pair.near_rows), default=None)
-            # Of two new ones the one with fewer rows tells; the other has nothing to be told.
-            if best is not None and (best.is_refused or best.near_rows >= best.rows):
+            # Of two new ones the rarer tells. Beside a known one the new one does, also where it is
+            # the known one that was written wrong.
+            if best is not None and (
+                best.is_refused or best.near in self._known or best.near_rows >= best.rows
+            ):
                 found[label] = best
         return list(found.values())
 

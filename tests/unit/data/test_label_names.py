@@ -105,6 +105,14 @@ def test_a_label_near_one_with_few_rows_is_taken_and_told(taking):
     assert "near-kept" in {w["code"] for w in report["files"][0]["warnings"]}
 
 
+def test_a_known_label_that_was_the_slip_is_told_when_the_right_one_comes(taking):
+    bring(taking, "first.jsonl", rows_of("shiping", 6))
+    report = bring(taking, "second.jsonl", rows_of("shipping", 30))
+    assert report["accepted"] == 30
+    told = {w["code"]: w["examples"][0]["message"] for w in report["files"][0]["warnings"]}
+    assert "'shipping' (30 rows) is close to 'shiping' (6 rows)" in told["near-kept"]
+
+
 def test_a_near_label_waits_however_its_rows_arrive(taking):
     bring(taking, "first.jsonl", rows_of("card_arrival", 40))
     for number in range(6):
