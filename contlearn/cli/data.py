@@ -23,6 +23,7 @@ from contlearn.cli.suspects import suspects_command
 
 if TYPE_CHECKING:
     from contlearn.data.selection import Selection
+    from contlearn.pipeline.context import Context
 
 _AUDITED_IDS = 1_000
 _PATH_CHARACTERS = 1_000
@@ -178,13 +179,19 @@ def selection_options(function: F) -> F:
     return function
 
 
-def _selection(options: dict[str, Any]) -> Selection:
+def _selection(context: Context, options: dict[str, Any]) -> Selection:
+    from contlearn.data.known import chosen_labels
     from contlearn.data.selection import Selection
 
+    labels = options["labels"]
+    if labels:
+        with context.catalog.read() as connection:
+            labels = chosen_labels(connection, context.config.data, labels)
     return Selection(
+        is_tags=context.task.graph == "token-classification",
         record_ids=options["record_ids"],
         files=options["files"],
-        labels=options["labels"],
+        labels=labels,
         groups=options["groups"],
         since=_utc(options["since"]),
         until=_utc(options["until"]),
@@ -205,7 +212,7 @@ def hold_command(
     from contlearn.pipeline.records import hold
 
     with settings.open() as context:
-        ids = select_records(context.catalog, _selection(options))
+        ids = select_records(context.catalog, _selection(context, options))
         number = 0 if dry_run else hold(context, ids, reason=reason or "held by hand")
     _changed("held", number, len(ids), dry_run=dry_run, as_json=as_json)
 
@@ -223,8 +230,8 @@ def release_command(
     from contlearn.data.selection import Selection, select_records
     from contlearn.pipeline.records import release
 
-    chosen = _selection(options) or Selection(states=("held",))
     with settings.open() as context:
+        chosen = _selection(context, options) or Selection(states=("held",))
         ids = select_records(context.catalog, chosen)
         number = 0 if dry_run else release(context, ids, reason=reason or "released by hand")
     _changed("released", number, len(ids), dry_run=dry_run, as_json=as_json)
@@ -244,7 +251,7 @@ def forget_command(
     from contlearn.data.selection import select_records
 
     with settings.open() as context:
-        ids = select_records(context.catalog, _selection(options))
+        ids = select_records(context.catalog, _selection(context, options))
         value: dict[str, Any] = {"forgotten": len(ids)}
         if not dry_run:
             parts = (context.workspace, context.config, context.catalog, context.manager)

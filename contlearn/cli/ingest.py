@@ -16,6 +16,8 @@ from contlearn.cli.settings import (
 )
 
 _NAME_CHARACTERS = 200
+_LABEL_CHARACTERS = 80
+_SHOWN_LABELS = 10
 
 
 @click.command("ingest", help="Check labelled files and take them in; the inbox if none is named.")
@@ -85,6 +87,8 @@ def _show(value: dict[str, Any], *, dry_run: bool) -> None:
             hint = f" {file['hint']}" if file["hint"] else ""
             name = one_line(Path(file["path"]).name, _NAME_CHARACTERS)
             click.echo(f"{name}: {file['message']}{hint}")
+    for file in value["files"]:
+        _show_labels(file)
     click.echo(
         f"{'Would accept' if dry_run else 'Accepted'} {value['accepted']} records; "
         f"{value['duplicates']} known already, {value['conflicts']} in conflict, "
@@ -92,3 +96,27 @@ def _show(value: dict[str, Any], *, dry_run: bool) -> None:
     )
     if value["quarantine"] and value["rejected"] + value["conflicts"]:
         click.echo(f"Refused rows with their reasons: {value['quarantine']}")
+
+
+def _show_labels(file: dict[str, Any]) -> None:
+    """Print what was found of labels: slips that wait, and what was kept though it is close."""
+    from contlearn.cli.output import one_line
+
+    refused = [item for item in file["near_labels"] if item["refused"]]
+    for item in refused[:_SHOWN_LABELS]:
+        one = item["rows"] == 1
+        rows, verb = ("1 row", "waits") if one else (f"{item['rows']:,} rows", "wait")
+        label, near = (one_line(item[key], _LABEL_CHARACTERS) for key in ("label", "near"))
+        click.echo(
+            f"{rows} with the new label {label!r} {verb} in the quarantine: it is close to "
+            f"{near!r} ({item['near_rows']:,} rows)."
+        )
+        if item["accept_as_near"]:
+            click.echo(f"  if {near!r} is meant: {item['accept_as_near']}")
+            click.echo(f"  if both are meant: {item['accept_as_new']}")
+    if len(refused) > _SHOWN_LABELS:
+        click.echo(f"… and {len(refused) - _SHOWN_LABELS:,} more such labels (--json lists them).")
+    for warning in file["warnings"]:
+        if warning["code"] in ("near-kept", "null-label"):
+            for example in warning["examples"]:
+                click.echo(f"Warning: {example['message']}")

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    "quarantine", help="List refused rows; write them as a sheet, take it back, or retry."
+    "quarantine",
+    help="List refused rows; write them as a sheet, take it back, retry, or let labels in.",
 )
 @click.option("--reason", help="Only rows refused for this reason.")
 @click.option("--file", "source", help="Only rows of this file.")
@@ -32,11 +33,17 @@ if TYPE_CHECKING:
     help="Take in the corrected rows of such a sheet.",
 )
 @click.option("--retry", is_flag=True, help="Check the rows again under this configuration.")
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="LABEL[=KNOWN]",
+    help="Take in the rows of a new label; with =KNOWN as rows of that label.",
+)
 @click.option("--discard", is_flag=True, help="Throw the rows away for good.")
 @click.option(
     "--on-conflict",
     type=click.Choice(["quarantine", "newest", "all"]),
-    help="With --take-back or --retry: instead of data.on_conflict.",
+    help="With --take-back, --retry or --accept: instead of data.on_conflict.",
 )
 @dry_run_option
 @json_option
@@ -44,8 +51,10 @@ if TYPE_CHECKING:
 def quarantine_command(
     settings: Settings, /, *, reason: str | None, source: str | None, as_json: bool, **options: Any
 ) -> None:
-    """List, export, take back, retry or discard."""
-    chosen = [name for name in ("export", "take_back", "retry", "discard") if options[name]]
+    """List, export, take back, retry, accept or discard."""
+    chosen = [
+        name for name in ("export", "take_back", "retry", "accept", "discard") if options[name]
+    ]
     if len(chosen) > 1:
         raise click.UsageError(
             f"--{chosen[0]} and --{chosen[1]} do not go together.".replace("_", "-")
@@ -53,7 +62,7 @@ def quarantine_command(
     where = {"reason": reason, "source": source}
     if options["export"]:
         _export(settings, options["export"], where, dry_run=options["dry_run"], as_json=as_json)
-    elif options["take_back"] or options["retry"]:
+    elif options["take_back"] or options["retry"] or options["accept"]:
         _take_in(settings, where, options, as_json=as_json)
     elif options["discard"]:
         _discard(settings, where, dry_run=options["dry_run"], as_json=as_json)
@@ -117,7 +126,7 @@ def _export(
 def _take_in(
     settings: Settings, where: dict[str, Any], options: dict[str, Any], *, as_json: bool
 ) -> None:
-    from contlearn.data.corrected import ingest_corrected, retry_quarantine
+    from contlearn.data.corrected import accept_labels, ingest_corrected, retry_quarantine
     from contlearn.pipeline.taking import with_policy
 
     with settings.open() as context:
@@ -127,6 +136,14 @@ def _take_in(
         report: IngestReport
         if options["take_back"]:
             report = ingest_corrected(*parts, options["take_back"], **common)
+        elif options["accept"]:
+            report = accept_labels(
+                *parts,
+                options["accept"],
+                reason=where["reason"],
+                source=where["source"],
+                **common,
+            )
         else:
             report = retry_quarantine(
                 *parts, reason=where["reason"], source=where["source"], **common

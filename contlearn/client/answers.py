@@ -69,10 +69,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """Feedback that was taken; `new` is False when it lay in the inbox already."""
+    """Feedback that was taken; `new` is False when it lay in the inbox already.
+
+    `new_labels` are names that no record had before: each founds a class.
+    """
 
     accepted: int
     new: bool
+    new_labels: tuple[str, ...] = ()
 
 
 def read_answer(value: Mapping[str, Any]) -> Answer:
@@ -99,7 +103,11 @@ def read_taken(value: Mapping[str, Any]) -> Taken:
         ClientError: When it is not one.
     """
     try:
-        return Taken(accepted=int(value["accepted"]), new=bool(value["new"]))
+        return Taken(
+            accepted=int(value["accepted"]),
+            new=bool(value["new"]),
+            new_labels=tuple(map(str, value.get("new_labels", ()))),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise _strange(error) from error
 

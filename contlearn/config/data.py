@@ -94,6 +94,12 @@ class DataConfig(Section):
     label_descriptions: Mapping[str, str] = Field(
         {}, description="What each label means, for people who label and for `data labels`."
     )
+    near_labels: Literal["quarantine", "warn"] = Field(
+        "quarantine",
+        description="What becomes of a row whose new label is one slip away from a label with many "
+        "rows: `quarantine` refuses it until `data quarantine --accept` lets it in, `warn` takes "
+        "it and says so.",
+    )
     unlabelled: str = Field(
         "unlabelled",
         description="The folder in the workspace with texts without labels, for the regulariser "

@@ -270,6 +270,12 @@ class Watch:
         if report and report.get("files"):
             counts = ("accepted", "duplicates", "conflicts", "rejected")
             self.log.info("files taken in", **{k: report.get(k, 0) for k in counts})
+            for item in (near for file in report["files"] for near in file.get("near_labels", ())):
+                if item["refused"]:
+                    self.log.warning(
+                        "rows wait: their label is close to another",
+                        **{k: item[k] for k in ("label", "near", "rows", "accept_as_near")},
+                    )
             self.judging.forget()
 
     def _look(self) -> None:

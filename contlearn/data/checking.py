@@ -11,15 +11,10 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from contlearn.config import Config
+from contlearn.data.label_book import LabelBook, NearName
 from contlearn.data.streams import printable
 from contlearn.interfaces import RowProblem, Task
-from contlearn.tasks.rows import (
-    control_characters,
-    label_skeleton,
-    near_label,
-    normal_text,
-    type_name,
-)
+from contlearn.tasks.rows import control_characters, normal_text, type_name
 from contlearn.types import Inputs, Target
 
 __all__ = ["Checked", "RowChecker", "group_hash", "record_digest", "target_digest", "text_digest"]
@@ -28,10 +23,6 @@ __all__ = ["Checked", "RowChecker", "group_hash", "record_digest", "target_diges
 _SLICE_CHARACTERS = 80
 TEXT_BYTES = 12
 TARGET_BYTES = 4
-# How programs write that there is nothing: as a label it is mostly a mistake, but may be meant.
-_NO_LABELS = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nil", "undefined"})
-# Beyond this many labels the near name is not looked for: each look costs time for every label.
-_MAX_NEAR = 2_000
 
 
 def text_digest(normal: str) -> bytes:
@@ -100,26 +91,31 @@ class RowChecker:
         task: What the rows are for.
         config: The configuration.
         known_labels: Labels that records of this workspace have already.
+        refused: New labels that an earlier reading of the rows found to be near another.
+        keeps_rows: Refused rows stay in the quarantine.
     """
 
-    def __init__(self, task: Task, config: Config, known_labels: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: Config,
+        known_labels: Iterable[str] = (),
+        *,
+        refused: Iterable[NearName] = (),
+        keeps_rows: bool = False,
+    ) -> None:
         data = config.data
         self._task, self._limits = task, data.limits
         self._fields = data.field_names()
         self._extra = _Extra(data.group, data.weight, data.annotator, data.timestamp, data.slices)
-        self._aliases = dict(data.label_aliases)
-        self._closed = bool(data.labels) and not data.allow_new_labels
-        stated = task.space_from_labels(data.labels).names if data.labels else ()
-        self._stated = frozenset(task.labels_of(stated)) if self._is_tags() else frozenset(stated)
-        self._labels: dict[str, str] = {label: label for label in sorted(self._stated)}
-        if not self._closed:
-            self._labels.update((label, label) for label in known_labels)
-        self._looks = {label_skeleton(label): label for label in reversed(list(self._labels))}
+        self.book = LabelBook(task, data, known_labels, refused=refused, keeps_rows=keeps_rows)
+        self._names = self.book.names
         self._met: set[str] = set()
-        self.new_labels: list[str] = []
 
-    def _is_tags(self) -> bool:
-        return self._task.graph == "token-classification"
+    @property
+    def new_labels(self) -> list[str]:
+        """The labels that no record had before, in the order they came."""
+        return self.book.new
 
     def check(self, row: Mapping[str, object]) -> Checked:
         """Check one row.
@@ -129,20 +125,20 @@ class RowChecker:
         """
         inputs, target = self._task.read_fields(row, self._fields)
         warnings: tuple[tuple[str, str], ...] = ()
+        labels: tuple[str, ...]
         if isinstance(target, str):
-            if target not in self._labels:
-                target, warnings = self._unknown(target, "unknown-label")
-            key = target
+            if target not in self._names:
+                target, warnings = self.book.resolve(target)
+            key, labels = target, (target,)
         else:
             for label in self._task.labels_of(target):
-                if label not in self._labels:
-                    name, more = self._unknown(label, "bad-tag")
-                    warnings += more
-                    if name != label:
-                        target = tuple(
-                            tag[:2] + name if tag[2:] == label else tag for tag in target
-                        )
-            self._met.update(self._task.labels_of(target))
+                if label in self._names:
+                    continue
+                name, more = self.book.resolve(label)
+                warnings += more
+                if name != label:
+                    target = tuple(tag[:2] + name if tag[2:] == label else tag for tag in target)
+            labels = self._task.labels_of(target)
             key = self._task.balance_key(target)
         if len(inputs) == 1:
             text = next(iter(inputs.values()))
@@ -161,9 +157,17 @@ class RowChecker:
                 f"{size:,} characters", "text_characters", self._limits.text_characters
             )
         if not self._extra:
+            self._take(labels)
             return Checked(inputs, target, normal, key, None, 1.0, None, None, warnings)
         optional = self._optional(row)
+        self._take(labels)
         return Checked(inputs, target, normal, key, *optional, warnings, self._slices(row))
+
+    def _take(self, labels: tuple[str, ...]) -> None:
+        """Count the labels of a row that can be used."""
+        self.book.count(labels)
+        if self.book.is_tags:
+            self._met.update(labels)
 
     def _several(self, inputs: Inputs) -> tuple[int, str]:
         size, parts = 0, []
@@ -180,57 +184,6 @@ class RowChecker:
             f"The text has {what}; the limit is {limit:,}.",
             f"Shorten it, or raise data.limits.{key} in contlearn.toml.",
         )
-
-    def _unknown(self, label: str, reason: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """Handle a label that is not known yet: by its alias, as new, or not at all."""
-        alias = self._aliases.get(label)
-        if alias is not None:
-            if self._closed and alias not in self._labels:
-                raise RowProblem(
-                    reason,
-                    f"The label {label!r} is an alias of {alias!r}, which is not in data.labels.",
-                    "Correct data.label_aliases in contlearn.toml.",
-                )
-            if alias not in self._labels:
-                self._admit(alias)
-            return alias, (("alias", f"{label!r} is kept as {alias!r} (data.label_aliases)."),)
-        shown = repr(printable(label, 80))
-        if self._closed:
-            near = near_label(label, list(self._labels)) if len(self._labels) <= _MAX_NEAR else None
-            raise RowProblem(
-                reason,
-                f"The label {shown} is not in data.labels."
-                + (f" The nearest is {near!r}." if near else ""),
-                (f"Write {near!r} if that was meant; " if near else "")
-                + "add the label to data.labels, or set data.allow_new_labels = true.",
-            )
-        same = self._looks.get(label_skeleton(label))
-        if same is not None:
-            raise RowProblem(
-                reason,
-                f"The label {shown} looks like {same!r}, but is not the same.",
-                f"Write {same!r}, map it under [data.label_aliases], or, if both are meant, "
-                "name both in data.labels and set data.allow_new_labels = true.",
-            )
-        if len(self._labels) >= self._limits.labels:
-            raise RowProblem(
-                reason,
-                f"The label {shown} would be the {len(self._labels) + 1}th.",
-                "Check the column of labels, or raise data.limits.labels in contlearn.toml.",
-            )
-        near = near_label(label, list(self._labels)) if len(self._labels) <= _MAX_NEAR else None
-        self._admit(label)
-        if label.strip().lower() in _NO_LABELS:
-            said = f"The new label {shown} looks like a missing value that a program wrote as text."
-            return label, (("null-label", said),)
-        if near is None:
-            return label, ()
-        return label, (("near-label", f"The new label {shown} is close to {near!r}."),)
-
-    def _admit(self, label: str) -> None:
-        self._labels[label] = label
-        self._looks.setdefault(label_skeleton(label), label)
-        self.new_labels.append(label)
 
     def met_labels(self) -> list[str]:
         """Give the entity types of the rows that were checked."""

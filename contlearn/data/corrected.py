@@ -6,8 +6,10 @@ the quarantine, whatever a spreadsheet made of its numbers.
 
 from __future__ import annotations
 
+import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +19,7 @@ import orjson
 from contlearn.catalog import Catalog
 from contlearn.config import Config
 from contlearn.data.ingest import ingest_paths
+from contlearn.data.known import known_labels
 from contlearn.data.quarantined import (
     OWN_COLUMNS,
     QuarantinedRow,
@@ -27,13 +30,17 @@ from contlearn.data.quarantined import (
 from contlearn.data.reading import find_parser
 from contlearn.data.report import FileReport, IngestReport
 from contlearn.errors import RecordError, UsageError
-from contlearn.interfaces import Clock
+from contlearn.interfaces import Clock, FieldNames, Task
 from contlearn.plugins.manager import PluginManager
+from contlearn.tasks.rows import near_label
 from contlearn.workspace import FileOperations, Workspace, storage_border, write_bytes_atomic
 
-__all__ = ["discard_quarantine", "ingest_corrected", "retry_quarantine"]
+__all__ = ["accept_labels", "discard_quarantine", "ingest_corrected", "retry_quarantine"]
 
 _PLACE: Final = ("quarantine_file", "line_number")
+_LABEL_REASONS: Final = ("unknown-label", "bad-tag")
+# So many names are looked through for the near one.
+_MAX_NEAR: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,102 @@ def retry_quarantine(
             candidates.append(_Candidate(row.file, row.line_number, fields))
     parts = (workspace, config, catalog, manager)
     return _take(*parts, candidates, "retried", clock=clock, files=files, dry_run=dry_run)
+
+
+def accept_labels(
+    workspace: Workspace,
+    config: Config,
+    catalog: Catalog,
+    manager: PluginManager,
+    accepted: Sequence[str],
+    *,
+    reason: str | None = None,
+    source: str | None = None,
+    clock: Clock,
+    files: FileOperations | None = None,
+    dry_run: bool = False,
+) -> IngestReport:
+    """Let in the refused rows of new labels that are meant, or are slips of known ones.
+
+    Args:
+        workspace: Whose quarantine it is.
+        config: The configuration.
+        catalog: The catalog, open.
+        manager: Where tasks and parsers come from.
+        accepted: `LABEL`: a label of its own. `LABEL=KNOWN`: its rows are taken as the known one's.
+        reason: Only rows refused for this reason.
+        source: Only rows of this file.
+        clock: The time.
+        files: The file operations.
+        dry_run: Only say what would happen.
+    Raises:
+        UsageError: When no refused row has such a label, the known one is not known, or the set of
+            labels is closed.
+    """
+    task = manager.get("task", config.model.task, where="model.task in contlearn.toml")()
+    fields = config.data.field_names()
+    waiting: dict[str, list[_Candidate]] = {}
+    for row in read_quarantine(workspace, reason=reason, source=source):
+        if row.reason in _LABEL_REASONS:
+            item = _Candidate(row.file, row.line_number, row.fields())
+            for label in _labels_in(item.fields, fields, is_tags=_is_tags(task)):
+                waiting.setdefault(label, []).append(item)
+    with catalog.read() as connection:
+        known = {*known_labels(connection), *config.data.labels}
+    meant: list[str] = []
+    aliases: dict[str, str] = {}
+    chosen: dict[tuple[str, int], _Candidate] = {}
+    for text in accepted:
+        label, _, other = (text, "", "") if text in waiting else text.partition("=")
+        if label not in waiting:
+            raise _unknown_wish(f"No refused row has the label {label!r}", label, waiting)
+        if other and other not in known:
+            raise _unknown_wish(f"There is no label {other!r}", other, known)
+        if other:
+            aliases[label] = other
+        else:
+            meant.append(label)
+        chosen.update(((item.file, item.line_number), item) for item in waiting[label])
+    if meant and config.data.labels and not config.data.allow_new_labels:
+        raise UsageError(
+            f"The set of labels is closed, and {meant[0]!r} is not in it.",
+            where="data.labels in contlearn.toml",
+            hint="Add it there, then run `contlearn data quarantine --retry`; or name the label "
+            f"that it stands for: --accept {shlex.quote(meant[0] + '=KNOWN')}",
+        )
+    data = config.data.model_copy(
+        update={
+            "labels": (*config.data.labels, *meant),
+            "allow_new_labels": config.data.allow_new_labels or bool(meant),
+            "label_aliases": {**config.data.label_aliases, **aliases},
+        }
+    )
+    parts = (workspace, config.model_copy(update={"data": data}), catalog, manager)
+    rows = list(chosen.values())
+    return _take(*parts, rows, "accepted", clock=clock, files=files, dry_run=dry_run)
+
+
+def _is_tags(task: Task) -> bool:
+    return task.graph == "token-classification"
+
+
+def _labels_in(row: Mapping[str, Any], fields: FieldNames, *, is_tags: bool) -> set[str]:
+    """Give the labels of a row as it came."""
+    value = row.get(fields.tags if is_tags else fields.label)
+    if not is_tags:
+        return {unicodedata.normalize("NFC", value)} if isinstance(value, str) else set()
+    return {tag[2:] for tag in value if isinstance(tag, str)} if isinstance(value, list) else set()
+
+
+def _unknown_wish(what: str, name: str, choices: Iterable[str]) -> UsageError:
+    names = sorted(choices)
+    near = near_label(name, names[:_MAX_NEAR])
+    return UsageError(
+        f"{what}." + (f" The nearest is {near!r}." if near else ""),
+        where="--accept",
+        hint="`contlearn data quarantine --reason unknown-label` lists refused rows, `contlearn "
+        "data labels` the labels; nothing was taken in.",
+    )
 
 
 def discard_quarantine(

@@ -15,7 +15,7 @@ from contlearn.data.checking import TEXT_BYTES, Checked, RowChecker
 from contlearn.data.collected import Collected
 from contlearn.data.commit import commit_records, publish_segment
 from contlearn.data.forgetting import Forgotten, redact_archived
-from contlearn.data.known import known_groups, known_labels, known_records
+from contlearn.data.known import known_groups, known_labels, known_records, label_rows
 from contlearn.data.neighbours import Reserve
 from contlearn.data.place import IntakePlace, OneFile
 from contlearn.data.quarantine import QuarantineWriter, row_text, safe_name
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from contlearn.data.label_book import NearName
 
 __all__ = ["FileIntake"]
 
@@ -86,7 +88,27 @@ class FileIntake:
         """
         place = self._place
         with place.catalog.read() as connection:
-            checker = RowChecker(place.task, place.config, known_labels(connection))
+            known = known_labels(connection)
+        refused = self._attempt(parser, path, report, known, ())
+        if refused:
+            # Only now it is known which new names of labels are slips: once more, without them.
+            self._rows = Collected(place.config.data, place.staging)
+            report.start_again()
+            self._attempt(parser, path, report, known, refused)
+
+    def _attempt(
+        self,
+        parser: RecordParser,
+        path: Path,
+        report: FileReport,
+        known: Sequence[str],
+        refused_labels: Sequence[NearName],
+    ) -> Sequence[NearName]:
+        """Read the file and keep what is in it; or say which labels must be refused first."""
+        place = self._place
+        checker = RowChecker(
+            place.task, place.config, known, refused=refused_labels, keeps_rows=True
+        )
         staged = place.staging / f"{self._file.stem(place.settings)}.parquet"
         refused = QuarantineWriter(
             place.staging if place.dry_run else place.workspace.quarantine,
@@ -100,11 +122,16 @@ class FileIntake:
             try:
                 with SegmentWriter(staged) as writer:
                     self._read(parser, path, checker, writer, refused, report)
+                report.near_labels = checker.book.settle(self._rows_of)
+                slips = [item for item in report.near_labels if item.is_refused]
+                if not refused_labels and any(i.label in checker.book.names for i in slips):
+                    return slips
                 result, held_out = self._decide(report)
                 self._refuse_conflicts(staged, result, refused, report)
                 self._keep_forgotten(path, result, report)
                 self._count(result, held_out, report)
                 self._warn(checker, report)
+                self._tell_labels(checker, result, report, known)
                 if not place.dry_run:
                     quarantine = refused.publish()
                     report.quarantine = None if quarantine is None else str(quarantine)
@@ -122,6 +149,22 @@ class FileIntake:
                     )
             finally:
                 staged.unlink(missing_ok=True)
+        return ()
+
+    def _rows_of(self, label: str, limit: int) -> int:
+        with self._place.catalog.read() as connection:
+            is_tags = self._place.task.graph == "token-classification"
+            return label_rows(connection, label, limit, is_tags=is_tags)
+
+    def _tell_labels(
+        self, checker: RowChecker, result: Resolution, report: FileReport, known: Sequence[str]
+    ) -> None:
+        """Name the labels that are new, and those that stay though another is close."""
+        taken = set(self._labels(checker, result)).difference(known)
+        report.new_labels = [label for label in checker.new_labels if label in taken]
+        for item in report.near_labels:
+            if not item.is_refused and item.label in taken:
+                report.warnings.add("near-kept", f"{item.message} Both are kept.")
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -12,21 +12,30 @@ from sqlalchemy.engine import Connection
 from contlearn.catalog.ids import HEAD_DIGITS, IdIndex, in_rows
 from contlearn.catalog.records import chunks
 from contlearn.catalog.schema import labels, records
+from contlearn.errors import UsageError
+from contlearn.tasks.rows import near_label
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from contlearn.config import DataConfig
+
 __all__ = [
     "KnownRecord",
     "add_labels",
+    "chosen_labels",
+    "has_label",
     "known_groups",
     "known_labels",
     "known_records",
+    "label_rows",
 ]
 
 TEXT_DIGITS: Final = 24
 _AT_ONCE: Final = 20_000
+# So many names are looked through for the near one.
+_MAX_NEAR: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,45 @@ def known_groups(connection: Connection, group_keys: Sequence[str]) -> Mapping[s
 def known_labels(connection: Connection) -> list[str]:
     """Give every label a record ever had."""
     return list(connection.execute(sa.select(labels.c.name).order_by(labels.c.name)).scalars())
+
+
+def has_label(label: str, *, is_tags: bool) -> sa.ColumnElement[bool]:
+    """Say which records have a label; for entities those with one of this type, among others."""
+    key = records.c.key
+    if not is_tags:
+        return key == label
+    # Not LIKE: SQLite compares there without regard to case.
+    within = sa.literal("+") + key + sa.literal("+")
+    return sa.func.replace(within, f"+{label}+", "") != within
+
+
+def label_rows(connection: Connection, label: str, limit: int, *, is_tags: bool) -> int:
+    """Count the records that have a label, no further than the limit; forgotten ones not."""
+    has = has_label(label, is_tags=is_tags)
+    some = sa.select(sa.literal(1)).where(has, records.c.state != "forgotten").limit(limit)
+    query = sa.select(sa.func.count()).select_from(some.subquery())
+    return int(connection.execute(query).scalar_one())
+
+
+def chosen_labels(connection: Connection, data: DataConfig, names: Iterable[str]) -> list[str]:
+    """Give the labels that a person names: by an alias too, and never by a typing error.
+
+    Raises:
+        UsageError: When there is no such label.
+    """
+    known = {*known_labels(connection), *data.labels}
+    found = []
+    for name in names:
+        label = name if name in known else data.label_aliases.get(name, name)
+        if label not in known:
+            near = near_label(name, sorted(known)[:_MAX_NEAR])
+            raise UsageError(
+                f"There is no label {name!r}." + (f" The nearest is {near!r}." if near else ""),
+                where="--label",
+                hint="`contlearn data labels` lists them.",
+            )
+        found.append(label)
+    return list(dict.fromkeys(found))
 
 
 def add_labels(connection: Connection, names: Iterable[str], file_id: int) -> None:

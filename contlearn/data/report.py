@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from contlearn.data.label_book import NearName
 
 __all__ = ["FileReport", "IngestReport", "Notices", "Verdict"]
 
@@ -59,6 +62,14 @@ class FileReport:
     quarantine: str | None = None
     problems: Notices = field(default_factory=Notices)
     warnings: Notices = field(default_factory=Notices)
+    new_labels: Sequence[str] = ()
+    near_labels: Sequence[NearName] = ()
+
+    def start_again(self) -> None:
+        """Forget what an earlier reading of the file's rows said."""
+        self.rows = self.rejected = 0
+        self.problems, self.warnings = Notices(), Notices()
+        self.message = None
 
     def to_json(self) -> dict[str, Any]:
         """Give the entry of `files[]`."""
@@ -78,6 +89,8 @@ class FileReport:
             "quarantine": self.quarantine,
             "problems": self.problems.to_json(),
             "warnings": self.warnings.to_json(),
+            "new_labels": list(self.new_labels),
+            "near_labels": [item.to_json() for item in self.near_labels],
         }
 
 

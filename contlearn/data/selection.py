@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from contlearn.catalog import Catalog
 from contlearn.catalog.schema import files, records
 from contlearn.data.checking import group_hash
+from contlearn.data.known import has_label
 from contlearn.errors import UsageError
 
 __all__ = ["Selection", "select_records"]
@@ -21,7 +22,7 @@ class Selection:
     """Which records: those of the ids, or those that fit everything else that is given.
 
     `files` are names as they came, or content hashes; times are when the file was taken in, the
-    end exclusive.
+    end exclusive. With `is_tags` labels are entity types, of which a record may have several.
     """
 
     record_ids: Sequence[str] = ()
@@ -31,6 +32,7 @@ class Selection:
     groups: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
+    is_tags: bool = False
 
     def __bool__(self) -> bool:
         return bool(
@@ -65,7 +67,8 @@ def select_records(catalog: Catalog, selection: Selection) -> list[str]:
             sa.or_(files.c.name.in_(selection.files), files.c.content_hash.in_(selection.files))
         )
     if selection.labels:
-        query = query.where(records.c.key.in_(selection.labels))
+        any_of = (has_label(name, is_tags=selection.is_tags) for name in selection.labels)
+        query = query.where(sa.or_(*any_of))
     if selection.groups:
         query = query.where(records.c.group_key.in_([group_hash(one) for one in selection.groups]))
     if selection.states:

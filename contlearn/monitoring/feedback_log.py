@@ -11,9 +11,12 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["FeedbackLog", "join_feedback", "read_feedback"]
+if TYPE_CHECKING:
+    from contlearn.config import DataConfig
+
+__all__ = ["FeedbackLog", "join_feedback", "read_feedback", "resolved_labels"]
 
 
 class FeedbackLog:
@@ -80,20 +83,41 @@ def read_feedback(folder: Path) -> dict[tuple[str, int], str]:
     return found
 
 
+def resolved_labels(
+    labels: Mapping[tuple[str, int], str], data: DataConfig
+) -> dict[tuple[str, int], str]:
+    """Give the labels under the names that the model knows them by.
+
+    A server resolves aliases when a label comes. Labels logged by one of before, or before the
+    alias was named, are resolved here; those outside a closed set are no labels. The keys of
+    entities hold no names, and stay.
+    """
+    is_closed = bool(data.labels) and not data.allow_new_labels
+    found = {key: data.label_aliases.get(label, label) for key, label in labels.items()}
+    if not is_closed:
+        return found
+    names = frozenset(data.labels)
+    return {key: label for key, label in found.items() if label in names}
+
+
 def join_feedback(
     lines: Iterable[Mapping[str, Any]], labels: Mapping[tuple[str, int], str]
 ) -> list[tuple[Mapping[str, Any], bool]]:
     """Give the logged predictions whose label came, oldest first, and whether each was right.
 
-    A text with entities is right when all of them are.
+    A text with entities is right when all of them are. Where two answers have one id, the label is
+    that of the first.
     """
     joined = []
-    for line in lines:
+    seen = set()
+    for line in sorted(lines, key=lambda line: str(line.get("time", ""))):
         key = (str(line.get("request_id")), int(line.get("index", 0)))
+        if key in seen:
+            continue
+        seen.add(key)
         label = labels.get(key)
         predicted = line.get("labels", ())
         answer = line.get("answer", predicted[0] if len(predicted) == 1 else None)
         if label is not None and answer is not None:
             joined.append((line, answer == label))
-    joined.sort(key=lambda item: str(item[0].get("time", "")))
     return joined

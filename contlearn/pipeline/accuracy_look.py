@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from contlearn.errors import ContlearnError
-from contlearn.monitoring.feedback_log import join_feedback, read_feedback
+from contlearn.monitoring.feedback_log import join_feedback, read_feedback, resolved_labels
 from contlearn.pipeline.context import Context
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def look_at_accuracy(
         )
     )
     labels = read_feedback(context.workspace.state / "feedback")
+    if context.task.graph == "sequence-classification":
+        labels = resolved_labels(labels, context.config.data)
     joined = join_feedback(lines, labels)
     first = str(judged[0].get("time", ""))
     last = str(judged[-1].get("time", ""))

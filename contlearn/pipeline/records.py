@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from contlearn.catalog.records import chunks, release_records
 from contlearn.catalog.schema import files, labels, records
+from contlearn.data.known import chosen_labels, has_label
 from contlearn.errors import UsageError, require_several
 from contlearn.pipeline.context import Context
 
@@ -31,17 +32,22 @@ def list_records(
     until: datetime | None = None,
     limit: int = 50,
 ) -> dict[str, Any]:
-    """Give counts by state, and the newest records that fit, without their texts."""
+    """Give counts by state, and the newest records that fit, without their texts.
+
+    Raises:
+        UsageError: When there is no such label.
+    """
     query = sa.select(records, files.c.name.label("source")).join(
         files, files.c.file_id == records.c.file_id
     )
-    for column, value in (
-        (records.c.state, state),
-        (records.c.split, split),
-        (records.c.key, label),
-    ):
+    for column, value in ((records.c.state, state), (records.c.split, split)):
         if value is not None:
             query = query.where(column == value)
+    if label is not None:
+        with context.catalog.read() as connection:
+            (name,) = chosen_labels(connection, context.config.data, [label])
+        is_tags = context.task.graph == "token-classification"
+        query = query.where(has_label(name, is_tags=is_tags))
     if file is not None:
         query = query.where(sa.or_(files.c.name == file, files.c.content_hash == file))
     if since is not None:

@@ -59,8 +59,12 @@ class Call:
 
     @property
     def request_id(self) -> str:
-        """Give the request's id, the client's own if it sent one."""
+        """Give the request's id, the client's own if it sent one that nobody had before."""
         return str(self.scope[REQUEST_ID])
+
+    def answered_as(self, request_id: str) -> None:
+        """Note under which id the request was answered: header, log and traces go by it."""
+        self.scope[REQUEST_ID] = request_id
 
     def header(self, name: bytes) -> str | None:
         """Give a header by its lower-case name."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import os
-import re
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contlearn.errors import ContlearnError
 from contlearn.serving.call import REQUEST_ID, ROUTE
 from contlearn.serving.problems import RequestProblem
+from contlearn.serving.request_ids import is_client_id, new_id
 from contlearn.serving.site import Site
 from contlearn.serving.wire import header, send_json
 from contlearn.telemetry.server_metrics import ServerMetrics
@@ -23,14 +21,14 @@ from contlearn.telemetry.server_metrics import ServerMetrics
 __all__ = ["Edge"]
 
 _log = logging.getLogger("contlearn.serving")
-_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Edge:
     """Wraps the application.
 
-    Every answer carries `x-request-id`. A problem becomes JSON with its three parts; anything else
+    Every answer carries `x-request-id`: the client's own, unless it was used before or has the form
+    of ours, else one of 128 random bits. A problem becomes JSON with its three parts; anything else
     that is raised is a bug: it is logged with its traceback, and the client learns only the
     request id. While the server drains, connections are closed after their answer.
 
@@ -44,9 +42,6 @@ class Edge:
         self.app = app
         self.site = site
         self.direct = direct
-        # Random once, counted from there: asking the system each time would switch threads.
-        self._prefix = os.urandom(8).hex()
-        self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -55,11 +50,8 @@ class Edge:
             return
         begun = time.perf_counter()
         given = header(scope, b"x-request-id")
-        if given and _ID.fullmatch(given):
-            request_id = given
-        else:
-            request_id = f"{self._prefix}{next(self._numbers):08x}"
-        scope[REQUEST_ID] = request_id
+        # A route that answers texts gives the request another id where this one was used before.
+        scope[REQUEST_ID] = given if given and is_client_id(given) else new_id()
         status, begun_ns = 0, 0
         traces = self.site.traces
         if traces is not None:
@@ -71,7 +63,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message["headers"] = list(message.get("headers", ()))
-                headers.append((b"x-request-id", request_id.encode("ascii")))
+                headers.append((b"x-request-id", scope[REQUEST_ID].encode("ascii")))
                 if self.site.draining:
                     headers.append((b"connection", b"close"))
             await send(message)
@@ -83,22 +75,24 @@ class Edge:
             rejected = self._metrics(scope).rejected.get(problem.reason)
             if rejected is not None:
                 rejected.inc()
-            status = await self._explain(problem, request_id, status, send_marked)
+            status = await self._explain(problem, scope[REQUEST_ID], status, send_marked)
         except HTTPException as error:
-            status = await self._explain(_plain(error, scope), request_id, status, send_marked)
+            status = await self._explain(
+                _plain(error, scope), scope[REQUEST_ID], status, send_marked
+            )
         except ContlearnError as error:
-            _log.error("request failed", extra={"request_id": request_id, **_three(error)})
+            _log.error("request failed", extra={"request_id": scope[REQUEST_ID], **_three(error)})
             failure = RequestProblem(500, error.what, where=error.where, hint=error.hint)
-            status = await self._explain(failure, request_id, status, send_marked)
+            status = await self._explain(failure, scope[REQUEST_ID], status, send_marked)
         except Exception:
-            _log.exception("request failed", extra={"request_id": request_id})
+            _log.exception("request failed", extra={"request_id": scope[REQUEST_ID]})
             failure = RequestProblem(
                 500,
                 "The server failed on this request.",
                 where="server",
                 hint="Its log says why, under this request id.",
             )
-            status = await self._explain(failure, request_id, status, send_marked)
+            status = await self._explain(failure, scope[REQUEST_ID], status, send_marked)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             if traces is not None:
@@ -107,11 +101,15 @@ class Edge:
                     method=method,
                     code=status,
                     begun=begun_ns,
-                    request_id=request_id,
+                    request_id=scope[REQUEST_ID],
                     parent=header(scope, b"traceparent"),
                 )
             self.site.instruments.request(
-                scope.get(ROUTE, "other"), method, status, time.perf_counter() - begun, request_id
+                scope.get(ROUTE, "other"),
+                method,
+                status,
+                time.perf_counter() - begun,
+                scope[REQUEST_ID],
             )
 
     def _metrics(self, scope: Scope) -> ServerMetrics:

@@ -187,12 +187,24 @@ def _feedback() -> dict[str, Any]:
         "required": ["request_id", "label"],
         "properties": {
             "request_id": {"type": "string"},
-            "index": {"type": "integer"},
+            "index": {"type": "integer", "minimum": 0},
             "label": {
                 "anyOf": [{"type": "string"}, {"type": "array"}],
                 "description": "A class; or a tag for each word; or entities with start, end, type",
             },
-            "text": {"type": "string"},
+            "text": {
+                "type": "string",
+                "description": "Where the request may be forgotten; the very text that was asked",
+            },
+        },
+    }
+    taken = {
+        "type": "object",
+        "required": ["accepted", "new", "new_labels"],
+        "properties": {
+            "accepted": {"type": "integer"},
+            "new": {"type": "boolean"},
+            "new_labels": {"type": "array", "items": {"type": "string"}},
         },
     }
     several = {
@@ -208,8 +220,8 @@ def _feedback() -> dict[str, Any]:
             "content": {"application/json": {"schema": {"anyOf": [label, several]}}},
         },
         "responses": {
-            "202": _json({"type": "object", "required": ["accepted", "new"]}, "Taken"),
-            **_errors(400, 401, 403, 404, 408, 413, 415),
+            "202": _json(taken, "Taken"),
+            **_errors(400, 401, 403, 404, 408, 409, 413, 415),
         },
     }
 

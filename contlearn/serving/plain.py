@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
 from contlearn.serving.call import CANARY, Call
+from contlearn.serving.feedback import CheckedLabels, FeedbackDesk
 from contlearn.serving.problems import RequestProblem
+from contlearn.serving.service import Service
 from contlearn.serving.settings import MIN_DEADLINE_SECONDS
 from contlearn.serving.version import Answer
 from contlearn.serving.wire import parse_json
@@ -58,7 +61,7 @@ async def predict(call: Call) -> None:
             where="deadline_seconds",
         )
     inputs, lengths = service.read_inputs(rows, name=name)
-    version, answers = await service.answer(
+    version, answers, request_id = await service.answer(
         inputs,
         lengths,
         request_id=call.request_id,
@@ -66,12 +69,13 @@ async def predict(call: Call) -> None:
         deadline_seconds=deadline,
         gone=call.gone,
     )
+    call.answered_as(request_id)
     await call.json(
         {
             "predictions": [_to_json(answer, top) for answer in answers],
             "model": service.settings.name,
             "version": version.number,
-            "request_id": call.request_id,
+            "request_id": request_id,
         },
     )
 
@@ -190,23 +194,34 @@ async def feedback(call: Call) -> None:
         raise RequestProblem(
             400, f"labels is not a list of up to {_MAX_LABELS}.", where="labels", hint=None
         )
+    where = [f"labels[{place}]" for place in range(len(items))]
     counts = service.metrics.feedback
     try:
-        rows = [desk.row(item, f"labels[{place}]") for place, item in enumerate(items)]
+        # In a thread: the catalog may be asked, and the disk is written to.
+        found, is_new = await asyncio.to_thread(_take_labels, service, desk, items, where)
     except RequestProblem as problem:
-        if problem.status == 404:
-            counts["unknown"].inc()
+        counts["unknown" if problem.status == 404 else "refused"].inc()
         raise
-    is_new = desk.accept(rows)
+    counts["accepted" if is_new else "duplicate"].inc(len(found.answers))
+    body = {
+        "accepted": len(found.answers),
+        "new": is_new,
+        "new_labels": list(found.new_labels),
+        "request_id": call.request_id,
+    }
+    await call.json(body, status=202)
+
+
+def _take_labels(
+    service: Service, desk: FeedbackDesk, items: Sequence[object], where: Sequence[str]
+) -> tuple[CheckedLabels, bool]:
+    """Check labels, put them into the inbox, and note them for the measured accuracy."""
+    found = desk.check(items, where)
+    is_new = desk.accept([item.row for item in found.answers])
     if service.settings.feedback_log is not None:
         # Also where the very same row was taken before: it came for an answer of its own.
-        labels = [
-            (item["request_id"], item.get("index", 0), desk.answer_of(row))
-            for item, row in zip(items, rows, strict=True)
-        ]
+        labels = [(item.request_id, item.index, item.answer) for item in found.answers]
         # The label itself lies in the inbox; what fails here costs a measurement only.
         with contextlib.suppress(OSError):
             service.settings.feedback_log.add(labels, service.settings.clock.now())
-    counts["accepted" if is_new else "duplicate"].inc(len(rows))
-    body = {"accepted": len(rows), "new": is_new, "request_id": call.request_id}
-    await call.json(body, status=202)
+    return found, is_new

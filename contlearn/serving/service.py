@@ -13,7 +13,9 @@ from contlearn.monitoring.prediction_log import LoggedPrediction
 from contlearn.serving.champion import ChampionFollower
 from contlearn.serving.engine import Engine, Lane, VersionRetired
 from contlearn.serving.feedback import FeedbackDesk
+from contlearn.serving.known_labels import WorkspaceLabels
 from contlearn.serving.problems import RequestProblem, not_ready
+from contlearn.serving.request_ids import is_client_id, new_id
 from contlearn.serving.settings import ServerSettings
 from contlearn.serving.shelf import Shelf
 from contlearn.serving.trials import Trials
@@ -88,13 +90,18 @@ class Service:
             settings.shadow_log,
         )
         if settings.inbox is not None and settings.tokens.has("feedback"):
-            self.desk = FeedbackDesk(settings.inbox, settings.task, settings.fields)
+            self.desk = FeedbackDesk(
+                settings.inbox, settings.task, settings.fields, labels=settings.labels
+            )
+            if isinstance(settings.labels, WorkspaceLabels):
+                settings.labels.served = self._served_labels
         if settings.log is not None:
             settings.log.written = self.metrics.log_written
             settings.log.dropped = self.metrics.log_dropped
 
     def start(self) -> None:
         """Start follower, shelf and logs; called on the event loop."""
+        self.settings.claimed_ids.start()
         self.follower.start()
         self.shelf.start()
         for log in (self.settings.log, self.settings.shadow_log):
@@ -108,6 +115,9 @@ class Service:
         for log in (self.settings.log, self.settings.shadow_log):
             if log is not None:
                 log.close()
+        self.settings.claimed_ids.close()
+        if self.settings.labels is not None:
+            self.settings.labels.close()
 
     @property
     def is_ready(self) -> bool:
@@ -117,6 +127,10 @@ class Service:
     def _champion_number(self) -> int | None:
         current = self.follower.current
         return None if current is None else current.number
+
+    def _served_labels(self) -> Sequence[str]:
+        current = self.follower.current
+        return () if current is None else label_names(current.predictor.label_space.names)
 
     def version(self, number: int | None = None) -> LoadedVersion:
         """Give the version that answers now.
@@ -216,19 +230,19 @@ class Service:
         wish: str | None = None,
         deadline_seconds: float | None = None,
         gone: Callable[[], asyncio.Future[Any]] | None = None,
-    ) -> tuple[LoadedVersion, list[Answer]]:
+    ) -> tuple[LoadedVersion, list[Answer], str]:
         """Answer, count and log.
 
         Args:
             inputs: What is asked.
             lengths: The length of each.
-            request_id: Names the request.
+            request_id: Names the request, unless another request had this id before.
             number: The version asked for; whichever answers now if left out.
             wish: What the client says about the canary: always, never, or a key that decides.
             deadline_seconds: At most this long.
             gone: Starts to wait for the client to go away.
         Returns:
-            The version that answered, and its answers.
+            The version that answered, its answers, and the id that the request has.
         """
         self.requests += 1
         self.metrics.in_flight.inc()
@@ -256,15 +270,26 @@ class Service:
                     continue
         finally:
             self.metrics.in_flight.dec()
+        # Only what was answered has its id: a request that was turned away may come again.
+        request_id = self._own(request_id)
         if any(isinstance(item, Encoding) for item in inputs):
-            return version, answers  # without texts there is nothing to log or to label
+            return version, answers, request_id  # without texts there is nothing to log or to label
         texts = [item for item in inputs if not isinstance(item, Encoding)]
         if self.desk is not None:
             self.desk.recent.keep(request_id, texts, sum(lengths))
         self._note(version, texts, lengths, answers, request_id)
         if number is None:
             self.trials.show(version, texts, lengths, answers, request_id)
-        return version, answers
+        return version, answers, request_id
+
+    def _own(self, request_id: str) -> str:
+        """Give the id if this request is the first to have it, else one of ours."""
+        if not is_client_id(request_id):
+            return request_id
+        is_kept = self.desk is not None and self.desk.recent.has(request_id)
+        if is_kept or not self.settings.claimed_ids.claim(request_id):
+            return new_id()
+        return request_id
 
     def _note(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,13 @@ from contlearn.config import Config, ServingConfig
 from contlearn.errors import ConfigError
 from contlearn.interfaces import Clock, FieldNames, Task
 from contlearn.monitoring.feedback_log import FeedbackLog
-from contlearn.monitoring.prediction_log import PredictionLog
+from contlearn.monitoring.prediction_log import PredictionLog, read_predictions
 from contlearn.serving.calibration import choose_layout
 from contlearn.serving.engine import EngineLimits
+from contlearn.serving.known_labels import KnownLabels, WorkspaceLabels
 from contlearn.serving.loading import CheckedLoader
 from contlearn.serving.pool import WorkerPool
+from contlearn.serving.request_ids import ClaimedIds
 from contlearn.serving.roles import Canary, Roles, RolesFile, Shadow
 from contlearn.serving.tokens import Role, Tokens, read_token, read_tokens
 from contlearn.serving.version import Load
@@ -62,6 +65,8 @@ class ServerSettings:
         leases: Where it notes which version it uses, so that retention leaves it alone.
         inbox: Where labels sent to /feedback land; None takes no feedback.
         feedback_log: Where they are also kept by request id, so that accuracy can be measured.
+        labels: The configuration and the labels that feedback is checked by.
+        claimed_ids: The ids that clients gave their requests.
         tokens: Who may send labels and change roles; without tokens there are no such routes.
         roles: What is served beside the champion, and where changes are kept.
         shadow_log: Where the shadow's answers are compared; None logs nothing.
@@ -85,6 +90,8 @@ class ServerSettings:
     leases: Path | None = None
     inbox: Path | None = None
     feedback_log: FeedbackLog | None = None
+    labels: KnownLabels | None = None
+    claimed_ids: ClaimedIds = field(default_factory=lambda: ClaimedIds(None, SystemClock()))
     tokens: Tokens = field(default_factory=Tokens)
     roles: RolesFile = field(default_factory=lambda: RolesFile(None))
     shadow_log: PredictionLog | None = None
@@ -153,6 +160,15 @@ def settings_from_config(
         leases=workspace.state / "leases",
         inbox=workspace.inbox,
         feedback_log=FeedbackLog(workspace.state / "feedback"),
+        labels=WorkspaceLabels(config, workspace=workspace),
+        claimed_ids=ClaimedIds(
+            workspace.state / "requests",
+            clock,
+            max_age_days=max(1, math.ceil(monitoring.log_age / 86_400)),
+            earlier=lambda: (
+                str(line.get("request_id", "")) for line in read_predictions(workspace.predictions)
+            ),
+        ),
         tokens=_tokens(workspace.root, serving),
         roles=RolesFile(
             workspace.state / "serving" / f"roles-{config.model.name}.json", _roles(serving)

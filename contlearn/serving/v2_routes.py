@@ -220,7 +220,7 @@ async def infer(call: Call) -> None:
     else:
         inputs, lengths = service.read_inputs(_texts(request), name="inputs[0].data")
         items = list(inputs)
-    version, answers = await service.answer(
+    version, answers, request_id = await service.answer(
         items,
         lengths,
         request_id=call.request_id,
@@ -229,6 +229,7 @@ async def infer(call: Call) -> None:
         deadline_seconds=request.timeout_seconds,
         gone=call.gone,
     )
+    call.answered_as(request_id)
     by_ids = "input_ids" in request.inputs
     tensors = id_tensors(version, answers, items) if by_ids else _tensors(version, answers)
     answer, head = encode_answer(
@@ -238,7 +239,7 @@ async def infer(call: Call) -> None:
         tensors=tensors,
         defaults=["logits"] if by_ids else [name for name, _, _ in _outputs(service, version)],
         labels=version.predictor.label_space.names,
-        request_id=call.request_id,
+        request_id=request_id,
     )
     if head is None:
         await call.bytes(answer, headers=[_JSON])

@@ -196,6 +196,7 @@ def _not_utf8(name: str, code: int) -> RowProblem:
     )
 
 
+@functools.lru_cache(maxsize=65_536)
 def label_skeleton(label: str) -> str:
     """Give what a label looks like: equal for labels that a reader would take for one.
 

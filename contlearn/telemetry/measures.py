@@ -382,7 +382,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "feedback_total",
         "labels",
         "model outcome",
-        "Labels sent back by users: accepted, duplicate, unknown.",
+        "Labels sent back by users: accepted, duplicate, unknown (the request), refused.",
         "server",
     ),
     _counter(

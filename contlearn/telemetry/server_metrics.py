@@ -121,7 +121,7 @@ class ServerMetrics:
         self.log_written = log.labels(model, "written")
         self.log_dropped = log.labels(model, "dropped")
         self.feedback = _children(
-            counter("feedback_total"), model, ("accepted", "duplicate", "unknown")
+            counter("feedback_total"), model, ("accepted", "duplicate", "unknown", "refused")
         )
         self._roles = gauge("model_role_info")
         self._in_roles: dict[str, str] = {}

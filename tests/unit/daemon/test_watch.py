@@ -9,10 +9,12 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from contlearn.catalog.leases import hold_lease, holder_of
 from contlearn.catalog.records import release_records
 from contlearn.catalog.schema import leases
+from contlearn.data.known import known_labels
 from contlearn.errors import WorkspaceLocked
 from contlearn.monitoring.signals import DriftSignal, Signals, write_signals
 from contlearn.pipeline.fired import request_update
@@ -53,6 +55,20 @@ def test_files_are_learnt_once_and_the_reason_is_kept(made):
     assert watch.step() is None
     assert outcomes(watch) == [("count", "promoted")]
     assert set(states(watch)) == {"learnt"}
+
+
+def test_a_label_close_to_a_common_one_founds_no_class_and_is_logged(made):
+    workspace, watch = made("[update]\nmin_new_records = 1000\n")
+    drop(workspace, "card_arrival", 40)
+    watch.step()
+    drop(workspace, "card_arival", 3)
+    with structlog.testing.capture_logs() as logs:
+        watch.step()
+    (found,) = [line for line in logs if line["event"].startswith("rows wait")]
+    assert (found["label"], found["near"], found["rows"]) == ("card_arival", "card_arrival", 3)
+    assert found["accept_as_near"].endswith("--accept card_arival=card_arrival")
+    with watch.context.catalog.read() as connection:
+        assert "card_arival" not in known_labels(connection)
 
 
 def test_new_label_is_learnt_before_there_are_many_records(made):

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from contlearn.monitoring.feedback_log import FeedbackLog, join_feedback, read_feedback
+from contlearn.config import DataConfig
+from contlearn.monitoring.feedback_log import (
+    FeedbackLog,
+    join_feedback,
+    read_feedback,
+    resolved_labels,
+)
 
 NOW = datetime(2030, 3, 17, 12, tzinfo=UTC)
 
@@ -48,3 +54,20 @@ def test_entities_join_by_their_key(tmp_path):
     ]
     joined = join_feedback(lines, read_feedback(tmp_path))
     assert [right for _, right in joined] == [True, False]
+
+
+def test_of_two_answers_under_one_id_the_first_has_the_label():
+    lines = [
+        {"time": "2", "request_id": "r1", "index": 0, "labels": ["billing"]},
+        {"time": "1", "request_id": "r1", "index": 0, "labels": ["returns"]},
+    ]
+    joined = join_feedback(lines, {("r1", 0): "returns"})
+    assert [(line["time"], right) for line, right in joined] == [("1", True)]
+
+
+def test_labels_logged_before_an_alias_was_named_count_as_what_it_stands_for():
+    labels = {("r1", 0): "Versand", ("r2", 0): "shiping", ("r3", 0): "returns"}
+    closed = DataConfig(labels=("shipping", "returns"), label_aliases={"Versand": "shipping"})
+    assert resolved_labels(labels, closed) == {("r1", 0): "shipping", ("r3", 0): "returns"}
+    open_set = DataConfig(label_aliases={"Versand": "shipping"})
+    assert resolved_labels(labels, open_set)["r2", 0] == "shiping"

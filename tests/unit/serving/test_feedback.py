@@ -92,13 +92,13 @@ def test_entities_are_taken_as_the_server_answers_them(tmp_path):
     desk.recent.keep("r1", [{"text": "to New York, now"}], 16)
     tags = ["O", "B-city", "I-city", "O", "O"]
     spans = [{"start": 3, "end": 11, "type": "city", "score": 0.4}]
-    row = desk.row({"request_id": "r1", "label": spans}, "")
-    assert row == {"tokens": ["to", "New", "York", ",", "now"], "tags": tags}
-    assert desk.row({"request_id": "r1", "label": tags}, "") == row
-    assert desk.answer_of(row) == desk.answer_of({"tags": tags})
-    none = desk.row({"request_id": "r1", "label": []}, "")
-    assert none["tags"] == ["O"] * 5
-    assert desk.answer_of(none) != desk.answer_of(row)
+    items = [{"request_id": "r1", "label": label} for label in (spans, tags, [])]
+    same, also, none = desk.check(items, ["", "", ""]).answers
+    assert same.row == {"tokens": ["to", "New", "York", ",", "now"], "tags": tags}
+    assert also.row == same.row
+    assert also.answer == same.answer
+    assert none.row["tags"] == ["O"] * 5
+    assert none.answer != same.answer
 
 
 @pytest.mark.parametrize(
