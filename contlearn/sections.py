@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,6 +18,7 @@ from pydantic import (
 )
 
 from contlearn.interfaces import FieldNames
+from contlearn.types import label_name
 
 __all__ = [
     "ChannelConfig",
@@ -212,6 +214,10 @@ class LimitsConfig(Section):
     labels: int = Field(10_000, ge=2)
 
 
+# As rows are read: without blanks around, whatever Unicode form the editor wrote.
+LabelName = Annotated[str, AfterValidator(label_name)]
+
+
 class DataConfig(Section):
     """[data]: the fields of a row and the rules of intake."""
 
@@ -224,10 +230,10 @@ class DataConfig(Section):
     weight: str = ""
     timestamp: str = ""
     annotator: str = ""
-    labels: tuple[str, ...] = ()
+    labels: tuple[LabelName, ...] = ()
     allow_new_labels: bool = False
-    label_aliases: Mapping[str, str] = {}
-    label_descriptions: Mapping[str, str] = {}
+    label_aliases: Mapping[LabelName, LabelName] = {}
+    label_descriptions: Mapping[LabelName, str] = {}
     unlabelled: str = "unlabelled"
     on_conflict: Literal["quarantine", "newest", "all"] = "quarantine"
     held_out_ratio: float = Field(0.1, gt=0.0, lt=1.0)

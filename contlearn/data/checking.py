@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,15 +13,25 @@ from typing import NamedTuple
 
 from contlearn.config import Config
 from contlearn.data.streams import printable
+from contlearn.data.tools import TOOL_FIELDS, read_answer
 from contlearn.interfaces import RowProblem, Task
+from contlearn.tasks.others import (
+    foreign_name,
+    other_task,
+    pair_fields,
+    read_choices,
+    refuse_pair,
+    task_of_fields,
+    type_name,
+    whole_number,
+)
 from contlearn.tasks.rows import (
     control_characters,
     label_skeleton,
     near_label,
     normal_text,
-    type_name,
 )
-from contlearn.types import Inputs, Target
+from contlearn.types import Inputs, Target, label_name
 
 __all__ = ["Checked", "RowChecker", "group_hash", "record_digest", "target_digest", "text_digest"]
 
@@ -114,7 +125,11 @@ class RowChecker:
         self._labels: dict[str, str] = {label: label for label in sorted(self._stated)}
         if not self._closed:
             self._labels.update((label, label) for label in known_labels)
+        for label in list(self._labels):
+            # A label that was taken in with blanks around it, before they were left out.
+            self._labels.setdefault(label_name(label), label)
         self._looks = {label_skeleton(label): label for label in reversed(list(self._labels))}
+        self._seconds = () if self._is_tags() else pair_fields(self._fields.text)
         self._met: set[str] = set()
         self.new_labels: list[str] = []
 
@@ -127,21 +142,35 @@ class RowChecker:
         Raises:
             RowProblem: With the reason code of the first thing that is wrong.
         """
-        inputs, target = self._task.read_fields(row, self._fields)
+        if not TOOL_FIELDS.isdisjoint(row):
+            row = read_answer(row, self._fields, is_tagging=self._is_tags())
         warnings: tuple[tuple[str, str], ...] = ()
+        if not self._is_tags():
+            label = row.get(self._fields.label)
+            if type(label) is not str or label not in self._labels:
+                row, warnings = self._named(row, label)
+            for second in self._seconds:
+                if row.get(second):
+                    raise refuse_pair(self._fields.text, second, self._task.name)
+        try:
+            inputs, target = self._task.read_fields(row, self._fields)
+        except RowProblem as problem:
+            raise self._told(problem, row) from None
         if isinstance(target, str):
-            if target not in self._labels:
-                target, warnings = self._unknown(target, "unknown-label")
-            key = target
+            known = self._labels.get(target)
+            if known is None:
+                known, more = self._unknown(target, "unknown-label")
+                warnings += more
+            target = key = known
         else:
+            warnings = _trimmed_tags(row.get(self._fields.tags), target)
             for label in self._task.labels_of(target):
-                if label not in self._labels:
+                name = self._labels.get(label)
+                if name is None:
                     name, more = self._unknown(label, "bad-tag")
                     warnings += more
-                    if name != label:
-                        target = tuple(
-                            tag[:2] + name if tag[2:] == label else tag for tag in target
-                        )
+                if name != label:
+                    target = tuple(tag[:2] + name if tag[2:] == label else tag for tag in target)
             self._met.update(self._task.labels_of(target))
             key = self._task.balance_key(target)
         if len(inputs) == 1:
@@ -164,6 +193,57 @@ class RowChecker:
             return Checked(inputs, target, normal, key, None, 1.0, None, None, warnings)
         optional = self._optional(row)
         return Checked(inputs, target, normal, key, *optional, warnings, self._slices(row))
+
+    def _named(
+        self, row: Mapping[str, object], label: object
+    ) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...]]:
+        """Look at a label that is not known as it stands.
+
+        Blanks around it are left out. A number, or several labels in one, belong to another task,
+        whatever format they come in; unless the configuration or a record names them.
+
+        Raises:
+            RowProblem: wrong-type.
+        """
+        field = self._fields.label
+        if isinstance(label, str):
+            name = label_name(label)
+            if not name:
+                return row, ()
+            if not self._is_named(name):
+                whole = whole_number(name)
+                if whole is not None and self._is_named(whole):
+                    name = whole
+                else:
+                    problem = foreign_name(name, self._labels, field, self._task.name)
+                    if problem is not None:
+                        raise problem
+            if name == label:
+                return row, ()
+            edges = label.strip() != label or label[0] == "\ufeff" or label[-1] == "\ufeff"
+            said = f"The blanks around the label {printable(label, 80)!r} are left out."
+            return {**row, field: name}, (("blanks", said),) if edges else ()
+        whole = whole_number(label)
+        if whole is not None and self._is_named(whole):
+            said = f"The number {whole} is kept as the label {whole!r}, which is named."
+            return {**row, field: whole}, (("number", said),)
+        if isinstance(label, Mapping) and (choices := read_choices(label)) and len(choices) == 1:
+            return {**row, field: choices[0]}, ()
+        return row, ()
+
+    def _is_named(self, name: str) -> bool:
+        return name in self._labels or name in self._aliases
+
+    def _told(self, problem: RowProblem, row: Mapping[str, object]) -> RowProblem:
+        """Add to a refusal for a missing field which task has the fields of the row."""
+        if problem.reason != "missing-field":
+            return problem
+        needed = self._task.needed_fields(self._fields)
+        there = [name for name, value in row.items() if value is not None]
+        other = task_of_fields(there, needed)
+        if other is None or other == self._task.name:
+            return problem
+        return other_task(problem.reason, problem.message, other, self._task.name, problem.hint)
 
     def _several(self, inputs: Inputs) -> tuple[int, str]:
         size, parts = 0, []
@@ -212,6 +292,14 @@ class RowChecker:
                 f"Write {same!r}, map it under [data.label_aliases], or, if both are meant, "
                 "name both in data.labels and set data.allow_new_labels = true.",
             )
+        hidden = [sign for sign in (label[0], label[-1]) if unicodedata.category(sign) == "Cf"]
+        if hidden:
+            raise RowProblem(
+                reason,
+                f"The label {shown} begins or ends with an invisible character "
+                f"(U+{ord(hidden[0]):04X}).",
+                "Take it away; a label that only looks like another would be a class of its own.",
+            )
         if len(self._labels) >= self._limits.labels:
             raise RowProblem(
                 reason,
@@ -257,6 +345,16 @@ class RowChecker:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
                 found[name] = printable(text, _SLICE_CHARACTERS)
         return json.dumps(found, ensure_ascii=False) if found else None
+
+
+def _trimmed_tags(given: object, target: Target) -> tuple[tuple[str, str], ...]:
+    """Say that blanks around tags were left out."""
+    if isinstance(given, list | tuple) and tuple(given) != target:
+        for before, after in zip(given, target, strict=True):
+            if unicodedata.normalize("NFC", before) != after:
+                said = f"The blanks around the tag {printable(before, 80)!r} are left out."
+                return (("blanks", said),)
+    return ()
 
 
 def _control_warning(found: str) -> tuple[str, str]:
