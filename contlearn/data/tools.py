@@ -27,7 +27,16 @@ __all__ = ["SUGGESTION", "TOOL_FIELDS", "read_answer"]
 SUGGESTION: Final = "contlearn_suggestion"
 # A row with none of these is no row of a tool.
 TOOL_FIELDS: Final = frozenset(
-    (SUGGESTION, "answer", "annotations", "was_cancelled", "lead_time", "status", "meta")
+    (
+        SUGGESTION,
+        "answer",
+        "annotations",
+        "predictions",
+        "was_cancelled",
+        "lead_time",
+        "status",
+        "meta",
+    )
 )
 _UNANSWERED_HINT: Final = "Answer it in the tool, or leave it out; nothing is learnt from a guess."
 # What Argilla calls a record without a submitted answer, and fields by which its rows are known.
@@ -64,7 +73,8 @@ def read_answer(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
     status = _word(row.get("status"))
     if status in _ARGILLA_OPEN and not _ARGILLA.isdisjoint(row):
         raise _not_answered(f"The row has no submitted answer (status: {status}).")
-    if isinstance(row.get("annotations"), list) and isinstance(row.get("data"), Mapping):
+    listed = row.get("annotations", row.get("predictions"))
+    if isinstance(listed, list) and isinstance(row.get("data"), Mapping):
         return _of_label_studio(row, fields, is_tagging=is_tagging)
     form = row.get(SUGGESTION)
     if form is None and answer != "accept" and _is_old_suggestion(row):
@@ -140,7 +150,7 @@ def _with_label(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
 def _of_label_studio(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
     """Read a task of Label Studio's JSON: its data, and what its annotators agree on."""
     data: Mapping[str, Any] = row["data"]  # type: ignore[assignment] # checked by the caller
-    annotations: Sequence[Any] = row["annotations"]  # type: ignore[assignment] # so is this
+    annotations: Sequence[Any] = row.get("annotations", ())  # type: ignore[assignment] # as above
     answers: list[list[Any]] = []
     for annotation in annotations:
         if not isinstance(annotation, Mapping) or annotation.get("was_cancelled"):

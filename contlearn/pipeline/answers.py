@@ -236,10 +236,15 @@ def _unknown_labels(
     if unknown and unknown == rows:
         raise RecordError(
             f"None of the {rows:,} rows has a label that version {version.version} knows: they "
-            f"have {', '.join(map(repr, names[:_SHOWN]))}{' and more' if len(names) > _SHOWN else ''}.",
+            f"have {_some(names)}.",
             where=str(on or context.workspace.root),
-            hint=f"It knows {', '.join(map(repr, sorted(known)[:_SHOWN]))}"
-            f"{' and more' if len(known) > _SHOWN else ''}. Check the column of labels, or map the "
-            "names under [data.label_aliases] in contlearn.toml.",
+            hint=f"It knows {_some(sorted(known))}. Check the column of labels, or map the names "
+            "under [data.label_aliases] in contlearn.toml.",
         )
     return {"unknown_label_rows": unknown, "unknown_labels": names}
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name the first labels of many."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more
