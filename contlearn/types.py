@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -46,6 +47,7 @@ __all__ = [
     "TrainingResult",
     "Unread",
     "UnreadReason",
+    "label_name",
 ]
 
 Split: TypeAlias = Literal["train", "held_out"]
@@ -72,6 +74,23 @@ CycleOutcome: TypeAlias = Literal[
 Inputs: TypeAlias = Mapping[str, "str | tuple[str, ...]"]
 # A class name, or one tag per word.
 Target: TypeAlias = "str | tuple[str, ...]"
+
+
+# White space of every kind, and the byte order mark that joining files leaves behind.
+_AROUND_LABELS = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
+    "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+
+
+def label_name(text: str) -> str:
+    r"""Give a label as it is kept: composed (NFC), without white space or byte order marks around.
+
+    Example:
+        >>> label_name(" cafe\u0301\u00a0")
+        'café'
+    """
+    return unicodedata.normalize("NFC", text).strip(_AROUND_LABELS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

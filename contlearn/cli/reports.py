@@ -134,6 +134,13 @@ def show_evaluation(value: Mapping[str, Any], *, labels: int = 30) -> None:
     """Write measures, the accuracy matrix, and the weakest labels first."""
     heading(f"Version {value['version']}")
     click.echo("  " + metric_line(value["metrics"]))
+    if unknown := value.get("unknown_label_rows"):
+        names = value["unknown_labels"]
+        click.echo(
+            f"  {unknown:,} rows have labels that this version does not know, and count as wrong: "
+            + ", ".join(names[:5])
+            + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        )
     matrix = value.get("accuracy_matrix") or []
     if len(matrix) > 1:
         heading("Measure on held-out set k (column) after experience t (row), in percent")

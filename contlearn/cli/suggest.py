@@ -56,14 +56,16 @@ def command(
     as_json: bool,
 ) -> None:
     """Choose, show, and write where asked."""
-    from contlearn.pipeline.suggesting import suggest_texts, write_suggestions
+    from contlearn.pipeline.suggesting import suggest_texts
+    from contlearn.pipeline.suggestion_files import write_suggestions
 
     with settings.open() as context, settings.progress() as progress:
         value = suggest_texts(
             context, source=source, count=count, version=version, progress=progress
         )
+        fields = context.config.data.field_names()
     if output is not None and not dry_run:
-        write_suggestions(value, output, style)
+        write_suggestions(value, output, style, fields)
     value |= {"path": None if output is None else str(output), "dry_run": dry_run}
     print_result(value, as_json=as_json, human=lambda: _show(value))
 

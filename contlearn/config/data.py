@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from contlearn.config.base import Section
 from contlearn.interfaces import FieldNames
+from contlearn.types import label_name
 
 __all__ = ["DataConfig", "LimitsConfig"]
+
+# As rows are read: without blanks around, whatever Unicode form the editor wrote.
+LabelName = Annotated[str, AfterValidator(label_name)]
 
 
 class LimitsConfig(Section):
@@ -80,7 +84,7 @@ class DataConfig(Section):
     annotator: str = Field(
         "", description="The field with who labelled a row; kept with it, to look at."
     )
-    labels: tuple[str, ...] = Field(
+    labels: tuple[LabelName, ...] = Field(
         (),
         description="The labels that there are; one that is not among them is refused, unless "
         "`allow_new_labels` is set. Empty: any label may come.",
@@ -88,10 +92,10 @@ class DataConfig(Section):
     allow_new_labels: bool = Field(
         False, description="Whether labels outside `labels` may come all the same."
     )
-    label_aliases: Mapping[str, str] = Field(
+    label_aliases: Mapping[LabelName, LabelName] = Field(
         {}, description="Other names of labels, each with the label that is meant."
     )
-    label_descriptions: Mapping[str, str] = Field(
+    label_descriptions: Mapping[LabelName, str] = Field(
         {}, description="What each label means, for people who label and for `data labels`."
     )
     near_labels: Literal["quarantine", "warn"] = Field(

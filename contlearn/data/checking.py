@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,9 +14,20 @@ from typing import NamedTuple
 from contlearn.config import Config
 from contlearn.data.label_book import LabelBook, NearName
 from contlearn.data.streams import printable
+from contlearn.data.tools import TOOL_FIELDS, read_answer
 from contlearn.interfaces import RowProblem, Task
-from contlearn.tasks.rows import control_characters, normal_text, type_name
-from contlearn.types import Inputs, Target
+from contlearn.tasks.others import (
+    foreign_name,
+    other_task,
+    pair_fields,
+    read_choices,
+    refuse_pair,
+    task_of_fields,
+    type_name,
+    whole_number,
+)
+from contlearn.tasks.rows import control_characters, normal_text
+from contlearn.types import Inputs, Target, label_name
 
 __all__ = ["Checked", "RowChecker", "group_hash", "record_digest", "target_digest", "text_digest"]
 
@@ -110,6 +122,7 @@ class RowChecker:
         self._extra = _Extra(data.group, data.weight, data.annotator, data.timestamp, data.slices)
         self.book = LabelBook(task, data, known_labels, refused=refused, keeps_rows=keeps_rows)
         self._names = self.book.names
+        self._seconds = () if self.book.is_tags else pair_fields(self._fields.text)
         self._met: set[str] = set()
 
     @property
@@ -123,19 +136,35 @@ class RowChecker:
         Raises:
             RowProblem: With the reason code of the first thing that is wrong.
         """
-        inputs, target = self._task.read_fields(row, self._fields)
+        if not TOOL_FIELDS.isdisjoint(row):
+            row = read_answer(row, self._fields, is_tagging=self.book.is_tags)
         warnings: tuple[tuple[str, str], ...] = ()
+        if not self.book.is_tags:
+            label = row.get(self._fields.label)
+            if type(label) is not str or label not in self._names:
+                row, warnings = self._named(row, label)
+            for second in self._seconds:
+                if row.get(second):
+                    raise refuse_pair(self._fields.text, second, self._task.name)
+        try:
+            inputs, target = self._task.read_fields(row, self._fields)
+        except RowProblem as problem:
+            raise self._told(problem, row) from None
         labels: tuple[str, ...]
         if isinstance(target, str):
-            if target not in self._names:
-                target, warnings = self.book.resolve(target)
-            key, labels = target, (target,)
-        else:
-            for label in self._task.labels_of(target):
-                if label in self._names:
-                    continue
-                name, more = self.book.resolve(label)
+            known = self._names.get(target)
+            if known is None:
+                known, more = self.book.resolve(target)
                 warnings += more
+            target = key = known
+            labels = (known,)
+        else:
+            warnings = _trimmed_tags(row.get(self._fields.tags), target)
+            for label in self._task.labels_of(target):
+                name = self._names.get(label)
+                if name is None:
+                    name, more = self.book.resolve(label)
+                    warnings += more
                 if name != label:
                     target = tuple(tag[:2] + name if tag[2:] == label else tag for tag in target)
             labels = self._task.labels_of(target)
@@ -168,6 +197,54 @@ class RowChecker:
         self.book.count(labels)
         if self.book.is_tags:
             self._met.update(labels)
+
+    def _named(
+        self, row: Mapping[str, object], label: object
+    ) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...]]:
+        """Look at a label that is not known as it stands.
+
+        Blanks around it are left out. A number, or several labels in one, belong to another task,
+        whatever format they come in; unless the configuration or a record names them.
+
+        Raises:
+            RowProblem: wrong-type.
+        """
+        field = self._fields.label
+        if isinstance(label, str):
+            name = label_name(label)
+            if not name:
+                return row, ()
+            if not self.book.is_named(name):
+                whole = whole_number(name)
+                if whole is not None and self.book.is_named(whole):
+                    name = whole
+                else:
+                    problem = foreign_name(name, self._names, field, self._task.name)
+                    if problem is not None:
+                        raise problem
+            if name == label:
+                return row, ()
+            edges = label.strip() != label or label[0] == "\ufeff" or label[-1] == "\ufeff"
+            said = f"The blanks around the label {printable(label, 80)!r} are left out."
+            return {**row, field: name}, (("blanks", said),) if edges else ()
+        whole = whole_number(label)
+        if whole is not None and self.book.is_named(whole):
+            said = f"The number {whole} is kept as the label {whole!r}, which is named."
+            return {**row, field: whole}, (("number", said),)
+        if isinstance(label, Mapping) and (choices := read_choices(label)) and len(choices) == 1:
+            return {**row, field: choices[0]}, ()
+        return row, ()
+
+    def _told(self, problem: RowProblem, row: Mapping[str, object]) -> RowProblem:
+        """Add to a refusal for a missing field which task has the fields of the row."""
+        if problem.reason != "missing-field":
+            return problem
+        needed = self._task.needed_fields(self._fields)
+        there = [name for name, value in row.items() if value is not None]
+        other = task_of_fields(there, needed)
+        if other is None or other == self._task.name:
+            return problem
+        return other_task(problem.reason, problem.message, other, self._task.name, problem.hint)
 
     def _several(self, inputs: Inputs) -> tuple[int, str]:
         size, parts = 0, []
@@ -210,6 +287,16 @@ class RowChecker:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
                 found[name] = printable(text, _SLICE_CHARACTERS)
         return json.dumps(found, ensure_ascii=False) if found else None
+
+
+def _trimmed_tags(given: object, target: Target) -> tuple[tuple[str, str], ...]:
+    """Say that blanks around tags were left out."""
+    if isinstance(given, list | tuple) and tuple(given) != target:
+        for before, after in zip(given, target, strict=True):
+            if unicodedata.normalize("NFC", before) != after:
+                said = f"The blanks around the tag {printable(before, 80)!r} are left out."
+                return (("blanks", said),)
+    return ()
 
 
 def _control_warning(found: str) -> tuple[str, str]:

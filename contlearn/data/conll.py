@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
 from contlearn.config import LimitsConfig
+from contlearn.data.conll_layout import (
+    DOCUMENT,
+    Layout,
+    cells_of,
+    find_layout,
+    is_extra_index,
+)
 from contlearn.data.encodings import INNER_MARK
-from contlearn.data.streams import ROW_BYTES, TextFile, iter_lines, open_text
+from contlearn.data.streams import ROW_BYTES, TextFile, iter_lines, open_text, refuse_file
 from contlearn.interfaces import ParsedRow, RowProblem
 
 __all__ = ["ConllColumns", "from_bioes"]
 
-_DOCUMENT: Final = "-DOCSTART-"
 # The last column of a line of words: a tag.
 _TAG: Final = re.compile(r"\s(O|[A-Z]-\S+)$")
+# How far is looked for the layout.
+_SAMPLE_LINES: Final = 2_000
+_SAMPLE_BYTES: Final = 1 << 18
 
 
 def from_bioes(tag: str) -> str:
@@ -35,11 +45,19 @@ def from_bioes(tag: str) -> str:
 
 
 class ConllColumns:
-    """Words in the first column, tags in the last; blanks or tabs between them."""
+    """Words in the first column, or behind an index, tags in the last that holds some.
+
+    Args:
+        columns: The names of the columns, where the configuration gives them; they decide if the
+            names of words and tags are among them.
+    """
 
     name: ClassVar[str] = "conll"
-    summary: ClassVar[str] = "CoNLL columns: word first, BIO or BIOES tag last"
+    summary: ClassVar[str] = "CoNLL columns: word first (or behind an index), BIO or BIOES tag last"
     suffixes: ClassVar[tuple[str, ...]] = (".conll", ".bio", ".iob", ".iob2", ".bioes")
+
+    def __init__(self, columns: Sequence[str] = ()) -> None:
+        self._columns = tuple(columns)
 
     def rows(
         self, path: Path, limits: LimitsConfig, needed: Sequence[str] = ("tokens", "tags")
@@ -48,8 +66,17 @@ class ConllColumns:
         # The task reads the words first and the tags second, whatever their configured names.
         words_name, tags_name = needed if len(needed) == 2 else ("tokens", "tags")
         with open_text(path, limits) as text:
-            sentence = _Sentence(words_name, tags_name, limits, text)
-            for number, data, too_long in iter_lines(text.read, limits.line_bytes):
+            lines = iter_lines(text.read, limits.line_bytes)
+            ahead = _look_ahead(lines)
+            layout = find_layout(_whole_sentences(ahead), self._columns, words_name, tags_name)
+            if layout.problem:
+                raise refuse_file(
+                    "bad-columns",
+                    layout.problem,
+                    "Give a file with a column of BIO tags, or name the columns in data.columns.",
+                )
+            sentence = _Sentence(words_name, tags_name, limits, text, layout)
+            for number, data, too_long in itertools.chain(ahead, lines):
                 try:
                     line = data.decode("utf-8").rstrip()
                 except UnicodeDecodeError as error:
@@ -59,11 +86,31 @@ class ConllColumns:
                 if line.startswith("\ufeff"):
                     line = line.removeprefix("\ufeff")
                     sentence.note(INNER_MARK)
-                if not line.strip() or line.split(None, 1)[0] == _DOCUMENT:
+                if not line.strip() or DOCUMENT in line.split(None, 2)[:2]:
                     yield from sentence.close()
                 else:
                     sentence.take(number, line, too_long=too_long)
             yield from sentence.close()
+
+
+def _look_ahead(lines: Iterator[tuple[int, bytes, bool]]) -> list[tuple[int, bytes, bool]]:
+    """Take the first lines of a file."""
+    taken, size = [], 0
+    for item in lines:
+        taken.append(item)
+        size += len(item[1])
+        if len(taken) >= _SAMPLE_LINES or size >= _SAMPLE_BYTES:
+            break
+    return taken
+
+
+def _whole_sentences(ahead: Sequence[tuple[int, bytes, bool]]) -> list[str]:
+    """Give the lines as text, without the sentence that the look ahead has cut."""
+    lines = [data.decode("utf-8", errors="replace") for _, data, _ in ahead]
+    if len(lines) >= _SAMPLE_LINES:
+        ends = [place for place, line in enumerate(lines) if not line.strip()]
+        return lines[: ends[-1]] if ends else lines
+    return lines
 
 
 class _Sentence:
@@ -75,11 +122,14 @@ class _Sentence:
         tags_name: str,
         limits: LimitsConfig,
         text: TextFile,
+        layout: Layout,
     ) -> None:
         self._names = (words_name, tags_name)
-        self._limits, self._notices, self._guess = limits, text.notices, text.guess
+        self._limits, self._guess = limits, text.guess
+        self._layout, self._notices = layout, text.notices + layout.notices
         self._count = 0
         self._converted = False
+        self._index = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -104,7 +154,7 @@ class _Sentence:
 
     def take(self, number: int, line: str, *, too_long: bool) -> None:
         """Add a line; a comment before a sentence is none of it."""
-        if not self._begin and line.startswith("#") and not _TAG.search(line):
+        if not self._begin and line.startswith("#") and self._is_comment(line):
             return
         self._begin = self._begin or number
         self._bytes += len(line)
@@ -119,20 +169,47 @@ class _Sentence:
                 "Put an empty line after each sentence.",
             )
             return
-        # Other white space, such as a no-break space, is part of a word.
-        cells = line.split("\t") if "\t" in line else line.split(" ")
-        if "\t" not in line:
-            cells = [cell for cell in cells if cell]
-        cells = [cell.strip() for cell in cells]
-        if len(cells) < 2 or not cells[0] or not cells[-1]:
+        layout = self._layout
+        cells = cells_of(line)
+        if layout.is_indexed and is_extra_index(cells[0]):
+            return
+        word, tag = layout.word, layout.tag
+        is_fit = len(cells) >= word + 2 and (tag < 0 or len(cells) == layout.columns)
+        if not is_fit or not cells[word] or not cells[tag]:
             self._problem = self._problem or RowProblem(
                 "bad-columns",
                 f"Line {number} (sentence {self._count + 1}) lacks a word or a tag.",
-                "Write at least two columns: the word first, its tag last.",
+                "Write at least two columns: the word first, its tag last."
+                if layout == Layout(columns=layout.columns)
+                else f"Give each line the {layout.columns} columns that the others have.",
             )
             return
-        self._words.append(cells[0])
-        self._tags.append(cells[-1])
+        if layout.is_indexed and not self._is_next(cells[0]):
+            self._problem = self._problem or RowProblem(
+                "bad-columns",
+                f"Line {number} (sentence {self._count + 1}) begins with {cells[0][:40]!r}; "
+                "elsewhere the first column counts the words.",
+                "Number the words of each sentence alike throughout the file, or leave the "
+                "numbers out.",
+            )
+            return
+        self._words.append(cells[word])
+        self._tags.append(cells[tag])
+
+    def _is_next(self, cell: str) -> bool:
+        """Say whether an index goes on from the line before."""
+        if not self._words:
+            first = self._layout.first
+            self._index = int(cell) if cell.isdecimal() and len(cell) < 10 else -1
+            return self._index >= 0 if first is None else self._index == first
+        return cell == str(self._index + len(self._words))
+
+    def _is_comment(self, line: str) -> bool:
+        """Say whether a line that begins with # is no word: by its columns, or without a tag."""
+        if self._layout.is_indexed or not _TAG.search(line):
+            return True
+        columns = self._layout.columns
+        return columns is not None and len(cells_of(line)) != columns
 
     def close(self) -> Iterator[ParsedRow]:
         """Give the sentence, if there is one, and begin the next."""

@@ -72,12 +72,13 @@ def ingest_corrected(
         UsageError: When the sheet is not such a sheet.
     """
     task = manager.get("task", config.model.task, where="model.task in contlearn.toml")()
-    needed = task.needed_fields(config.data.field_names())
+    names = config.data.field_names()
+    needed = task.needed_fields(names)
     rows = _read_sheet(sheet, manager, config, needed)
     refused = {(row.file, row.line_number): row for row in read_quarantine(workspace)}
     candidates, unchanged = [], 0
     for place, cells in rows:
-        fields = _corrected(refused.get(place), cells)
+        fields = _corrected(refused.get(place), cells, lists=(names.tokens, names.tags))
         if fields is None:
             unchanged += 1
         else:
@@ -324,7 +325,9 @@ def _place_of(cells: dict[str, str], number: int, sheet: Path) -> tuple[str, int
         ) from None
 
 
-def _corrected(row: QuarantinedRow | None, cells: Mapping[str, str]) -> dict[str, Any] | None:
+def _corrected(
+    row: QuarantinedRow | None, cells: Mapping[str, str], *, lists: Sequence[str]
+) -> dict[str, Any] | None:
     """Give a row's fields with the cells that were changed; None where none was.
 
     A field that was left alone keeps its type: a number stays one. A row in conflict may be right
@@ -332,7 +335,11 @@ def _corrected(row: QuarantinedRow | None, cells: Mapping[str, str]) -> dict[str
     """
     cells = {name: cell for name, cell in cells.items() if name not in OWN_COLUMNS and name}
     if row is None:
-        return {name: _value(cell) for name, cell in cells.items() if cell != ""}
+        return {
+            name: _list_or_text(cell) if name in lists else cell
+            for name, cell in cells.items()
+            if cell != ""
+        }
     before = shown_cells(row)
     changed = {
         name: cell for name, cell in cells.items() if _plain(cell) != _plain(before.get(name, ""))
@@ -346,8 +353,10 @@ def _corrected(row: QuarantinedRow | None, cells: Mapping[str, str]) -> dict[str
     for name, cell in changed.items():
         if cell == "":
             fields.pop(name, None)
+        elif name in lists or isinstance(fields.get(name), list):
+            fields[name] = _list_or_text(cell)
         else:
-            fields[name] = _value(cell)
+            fields[name] = cell
     return fields
 
 
@@ -364,8 +373,8 @@ def _as_object(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {"row": text}
 
 
-def _value(cell: str) -> object:
-    """Read a list that was written as JSON; everything else is text."""
+def _list_or_text(cell: str) -> object:
+    """Read a list that was written as JSON, in a field that may hold one."""
     if cell.startswith("["):
         try:
             return orjson.loads(cell)

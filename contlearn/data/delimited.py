@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from contlearn.config import LimitsConfig
 from contlearn.data.encodings import INNER_MARK
@@ -25,6 +26,11 @@ __all__ = ["CsvRows", "TsvRows"]
 
 _SEPARATOR: Final = re.compile(r"sep=(.)", re.IGNORECASE)
 _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+# How far is looked ahead for the form of a file.
+_SAMPLE_LINES: Final = 100
+_SAMPLE_BYTES: Final = 1 << 18
+# A cell whose quotes are text, because a blank stands before them.
+_BLANK_QUOTE: Final = re.compile(r' +"')
 
 
 class _RecordTooLong(Exception):
@@ -39,6 +45,7 @@ class _Lines:
         self._guess = text.guess
         self._limit = limits.line_bytes
         self._put_back: list[str] = []
+        self._ahead: deque[tuple[int, bytes, bool, int]] = deque()
         self.number = 0
         self._taken = self._quotes = 0
         self.head = ""
@@ -53,7 +60,7 @@ class _Lines:
             line = self._put_back.pop()
             self._quotes += line.count('"')
         else:
-            number, data, too_long = next(self._lines)
+            number, data, too_long = self._next_raw()
             try:
                 line = data.decode("utf-8") + "\n"
             except UnicodeDecodeError as error:
@@ -73,6 +80,27 @@ class _Lines:
         if self._taken > self._limit:
             raise _RecordTooLong
         return line
+
+    def _next_raw(self) -> tuple[int, bytes, bool]:
+        if not self._ahead:
+            return next(self._lines)
+        number, data, too_long, dropped = self._ahead.popleft()
+        self._quotes += dropped
+        return number, data, too_long
+
+    def look_ahead(self) -> str:
+        """Give the text of the next lines without taking them."""
+        kept, size = self._quotes, 0
+        while len(self._ahead) < _SAMPLE_LINES and size < _SAMPLE_BYTES:
+            self._quotes = 0
+            item = next(self._lines, None)
+            if item is None:
+                break
+            self._ahead.append((*item, self._quotes))
+            size += len(item[1])
+        self._quotes = kept
+        data = b"".join(item[1] + b"\n" for item in self._ahead)
+        return data.decode("utf-8", errors="replace")
 
     def _drop(self, piece: bytes) -> None:
         """Count the quotes in what is left out of a line that is too long."""
@@ -95,11 +123,12 @@ class _Lines:
         Returns:
             The last line of it.
         """
-        for number, data, _ in self._lines if self._quotes % 2 else ():
-            self.number = number
-            self._quotes += data.count(b'"')
-            if self._quotes % 2 == 0:
+        while self._quotes % 2:
+            try:
+                self.number, data, _ = self._next_raw()
+            except StopIteration:
                 break
+            self._quotes += data.count(b'"')
         return self.number
 
     def has_put_back(self) -> bool:
@@ -163,7 +192,14 @@ class CsvRows:
                 notices += (("delimiter", f"The cells are parted by a {sign}."),)
             if columns:
                 notices += (("no-header", f"The columns are {', '.join(columns)} (data.columns)."),)
-            yield from _records(lines, delimiter, needed, notices, columns)
+            has_blanks = _has_blanks(first, lines.look_ahead(), delimiter)
+            if has_blanks:
+                said = f"A blank follows each {_DELIMITERS.get(delimiter, delimiter)}; it is no"
+                notices += (("blanks", f"{said} part of the cells."),)
+            reader = csv.reader(
+                lines, delimiter=delimiter, strict=True, skipinitialspace=has_blanks
+            )
+            yield from _records(lines, reader, needed, notices, columns)
 
 
 class TsvRows(CsvRows):
@@ -175,9 +211,41 @@ class TsvRows(CsvRows):
     usual: ClassVar[str] = "\t"
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
+def _has_blanks(first: str, sample: str, delimiter: str) -> bool:
+    """Say whether a file is written with a blank after each delimiter, as in `text, "label"`."""
+    header = first.rstrip("\r\n").split(delimiter)
+    if len(header) > 1 and all(cell.startswith(" ") for cell in header[1:]):
+        return True
+    reader = csv.reader(sample.splitlines(keepends=True), delimiter=delimiter)
     try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True))
+        suspect = any(_BLANK_QUOTE.match(cell) for cells in reader for cell in cells)
+    except csv.Error:
+        suspect = delimiter + ' "' in sample
+    return suspect and _has_blank_quotes(sample, delimiter)
+
+
+def _has_blank_quotes(text: str, delimiter: str) -> bool:
+    """Say whether a quoted cell begins after a blank; within quotes, a blank is text."""
+    in_quotes = False
+    at_start, blanks = True, False
+    for sign in text:
+        if in_quotes:
+            in_quotes = sign != '"'
+        elif sign == '"':
+            if blanks:
+                return True
+            in_quotes = True
+        elif sign == " " and at_start:
+            blanks = True
+            continue
+        at_start, blanks = not in_quotes and sign in (delimiter, "\n"), False
+    return False
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    reader = csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True)
+    try:
+        return next(reader)
     except (csv.Error, StopIteration):
         return []
 
@@ -223,12 +291,12 @@ def _no_header(what: str) -> RecordError:
 
 def _records(
     lines: _Lines,
-    delimiter: str,
+    reader: Any,
     needed: Sequence[str],
     notices: tuple[tuple[str, str], ...],
     columns: Sequence[str],
 ) -> Iterator[ParsedRow]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    dialect = reader.dialect
     try:
         header = [cell.strip() for cell in next(reader)] if not columns else list(columns)
     except (csv.Error, StopIteration, _RecordTooLong) as error:
@@ -266,6 +334,8 @@ def _records(
                 f"Record {record} (line {number}) is the header once more.",
                 "Leave it out where files are put together.",
             )
+        if problem is None and not dialect.skipinitialspace:
+            problem = _blank_quote(cells, lines.head, dialect.delimiter, number)
         if lines.has_mark and INNER_MARK not in notices:
             notices, lines.has_mark = (*notices, INNER_MARK), False
         problem = lines.problem or problem
@@ -274,6 +344,19 @@ def _records(
         else:
             yield ParsedRow(number, dict(zip(header, cells, strict=True)), warnings=notices)
             notices = ()
+
+
+def _blank_quote(cells: list[str], raw: str, delimiter: str, number: int) -> RowProblem | None:
+    """Find a cell whose quotes would be taken for text, in a file that is not written so."""
+    if not any(cell[:1] == " " and _BLANK_QUOTE.match(cell) for cell in cells):
+        return None
+    if not _has_blank_quotes(raw, delimiter):
+        return None
+    return RowProblem(
+        "bad-columns",
+        f"On line {number} a blank stands before the quote that begins a cell.",
+        "Take the blank away, or write one in the header too: then no cell keeps it.",
+    )
 
 
 def _next_record(

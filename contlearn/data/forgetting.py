@@ -33,6 +33,7 @@ from contlearn.catalog.schema import files as file_table
 from contlearn.config import Config
 from contlearn.data.archive import redacted_name
 from contlearn.data.checking import TEXT_BYTES, text_digest
+from contlearn.data.quarantined import unguard_cell
 from contlearn.data.reading import find_parser
 from contlearn.data.segments import empty_rows, read_rows
 from contlearn.data.streams import open_unpacked
@@ -40,6 +41,7 @@ from contlearn.errors import RecordError, require_several
 from contlearn.pages import clear_cards
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.rows import normal_text
+from contlearn.tasks.spans import split_words
 from contlearn.workspace import (
     FileOperations,
     Workspace,
@@ -239,8 +241,13 @@ class Forgotten:
     def in_row(self, row: object) -> bool:
         """Say whether any value of a row is one of them; words are joined as records are."""
         if isinstance(row, str):
-            # Also what was kept of a row that could not be read.
-            return self.holds(row) or self.in_bytes(row.encode("utf-8", "surrogatepass"))
+            # A guarded cell, a text of which only the words are kept, and what was kept of a row
+            # that could not be read.
+            return (
+                any(map(self.holds, {row, unguard_cell(row)}))
+                or self._holds_joined("\x1f".join(row[a:b] for a, b in split_words(row)))
+                or self.in_bytes(row.encode("utf-8", "surrogatepass"))
+            )
         if isinstance(row, Mapping):
             return any(self.in_row(value) for value in row.values())
         if isinstance(row, Sequence) and not isinstance(row, bytes):

@@ -32,6 +32,7 @@ from contlearn.data.segments import GROUP_ROWS, SegmentWriter, read_rows
 from contlearn.data.streams import named_hint, refuse_file
 from contlearn.errors import ContlearnError
 from contlearn.interfaces import ParsedRow, RecordParser, RowProblem
+from contlearn.tasks.others import task_of_fields
 from contlearn.types import RejectedRecord
 from contlearn.workspace import storage_border
 
@@ -45,16 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["FileIntake"]
 
 _PROGRESS_ROWS: Final = 20_000
-# Fields by which rows of other tasks are known.
-_TASK_SIGNS: Final = (
-    (("context", "question"), "question answering"),
-    (("turns",), "dialogue"),
-    (("head", "tail"), "relation extraction"),
-    (("source", "target"), "text generation"),
-    (("labels",), "several labels a text"),
-    (("tokens", "tags"), "token-classification"),
-    (("text", "label"), "text-classification"),
-)
 
 
 class FileIntake:
@@ -226,7 +217,7 @@ class FileIntake:
         if not report.rows:
             raise refuse_file("empty-file", "The file has no rows.", "Put rows into it.")
         if report.rejected == report.rows:
-            task = _other_task(shape, needed)
+            task = task_of_fields(shape, needed)
             if task is not None:
                 report.message = (
                     f"The rows look like data for {task}; this model's task is "
@@ -446,11 +437,3 @@ def _quarantine_name(file: OneFile) -> str:
     """Name the quarantine file: recognisable, and one for each content."""
     held_out = ".held-out" if file.held_out else ""
     return f"{safe_name(file.name)}.{file.content_hash[:12]}{held_out}"
-
-
-def _other_task(shape: set[str], needed: Sequence[str]) -> str | None:
-    """Name the task whose fields the rows have, if it is not this one."""
-    for signs, task in _TASK_SIGNS:
-        if shape.issuperset(signs) and not set(needed) <= shape:
-            return task
-    return None

@@ -24,7 +24,7 @@ from contlearn.data.streams import (
     refuse_file,
 )
 from contlearn.interfaces import ParsedRow, RowProblem
-from contlearn.tasks.rows import type_name
+from contlearn.tasks.others import type_name
 
 __all__ = ["JsonArray", "JsonLines", "parse_object"]
 

@@ -13,6 +13,7 @@ same label everywhere or refused everywhere:
 from __future__ import annotations
 
 import shlex
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from contlearn.data.streams import printable
 from contlearn.interfaces import RowProblem, Task
 from contlearn.tasks.near_names import NearNames, is_near, written_alike
 from contlearn.tasks.rows import label_skeleton, near_label
+from contlearn.types import label_name
 
 __all__ = ["LEAST_ROWS", "TIMES_ROWS", "LabelBook", "NearName", "RowsOf"]
 
@@ -128,6 +130,9 @@ class LabelBook:
             self.names.update((label, label) for label in known)
         for alias in self._aliases.keys() - self._stated:
             self.names.pop(alias, None)  # a name that was a label once stands for another now
+        for label in list(self.names):
+            # A label that was taken in with blanks around it, before they were left out.
+            self.names.setdefault(label_name(label), label)
         self._known = frozenset(self.names)
         self._looks = {self._look(label): label for label in reversed(list(self.names))}
         self._refused = {item.label: item for item in refused}
@@ -138,6 +143,10 @@ class LabelBook:
     def reason(self) -> str:
         """The reason code of a label that cannot be used."""
         return "bad-tag" if self.is_tags else "unknown-label"
+
+    def is_named(self, name: str) -> bool:
+        """Say whether a record, the configuration or an alias has a name already."""
+        return name in self.names or name in self._aliases
 
     def count(self, labels: Iterable[str]) -> None:
         """Count a row that was taken."""
@@ -152,7 +161,7 @@ class LabelBook:
             RowProblem: unknown-label, or bad-tag for an entity type.
         """
         if label in self.names:
-            return label, ()
+            return self.names[label], ()
         alias = self._aliases.get(label)
         if alias is not None:
             return self._by_alias(label, alias)
@@ -170,6 +179,14 @@ class LabelBook:
                 self.reason,
                 f"The label {shown} looks like {_shown(same)}, but is not the same.",
                 self.hint(label, same),
+            )
+        hidden = [sign for sign in (label[0], label[-1]) if unicodedata.category(sign) == "Cf"]
+        if hidden:
+            raise RowProblem(
+                self.reason,
+                f"The label {shown} begins or ends with an invisible character "
+                f"(U+{ord(hidden[0]):04X}).",
+                "Take it away; a label that only looks like another would be a class of its own.",
             )
         if len(self.names) >= self._limit:
             raise RowProblem(

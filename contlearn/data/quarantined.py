@@ -103,8 +103,13 @@ def guard_cell(value: str) -> str:
 
 
 def unguard_cell(value: str) -> str:
-    """Take the guard away again."""
-    return value[1:] if value.startswith("'") else value
+    """Take the guard away again; an apostrophe that guards nothing is the text's own.
+
+    Example:
+        >>> unguard_cell("'=1+1"), unguard_cell("''tis"), unguard_cell("'tis")
+        ('=1+1', "'tis", "'tis")
+    """
+    return value[1:] if value[:1] == "'" and value[1:].startswith(_FORMULA) else value
 
 
 def shown_cells(row: QuarantinedRow) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 from contlearn.config import Config
 from contlearn.data.archive import suffixes_of
 from contlearn.data.checking import RowChecker, record_digest
+from contlearn.data.conll import ConllColumns
 from contlearn.data.delimited import CsvRows
 from contlearn.data.streams import COMPRESSIONS
 from contlearn.errors import RecordError
@@ -57,16 +58,27 @@ def find_parser(
 
 
 def _made(implementation: Any, columns: Sequence[str]) -> RecordParser:
-    with_columns = columns and issubclass(implementation, CsvRows)
+    with_columns = columns and issubclass(implementation, CsvRows | ConllColumns)
     parser: RecordParser = implementation(columns) if with_columns else implementation()
     return parser
 
 
 def read_labelled(
-    config: Config, manager: PluginManager, path: Path, *, now: datetime
+    config: Config,
+    manager: PluginManager,
+    path: Path,
+    *,
+    now: datetime,
+    known_labels: Sequence[str] = (),
 ) -> list[LabelledRecord]:
     """Read and check every row of a file; nothing is stored.
 
+    Args:
+        config: The configuration.
+        manager: Where tasks and parsers come from.
+        path: The file.
+        now: When this is.
+        known_labels: Labels that are named already: those of the version that is measured.
     Raises:
         RecordError: When the file is not there, or a row is wrong: what is measured must be whole.
     """
@@ -75,7 +87,7 @@ def read_labelled(
             f"There is no file {str(path)!r}.", where=str(path), hint="Check the path."
         )
     task = manager.get("task", config.model.task, where="model.task")()
-    checker = RowChecker(task, config.model_copy(update={"data": _open(config)}))
+    checker = RowChecker(task, config.model_copy(update={"data": _open(config)}), known_labels)
     parser = find_parser(manager, path.name, columns=config.data.columns)
     needed = task.needed_fields(config.data.field_names())
     records = []

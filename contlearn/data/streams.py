@@ -144,26 +144,33 @@ def _unpacker(file: BinaryIO, suffix: str) -> Readable:
     if suffix == ".gz":
         return gzip.GzipFile(fileobj=file)
     if suffix == ".bz2":
-        return bz2.BZ2File(file)
+        return _StreamReader(file, bz2.BZ2Decompressor)
     if suffix == ".xz":
-        return _XzReader(file)
+        return _StreamReader(file, _xz_decompressor)
     import pyarrow as pa
 
     stream: Readable = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
     return stream
 
 
-class _XzReader:
-    """Unpacks .xz with a bound on its dictionary, which lzma.LZMAFile does not offer."""
+def _xz_decompressor() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._decompressor = self._fresh()
-        self._started = False
 
-    @staticmethod
-    def _fresh() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+class _StreamReader:
+    """Unpacks streams that stand one behind the other, with zeros between them or none.
+
+    Unlike bz2.BZ2File it refuses what follows and is no stream, and unlike lzma.LZMAFile it takes a
+    decompressor with a bound on its dictionary.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        fresh: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor],
+    ) -> None:
+        self._file, self._fresh = file, fresh
+        self._decompressor = fresh()
 
     def read(self, size: int = -1, /) -> bytes:
         while True:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.errors import RecordError, RegistryError, UsageError, require_several
 from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.pipeline.context import Context
 from contlearn.registry.aliases import resolve_version
-from contlearn.types import ClassPrediction, Inputs, ModelVersion
+from contlearn.types import ClassPrediction, HeldOutSet, Inputs, LabelSpace, ModelVersion
 from contlearn.workspace import read_json
 
 if TYPE_CHECKING:
     from contlearn.inference.predictor import OnnxPredictor
 
 __all__ = ["chosen_version", "evaluate_version", "load_version", "predict_texts", "read_lines"]
+
+# Labels that a message names.
+_SHOWN: Final = 5
 
 
 def chosen_version(context: Context, version: int | str | None) -> ModelVersion:
@@ -154,13 +157,16 @@ def evaluate_version(
 ) -> dict[str, Any]:
     """Score a version on every held-out set of its lineage, or on the rows of a file.
 
+    Returns:
+        What `evaluate --json` prints; `unknown_label_rows` counts the rows with a label that the
+        version does not know, which it can only answer wrong.
     Raises:
         RegistryError: When the version is missing or damaged.
-        RecordError: When the file cannot be used.
+        RecordError: When the file cannot be used, or the version knows the labels of none of its
+            rows.
     """
     from contlearn.evaluation.evaluator import build_report, report_to_json, score_sets
     from contlearn.pipeline.held_out import read_held_out
-    from contlearn.types import HeldOutSet
 
     chosen = chosen_version(context, version)
     predictor = load_version(context, chosen)
@@ -168,7 +174,13 @@ def evaluate_version(
     if on is not None:
         from contlearn.data.reading import read_labelled
 
-        records = read_labelled(context.config, context.manager, on, now=context.clock.now())
+        records = read_labelled(
+            context.config,
+            context.manager,
+            on,
+            now=context.clock.now(),
+            known_labels=context.task.labels_of(predictor.label_space.names),
+        )
         sets = (HeldOutSet(experience=on.name, index=0, records=tuple(records)),)
     else:
         sets = read_held_out(
@@ -183,6 +195,7 @@ def evaluate_version(
             where=str(on or context.workspace.root),
             hint="Bring more records, or measure on a file of your own with --on FILE.",
         )
+    unknown = _unknown_labels(context, chosen, predictor.label_space, sets, on)
     scores = score_sets(
         predictor,
         sets,
@@ -194,7 +207,7 @@ def evaluate_version(
     )
     stored = None if on is not None else read_json(chosen.path / "report.json")
     report = build_report(scores, sets, context.task, version=chosen.version, earlier=stored)
-    value = report_to_json(report)
+    value = report_to_json(report) | unknown
     if context.config.monitoring.slices:
         from contlearn.pipeline.slicing import slices_of
 
@@ -203,3 +216,40 @@ def evaluate_version(
             context.config.monitoring.slices, sets, given, context.task
         )
     return value
+
+
+def _unknown_labels(
+    context: Context,
+    version: ModelVersion,
+    space: LabelSpace,
+    sets: Sequence[HeldOutSet],
+    on: Path | None,
+) -> dict[str, Any]:
+    """Count the rows with labels that a version does not know, and name the labels.
+
+    Raises:
+        RecordError: When there is no other row: such a measure says nothing of the version.
+    """
+    known = frozenset(context.task.labels_of(space.names))
+    missing: set[str] = set()
+    rows = unknown = 0
+    for record in (record for held_out in sets for record in held_out.records):
+        new = set(context.task.labels_of(record.target)) - known
+        rows, unknown = rows + 1, unknown + bool(new)
+        missing |= new
+    names = sorted(missing)
+    if unknown and unknown == rows:
+        raise RecordError(
+            f"None of the {rows:,} rows has a label that version {version.version} knows: they "
+            f"have {_some(names)}.",
+            where=str(on or context.workspace.root),
+            hint=f"It knows {_some(sorted(known))}. Check the column of labels, or map the names "
+            "under [data.label_aliases] in contlearn.toml.",
+        )
+    return {"unknown_label_rows": unknown, "unknown_labels": names}
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name the first labels of many."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more

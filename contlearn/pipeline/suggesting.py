@@ -1,11 +1,9 @@
-"""Texts worth labelling, from a file or from what the server was asked, for labelling tools."""
+"""Texts worth labelling, from a file or from what the server was asked."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +12,11 @@ from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.pipeline.answers import chosen_version, load_version, read_lines
 from contlearn.pipeline.context import Context
 from contlearn.tasks.rows import normal_text
+from contlearn.tasks.spans import placed_words
 from contlearn.types import Inputs
-from contlearn.workspace import write_bytes_atomic
 
-__all__ = ["FORMATS", "suggest_texts", "write_suggestions"]
+__all__ = ["suggest_texts"]
 
-FORMATS: Final = ("jsonl", "csv", "label-studio", "doccano", "prodigy")
 # The newest texts that are looked at; the rest is older news.
 _MOST: Final = 20_000
 _AT_ONCE: Final = 512
@@ -149,7 +146,7 @@ def _unknown_ones(context: Context, inputs: Sequence[Inputs]) -> tuple[list[Inpu
     from contlearn.data.known import known_records
     from contlearn.data.resolve import DIGEST
 
-    digests = [text_digest(_normal(item)) for item in inputs]
+    digests = [text_digest(_normal(context, item)) for item in inputs]
     # A label is not asked for: any target will do.
     rows = np.frombuffer(b"".join(digest + bytes(4) for digest in digests), dtype=DIGEST)
     catalog = context.catalog
@@ -159,133 +156,9 @@ def _unknown_ones(context: Context, inputs: Sequence[Inputs]) -> tuple[list[Inpu
     return new, len(inputs) - len(new)
 
 
-def _normal(inputs: Inputs) -> str:
-    """Give the form that a record's id is made of."""
+def _normal(context: Context, inputs: Inputs) -> str:
+    """Give the form that a record's id is made of; records of tags have words, never a text."""
     (value,) = inputs.values()
-    if isinstance(value, str):
+    if isinstance(value, str) and context.task.graph != "token-classification":
         return normal_text(value)
-    return "\x1f".join(map(normal_text, value))
-
-
-def write_suggestions(value: Mapping[str, Any], path: Path, style: str) -> None:
-    """Write suggestions as a labelling tool reads them.
-
-    Args:
-        value: What `suggest_texts` gave.
-        path: The file; it is replaced as a whole.
-        style: One of `FORMATS`.
-    """
-    write_bytes_atomic(path, _STYLES[style](value["suggestions"], value["version"]).encode())
-
-
-def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _as_jsonl(rows: Sequence[Mapping[str, Any]], version: int) -> str:
-    return _lines([{**row, "version": version} for row in rows])
-
-
-def _as_csv(rows: Sequence[Mapping[str, Any]], version: int) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(["text", "label", "predicted", "worth", "version"])
-    for row in rows:
-        writer.writerow(
-            [_safe(row["text"]), "", _safe(_named(row["prediction"])), row["worth"], version]
-        )
-    return out.getvalue()
-
-
-def _safe(text: str) -> str:
-    """Keep a spreadsheet from taking a text for a formula."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-
-
-def _named(prediction: Mapping[str, Any]) -> str:
-    if "label" in prediction:
-        return str(prediction["label"])
-    return ", ".join(f"{entity['text']}: {entity['type']}" for entity in prediction["entities"])
-
-
-def _as_label_studio(rows: Sequence[Mapping[str, Any]], version: int) -> str:
-    """Write tasks with pre-annotations; the interface's tags are named label and text."""
-    tasks = []
-    for row in rows:
-        prediction = row["prediction"]
-        where = {"from_name": "label", "to_name": "text"}
-        if "label" in prediction:
-            result = [{**where, "type": "choices", "value": {"choices": [prediction["label"]]}}]
-        else:
-            result = [
-                {
-                    **where,
-                    "type": "labels",
-                    "value": {
-                        "start": entity["start"],
-                        "end": entity["end"],
-                        "text": entity["text"],
-                        "labels": [entity["type"]],
-                    },
-                }
-                for entity in prediction["entities"]
-            ]
-        tasks.append(
-            {
-                "data": {"text": row["text"], "worth": row["worth"]},
-                "predictions": [
-                    {
-                        "model_version": str(version),
-                        "score": 1 - row["uncertainty"],
-                        "result": result,
-                    }
-                ],
-            }
-        )
-    return json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"
-
-
-def _as_doccano(rows: Sequence[Mapping[str, Any]], version: int) -> str:
-    return _lines(
-        [
-            {
-                "text": row["text"],
-                "version": version,
-                "label": [row["prediction"]["label"]]
-                if "label" in row["prediction"]
-                else [[e["start"], e["end"], e["type"]] for e in row["prediction"]["entities"]],
-            }
-            for row in rows
-        ]
-    )
-
-
-def _as_prodigy(rows: Sequence[Mapping[str, Any]], version: int) -> str:
-    return _lines(
-        [
-            {
-                "text": row["text"],
-                **(
-                    {"label": row["prediction"]["label"]}
-                    if "label" in row["prediction"]
-                    else {
-                        "spans": [
-                            {"start": e["start"], "end": e["end"], "label": e["type"]}
-                            for e in row["prediction"]["entities"]
-                        ]
-                    }
-                ),
-                "meta": {"worth": row["worth"], "version": version},
-            }
-            for row in rows
-        ]
-    )
-
-
-_STYLES: Final = {
-    "jsonl": _as_jsonl,
-    "csv": _as_csv,
-    "label-studio": _as_label_studio,
-    "doccano": _as_doccano,
-    "prodigy": _as_prodigy,
-}
+    return "\x1f".join(normal_text(word) for word, _, _ in placed_words(inputs))

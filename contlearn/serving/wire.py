@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -95,19 +97,36 @@ def _unpack(body: bytes, packing: str, max_bytes: int) -> bytes:
             where="header content-encoding",
             hint="Send the body plain, or packed with gzip or deflate.",
         )
-    unpacker = zlib.decompressobj(wbits=31 if packing == "gzip" else 15)
     try:
-        plain = unpacker.decompress(body, max_bytes + 1)
-    except zlib.error as error:
+        plain = (_gunzip if packing == "gzip" else _inflate)(body, max_bytes + 1)
+    except EOFError as error:
+        raise RequestProblem(
+            400, "The packed body is cut short.", where="body", hint="Send all of it."
+        ) from error
+    except (OSError, zlib.error) as error:
         raise RequestProblem(
             400, f"The packed body is damaged: {error}.", where="body", hint="Pack it again."
         ) from error
-    if len(plain) > max_bytes or unpacker.unconsumed_tail:
+    if len(plain) > max_bytes:
         raise _too_large(max_bytes)
-    if not unpacker.eof:
-        raise RequestProblem(
-            400, "The packed body is cut short.", where="body", hint="Send all of it."
-        )
+    return plain
+
+
+def _gunzip(body: bytes, most: int) -> bytes:
+    """Unpack at most so many bytes. Members may follow each other (RFC 1952, 2.2): all count."""
+    if not body:
+        raise EOFError
+    return gzip.GzipFile(fileobj=io.BytesIO(body)).read(most)
+
+
+def _inflate(body: bytes, most: int) -> bytes:
+    """Unpack at most so many bytes of one zlib stream (RFC 1950)."""
+    unpacker = zlib.decompressobj()
+    plain = unpacker.decompress(body, most)
+    if len(plain) < most and not unpacker.eof:
+        raise EOFError
+    if unpacker.unused_data:
+        raise zlib.error("something follows its end")
     return plain
 
 

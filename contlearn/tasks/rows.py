@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from contlearn.interfaces import RowProblem
+from contlearn.tasks.others import foreign_label, type_name
+from contlearn.types import label_name
 
 __all__ = [
     "clean_label",
@@ -52,25 +54,6 @@ _INVISIBLE = "".join(
     )
     for code in range(first, last + 1)
 )
-
-
-def type_name(value: object) -> str:
-    """Name a JSON type as people know it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true/false"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, bytes):
-        return "run of bytes"
-    if isinstance(value, Mapping):
-        return "object"
-    if isinstance(value, Sequence):
-        return "list"
-    return type(value).__name__
 
 
 def need_field(row: Mapping[str, object], name: str) -> object:
@@ -146,10 +129,16 @@ def normal_text(text: str) -> str:
     return " ".join(text.split())
 
 
-def clean_label(value: object, name: str) -> str:
-    """Check a label. Its blanks are kept: "spam " and "spam" are two names."""
+def clean_label(value: object, name: str, task: str = "text-classification") -> str:
+    """Check a label, and give it as labels are kept: composed, without blanks around.
+
+    Args:
+        value: The label as it came.
+        name: Its field.
+        task: What wants it, for the answer to rows of another task.
+    """
     if not isinstance(value, str):
-        raise RowProblem(
+        raise foreign_label(value, name, task) or RowProblem(
             "wrong-type",
             f"The label in {name!r} is a {type_name(value)}, not text.",
             "Write labels as text, one label a row.",
@@ -161,6 +150,7 @@ def clean_label(value: object, name: str) -> str:
 def _checked_label(value: str, name: str) -> str:
     if not value.strip(_INVISIBLE):
         raise RowProblem("unknown-label", f"The label in {name!r} is empty.", "Give it a label.")
+    value = label_name(value)
     if len(value) > MAX_LABEL_CHARACTERS:
         raise RowProblem(
             "too-long",
@@ -178,7 +168,7 @@ def _checked_label(value: str, name: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise _not_utf8(name, ord(value[error.start])) from None
-    return unicodedata.normalize("NFC", value)
+    return value
 
 
 def _not_utf8(name: str, code: int) -> RowProblem:

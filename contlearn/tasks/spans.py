@@ -11,7 +11,15 @@ from contlearn.interfaces import RowProblem
 from contlearn.tasks.marks import word_pattern
 from contlearn.types import Inputs
 
-__all__ = ["OUTSIDE", "placed_words", "span_key", "spans_of", "split_words", "tags_from_spans"]
+__all__ = [
+    "OUTSIDE",
+    "placed_words",
+    "span_key",
+    "spans_of",
+    "split_words",
+    "tags_from_spans",
+    "tags_on_words",
+]
 
 OUTSIDE: Final = "O"
 _WORD: Final = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
@@ -103,7 +111,15 @@ def tags_from_spans(inputs: Inputs, spans: Sequence[object]) -> list[str]:
         >>> tags_from_spans({"text": "to New York"}, [{"start": 3, "end": 11, "type": "city"}])
         ['O', 'B-city', 'I-city']
     """
-    words = placed_words(inputs)
+    return tags_on_words(placed_words(inputs), spans)
+
+
+def tags_on_words(words: Sequence[tuple[str, int, int]], spans: Sequence[object]) -> list[str]:
+    """Turn entities into a tag for each word, as `tags_from_spans` does, where the words are given.
+
+    Raises:
+        RowProblem: When an entity is no such object, fits no words, or overlaps.
+    """
     begins = {start: place for place, (_, start, _) in enumerate(words)}
     ends = {end: place for place, (_, _, end) in enumerate(words)}
     tags = [OUTSIDE] * len(words)

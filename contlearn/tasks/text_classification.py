@@ -44,7 +44,7 @@ class TextClassification:
 
     def read_fields(self, row: Mapping[str, object], fields: FieldNames) -> tuple[Inputs, Target]:
         """Take the text and its class out of a row."""
-        label = clean_label(need_field(row, fields.label), fields.label)
+        label = clean_label(need_field(row, fields.label), fields.label, self.name)
         return self.read_inputs(row, fields), label
 
     def read_inputs(self, row: Mapping[str, object] | str, fields: FieldNames) -> Inputs:

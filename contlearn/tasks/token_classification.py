@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from contlearn.interfaces import FieldNames, GraphKind, HeadSpec, RowProblem, Tokenizer
 from contlearn.statistics.scores import log_softmax
-from contlearn.tasks.rows import clean_text, need_field, type_name
+from contlearn.tasks.others import type_name
+from contlearn.tasks.rows import clean_text, need_field
 from contlearn.tasks.spans import OUTSIDE, placed_words, spans_of, split_words
 from contlearn.tasks.vocabulary import unknown_id
 from contlearn.types import (
@@ -20,12 +23,15 @@ from contlearn.types import (
     Prediction,
     Target,
     Unread,
+    label_name,
 )
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
 __all__ = ["TokenClassification", "spans_of", "split_words", "valid_tags"]
+
+_TWO_TAGS: Final = re.compile(r"\|(?:[BIESLU]-|O$)")
 
 
 def valid_tags(scores: FloatArray, names: Sequence[str]) -> list[int]:
@@ -383,12 +389,21 @@ def _words(value: object, name: str) -> tuple[str, ...]:
 
 def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
     before = OUTSIDE
-    for position, tag in enumerate(tags, start=1):
-        if tag != OUTSIDE and not (tag[:2] in ("B-", "I-") and tag[2:].strip()):
+    checked = []
+    for position, tag in enumerate(map(_clean_tag, tags), start=1):
+        if tag != OUTSIDE and not (tag[:2] in ("B-", "I-") and tag[2:]):
             raise RowProblem(
                 "bad-tag",
                 f"Tag {position} is {tag!r}, which is not O, B-type or I-type.",
                 "Use the BIO scheme.",
+            )
+        if _TWO_TAGS.search(tag):
+            raise RowProblem(
+                "bad-tag",
+                f"Tag {position} is {tag!r}: two tags on one word. This workspace's task is "
+                "token-classification, with one tag a word; entities within entities are none of "
+                "its tasks.",
+                "Keep the outer tag.",
             )
         if tag.startswith("I-") and before[2:] != tag[2:]:
             raise RowProblem(
@@ -397,4 +412,12 @@ def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
                 f"Write B-{tag[2:]} where the entity begins.",
             )
         before = tag
-    return tuple(tags)
+        checked.append(tag)
+    return tuple(checked)
+
+
+@functools.lru_cache(maxsize=8192)
+def _clean_tag(tag: str) -> str:
+    """Give a tag as it is kept: without blanks around it or its type."""
+    tag = label_name(tag)
+    return tag[:2] + label_name(tag[2:]) if tag[1:2] == "-" else tag

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -108,6 +109,23 @@ def test_evaluate(contlearn):
         f"Version 2 {MEASURES} Measure on held-out set k (column) after experience t (row), "
         "in percent after ↓ on → 1 2 1 # 2 # # Labels label precision recall F1 rows "
     )
+
+
+def test_evaluate_says_how_many_rows_have_labels_that_are_not_known(contlearn, tmp_path):
+    rows = classified(["billing", "garden"], 3, seed=9)
+    some = write_rows(tmp_path / "some.jsonl", [*rows, {"text": "a drum", "label": "music"}])
+    value = json.loads(contlearn("evaluate", "--on", str(some), "--json"))
+    assert (value["unknown_label_rows"], value["unknown_labels"]) == (1, ["music"])
+    assert (
+        "1 rows have labels that this version does not know, and count as wrong: music"
+        in contlearn("evaluate", "--on", str(some))
+    )
+    none = write_rows(tmp_path / "none.jsonl", [{"text": "a drum", "label": "music"}] * 2)
+    with pytest.raises(AssertionError) as caught:
+        contlearn("evaluate", "--on", str(none), "--json")
+    told = str(caught.value)
+    assert "None of the 2 rows has a label that version 2 knows: they have 'music'." in told
+    assert "It knows 'billing', 'garden', 'shipping'." in told
 
 
 def test_predict(contlearn):

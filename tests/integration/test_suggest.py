@@ -8,6 +8,13 @@ import json
 from tests.texts import TOPICS, classified
 
 
+def _guess(value):
+    """The label that the model proposes, wherever a form keeps it."""
+    if isinstance(value, dict):
+        return value.get("predicted") or value["prediction"]["label"]
+    return value
+
+
 def test_suggestions_and_layouts_of_a_trained_version(program, tmp_path):
     rows = classified(list(TOPICS), 100)
     program.drop("all.jsonl", rows)
@@ -36,13 +43,32 @@ def test_suggestions_and_layouts_of_a_trained_version(program, tmp_path):
         if style == "csv":
             written = [row["text"] for row in csv.DictReader(text.splitlines())]
             assert "'=cmd() refund" in written  # no spreadsheet takes it for a formula
+            assert {row["label"] for row in csv.DictReader(text.splitlines())} == {""}
         elif style == "label-studio":
             (task, *_) = json.loads(text)
             assert task["predictions"][0]["result"][0]["value"]["choices"][0] in TOPICS
         else:
             lines = [json.loads(line) for line in text.splitlines()]
             assert len(lines) == 4
-            assert all((line["text"] and "label" in line) or "prediction" in line for line in lines)
+            assert {line["contlearn_suggestion"] for line in lines} == {style}
+            assert not any(line.get("label") for line in lines)
+            guesses = [line.get("predicted", line.get("meta", line)) for line in lines]
+            assert all(topic in TOPICS for topic in map(_guess, guesses))
+    # What nobody answered teaches nothing; a formula that was answered is not suggested again.
+    sheet = tmp_path / "answered.csv"
+    rows = list(csv.DictReader((tmp_path / "out.csv").open(newline="")))
+    for row in rows:
+        row["label"] = "billing" if "=cmd" in row["text"] else ""
+    with sheet.open("w", newline="") as target:
+        writer = csv.DictWriter(target, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    (file,) = program.json("ingest", sheet)["files"]
+    assert (file["accepted"], file["rejected"], file["reason"]) == (1, 3, "not-answered")
+    again = program.json("suggest", "--from", source, "--count", 9)
+    assert "=cmd() refund" not in [row["text"] for row in again["suggestions"]]
+    assert again["known"] == 2
+
     dry = tmp_path / "dry.jsonl"
     program.run("suggest", "--from", source, "--output", dry, "--dry-run")
     assert not dry.exists()

@@ -33,7 +33,7 @@ def test_closed_set_refuses_and_names_the_near_label():
     assert "'billing'" in problem.message
 
 
-@pytest.mark.parametrize("label", ["Spam", "spam ", "ｓｐａｍ", "sp\u0430m", "spam\u200b"])
+@pytest.mark.parametrize("label", ["Spam", "ｓｐａｍ", "sp\u0430m", "spam\u200b"])
 def test_open_set_refuses_what_looks_like_a_known_label(label):
     problem = refused(checker(known=("spam",)), {"text": "a", "label": label})
     assert problem.reason == "unknown-label"

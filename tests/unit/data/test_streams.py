@@ -149,3 +149,28 @@ def test_what_is_no_text_is_refused_as_binary(tmp_path, data):
     with pytest.raises(RecordError) as caught:
         read_all(path)
     assert caught.value.where == "binary"
+
+
+PACKERS = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_every_member_of_a_packed_file_is_read(tmp_path, suffix):
+    pack = PACKERS[suffix]
+    path = tmp_path / f"rows.jsonl{suffix}"
+    path.write_bytes(pack(b"one\n" * 50_000) + pack(b"") + pack(b"two\n"))
+    assert read_all(path) == b"one\n" * 50_000 + b"two\n"
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_what_follows_a_packed_stream_and_is_none_is_told(tmp_path, suffix):
+    path = tmp_path / f"rows.jsonl{suffix}"
+    path.write_bytes(PACKERS[suffix](b"one\n" * 50_000) + b"and a note")
+    with pytest.raises(RecordError) as caught:
+        read_all(path)
+    assert caught.value.where == "bad-gzip"
