@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 Split: TypeAlias = Literal["train", "held_out"]
-RecordState: TypeAlias = Literal["pending", "learnt", "refused", "held", "forgotten"]
+RecordState: TypeAlias = Literal["pending", "learnt", "refused", "held", "superseded", "forgotten"]
 CycleState: TypeAlias = Literal[
     "planned",
     "training",

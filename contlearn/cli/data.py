@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -20,6 +20,7 @@ from contlearn.cli.settings import (
     reason_option,
 )
 from contlearn.cli.suspects import suspects_command
+from contlearn.types import RecordState
 
 if TYPE_CHECKING:
     from contlearn.data.selection import Selection
@@ -35,7 +36,7 @@ def command() -> None:
 
 
 @command.command("list", help="Count records by state and list the newest.")
-@click.option("--state", type=click.Choice(["pending", "learnt", "refused", "held", "forgotten"]))
+@click.option("--state", type=click.Choice(get_args(RecordState)))
 @click.option("--split", type=click.Choice(["train", "held_out"]))
 @click.option("--label", help="Only records of this label.")
 @click.option("--file", "file", help="Only records of this file, by name or hash.")

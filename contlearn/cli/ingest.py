@@ -29,6 +29,11 @@ _NAME_CHARACTERS = 200
     help="Instead of data.on_conflict, for this time.",
 )
 @click.option("--held-out", is_flag=True, help="Keep all rows for measuring only.")
+@click.option(
+    "--bring-back-forgotten",
+    is_flag=True,
+    help="Take rows in again whose texts `data forget` took out.",
+)
 @dry_run_option
 @json_option
 @pass_settings
@@ -40,6 +45,7 @@ def command(
     again: bool,
     on_conflict: str | None,
     held_out: bool,
+    bring_back_forgotten: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -55,6 +61,7 @@ def command(
             on_conflict=on_conflict,
             format=file_format,
             held_out=held_out,
+            bring_back_forgotten=bring_back_forgotten,
             dry_run=dry_run,
             progress=progress,
         )
@@ -87,8 +94,15 @@ def _show(value: dict[str, Any], *, dry_run: bool) -> None:
             click.echo(f"{name}: {file['message']}{hint}")
     click.echo(
         f"{'Would accept' if dry_run else 'Accepted'} {value['accepted']} records; "
-        f"{value['duplicates']} known already, {value['conflicts']} in conflict, "
-        f"{value['rejected']} refused."
+        f"{value['duplicates'] - value['forgotten']} known already, {value['conflicts']} in "
+        f"conflict, {value['rejected']} refused."
     )
+    if value["superseded"]:
+        click.echo(f"{value['superseded']} earlier labels give way to newer ones.")
+    if value["forgotten"]:
+        click.echo(
+            f"{value['forgotten']} rows were forgotten by `data forget`; "
+            "`contlearn ingest --bring-back-forgotten FILE` brings them back."
+        )
     if value["quarantine"] and value["rejected"] + value["conflicts"]:
         click.echo(f"Refused rows with their reasons: {value['quarantine']}")

@@ -37,6 +37,7 @@ class KnownRecord:
     held_out: bool
     forgotten: bool
     key: str
+    superseded: bool = False
 
     @property
     def text(self) -> str:
@@ -94,7 +95,9 @@ def known_records(
 
 
 def _known(record_id: str, split: str, state: str, key: str) -> KnownRecord:
-    return KnownRecord(record_id, split == "held_out", state == "forgotten", key)
+    return KnownRecord(
+        record_id, split == "held_out", state == "forgotten", key, state == "superseded"
+    )
 
 
 def known_groups(connection: Connection, group_keys: Sequence[str]) -> Mapping[str, bool]:

@@ -20,6 +20,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
+from contlearn.catalog.counting import OPEN_STATES, counts
 from contlearn.catalog.schema import records
 from contlearn.data.store import read_records
 from contlearn.interfaces import Predictor
@@ -263,10 +264,8 @@ def out_of_sample_ids(catalog: Catalog, *, limit: int) -> list[str]:
     query = (
         sa.select(records.c.record_id)
         .where(
-            sa.or_(
-                sa.and_(records.c.split == "held_out", records.c.state != "forgotten"),
-                records.c.state.in_(("pending", "refused")),
-            )
+            counts(),
+            sa.or_(records.c.split == "held_out", records.c.state.in_(OPEN_STATES)),
         )
         .order_by(records.c.seq.desc())
         .limit(limit)

@@ -160,21 +160,28 @@ class _Child:
 
     def do_training(self) -> dict[str, Any]:
         """Fit the challenger and leave checkpoint/ and state/ in the version folder."""
+        from contlearn.pipeline.material import read_material
         from contlearn.training.fit import FitRequest, fit_challenger
         from contlearn.training.state import buffered_ids
 
-        new = self.read(self.ids(self.job.cycle_id, "train"))
+        strategy = self.manager.get("strategy", self.job.strategy, where="training.strategy")
+        material = read_material(
+            self.workspace,
+            self.catalog,
+            cycle_id=self.job.cycle_id,
+            lineage=self.job.lineage,
+            champion=self.champion_folder(),
+            reads_history=strategy.reads_history,
+        )
+        new = material.new
         if not new:
             raise TrainingError(
                 "There is no training record left to learn.",
                 where=f"cycle {self.job.cycle_id}",
-                hint="All of them went to the held-out side or were forgotten; bring more records.",
+                hint="All of them went to the held-out side, were corrected or were forgotten; "
+                "bring more records.",
             )
         space = self.task.extend_labels(self.champion_labels(), [record.target for record in new])
-        strategy = self.manager.get("strategy", self.job.strategy, where="training.strategy")
-        history: tuple[LabelledRecord, ...] = ()
-        if strategy.reads_history:
-            history = self.read([i for cycle in self.job.lineage for i in self.ids(cycle, "train")])
         experience = Experience(
             index=self.job.experience,
             records=new,
@@ -192,7 +199,9 @@ class _Child:
                 champion=self.champion_folder(),
                 experience=experience,
                 read_records=self.read,
-                history=history,
+                history=material.history,
+                withdrawn=material.withdrawn,
+                left_out=material.left_out,
                 work=self.folder.work,
                 output=self.folder.version,
                 unlabelled=self.workspace.root / self.config.data.unlabelled,
@@ -211,6 +220,7 @@ class _Child:
             "trained_share": result.trained_share,
             "notes": dict(result.notes),
             "records_new": len(new),
+            "data_hash": experience.content_hash,
             "buffer_records": len(buffered_ids(self.folder.version / "state")),
             "buffer_capacity": self.config.replay.capacity_records,
         }
@@ -414,7 +424,9 @@ class _Child:
                 "parent": self.job.champion,
                 "cycle": self.job.cycle_id,
                 "experiences": [*self.job.lineage, self.job.cycle_id],
-                "data_hash": Experience.hash_of(self.ids(self.job.cycle_id, "train")),
+                # Stages that an earlier contlearn has finished did not say.
+                "data_hash": training.get("data_hash")
+                or Experience.hash_of(self.ids(self.job.cycle_id, "train")),
                 "records": training["records_new"],
                 "strategy": training["strategy"],
                 "strategy_options": training["options"],

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from contlearn.catalog.counting import OPEN_STATES
 from contlearn.catalog.records import chunks, release_records
 from contlearn.catalog.schema import files, labels, records
 from contlearn.errors import UsageError
@@ -80,7 +81,7 @@ def show_record(context: Context, record_id: str) -> dict[str, Any]:
     """
     from contlearn.data.store import read_records
 
-    found = read_records(context.workspace, context.catalog, [record_id])
+    found = read_records(context.workspace, context.catalog, [record_id], with_superseded=True)
     if not found:
         raise UsageError(
             f"There is no record {record_id!r}, or it was forgotten.",
@@ -121,7 +122,7 @@ def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
         for some in chunks(list(rows.values())):
             changed += connection.execute(
                 records.update()
-                .where(records.c.seq.in_(some), records.c.state.in_(("pending", "refused")))
+                .where(records.c.seq.in_(some), records.c.state.in_(OPEN_STATES))
                 .values(state="held", reason=reason)
             ).rowcount
     context.registry.note("hold", actor=context.actor, reason=reason, records=changed)
@@ -129,7 +130,7 @@ def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
 
 
 def release(context: Context, record_ids: Sequence[str] | None, *, reason: str) -> int:
-    """Let held records take part again: those named, or all.
+    """Let held records take part again: those named, or all. Superseded ones stay so.
 
     Returns:
         How many are pending now.
@@ -191,7 +192,7 @@ def list_labels(context: Context) -> dict[str, Any]:
     counts: dict[str, dict[str, int]] = {}
     query = (
         sa.select(records.c.key, records.c.split, sa.func.count())
-        .where(records.c.state != "forgotten")
+        .where(counts())
         .group_by(records.c.key, records.c.split)
     )
     with context.catalog.read() as connection:

@@ -75,6 +75,8 @@ def read_status(context: Context) -> dict[str, Any]:
         "suspected_records": counts.suspected,
         "oldest_pending": counts.oldest_pending,
         "held_records": counts.held,
+        "superseded_records": counts.superseded,
+        "forgotten_records": counts.forgotten,
         "learnt_records": counts.learnt,
         "held_out_records": counts.held_out + counts.held_out_pending,
         "experiences": champion["experiences"] if champion else 0,

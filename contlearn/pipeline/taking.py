@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contlearn.config import Config
+from contlearn.errors import UsageError
 from contlearn.interfaces import Progress
 from contlearn.pipeline.context import Context
 
@@ -25,6 +26,7 @@ def ingest_files(
     on_conflict: str | None = None,
     format: str | None = None,
     held_out: bool = False,
+    bring_back_forgotten: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> IngestReport:
@@ -38,16 +40,23 @@ def ingest_files(
         on_conflict: quarantine, newest or all, instead of `data.on_conflict`.
         format: A parser's name, where a file's own name does not tell.
         held_out: Keep every row for measuring only.
+        bring_back_forgotten: Take texts in again that `data forget` took out; for named files.
         dry_run: Only say what would happen; nothing is written.
         progress: Called with ("ingesting", done, total, message).
     Raises:
-        UsageError: When a file is not there.
+        UsageError: When a file is not there, or what is to be brought back is not named.
         PluginError: When the format is not known.
         StorageError: When the disk is full or a file cannot be read.
         WorkspaceLocked: When another process is taking files in for very long.
     """
     from contlearn.data.ingest import ingest_paths, ingest_sources, scan_inbox
 
+    if bring_back_forgotten and (sources or not paths):
+        raise UsageError(
+            "What was forgotten comes back with the files that are named, and none is.",
+            where="--bring-back-forgotten",
+            hint="Name the files: `contlearn ingest --bring-back-forgotten FILE`.",
+        )
     config = with_policy(context.config, on_conflict)
     parts = (context.workspace, config, context.catalog, context.manager)
     common: dict[str, Any] = {"dry_run": dry_run, "clock": context.clock, "progress": progress}
@@ -55,7 +64,14 @@ def ingest_files(
         return ingest_sources(*parts, list(sources), again=again, **common)
     if not paths:
         return scan_inbox(*parts, **common)
-    return ingest_paths(*parts, list(paths), format=format, held_out=held_out, **common)
+    return ingest_paths(
+        *parts,
+        list(paths),
+        format=format,
+        held_out=held_out,
+        bring_back_forgotten=bring_back_forgotten,
+        **common,
+    )
 
 
 def with_policy(config: Config, on_conflict: str | None) -> Config:
