@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from contlearn.catalog.counting import OPEN_STATES
+from contlearn.catalog.counting import OPEN_STATES, counts
 from contlearn.catalog.records import chunks, release_records
 from contlearn.catalog.schema import files, labels, records
 from contlearn.errors import UsageError
@@ -189,7 +189,7 @@ def list_labels(context: Context) -> dict[str, Any]:
     from contlearn.tasks.rows import near_label
 
     data = context.config.data
-    counts: dict[str, dict[str, int]] = {}
+    numbers: dict[str, dict[str, int]] = {}
     query = (
         sa.select(records.c.key, records.c.split, sa.func.count())
         .where(counts())
@@ -200,7 +200,7 @@ def list_labels(context: Context) -> dict[str, Any]:
         for key, split, number in connection.execute(query):
             names = key.split("+") if context.task.graph == "token-classification" else [key]
             for name in names:
-                side = counts.setdefault(str(name), {"train": 0, "held_out": 0})
+                side = numbers.setdefault(str(name), {"train": 0, "held_out": 0})
                 side[str(split)] += int(number)
     names = sorted({*known, *data.labels, *data.label_descriptions, *data.label_aliases.values()})
     others: dict[str, list[str]] = {}
@@ -210,8 +210,8 @@ def list_labels(context: Context) -> dict[str, Any]:
         "labels": [
             {
                 "label": name,
-                "train": counts.get(name, {}).get("train", 0),
-                "held_out": counts.get(name, {}).get("held_out", 0),
+                "train": numbers.get(name, {}).get("train", 0),
+                "held_out": numbers.get(name, {}).get("held_out", 0),
                 "description": data.label_descriptions.get(name),
                 "aliases": others.get(name, []),
                 "looks_like": near_label(name, [other for other in names if other != name])
