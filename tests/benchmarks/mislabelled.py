@@ -75,27 +75,35 @@ class Champion:
             )
         )
         self.temperature = result.temperature
+        self.answers: dict[tuple[Any, ...], Any] = {}
         self.checkpoint = load_checkpoint(folder / "version" / "checkpoint")
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.checkpoint.model.labels.names
 
-    def opinions(self, records: Sequence[LabelledRecord]) -> list[Opinion]:
-        """Ask for the probabilities of texts or words, as they would be served."""
+    def ask(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Ask for the probabilities of texts or words, as they would be served; once for each."""
         space = self.checkpoint.model.labels
+        records = [as_record(row) for row in rows]
         known = [one for one in records if set(labels_of(one)) <= set(space.names)]
         data = encode_records(
             known, self.checkpoint, task=self.task, space=space, max_tokens=MAX_TOKENS
         )
-        shown = np.exp(log_softmax(logits_of(self.checkpoint.model, data) / self.temperature))
+        logits = logits_of(self.checkpoint.model, data) / self.temperature
         owners = np.repeat(data.owners.numpy(), np.diff(data.offsets.numpy()))
-        found: list[Opinion] = []
+        ends = np.searchsorted(owners, np.arange(len(known) + 1))
+        shown = np.exp(log_softmax(logits))
         for place, one in enumerate(known):
-            rows = shown[owners == place]
-            if len(rows):
-                found.append((one, rows[0] if isinstance(one.target, str) else rows))
-        return found
+            answer = shown[ends[place] : ends[place + 1]]
+            if len(answer):
+                key = tuple(one.inputs.values())
+                self.answers[key] = answer[0] if isinstance(one.target, str) else answer
+
+    def opinions(self, records: Sequence[LabelledRecord]) -> list[Opinion]:
+        """Put the answers to records, whatever labels these have."""
+        found = ((one, self.answers.get(tuple(one.inputs.values()))) for one in records)
+        return [(one, answer) for one, answer in found if answer is not None]
 
 
 def labels_of(one: LabelledRecord) -> tuple[str, ...]:
@@ -175,6 +183,7 @@ def measure(name: str, most: int) -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         champion = Champion(data[:cut], task_name, Path(folder))
+        champion.ask(data[cut:])
     proof = prove(champion.names, champion.opinions([as_record(row) for row in data[cut:end]]))
     pool = data[end:]
     fitted = time.perf_counter() - began
