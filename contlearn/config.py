@@ -146,6 +146,7 @@ class MonitoringConfig(Section):
     detectors: tuple[str, ...] = ()
     accuracy_margin: float = Field(0.05, ge=0.0, lt=1.0)
     check_interval: Duration = 900.0
+    doubt_records: int = Field(500, ge=0)
     slices: Mapping[str, str] = {}
 
     @field_validator("slices")

@@ -104,5 +104,24 @@ def _show(value: dict[str, Any], *, dry_run: bool) -> None:
             f"{value['forgotten']} rows were forgotten by `data forget`; "
             "`contlearn ingest --bring-back-forgotten FILE` brings them back."
         )
+    _show_doubts(value["doubted"], accepted=value["accepted"])
     if value["quarantine"] and value["rejected"] + value["conflicts"]:
         click.echo(f"Refused rows with their reasons: {value['quarantine']}")
+
+
+def _show_doubts(doubted: dict[str, Any] | None, *, accepted: int) -> None:
+    """Say which of the new labels the champion doubts, or why it was not asked."""
+    from contlearn.pipeline.doubting import in_words
+
+    if doubted is None or not accepted or doubted["version"] is None:
+        return
+    if doubted["not_looked_at"]:
+        click.echo(f"The new labels were not looked at for doubts: {doubted['not_looked_at']}.")
+        return
+    if doubted["number"]:
+        click.echo(f"{in_words(doubted)} (`contlearn data suspects`).")
+    if doubted["strange"]:
+        click.echo(
+            f"{doubted['strange']} records have labels that the champion does not know; the update "
+            "that learns them looks at those."
+        )

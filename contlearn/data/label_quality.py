@@ -4,8 +4,9 @@ The answers must be out of sample: of a model on records that it has not learnt.
 these are held-out records and those that wait to be learnt; what a cycle has just learnt is judged
 by the champion that it started from, and where there was none, or it did not know a label, by
 cross-validation. How sure a model is of a class when it is right is taken from what it was proved
-on, its held-out rows: a batch in which a whole class has another name says nothing of that. Words are judged like texts, and a sentence by its worst word. A task that answers
-with free text has no labels whose probabilities could be compared.
+on, its held-out rows: a batch in which a whole class has another name says nothing of that. Words
+are judged like texts, and a sentence by its worst word. A task that answers with free text has no
+labels whose probabilities could be compared.
 
 The well-known library for this, cleanlab, is under the AGPL, which does not go with Apache-2.0;
 what is needed of the method is a page.
@@ -44,11 +45,13 @@ __all__ = [
     "Proof",
     "WordIssue",
     "ask_opinions",
-    "count_pairs",
     "confident_issues",
+    "count_pairs",
     "doubtful",
     "find_suspects",
+    "is_known_to",
     "judge_cycle",
+    "opinions_of",
     "out_of_sample_ids",
     "prove",
     "suspect_labels",
@@ -102,8 +105,9 @@ class LabelIssue:
     """A record whose label is doubtful, the label that is likely meant, and why.
 
     `given_probability` and `suggested_probability` are the model's; `threshold` is the mean
-    probability of the suggested label over the rows of the proof that have it. Of a sentence they are those of
-    its worst word, and `words` holds all its doubtful ones. `judge` says what the model was.
+    probability of the suggested label over the rows of the proof that have it. Of a sentence they
+    are those of its worst word, and `words` holds all its doubtful ones. `judge` says what the
+    model was.
     """
 
     record_id: str
@@ -368,11 +372,18 @@ def ask_opinions(predictor: Predictor, items: Sequence[LabelledRecord]) -> list[
     tagged = [record for record in items if not isinstance(record.target, str)]
     if tagged and isinstance(predictor, _TagScorer):
         detailed = predictor.predict_detailed([record.inputs for record in tagged])
-        found += [
-            (record, _softmax(answer.logits, predictor.temperature))
-            for record, answer in zip(tagged, detailed, strict=True)
-        ]
+        found += opinions_of(tagged, [one.logits for one in detailed], predictor.temperature)
     return found
+
+
+def opinions_of(
+    items: Sequence[LabelledRecord], logits: Sequence[FloatArray], temperature: float
+) -> list[Opinion]:
+    """Put a model's scores to the records that they are of."""
+    return [
+        (record, _softmax(scores, temperature))
+        for record, scores in zip(items, logits, strict=True)
+    ]
 
 
 def _softmax(logits: FloatArray, temperature: float) -> FloatArray:
@@ -431,10 +442,9 @@ def judge_cycle(
     Returns:
         `looked_at`, `number`, `pairs`, and `suspects` as `data suspects --json` prints them.
     """
-    known: set[str] = set() if before is None else set(before.label_space.names)
 
     def is_strange(record: LabelledRecord) -> bool:
-        return not known.issuperset(_labels_of(record))
+        return before is None or not is_known_to(before, record)
 
     measured = [record for record in held_out if is_strange(record)][-look_at:]
     issues = [replace(i, judge="challenger") for i in suspect_labels(after, measured)]
@@ -460,6 +470,11 @@ def judge_cycle(
         "pairs": count_pairs(issues, seen),
         "suspects": [issue.to_json() for issue in issues[:keep]],
     }
+
+
+def is_known_to(predictor: Predictor, record: LabelledRecord) -> bool:
+    """Say whether a model knows all labels of a record."""
+    return set(predictor.label_space.names).issuperset(_labels_of(record))
 
 
 def _labels_of(record: LabelledRecord) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -102,12 +102,16 @@ def say_forgotten(report: FileReport, number: int, *, line: int | None = None) -
 
 @dataclass(frozen=True, kw_only=True)
 class IngestReport:
-    """What an ingest did, or with `dry_run` would do."""
+    """What an ingest did, or with `dry_run` would do.
+
+    `doubted` is what the champion says of the new labels, where somebody had it asked.
+    """
 
     files: Sequence[FileReport]
     quarantine: str
     waiting: int = 0
     dry_run: bool = False
+    doubted: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -137,4 +141,5 @@ class IngestReport:
             "quarantine": self.quarantine,
             "waiting": self.waiting,
             "dry_run": self.dry_run,
+            "doubted": None if self.doubted is None else dict(self.doubted),
         }

@@ -186,7 +186,7 @@ def _places_of(digests: NDArray[np.void], rows: _Sorted, prefixes: Iterable[str]
     high, low = heads["high"].astype(np.uint64), heads["low"].astype(np.uint64)
     wanted = list(prefixes)
     first = np.array([int(prefix[:16], 16) for prefix in wanted], dtype=np.uint64)
-    places = np.searchsorted(high, first).tolist()
+    places: list[int] = np.searchsorted(high, first).tolist()
     for number, prefix in enumerate(wanted):
         # Two texts with the same first eight bytes stand beside each other.
         while int(low[places[number]]) != int(prefix[16:], 16):

@@ -7,6 +7,7 @@ and why it failed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import resource
@@ -18,15 +19,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from contlearn import __version__
 from contlearn.catalog import Catalog
 from contlearn.catalog.records import experience_records
 from contlearn.config import Config
-from contlearn.errors import TrainingError
-from contlearn.interfaces import GateEvidence, Progress, Task
+from contlearn.errors import StorageError, TrainingError
+from contlearn.interfaces import GateEvidence, Predictor, Progress, Task
 from contlearn.pipeline.children import die_with_parent, tell_failure
+from contlearn.pipeline.doubting import PROVED, doubts_of_cycle, spread_rows
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.plugins.manager import PluginManager
 from contlearn.training import interruption
@@ -41,10 +43,8 @@ from contlearn.workspace import (
 )
 
 if TYPE_CHECKING:
+    from contlearn.data.label_quality import Proof
     from contlearn.inference.predictor import OnnxPredictor
-
-# Held-out texts that the threshold for unknown texts is calibrated on.
-_UNKNOWN_ROWS: Final = 1_000
 
 __all__ = ["main"]
 
@@ -320,10 +320,26 @@ class _Child:
             checkpoint=self.folder.version / "checkpoint",
             max_tokens=self.config.model.max_tokens,
         )
+        proof = None
+        if champion is not None and predictor is not None:
+            proof = self.proof(champion, predictor, [one for one in data.sets if not one.is_new])
         suspects = judge_cycle(
-            data.new, measured, before=predictor, after=challenger, cross_validate=crossed
+            data.new,
+            measured,
+            before=predictor,
+            after=challenger,
+            proof=proof,
+            cross_validate=crossed,
         )
         return {"metrics": report, "suspects": suspects}
+
+    def proof(self, folder: Path, predictor: Predictor, sets: Sequence[HeldOutSet]) -> Proof:
+        """Say how sure the champion is of each label; one of an earlier contlearn is asked."""
+        from contlearn.data.label_quality import Proof, ask_opinions, prove
+
+        with contextlib.suppress(StorageError, KeyError, TypeError, ValueError):
+            return Proof.from_json(read_json(folder / PROVED))
+        return prove(predictor.label_space.names, ask_opinions(predictor, spread_rows(sets)))
 
     def do_deciding(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""
@@ -371,17 +387,20 @@ class _Child:
     def unknown_rule(self, challenger: OnnxPredictor) -> dict[str, Any] | None:
         """Calibrate on held-out texts how the server tells what the model was never taught.
 
-        The sets share the rows evenly, so that an old experience counts as much as the last one.
+        The same answers say how sure it is of each label, for those who doubt labels later.
         """
+        from contlearn.data.label_quality import opinions_of, prove
         from contlearn.inference.familiarity import SCORE, calibrate
 
+        rows = spread_rows(self.data().sets)
+        answers = challenger.predict_detailed([record.inputs for record in rows])
+        logits = [answer.logits for answer in answers]
+        opinions = opinions_of(rows, logits, challenger.temperature)
+        proof = prove(challenger.label_space.names, opinions)
+        write_json_atomic(self.folder.version / PROVED, proof.to_json())
         if self.task.graph != "sequence-classification":
             return None
-        sets = self.data().sets
-        share = _UNKNOWN_ROWS // max(1, len(sets))
-        inputs = [record.inputs for each in sets for record in each.records[:share]]
-        answers = challenger.predict_detailed(inputs)
-        return calibrate([a.logits for a in answers], SCORE, challenger.temperature)
+        return calibrate(logits, SCORE, challenger.temperature)
 
     def finish(self) -> None:
         """Gather what the parent needs to register and decide."""
@@ -439,6 +458,7 @@ class _Child:
             "training": training,
             "export": exported,
             "metrics": done["evaluating"]["metrics"],
+            "doubted": doubts_of_cycle(numbers),
         }
         name = self.config.model.name
         write_model_card(self.folder.version, name=name, facts=facts)

@@ -30,6 +30,7 @@ class UpdateResult:
     forecast: Mapping[str, object] | None = None
     trained_share: float | None = None
     search: Mapping[str, Any] | None = None
+    doubted: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -52,6 +53,7 @@ class UpdateResult:
             "forecast": dict(self.forecast) if self.forecast else None,
             "trained_share": self.trained_share,
             "search": dict(self.search) if self.search else None,
+            "doubted": dict(self.doubted) if self.doubted else None,
         }
         if self.error is not None:
             value["error"] = self.error.to_json()

@@ -111,4 +111,6 @@ def remove_old_reports(workspace: Workspace, versions: Sequence[int]) -> None:
 
 
 def _facts(manifest: Any) -> dict[str, Any]:
-    return {key: manifest.get(key, {}) for key in ("model", "lineage", "training", "export")}
+    return {
+        key: manifest.get(key, {}) for key in ("model", "lineage", "training", "export", "doubted")
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from contlearn.config import Config
 from contlearn.errors import UsageError
 from contlearn.interfaces import Progress
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.doubting import look_at_arrivals, newest_row
 
 if TYPE_CHECKING:
     from contlearn.data.report import IngestReport
@@ -31,6 +33,8 @@ def ingest_files(
     progress: Progress | None = None,
 ) -> IngestReport:
     """Take in the files that are named, or what has come to rest in the inbox.
+
+    Then the champion, where there is one, judges the new labels; see `pipeline.doubting`.
 
     Args:
         context: The opened workspace.
@@ -60,18 +64,21 @@ def ingest_files(
     config = with_policy(context.config, on_conflict)
     parts = (context.workspace, config, context.catalog, context.manager)
     common: dict[str, Any] = {"dry_run": dry_run, "clock": context.clock, "progress": progress}
+    before = newest_row(context)
     if sources:
-        return ingest_sources(*parts, list(sources), again=again, **common)
-    if not paths:
-        return scan_inbox(*parts, **common)
-    return ingest_paths(
-        *parts,
-        list(paths),
-        format=format,
-        held_out=held_out,
-        bring_back_forgotten=bring_back_forgotten,
-        **common,
-    )
+        report = ingest_sources(*parts, list(sources), again=again, **common)
+    elif not paths:
+        report = scan_inbox(*parts, **common)
+    else:
+        report = ingest_paths(
+            *parts,
+            list(paths),
+            format=format,
+            held_out=held_out,
+            bring_back_forgotten=bring_back_forgotten,
+            **common,
+        )
+    return report if dry_run else replace(report, doubted=look_at_arrivals(context, after=before))
 
 
 def with_policy(config: Config, on_conflict: str | None) -> Config:

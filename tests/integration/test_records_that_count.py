@@ -64,6 +64,8 @@ records_per_label = 0
 versions = 1000
 [gate]
 reserve_rows = 1000
+[monitoring]
+doubt_records = 0
 """
 
 
@@ -305,7 +307,9 @@ class Play:
             truth.learnt(held_out=True)
         )
         counting = Counter(e.label for e in truth.entries if e.counts)
-        shown = {row["label"]: row["train"] + row["held_out"] for row in list_labels(context)["labels"]}
+        shown = {
+            row["label"]: row["train"] + row["held_out"] for row in list_labels(context)["labels"]
+        }
         assert {name: number for name, number in shown.items() if number} == counting
         with context.catalog.read() as connection:
             assert learnt_labels(connection) == Counter(
