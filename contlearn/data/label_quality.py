@@ -62,6 +62,7 @@ __all__ = [
 # model: there, the other label must have half of the probability too.
 _ODDS: Final = 5.0
 _WORD_SHARE: Final = 0.5
+_ROUNDING: Final = 1e-9
 # So many doubtful words of one sentence are listed.
 _MAX_WORDS: Final = 10
 # So many pairs of labels are told, those with the most doubts.
@@ -228,7 +229,8 @@ def confident_issues(
         number = np.bincount(given, minlength=classes)
         sums = np.bincount(given, weights=own, minlength=classes)
         thresholds = np.where(number > 0, sums / np.maximum(number, 1), np.inf)
-    reached = np.where(probabilities >= thresholds, probabilities, -1.0)
+    # The mean of equal numbers may be rounded to more than each.
+    reached = np.where(probabilities >= thresholds - _ROUNDING, probabilities, -1.0)
     best = reached.argmax(axis=1)
     sure = reached[np.arange(rows), best] > 0
     return np.where(sure, best, given), thresholds

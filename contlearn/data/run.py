@@ -238,9 +238,17 @@ class IntakeRun:
             if row.quarantine is not None:
                 report.quarantine = str(place.workspace.quarantine / row.quarantine)
             report.warnings.add("known-file", f"This content was taken in before, as {row.name!r}.")
-            forgotten = self._forgotten_of(int(row.file_id))
+            forgotten = self._gone_of(int(row.file_id), "forgotten")
             if forgotten:
                 say_forgotten(report, forgotten)
+            superseded = self._gone_of(int(row.file_id), "superseded")
+            if superseded:
+                report.warnings.add(
+                    "superseded",
+                    f"{superseded} of its labels gave way to newer ones, and stay so.",
+                    hint="To take a correction back, put the rows into a file of their own and "
+                    "take it in with --on-conflict newest.",
+                )
             return True
         return False
 
@@ -250,15 +258,15 @@ class IntakeRun:
         with self.catalog.read() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def _forgotten_of(self, file_id: int) -> int:
-        """Count the records of a file that were forgotten and did not come again."""
+    def _gone_of(self, file_id: int, state: str) -> int:
+        """Count the records of a file that are in a state for good, and did not come again."""
         query = sa.select(records.c.record_id).where(
-            records.c.file_id == file_id, records.c.state == "forgotten"
+            records.c.file_id == file_id, records.c.state == state
         )
         with self.catalog.read() as connection:
-            forgotten = list(connection.execute(query).scalars())
-            again = counting_ids(connection, self.catalog.ids, forgotten) if forgotten else ()
-        return len(forgotten) - len(again)
+            gone = list(connection.execute(query).scalars())
+            again = counting_ids(connection, self.catalog.ids, gone) if gone else ()
+        return len(gone) - len(again)
 
     def _rows_known_before(
         self, file: OneFile, place: IntakePlace, source: Path, parser: RecordParser
