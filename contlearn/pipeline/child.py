@@ -285,7 +285,8 @@ class _Child:
         """Score challenger and champion on every held-out set; write report.json."""
         from contlearn.data.label_quality import judge_cycle
         from contlearn.evaluation.runtime import RUNTIME, measure_runtime
-        from contlearn.evaluation.scoring import evaluate_cycle
+        from contlearn.evaluation.scoring import SCORES, evaluate_cycle
+        from contlearn.pipeline.held_out import corrected_sets
         from contlearn.pipeline.slicing import add_slices
         from contlearn.training.crossed import cross_validated
 
@@ -311,6 +312,7 @@ class _Child:
             progress=self.stage_progress("evaluating"),
             metric=self.config.gate.metric or self.task.primary_metric,
             runtime=runtime,
+            corrected=corrected_sets(self.catalog, champion / SCORES) if champion else frozenset(),
         )
         add_slices(self.folder.version, self.config.monitoring.slices, data.sets, self.task)
         measured = [record for one in data.sets if one.is_new for record in one.records]
