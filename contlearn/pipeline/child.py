@@ -394,6 +394,8 @@ class _Child:
         from contlearn.data.label_quality import opinions_of, prove
         from contlearn.inference.familiarity import SCORE, calibrate
 
+        if self.task.graph not in ("sequence-classification", "token-classification"):
+            return None
         rows = spread_rows(self.data().sets)
         answers = challenger.predict_detailed([record.inputs for record in rows])
         logits = [answer.logits for answer in answers]

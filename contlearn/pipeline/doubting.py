@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from contlearn.catalog.counting import counts
 from contlearn.catalog.schema import records
 from contlearn.errors import ContlearnError, StorageError
-from contlearn.pipeline.children import die_with_parent, run_child
+from contlearn.pipeline.children import ChildLimits, die_with_parent, run_child
 from contlearn.pipeline.context import Context
 from contlearn.types import HeldOutSet, LabelledRecord, ModelVersion
 from contlearn.workspace import read_json, write_json_atomic
@@ -46,6 +46,7 @@ __all__ = [
 PROVED: Final = "proved.json"
 # So many held-out rows are asked about at most.
 PROOF_ROWS: Final = 1_000
+# Whoever takes files in waits for the answer: beyond this it is said that there is none.
 _SECONDS: Final = 300.0
 
 
@@ -108,6 +109,7 @@ def look_at_arrivals(context: Context, *, after: int) -> dict[str, Any]:
                 log=log,
                 on_message=found.update,
                 environ=context.for_children(),
+                limits=ChildLimits(seconds=_SECONDS),
             )
             if end.returncode != 0 or "looked_at" not in found:
                 why = str(found.get("error") or (end.failure and end.failure.what) or end.explain())
