@@ -52,7 +52,7 @@ __all__ = [
 
 Split: TypeAlias = Literal["train", "held_out"]
 UnreadReason: TypeAlias = Literal["no-pieces", "cut"]
-RecordState: TypeAlias = Literal["pending", "learnt", "refused", "held", "forgotten"]
+RecordState: TypeAlias = Literal["pending", "learnt", "refused", "held", "superseded", "forgotten"]
 CycleState: TypeAlias = Literal[
     "planned",
     "training",

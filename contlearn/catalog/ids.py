@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from contlearn.catalog.counting import counts
 from contlearn.catalog.schema import records
 from contlearn.errors import StorageError
 from contlearn.workspace import write_bytes_atomic
@@ -106,22 +107,25 @@ class IdIndex:
         return np.concatenate(rows), np.concatenate(found)
 
     def find_ids(self, connection: Connection, record_ids: Iterable[str]) -> dict[str, int]:
-        """Give the row of each id that is in the catalog."""
+        """Give the row of each id that is in the catalog.
+
+        A label that came again after it was superseded or forgotten has a row for each time: the
+        one that counts is meant, or the newest.
+        """
         import numpy as np
 
         wanted = {record_id for record_id in record_ids if re.fullmatch(r"[0-9a-f]{32}", record_id)}
         heads = np.unique(np.array([int(one[:HEAD_DIGITS], 16) for one in wanted], dtype=np.uint64))
         rows, _ = self.find(connection, heads)
-        query = sa.select(records.c.record_id, records.c.seq)
-        found: dict[str, int] = {}
+        query = sa.select(records.c.record_id, records.c.seq, counts().label("counts"))
+        found: dict[str, tuple[bool, int]] = {}
         for start in range(0, len(rows), _READ_ROWS):
             some = rows[start : start + _READ_ROWS].tolist()
-            found.update(
-                (record_id, seq)
-                for record_id, seq in connection.execute(query.where(in_rows(some)))
-                if record_id in wanted
-            )
-        return found
+            for row in connection.execute(query.where(in_rows(some))):
+                if row.record_id in wanted:
+                    place = (bool(row.counts), int(row.seq))
+                    found[row.record_id] = max(place, found.get(row.record_id, place))
+        return {record_id: seq for record_id, (_, seq) in found.items()}
 
     def add(self, first: int, heads: Heads, last_id: str) -> None:
         """Add a run: rows from `first` on, in the order of their ids. They are committed.

@@ -20,7 +20,9 @@ def migrate(connection: Connection) -> None:
         _to_version_2(connection)
     if found in ("1", "2"):
         _to_version_3(connection)
-        connection.execute(schema.meta.update().where(version).values(value="3"))
+    if found in ("1", "2", "3"):
+        _to_version_4(connection)
+        connection.execute(schema.meta.update().where(version).values(value="4"))
 
 
 def _to_version_2(connection: Connection) -> None:
@@ -36,3 +38,15 @@ def _to_version_2(connection: Connection) -> None:
 def _to_version_3(connection: Connection) -> None:
     """Records that made updates fail are tried in parts."""
     connection.exec_driver_sql("ALTER TABLE records ADD COLUMN part BIGINT")
+
+
+def _to_version_4(connection: Connection) -> None:
+    """A superseded label is a fact of its own; it was held until then, and could be released."""
+    connection.execute(
+        schema.records.update()
+        .where(
+            schema.records.c.state == "held",
+            schema.records.c.reason.startswith("superseded by a newer label in "),
+        )
+        .values(state="superseded")
+    )

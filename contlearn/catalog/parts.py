@@ -18,7 +18,8 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from contlearn.catalog.records import OPEN_STATES, RELEASED
+from contlearn.catalog.counting import OPEN_STATES
+from contlearn.catalog.records import RELEASED
 from contlearn.catalog.schema import cycle_records, cycles, meta, records
 
 __all__ = ["Apart", "free_part", "next_part", "part_of", "settle_failed"]
@@ -218,7 +219,7 @@ def _hold(connection: Connection, which: sa.ColumnElement[bool], reason: str) ->
 
 
 def _free_leftovers(connection: Connection) -> None:
-    """Free parts whose training records were forgotten: nothing is left to try them with."""
+    """Free parts whose training records count no longer: nothing is left to try them with."""
     if next_part(connection) is None:
         left = sa.and_(_OPEN, records.c.part.is_not(None))
         connection.execute(records.update().where(left).values(part=None))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from contlearn.catalog.counting import GONE_STATES, OPEN_STATES, counts
 from contlearn.catalog.schema import cycle_records, cycles, meta, records
+
+if TYPE_CHECKING:
+    from contlearn.catalog.ids import IdIndex
 
 __all__ = [
     "RecordCounts",
     "chunks",
     "count_experience",
     "count_records",
+    "counting_ids",
     "experience_records",
     "experience_sample",
     "plan_records",
@@ -25,8 +30,6 @@ __all__ = [
     "take_back",
 ]
 
-# Records of these states take part in the next cycle.
-OPEN_STATES: Final = ("pending", "refused")
 MAX_ATTEMPTS: Final = 2
 RELEASED: Final = "released_after_cycle"
 _CHUNK: Final = 500
@@ -51,6 +54,7 @@ class RecordCounts:
     oldest_pending: str | None = None
     awaiting: int = 0
     suspected: int = 0
+    superseded: int = 0
 
     @property
     def to_learn(self) -> int:
@@ -80,15 +84,17 @@ def count_records(connection: Connection, *, only_open: bool = False) -> RecordC
     awaits: sa.ColumnElement[Any] = sa.false()
     if waiting is not None:
         awaits = sa.func.coalesce(records.c.cycle_id == waiting, sa.false())
-    held = learnt = held_out = forgotten = 0
+    held = learnt = held_out = forgotten = superseded = 0
     settled = (
         sa.select(records.c.state, records.c.split, sa.func.count().label("number"))
-        .where(records.c.state.in_(("learnt", "held", "forgotten")))
+        .where(records.c.state.in_(("learnt", "held", *GONE_STATES)))
         .group_by(records.c.state, records.c.split)
     )
     for row in () if only_open else connection.execute(settled):
         if row.state == "forgotten":
             forgotten += row.number
+        elif row.state == "superseded":
+            superseded += row.number
         elif row.state == "held":
             held += row.number
         elif row.split == "held_out":
@@ -135,6 +141,7 @@ def count_records(connection: Connection, *, only_open: bool = False) -> RecordC
         oldest,
         awaiting,
         suspected,
+        superseded,
     )
 
 
@@ -179,7 +186,7 @@ def settle_learnt(connection: Connection, cycle_id: str) -> None:
     """A cycle was promoted: its records are learnt, its held-out rows join the reserve."""
     connection.execute(
         records.update()
-        .where(_of_cycle(cycle_id), records.c.state != "forgotten")
+        .where(_of_cycle(cycle_id), counts())
         .values(state="learnt", reason=None, cycle_id=cycle_id)
     )
 
@@ -241,8 +248,21 @@ def release_records(connection: Connection, rows: Sequence[int] | None = None) -
     return changed
 
 
+def counting_ids(connection: Connection, ids: IdIndex, record_ids: Iterable[str]) -> frozenset[str]:
+    """Give those of some ids whose records count."""
+    by_row = {row: record_id for record_id, row in ids.find_ids(connection, record_ids).items()}
+    found: set[str] = set()
+    for some in chunks(list(by_row)):
+        query = sa.select(records.c.seq).where(records.c.seq.in_(some), counts())
+        found.update(by_row[int(row)] for row in connection.execute(query).scalars())
+    return frozenset(found)
+
+
 def experience_records(connection: Connection, cycle_id: str, role: str) -> list[str]:
-    """Give the ids of the records that a cycle learns (train) or measures on (held_out)."""
+    """Give the ids of the records that a cycle learns (train) or measures on (held_out).
+
+    Those that count no longer are left out.
+    """
     query = _experience(cycle_id, role).order_by(records.c.seq)
     return list(connection.execute(query).scalars())
 
@@ -266,6 +286,6 @@ def _experience(cycle_id: str, role: str) -> sa.Select[Any]:
         .where(
             cycle_records.c.cycle_id == cycle_id,
             cycle_records.c.role == role,
-            records.c.state != "forgotten",
+            counts(),
         )
     )

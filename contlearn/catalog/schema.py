@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 metadata = MetaData()
 
@@ -58,7 +58,8 @@ files = Table(
 
 # A record: where its text is, which side of the split it is on, and what became of it.
 # A record_id is the hash of the normalised input (24 digits) and of the target (8): records of one
-# text have ids that begin alike. Ids are found through `catalog.ids`, not through an index here.
+# text have ids that begin alike. Ids are found through `catalog.ids`, not through an index here. An
+# id whose record counts no longer may stand here once more, as a record that came again.
 records = Table(
     "records",
     metadata,
@@ -68,7 +69,7 @@ records = Table(
     Column("file_id", Integer, ForeignKey("files.file_id"), nullable=False),  # has the segment
     Column("row", Integer, nullable=False),  # position in the segment
     Column("split", String(8), nullable=False),  # train, held_out
-    Column("state", String(10), nullable=False),  # pending, learnt, refused, held, forgotten
+    Column("state", String(10), nullable=False),  # as in `types.RecordState`
     Column("attempts", Integer, nullable=False, default=0),  # cycles that tried it
     Column("reason", Text),  # why it is held
     Column("key", Text, nullable=False),  # the balance key: the class, the entity types

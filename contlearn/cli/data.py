@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -20,6 +20,7 @@ from contlearn.cli.settings import (
     reason_option,
 )
 from contlearn.cli.suspects import suspects_command
+from contlearn.types import RecordState
 
 if TYPE_CHECKING:
     from contlearn.data.selection import Selection
@@ -36,7 +37,7 @@ def command() -> None:
 
 
 @command.command("list", help="Count records by state and list the newest.")
-@click.option("--state", type=click.Choice(["pending", "learnt", "refused", "held", "forgotten"]))
+@click.option("--state", type=click.Choice(get_args(RecordState)))
 @click.option("--split", type=click.Choice(["train", "held_out"]))
 @click.option("--label", help="Only records of this label.")
 @click.option("--file", "file", help="Only records of this file, by name or hash.")
@@ -252,7 +253,7 @@ def forget_command(
 
     with settings.open() as context:
         ids = select_records(context.catalog, _selection(context, options))
-        value: dict[str, Any] = {"forgotten": len(ids)}
+        value: dict[str, Any] = {"forgotten": len(ids), "notes": []}
         if not dry_run:
             parts = (context.workspace, context.config, context.catalog, context.manager)
             value = forget_records(*parts, ids, reason=reason or "forgotten by hand").to_json()
@@ -264,18 +265,31 @@ def forget_command(
                 # Hashes of texts and labels; enough to prove that these were forgotten.
                 record_ids=ids[:_AUDITED_IDS],
             )
-    _changed("forgotten", int(value["forgotten"]), len(ids), dry_run=dry_run, as_json=as_json)
+    notes, number = value["notes"], int(value["forgotten"])
+    _changed("forgotten", number, len(ids), dry_run=dry_run, as_json=as_json, notes=notes)
 
 
 def _utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.replace(tzinfo=UTC)
 
 
-def _changed(verb: str, number: int, asked: int, *, dry_run: bool, as_json: bool) -> None:
+def _changed(
+    verb: str,
+    number: int,
+    asked: int,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    notes: Sequence[str] | None = None,
+) -> None:
     value: dict[str, Any] = {verb: number, "dry_run": dry_run}
+    if notes is not None:
+        value["notes"] = list(notes)
 
     def human() -> None:
         click.echo(f"{asked} records would be {verb}." if dry_run else f"{number} records {verb}.")
+        for note in notes or ():
+            click.echo(f"{note[:1].upper()}{note[1:]}.")
 
     print_result(value, as_json=as_json, human=human)
 

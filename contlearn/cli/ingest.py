@@ -31,6 +31,11 @@ _SHOWN_LABELS = 10
     help="Instead of data.on_conflict, for this time.",
 )
 @click.option("--held-out", is_flag=True, help="Keep all rows for measuring only.")
+@click.option(
+    "--bring-back-forgotten",
+    is_flag=True,
+    help="Take rows in again whose texts `data forget` took out.",
+)
 @dry_run_option
 @json_option
 @pass_settings
@@ -42,6 +47,7 @@ def command(
     again: bool,
     on_conflict: str | None,
     held_out: bool,
+    bring_back_forgotten: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -57,6 +63,7 @@ def command(
             on_conflict=on_conflict,
             format=file_format,
             held_out=held_out,
+            bring_back_forgotten=bring_back_forgotten,
             dry_run=dry_run,
             progress=progress,
         )
@@ -91,9 +98,17 @@ def _show(value: dict[str, Any], *, dry_run: bool) -> None:
         _show_labels(file)
     click.echo(
         f"{'Would accept' if dry_run else 'Accepted'} {value['accepted']} records; "
-        f"{value['duplicates']} known already, {value['conflicts']} in conflict, "
-        f"{value['rejected']} refused."
+        f"{value['duplicates'] - value['forgotten']} known already, {value['conflicts']} in "
+        f"conflict, {value['rejected']} refused."
     )
+    if value["superseded"]:
+        click.echo(f"{value['superseded']} earlier labels give way to newer ones.")
+    if value["forgotten"]:
+        click.echo(
+            f"{value['forgotten']} rows were forgotten by `data forget`; "
+            "`contlearn ingest --bring-back-forgotten FILE` brings them back."
+        )
+    _show_doubts(value["doubted"], accepted=value["accepted"])
     if value["quarantine"] and value["rejected"] + value["conflicts"]:
         click.echo(f"Refused rows with their reasons: {value['quarantine']}")
 
@@ -120,3 +135,21 @@ def _show_labels(file: dict[str, Any]) -> None:
         if warning["code"] in ("near-kept", "null-label"):
             for example in warning["examples"]:
                 click.echo(f"Warning: {example['message']}")
+
+
+def _show_doubts(doubted: dict[str, Any] | None, *, accepted: int) -> None:
+    """Say which of the new labels the champion doubts, or why it was not asked."""
+    from contlearn.pipeline.doubting import in_words
+
+    if doubted is None or not accepted or doubted["version"] is None:
+        return
+    if doubted["not_looked_at"]:
+        click.echo(f"The new labels were not looked at for doubts: {doubted['not_looked_at']}.")
+        return
+    if doubted["number"]:
+        click.echo(f"{in_words(doubted)} (`contlearn data suspects`).")
+    if doubted["strange"]:
+        click.echo(
+            f"{doubted['strange']} records have labels that the champion does not know; the update "
+            "that learns them looks at those."
+        )

@@ -65,6 +65,11 @@ def show_update(value: Mapping[str, Any]) -> None:
     _show_warnings(value)
     if value["reasons"]:
         print_reasons(value["reasons"])
+    doubted = value.get("doubted")
+    if doubted and doubted["number"]:
+        from contlearn.pipeline.doubting import in_words
+
+        click.echo(f"{in_words(doubted)} (`contlearn data suspects --cycle {value['cycle']}`).")
     if value["message"]:
         click.echo(str(value["message"]))
     if outcome == "awaiting-approval":
@@ -105,6 +110,11 @@ def show_status(value: Mapping[str, Any]) -> None:
             ),
         )
     )
+    for when, doubted in value["doubted"].items():
+        if doubted and doubted["number"]:
+            from contlearn.pipeline.doubting import in_words
+
+            rows.append(("doubts", f"last {when}: {in_words(doubted)}"))
     rows.append(("history", f"{value['experiences']} experiences, {value['versions']} versions"))
     last = value["last_cycle"]
     if last is not None:

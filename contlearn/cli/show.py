@@ -64,6 +64,7 @@ def _show(value: dict[str, Any]) -> None:
             ),
             ("tokens", _tokens(model, export)),
             ("forgotten", f"{value['forgotten_records']} of its records were forgotten since"),
+            ("corrected", f"{value['superseded_records']} of its labels gave way to newer ones"),
             ("folder", value["path"]),
         ],
     )

@@ -38,6 +38,12 @@ def _show(value: dict[str, Any]) -> None:
         click.echo(f"No label is in doubt among {value['looked_at']} records.")
         return
     click.echo(f"{value['number']} labels of {value['looked_at']} records are in doubt.")
+    for pair in value["pairs"]:
+        if pair["number"] > 1:
+            click.echo(
+                f"  {pair['number']} of {pair['of']} labelled {pair['given']!r} look like "
+                f"{pair['suggested']!r}"
+            )
     table(
         ["record", "given", "likely", "given at", "likely at", "source", "text"],
         [

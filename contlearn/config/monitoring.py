@@ -70,6 +70,12 @@ class MonitoringConfig(Section):
         description="Time between two looks of the daemon at drift and accuracy, in seconds or as"
         " 15m.",
     )
+    doubt_records: int = Field(
+        500,
+        ge=0,
+        description="How many new records of a file the champion looks at for doubtful labels "
+        "when they are taken in; 0: none.",
+    )
     slices: Mapping[str, str] = Field(
         {},
         description="Parts of the texts that are looked at apart: a name, and a regular "

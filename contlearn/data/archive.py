@@ -18,6 +18,7 @@ __all__ = [
     "is_redacted",
     "prefix_hash",
     "redacted_name",
+    "redacted_path",
     "suffixes_of",
 ]
 
@@ -65,9 +66,14 @@ def redacted_name(digest: str) -> str:
     return f"{digest}.redacted.jsonl"
 
 
+def redacted_path(workspace: Workspace, digest: str) -> Path:
+    """Give the place of the copy of a content that lacks what was forgotten of it."""
+    return workspace.archive / digest[:2] / redacted_name(digest)
+
+
 def is_redacted(workspace: Workspace, digest: str) -> bool:
     """Say whether the archive keeps a content without what was forgotten of it."""
-    return (workspace.archive / digest[:2] / redacted_name(digest)).exists()
+    return redacted_path(workspace, digest).exists()
 
 
 def archive_copy(workspace: Workspace, source: Path, files: FileOperations) -> tuple[str, Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import sqlalchemy as sa
 
-from contlearn.catalog.records import chunks
+from contlearn.catalog.counting import supersede
 from contlearn.catalog.schema import files as file_table
 from contlearn.catalog.schema import records
 from contlearn.data.collected import Collected
@@ -77,17 +77,12 @@ def commit_records(
             # The log is carried over into the database every 160 MB, not at once.
             connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 40000")
         file_id = insert_file(connection, place, file, report, segment)
+        superseded = place.catalog.ids.find_ids(connection, result.superseded)
         newest = connection.execute(sa.select(sa.func.max(records.c.seq))).scalar() or 0
         for some in _record_rows(place, collected, result, held_out, accepted, file_id, newest + 1):
             insert_rows(connection, records, _COLUMNS, some)
         add_labels(connection, labels, file_id)
-        superseded = place.catalog.ids.find_ids(connection, result.superseded)
-        for rows in chunks(list(superseded.values())):
-            connection.execute(
-                records.update()
-                .where(records.c.seq.in_(rows), records.c.state != "forgotten")
-                .values(state="held", reason=f"superseded by a newer label in {file.name}")
-            )
+        supersede(connection, list(superseded.values()), by=file.name)
     if len(digests):
         place.catalog.ids.add(
             newest + 1, digests["high"].astype(np.uint64), digests[-1].tobytes().hex()

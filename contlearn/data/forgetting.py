@@ -27,12 +27,14 @@ import orjson
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
+from contlearn.catalog.ids import HEAD_DIGITS
 from contlearn.catalog.records import chunks
 from contlearn.catalog.schema import cycle_records, records
 from contlearn.catalog.schema import files as file_table
 from contlearn.config import Config
 from contlearn.data.archive import redacted_name
 from contlearn.data.checking import TEXT_BYTES, text_digest
+from contlearn.data.known import TEXT_DIGITS
 from contlearn.data.quarantined import unguard_cell
 from contlearn.data.reading import find_parser
 from contlearn.data.segments import empty_rows, read_rows
@@ -120,18 +122,48 @@ def forget_records(
     with file_lock(
         workspace.state / "ingest.lock", what="taking files in", wait_seconds=_LOCK_SECONDS
     ):
-        changed = 0
         with catalog.write() as connection:
-            rows = catalog.ids.find_ids(connection, record_ids)
-            for some in chunks(list(rows.values())):
-                changed += connection.execute(
+            named, superseded = _rows_to_forget(connection, catalog, record_ids)
+            for some in chunks([*named, *superseded]):
+                connection.execute(
                     records.update()
-                    .where(records.c.seq.in_(some), records.c.state != "forgotten")
-                    .values(state="forgotten", reason=_CLEARING + reason)
-                ).rowcount
+                    .where(records.c.seq.in_(some))
+                    .values(state="forgotten", reason=_CLEARING + reason, part=None)
+                )
         report = finish_forgetting(workspace, config, catalog, manager, files=operations)
-        report.records = changed
+        report.records = len(named)
+        if superseded:
+            report.notes.append(
+                f"{len(superseded)} earlier labels of the same texts, which had given way to newer "
+                "ones, are forgotten with them"
+            )
         return report
+
+
+def _rows_to_forget(
+    connection: sa.Connection, catalog: Catalog, record_ids: Sequence[str]
+) -> tuple[list[int], list[int]]:
+    """Give the rows of these records, and those of labels that were superseded on their texts.
+
+    The second hold the same texts, and nobody would think of them: with the newest label forgotten
+    a text has none that counts.
+    """
+    import numpy as np
+
+    wanted = catalog.ids.find_ids(connection, record_ids).keys()
+    texts = {record_id[:TEXT_DIGITS] for record_id in wanted}
+    heads = np.unique(np.array([int(text[:HEAD_DIGITS], 16) for text in texts], dtype=np.uint64))
+    rows, _ = catalog.ids.find(connection, heads)
+    named, superseded = [], []
+    columns = (records.c.seq, records.c.record_id, records.c.state)
+    query = sa.select(*columns).where(records.c.state != "forgotten")
+    for some in chunks(np.sort(rows).tolist()):
+        for row in connection.execute(query.where(records.c.seq.in_(some))):
+            if row.record_id in wanted:
+                named.append(int(row.seq))
+            elif row.state == "superseded" and row.record_id[:TEXT_DIGITS] in texts:
+                superseded.append(int(row.seq))
+    return named, superseded
 
 
 def finish_forgetting(

@@ -36,6 +36,7 @@ def ingest_paths(
     *,
     format: str | None = None,
     held_out: bool = False,
+    bring_back_forgotten: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
     clock: Clock,
@@ -51,6 +52,7 @@ def ingest_paths(
         paths: The files.
         format: A parser's name, where the file's own name does not tell.
         held_out: Keep every row for measuring only.
+        bring_back_forgotten: Take texts in again that were forgotten; others stay as they are.
         dry_run: Only say what would happen; nothing is written.
         progress: Called with ("ingesting", done, total, message).
         clock: The time.
@@ -72,7 +74,16 @@ def ingest_paths(
     if format is not None:
         manager.get("parser", format, where="--format")
     with IntakeRun.opened(
-        workspace, config, catalog, manager, clock, files, progress, dry_run=dry_run, format=format
+        workspace,
+        config,
+        catalog,
+        manager,
+        clock,
+        files,
+        progress,
+        dry_run=dry_run,
+        format=format,
+        bring_back=bring_back_forgotten,
     ) as intake:
         reports = [
             intake.take(

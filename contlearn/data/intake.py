@@ -19,7 +19,7 @@ from contlearn.data.known import known_groups, known_labels, known_records, labe
 from contlearn.data.neighbours import Reserve
 from contlearn.data.place import IntakePlace, OneFile
 from contlearn.data.quarantine import QuarantineWriter, row_text, safe_name
-from contlearn.data.report import FileReport
+from contlearn.data.report import FileReport, say_forgotten
 from contlearn.data.resolve import (
     ACCEPT,
     CONFLICT,
@@ -253,7 +253,13 @@ class FileIntake:
         with place.catalog.read() as connection:
             known = known_records(connection, place.catalog.ids, digests)
             sides: Mapping[str, bool] = known_groups(connection, names)
-        result = resolve(digests, known, policy=data.on_conflict, held_out=self._file.held_out)
+        result = resolve(
+            digests,
+            known,
+            policy=data.on_conflict,
+            held_out=self._file.held_out,
+            bring_back=place.bring_back,
+        )
         none = np.zeros(0, dtype=np.int64)
         near = (none, none, none)
         if self._rows.near is not None:
@@ -344,13 +350,17 @@ class FileIntake:
 
     def _keep_forgotten(self, path: Path, result: Resolution, report: FileReport) -> None:
         """Texts that were forgotten stay so: the archive keeps this file without them."""
+        if result.outdated:
+            report.warnings.add(
+                "superseded",
+                f"{len(result.outdated)} rows have labels that gave way to newer ones; they are "
+                "not taken in.",
+                line=self._rows.lines[min(result.outdated)],
+                hint="With --on-conflict newest they would be the newest again.",
+            )
         if not result.forgotten:
             return
-        report.warnings.add(
-            "forgotten",
-            f"{len(result.forgotten)} rows have texts that were forgotten; they are not taken in.",
-            line=self._rows.lines[result.forgotten[0]],
-        )
+        say_forgotten(report, len(result.forgotten), line=self._rows.lines[min(result.forgotten)])
         place = self._place
         if not place.dry_run:
             digests = self._rows.digests()
@@ -365,6 +375,7 @@ class FileIntake:
         report.duplicates = int((result.action == DUPLICATE).sum()) + self._known_rows
         report.conflicts = int((result.action == CONFLICT).sum())
         report.held_out = int((accepted & held_out).sum())
+        report.superseded = len(result.superseded)
         if report.accepted + report.duplicates == 0:
             report.verdict = "reject"
         elif report.rejected + report.conflicts:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from contlearn.catalog.counting import counts
 from contlearn.catalog.ids import HEAD_DIGITS, IdIndex, in_rows
 from contlearn.catalog.records import chunks
 from contlearn.catalog.schema import labels, records
@@ -46,6 +47,7 @@ class KnownRecord:
     held_out: bool
     forgotten: bool
     key: str
+    superseded: bool = False
 
     @property
     def text(self) -> str:
@@ -103,7 +105,9 @@ def known_records(
 
 
 def _known(record_id: str, split: str, state: str, key: str) -> KnownRecord:
-    return KnownRecord(record_id, split == "held_out", state == "forgotten", key)
+    return KnownRecord(
+        record_id, split == "held_out", state == "forgotten", key, state == "superseded"
+    )
 
 
 def known_groups(connection: Connection, group_keys: Sequence[str]) -> Mapping[str, bool]:
@@ -136,9 +140,9 @@ def has_label(label: str, *, is_tags: bool) -> sa.ColumnElement[bool]:
 
 
 def label_rows(connection: Connection, label: str, limit: int, *, is_tags: bool) -> int:
-    """Count the records that have a label, no further than the limit; forgotten ones not."""
+    """Count the records that have a label, no further than the limit; what counts no longer not."""
     has = has_label(label, is_tags=is_tags)
-    some = sa.select(sa.literal(1)).where(has, records.c.state != "forgotten").limit(limit)
+    some = sa.select(sa.literal(1)).where(has, counts()).limit(limit)
     query = sa.select(sa.func.count()).select_from(some.subquery())
     return int(connection.execute(query).scalar_one())
 

@@ -3,8 +3,10 @@
 The answers must be out of sample: of a model on records that it has not learnt. For the champion
 these are held-out records and those that wait to be learnt; what a cycle has just learnt is judged
 by the champion that it started from, and where there was none, or it did not know a label, by
-cross-validation. Words are judged like texts, and a sentence by its worst word. A task that answers
-with free text has no labels whose probabilities could be compared.
+cross-validation. How sure a model is of a class when it is right is taken from what it was proved
+on, its held-out rows: a batch in which a whole class has another name says nothing of that. Words
+are judged like texts, and a sentence by its worst word. A task that answers with free text has no
+labels whose probabilities could be compared.
 
 The well-known library for this, cleanlab, is under the AGPL, which does not go with Apache-2.0;
 what is needed of the method is a page.
@@ -12,7 +14,8 @@ what is needed of the method is a page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
@@ -20,6 +23,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
+from contlearn.catalog.counting import OPEN_STATES, counts
 from contlearn.catalog.schema import records
 from contlearn.data.store import read_records
 from contlearn.interfaces import Predictor
@@ -39,12 +43,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LabelIssue",
+    "Proof",
     "WordIssue",
+    "ask_opinions",
     "confident_issues",
+    "count_pairs",
     "doubtful",
     "find_suspects",
+    "is_known_to",
     "judge_cycle",
+    "opinions_of",
     "out_of_sample_ids",
+    "prove",
     "suspect_labels",
 ]
 
@@ -53,8 +63,11 @@ __all__ = [
 # model: there, the other label must have half of the probability too.
 _ODDS: Final = 5.0
 _WORD_SHARE: Final = 0.5
+_ROUNDING: Final = 1e-9
 # So many doubtful words of one sentence are listed.
 _MAX_WORDS: Final = 10
+# So many pairs of labels are told, those with the most doubts.
+_MAX_PAIRS: Final = 10
 
 
 @runtime_checkable
@@ -94,8 +107,9 @@ class LabelIssue:
     """A record whose label is doubtful, the label that is likely meant, and why.
 
     `given_probability` and `suggested_probability` are the model's; `threshold` is the mean
-    probability of the suggested label over the rows that have it. Of a sentence they are those of
-    its worst word, and `words` holds all its doubtful ones. `judge` says what the model was.
+    probability of the suggested label over the rows of the proof that have it. Of a sentence they
+    are those of its worst word, and `words` holds all its doubtful ones. `judge` says what the
+    model was.
     """
 
     record_id: str
@@ -125,7 +139,69 @@ class LabelIssue:
         return found
 
 
-def confident_issues(probabilities: FloatArray, given: IntArray) -> tuple[IntArray, FloatArray]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """How sure a model is of each label on rows that have it: what it was proved on.
+
+    Args:
+        means: The mean probability of each label over the rows that have it.
+        rows: How many these are.
+    """
+
+    means: Mapping[str, float]
+    rows: Mapping[str, int]
+
+    def thresholds(self, names: Sequence[str]) -> FloatArray:
+        """Give the threshold of each label; one without rows has the mean of all rows."""
+        total = sum(self.rows.values())
+        overall = sum(self.means[name] * number for name, number in self.rows.items())
+        overall = overall / total if total else np.inf
+        return np.array([self.means.get(name, overall) for name in names])
+
+    def to_json(self) -> dict[str, object]:
+        """Give what `from_json` reads."""
+        return {
+            "labels": {
+                name: {"rows": number, "mean": round(self.means[name], 6)}
+                for name, number in self.rows.items()
+            }
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Proof:
+        """Read what `to_json` gave."""
+        labels = value["labels"].items()
+        return cls(
+            means={str(name): float(one["mean"]) for name, one in labels},
+            rows={str(name): int(one["rows"]) for name, one in labels},
+        )
+
+
+def prove(names: Sequence[str], opinions: Sequence[Opinion]) -> Proof:
+    """Say how sure a model is of each label, from its opinions of held-out records.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> rows = [SimpleNamespace(target=name) for name in ("no", "no", "yes")]
+        >>> prove(("no", "yes"), list(zip(rows, np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]]))))
+        Proof(means={'no': 0.8, 'yes': 0.8}, rows={'no': 2, 'yes': 1})
+    """
+    shown, given, _ = _table(names, opinions)
+    if not len(given):
+        return Proof(means={}, rows={})
+    own = shown[np.arange(len(given)), given]
+    number = np.bincount(given, minlength=len(names))
+    sums = np.bincount(given, weights=own, minlength=len(names))
+    there = np.flatnonzero(number).tolist()
+    return Proof(
+        means={names[i]: float(sums[i] / number[i]) for i in there},
+        rows={names[i]: int(number[i]) for i in there},
+    )
+
+
+def confident_issues(
+    probabilities: FloatArray, given: IntArray, *, thresholds: FloatArray | None = None
+) -> tuple[IntArray, FloatArray]:
     """Find rows that are confidently of another class than the one they were given.
 
     The threshold of a class is the mean probability of that class over the rows that have it. A
@@ -135,6 +211,7 @@ def confident_issues(probabilities: FloatArray, given: IntArray) -> tuple[IntArr
     Args:
         probabilities: Of each class, out of sample.
         given: The position of each row's own class.
+        thresholds: Of each class, from rows that prove more than these.
     Returns:
         For each row the class it is confidently of (its own when there is no issue), and the
         thresholds; a class without rows has an infinite one.
@@ -148,17 +225,21 @@ def confident_issues(probabilities: FloatArray, given: IntArray) -> tuple[IntArr
         [0, 0, 1, 1, 0]
     """
     rows, classes = probabilities.shape
-    own = probabilities[np.arange(rows), given]
-    number = np.bincount(given, minlength=classes)
-    sums = np.bincount(given, weights=own, minlength=classes)
-    thresholds = np.where(number > 0, sums / np.maximum(number, 1), np.inf)
-    reached = np.where(probabilities >= thresholds, probabilities, -1.0)
+    if thresholds is None:
+        own = probabilities[np.arange(rows), given]
+        number = np.bincount(given, minlength=classes)
+        sums = np.bincount(given, weights=own, minlength=classes)
+        thresholds = np.where(number > 0, sums / np.maximum(number, 1), np.inf)
+    # The mean of equal numbers may be rounded to more than each.
+    reached = np.where(probabilities >= thresholds - _ROUNDING, probabilities, -1.0)
     best = reached.argmax(axis=1)
     sure = reached[np.arange(rows), best] > 0
     return np.where(sure, best, given), thresholds
 
 
-def doubtful(names: Sequence[str], opinions: Sequence[Opinion]) -> list[LabelIssue]:
+def doubtful(
+    names: Sequence[str], opinions: Sequence[Opinion], *, proof: Proof | None = None
+) -> list[LabelIssue]:
     """List the records whose labels are likely wrong, the most doubtful first.
 
     Labels that the model does not know say nothing about it; their texts or words are left out.
@@ -166,24 +247,15 @@ def doubtful(names: Sequence[str], opinions: Sequence[Opinion]) -> list[LabelIss
     Args:
         names: The labels that the probabilities are of.
         opinions: The records with what a model says that has not learnt them.
+        proof: How sure the model is of each label; without it these records are all there is.
     Source: for words, and a sentence by its worst one: Wang and Mueller, "Detecting Label Errors in
     Token Classification Data", 2022.
     """
-    index = {name: position for position, name in enumerate(names)}
-    rows, given, places = [], [], []
-    for number, (record, probabilities) in enumerate(opinions):
-        table = np.atleast_2d(probabilities)
-        target = (record.target,) if isinstance(record.target, str) else record.target
-        # Words beyond the token limit have no answer.
-        for word, (label, row) in enumerate(zip(target, table, strict=False)):
-            if label in index and not np.isnan(row[0]):
-                rows.append(row)
-                given.append(index[label])
-                places.append((number, word))
-    if len(names) < 2 or not rows:
+    shown, labels, places = _table(names, opinions)
+    if len(names) < 2 or not places:
         return []
-    shown, labels = np.array(rows, dtype=np.float64), np.array(given, dtype=np.int64)
-    confident, thresholds = confident_issues(shown, labels)
+    needed = None if proof is None or not proof.rows else proof.thresholds(names)
+    confident, thresholds = confident_issues(shown, labels, thresholds=needed)
     issues: dict[int, list[tuple[WordIssue, float]]] = {}
     every = np.arange(len(labels))
     likely, own = shown[every, confident], shown[every, labels]
@@ -201,6 +273,60 @@ def doubtful(names: Sequence[str], opinions: Sequence[Opinion]) -> list[LabelIss
         issues.setdefault(number, []).append((issue, float(thresholds[confident[row]])))
     found = [_issue(opinions[number][0], words) for number, words in issues.items()]
     return sorted(found, key=_margin)
+
+
+def _table(
+    names: Sequence[str], opinions: Sequence[Opinion]
+) -> tuple[FloatArray, IntArray, list[tuple[int, int]]]:
+    """Put opinions into one table: probabilities, labels, and the record and word of each row."""
+    index = {name: position for position, name in enumerate(names)}
+    rows, given, places = [], [], []
+    for number, (record, probabilities) in enumerate(opinions):
+        table = np.atleast_2d(probabilities)
+        # Words beyond the token limit have no answer.
+        for word, (label, row) in enumerate(zip(_labels_of(record), table, strict=False)):
+            if label in index and not np.isnan(row[0]):
+                rows.append(row)
+                given.append(index[label])
+                places.append((number, word))
+    return np.array(rows, dtype=np.float64), np.array(given, dtype=np.int64), places
+
+
+def count_pairs(
+    issues: Sequence[LabelIssue], items: Sequence[LabelledRecord]
+) -> list[dict[str, object]]:
+    """Count which label is doubted in favour of which: a class that has another's name stands out.
+
+    Args:
+        issues: What is in doubt.
+        items: The records that were looked at.
+    Returns:
+        The pairs with the most doubts: `given`, `suggested`, `number`, and `of`: how many of the
+        records looked at have the given label. Of tags it is the types that are named.
+    """
+    pairs = Counter(
+        (_type_of(issue.given, issue), _type_of(issue.suggested, issue)) for issue in issues
+    )
+    of = Counter(
+        name
+        for item in items
+        for name in {
+            label if isinstance(item.target, str) else _bare(label) for label in _labels_of(item)
+        }
+    )
+    ordered = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [
+        {"given": given, "suggested": suggested, "number": number, "of": of[given]}
+        for (given, suggested), number in ordered[:_MAX_PAIRS]
+    ]
+
+
+def _type_of(label: str, issue: LabelIssue) -> str:
+    return _bare(label) if issue.words else label
+
+
+def _bare(tag: str) -> str:
+    return tag[2:] if tag[:2] in ("B-", "I-") else tag
 
 
 def _margin(issue: LabelIssue | WordIssue) -> float:
@@ -221,17 +347,21 @@ def _issue(record: LabelledRecord, words: Sequence[tuple[WordIssue, float]]) -> 
     )
 
 
-def suspect_labels(predictor: Predictor, items: Sequence[LabelledRecord]) -> list[LabelIssue]:
+def suspect_labels(
+    predictor: Predictor, items: Sequence[LabelledRecord], *, proof: Proof | None = None
+) -> list[LabelIssue]:
     """List the records whose labels are likely wrong, the most doubtful first.
 
     Args:
         predictor: A model that has not learnt these records; of classes, or of tags.
         items: The records.
+        proof: How sure it is of each label, by its held-out rows.
     """
-    return doubtful(predictor.label_space.names, _ask(predictor, items))
+    return doubtful(predictor.label_space.names, ask_opinions(predictor, items), proof=proof)
 
 
-def _ask(predictor: Predictor, items: Sequence[LabelledRecord]) -> list[Opinion]:
+def ask_opinions(predictor: Predictor, items: Sequence[LabelledRecord]) -> list[Opinion]:
+    """Ask a model for the probabilities of each record's text, or of its words."""
     names = predictor.label_space.names
     texts = [record for record in items if isinstance(record.target, str)]
     found: list[Opinion] = []
@@ -245,11 +375,17 @@ def _ask(predictor: Predictor, items: Sequence[LabelledRecord]) -> list[Opinion]
     tagged = [record for record in items if not isinstance(record.target, str)]
     if tagged and isinstance(predictor, _TagScorer):
         detailed = predictor.predict_detailed([record.inputs for record in tagged])
-        found += [
-            (record, softmax(answer.logits, predictor.temperature))
-            for record, answer in zip(tagged, detailed, strict=True)
-        ]
+        found += opinions_of(tagged, [one.logits for one in detailed], predictor.temperature)
     return found
+
+
+def opinions_of(
+    items: Sequence[LabelledRecord], logits: Sequence[FloatArray], temperature: float
+) -> list[Opinion]:
+    """Put a model's scores to the records that they are of."""
+    return [
+        (record, softmax(scores, temperature)) for record, scores in zip(items, logits, strict=True)
+    ]
 
 
 def out_of_sample_ids(catalog: Catalog, *, limit: int) -> list[str]:
@@ -257,10 +393,8 @@ def out_of_sample_ids(catalog: Catalog, *, limit: int) -> list[str]:
     query = (
         sa.select(records.c.record_id)
         .where(
-            sa.or_(
-                sa.and_(records.c.split == "held_out", records.c.state != "forgotten"),
-                records.c.state.in_(("pending", "refused")),
-            )
+            counts(),
+            sa.or_(records.c.split == "held_out", records.c.state.in_(OPEN_STATES)),
         )
         .order_by(records.c.seq.desc())
         .limit(limit)
@@ -283,6 +417,7 @@ def judge_cycle(
     *,
     before: Predictor | None,
     after: Predictor,
+    proof: Proof | None = None,
     cross_validate: CrossValidation | None = None,
     look_at: int = 1_000,
     keep: int = 100,
@@ -291,35 +426,50 @@ def judge_cycle(
 
     Args:
         new: What the cycle has learnt; judged by the model it started from.
-        held_out: What it measures on; judged by the new model.
+        held_out: What it measures on; judged likewise, as the new model may have learnt a wrong
+            label from the same batch.
         before: The champion at the start, if there was one.
-        after: The challenger.
+        after: The challenger; judges what is measured on where `before` does not know the labels.
+        proof: How sure `before` is of each label.
         cross_validate: Judges what was learnt and `before` cannot judge.
         look_at: How many records a model is asked about at most, the newest.
         keep: How many are listed, the most doubtful.
     Returns:
-        `looked_at`, `number`, and `suspects` as `data suspects --json` prints them.
+        `looked_at`, `number`, `pairs`, and `suspects` as `data suspects --json` prints them.
     """
-    measured = list(held_out[-look_at:])
+
+    def is_strange(record: LabelledRecord) -> bool:
+        return before is None or not is_known_to(before, record)
+
+    measured = [record for record in held_out if is_strange(record)][-look_at:]
     issues = [replace(i, judge="challenger") for i in suspect_labels(after, measured)]
-    looked_at = len(measured)
-    known: set[str] = set() if before is None else set(before.label_space.names)
-    strange = {record.record_id for record in new if not known.issuperset(_labels_of(record))}
+    seen = list(measured)
     if before is not None:
-        learnt = [record for record in new if record.record_id not in strange][-look_at:]
-        issues += suspect_labels(before, learnt)
-        looked_at += len(learnt)
+        for some in (held_out, new):
+            judged = [record for record in some if not is_strange(record)][-look_at:]
+            issues += suspect_labels(before, judged, proof=proof)
+            seen += judged
+    strange = {record.record_id for record in new if is_strange(record)}
     if strange and cross_validate is not None:
         space, opinions = cross_validate(new)
-        judged = [issue for issue in doubtful(space.names, opinions) if issue.record_id in strange]
-        issues += [replace(issue, judge="cross-validation") for issue in judged]
-        looked_at += sum(record.record_id in strange for record, _ in opinions)
+        issues += [
+            replace(issue, judge="cross-validation")
+            for issue in doubtful(space.names, opinions)
+            if issue.record_id in strange
+        ]
+        seen += [record for record, _ in opinions if record.record_id in strange]
     issues.sort(key=_margin)
     return {
-        "looked_at": looked_at,
+        "looked_at": len(seen),
         "number": len(issues),
+        "pairs": count_pairs(issues, seen),
         "suspects": [issue.to_json() for issue in issues[:keep]],
     }
+
+
+def is_known_to(predictor: Predictor, record: LabelledRecord) -> bool:
+    """Say whether a model knows all labels of a record."""
+    return set(predictor.label_space.names).issuperset(_labels_of(record))
 
 
 def _labels_of(record: LabelledRecord) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ class IntakePlace:
     """What all files of one run share.
 
     `staging` is a folder on the file system of the records; `settings` hashes what the outcome
-    depends on besides a file's content.
+    depends on besides a file's content; with `bring_back` forgotten texts come in again.
     """
 
     workspace: Workspace
@@ -33,6 +33,7 @@ class IntakePlace:
     received_at: datetime
     dry_run: bool
     settings: str
+    bring_back: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

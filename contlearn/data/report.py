@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from contlearn.data.label_book import NearName
 
-__all__ = ["FileReport", "IngestReport", "Notices", "Verdict"]
+__all__ = ["FileReport", "IngestReport", "Notices", "Verdict", "say_forgotten"]
 
 Verdict: TypeAlias = Literal["ok", "partial", "reject"]
 # How many examples of one problem are shown.
@@ -45,7 +45,11 @@ class Notices:
 
 @dataclass(kw_only=True)
 class FileReport:
-    """What became of one file. The four counts add up to `rows`."""
+    """What became of one file. The first four counts add up to `rows`.
+
+    `forgotten` of the duplicates have texts that `data forget` took out. `superseded` is how many
+    earlier labels gave way to one of this file.
+    """
 
     path: str
     verdict: Verdict = "ok"
@@ -55,6 +59,8 @@ class FileReport:
     conflicts: int = 0
     rejected: int = 0
     held_out: int = 0
+    forgotten: int = 0
+    superseded: int = 0
     reason: str | None = None
     message: str | None = None
     hint: str | None = None
@@ -82,6 +88,8 @@ class FileReport:
             "conflicts": self.conflicts,
             "rejected": self.rejected,
             "held_out": self.held_out,
+            "forgotten": self.forgotten,
+            "superseded": self.superseded,
             "reason": self.reason,
             "message": self.message,
             "hint": self.hint,
@@ -94,14 +102,29 @@ class FileReport:
         }
 
 
+def say_forgotten(report: FileReport, number: int, *, line: int | None = None) -> None:
+    """Say of a file that some of its rows have texts that were forgotten, and what to do."""
+    report.forgotten = number
+    report.warnings.add(
+        "forgotten",
+        f"{number} rows were forgotten by `data forget`; they are not taken in.",
+        line=line,
+        hint="`contlearn ingest --bring-back-forgotten FILE` brings them back.",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class IngestReport:
-    """What an ingest did, or with `dry_run` would do."""
+    """What an ingest did, or with `dry_run` would do.
+
+    `doubted` is what the champion says of the new labels, where somebody had it asked.
+    """
 
     files: Sequence[FileReport]
     quarantine: str
     waiting: int = 0
     dry_run: bool = False
+    doubted: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -125,8 +148,11 @@ class IngestReport:
             "rejected": self._sum("rejected"),
             "rows": self._sum("rows"),
             "held_out": self._sum("held_out"),
+            "forgotten": self._sum("forgotten"),
+            "superseded": self._sum("superseded"),
             "files": [file.to_json() for file in self.files],
             "quarantine": self.quarantine,
             "waiting": self.waiting,
             "dry_run": self.dry_run,
+            "doubted": None if self.doubted is None else dict(self.doubted),
         }

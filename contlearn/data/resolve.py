@@ -6,7 +6,7 @@ Everything is decided from digests: 16 bytes a row, sorted once, whatever the te
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -40,9 +40,20 @@ class Resolution:
     other: NDArray[np.int64]
     messages: dict[int, str] = field(default_factory=dict)
     known_side: dict[int, bool] = field(default_factory=dict)  # accepted rows of a known text
-    superseded: list[str] = field(default_factory=list)
+    supersedes: dict[int, list[str]] = field(default_factory=dict)  # row: the records it corrects
     same_text: list[tuple[int, int]] = field(default_factory=list)  # accepted rows of one text
     forgotten: list[int] = field(default_factory=list)  # rows whose text was forgotten
+    outdated: list[int] = field(default_factory=list)  # rows with a label that was superseded
+
+    @property
+    def superseded(self) -> list[str]:
+        """Give the records whose place is taken; a row that is refused after all takes none."""
+        return [
+            record_id
+            for row, record_ids in self.supersedes.items()
+            if self.action[row] == ACCEPT
+            for record_id in record_ids
+        ]
 
     def accepted(self) -> Rows:
         """Give the rows that are taken in."""
@@ -106,6 +117,7 @@ def resolve(
     *,
     policy: Policy,
     held_out: bool,
+    bring_back: bool = False,
 ) -> Resolution:
     """Find duplicates and conflicts, in the file and against the catalog.
 
@@ -114,6 +126,7 @@ def resolve(
         known: The catalog's records of these texts.
         policy: What to do with one text under two targets.
         held_out: The file is to be measured on: no text of it may be known for training.
+        bring_back: Texts that were forgotten come in again: a person has said so.
     Shape: digests (n,).
     """
     size = len(digests)
@@ -129,7 +142,17 @@ def resolve(
     for text in np.flatnonzero(targets > 1).tolist():
         _resolve_text(rows, text, policy, result)
     if known:
-        _resolve_known(digests, rows, targets, known, policy, result, held_out=held_out)
+        by_text: dict[str, list[KnownRecord]] = defaultdict(list)
+        for record in known:
+            by_text[record.text].append(record)
+        for prefix, text in zip(by_text, _places_of(digests, rows, by_text), strict=True):
+            groups = (
+                [rows.order[rows.text_starts[text] : rows.text_starts[text + 1]]]
+                if targets[text] == 1
+                else _records_of(rows, text)
+            )
+            known_text = _KnownText.of(by_text[prefix], held_out=held_out, bring_back=bring_back)
+            known_text.decide(digests, groups, policy, result)
     return result
 
 
@@ -157,55 +180,81 @@ def _resolve_text(rows: _Sorted, text: int, policy: Policy, result: Resolution) 
         result.other[group] = firsts[newest] if i != newest else firsts[newest - 1]
 
 
-def _resolve_known(
-    digests: NDArray[np.void],
-    rows: _Sorted,
-    targets: Rows,
-    known: Sequence[KnownRecord],
-    policy: Policy,
-    result: Resolution,
-    *,
-    held_out: bool,
-) -> None:
-    by_text: dict[str, list[KnownRecord]] = defaultdict(list)
-    for record in known:
-        by_text[record.text].append(record)
+def _places_of(digests: NDArray[np.void], rows: _Sorted, prefixes: Iterable[str]) -> list[int]:
+    """Give the number of each text; `prefixes` are those of ids."""
     heads = digests[rows.order[rows.text_starts[:-1]]]
     high, low = heads["high"].astype(np.uint64), heads["low"].astype(np.uint64)
-    wanted = np.array([int(prefix[:16], 16) for prefix in by_text], dtype=np.uint64)
-    places = np.searchsorted(high, wanted).tolist()
-    for (prefix, records), text in zip(by_text.items(), places, strict=True):
+    wanted = list(prefixes)
+    first = np.array([int(prefix[:16], 16) for prefix in wanted], dtype=np.uint64)
+    places: list[int] = np.searchsorted(high, first).tolist()
+    for number, prefix in enumerate(wanted):
         # Two texts with the same first eight bytes stand beside each other.
-        while int(low[text]) != int(prefix[16:], 16):
-            text += 1
-        span = rows.order[rows.text_starts[text] : rows.text_starts[text + 1]]
-        if any(record.forgotten for record in records):
-            result.action[span] = DUPLICATE
-            result.forgotten.extend(span.tolist())
-            continue
-        side = records[0].held_out
-        if held_out and not side:
-            for row in span.tolist():
-                result.refuse(row, "The same text is a training record already.")
-            continue
-        by_target = {record.target: record for record in records}
-        groups = [span] if targets[text] == 1 else _records_of(rows, text)
+        while int(low[places[number]]) != int(prefix[16:], 16):
+            places[number] += 1
+    return places
+
+
+@dataclass(frozen=True)
+class _KnownText:
+    """What the catalog knows of one text.
+
+    Args:
+        live: The records whose labels stand, the held ones too.
+        blocked: Targets that were forgotten and stay out.
+        outdated: Targets that were superseded.
+        was_learnt_from: The file is to be measured on, and the text was for training.
+    """
+
+    live: Sequence[KnownRecord]
+    blocked: frozenset[int]
+    outdated: frozenset[int]
+    held_out: bool
+    was_learnt_from: bool
+
+    @staticmethod
+    def of(records: Sequence[KnownRecord], *, held_out: bool, bring_back: bool) -> _KnownText:
+        forgotten = frozenset(record.target for record in records if record.forgotten)
+        return _KnownText(
+            live=[record for record in records if not record.forgotten and not record.superseded],
+            blocked=frozenset() if bring_back else forgotten,
+            outdated=frozenset(record.target for record in records if record.superseded),
+            held_out=records[0].held_out,
+            was_learnt_from=held_out and not records[0].held_out,
+        )
+
+    def decide(
+        self, digests: NDArray[np.void], groups: Sequence[Rows], policy: Policy, result: Resolution
+    ) -> None:
+        """Decide on the rows of the text, one group a target."""
+        targets = {record.target for record in self.live}
         newest = max(groups, key=lambda group: int(group[-1]))
-        wins = int(digests["target"][newest[0]]) not in by_target
         for group in groups:
-            if int(digests["target"][group[0]]) in by_target:
+            target = int(digests["target"][group[0]])
+            # Whoever forgets a text means it under every label, unless one of them stands.
+            if target not in targets and self.blocked and (not self.live or target in self.blocked):
                 result.action[group] = DUPLICATE
-            elif policy == "quarantine" or (policy == "newest" and group is not newest):
+                result.forgotten.extend(group.tolist())
+            elif self.was_learnt_from:
+                for row in group.tolist():
+                    result.refuse(row, "The same text is a training record already.")
+            elif target in targets:
+                result.action[group] = DUPLICATE
+            elif self.live and policy == "quarantine" and target in self.outdated:
+                result.action[group] = DUPLICATE
+                result.outdated.extend(group.tolist())
+            elif self.live and (
+                policy == "quarantine" or (policy == "newest" and group is not newest)
+            ):
                 for row in group.tolist():
                     result.refuse(
                         row,
-                        f"The same text was taken in before with {records[0].key!r} (record "
-                        f"{records[0].record_id}).",
+                        f"The same text was taken in before with {self.live[0].key!r} (record "
+                        f"{self.live[0].record_id}).",
                     )
             else:
-                result.known_side[int(group[0])] = side
-        if policy == "newest" and wins:
-            result.superseded.extend(record.record_id for record in records)
+                result.known_side[int(group[0])] = self.held_out
+                if policy == "newest" and self.live:
+                    result.supersedes[int(group[0])] = [one.record_id for one in self.live]
 
 
 def assign_sides(

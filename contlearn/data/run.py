@@ -27,7 +27,9 @@ import sqlalchemy as sa
 
 from contlearn import __version__
 from contlearn.catalog import Catalog
+from contlearn.catalog.records import counting_ids
 from contlearn.catalog.schema import files as file_table
+from contlearn.catalog.schema import records
 from contlearn.config import Config
 from contlearn.data.archive import (
     archive_copy,
@@ -35,6 +37,7 @@ from contlearn.data.archive import (
     content_hash,
     is_redacted,
     prefix_hash,
+    redacted_path,
     suffixes_of,
 )
 from contlearn.data.commit import insert_file
@@ -43,7 +46,7 @@ from contlearn.data.inbox import may_read
 from contlearn.data.intake import FileIntake
 from contlearn.data.place import IntakePlace, OneFile
 from contlearn.data.reading import find_parser
-from contlearn.data.report import FileReport
+from contlearn.data.report import FileReport, say_forgotten
 from contlearn.data.streams import named_hint, refuse_file
 from contlearn.errors import RecordError
 from contlearn.interfaces import Clock, Progress, RecordParser
@@ -95,6 +98,7 @@ class IntakeRun:
         *,
         dry_run: bool,
         format: str | None = None,
+        bring_back: bool = False,
     ) -> Iterator[IntakeRun]:
         """Look the task up, take the lock, and clear away what a killed run had staged."""
         task = manager.get("task", config.model.task, where="model.task in contlearn.toml")()
@@ -128,6 +132,7 @@ class IntakeRun:
                 received_at=clock.now(),
                 dry_run=dry_run,
                 settings=_settings(config, manager, format or ""),
+                bring_back=bring_back,
             )
             yield cls(place, config, manager, progress or _silent, format)
 
@@ -170,9 +175,13 @@ class IntakeRun:
             file = OneFile(name=shown_name(path.name), content_hash=digest, held_out=held_out)
             # The ending decides how a content is read: under another one it is another file.
             endings = suffixes_of(path.name) if self._format is None else self._format
-            settings = _settings(self.config, self.manager, reading or endings)
+            reading = reading or endings
+            if self._place.bring_back:
+                # The content may have come before: it is read again, as another file.
+                reading += f", brought back {self._times_taken(digest)}"
+            settings = _settings(self.config, self.manager, reading)
             intake_place = dataclasses.replace(self._place, settings=settings)
-            if self._known(file, intake_place, report):
+            if not intake_place.bring_back and self._known(file, intake_place, report):
                 if not self._place.dry_run and is_redacted(self._place.workspace, digest):
                     # The archive keeps this content without what was forgotten of it.
                     self.files.unlink(source)
@@ -195,6 +204,8 @@ class IntakeRun:
                 known_rows=self._rows_known_before(file, intake_place, source, parser),
             )
             intake.run(parser, source, report)
+            if intake_place.bring_back and not intake_place.dry_run:
+                self.files.unlink(redacted_path(self._place.workspace, digest))
         except RecordError as error:
             _refuse_whole(report, error)
             if not self._place.dry_run and file is not None:
@@ -227,8 +238,35 @@ class IntakeRun:
             if row.quarantine is not None:
                 report.quarantine = str(place.workspace.quarantine / row.quarantine)
             report.warnings.add("known-file", f"This content was taken in before, as {row.name!r}.")
+            forgotten = self._gone_of(int(row.file_id), "forgotten")
+            if forgotten:
+                say_forgotten(report, forgotten)
+            superseded = self._gone_of(int(row.file_id), "superseded")
+            if superseded:
+                report.warnings.add(
+                    "superseded",
+                    f"{superseded} of its labels gave way to newer ones, and stay so.",
+                    hint="To take a correction back, put the rows into a file of their own and "
+                    "take it in with --on-conflict newest.",
+                )
             return True
         return False
+
+    def _times_taken(self, digest: str) -> int:
+        """Count how often a content was taken in."""
+        query = sa.select(sa.func.count()).where(file_table.c.content_hash == digest)
+        with self.catalog.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def _gone_of(self, file_id: int, state: str) -> int:
+        """Count the records of a file that are in a state for good, and did not come again."""
+        query = sa.select(records.c.record_id).where(
+            records.c.file_id == file_id, records.c.state == state
+        )
+        with self.catalog.read() as connection:
+            gone = list(connection.execute(query).scalars())
+            again = counting_ids(connection, self.catalog.ids, gone) if gone else ()
+        return len(gone) - len(again)
 
     def _rows_known_before(
         self, file: OneFile, place: IntakePlace, source: Path, parser: RecordParser
@@ -237,7 +275,7 @@ class IntakeRun:
 
         The last row of the earlier file counts only where nothing can have been added to it.
         """
-        if parser.name not in ("jsonl", "csv", "tsv", "conll"):
+        if parser.name not in ("jsonl", "csv", "tsv", "conll") or place.bring_back:
             return 0
         query = (
             sa.select(file_table.c.content_hash, file_table.c.rows)

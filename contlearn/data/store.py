@@ -11,6 +11,7 @@ import orjson
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
+from contlearn.catalog.counting import counts
 from contlearn.catalog.ids import in_rows
 from contlearn.catalog.records import chunks
 from contlearn.catalog.schema import files, records
@@ -25,12 +26,21 @@ _READ_ROWS: Final = 10_000
 
 
 def read_records(
-    workspace: Workspace, catalog: Catalog, record_ids: Sequence[str]
+    workspace: Workspace,
+    catalog: Catalog,
+    record_ids: Sequence[str],
+    *,
+    with_superseded: bool = False,
 ) -> list[LabelledRecord]:
-    """Read records in the order asked for; forgotten ones are left out.
+    """Read records in the order asked for; those that count no longer are left out.
 
     Only the row groups that hold one of them are read.
 
+    Args:
+        workspace: Where the segments are.
+        catalog: Knows the place of each record.
+        record_ids: Which.
+        with_superseded: Also those whose labels gave way to newer ones; forgotten ones are gone.
     Raises:
         RecordError: When an id was never taken in.
         StorageError: When a segment is missing or damaged.
@@ -45,6 +55,7 @@ def read_records(
                     records.c.row,
                     records.c.split,
                     records.c.state,
+                    counts().label("counts"),
                     records.c.received_at,
                     files.c.segment,
                     files.c.name,
@@ -64,7 +75,7 @@ def read_records(
                 "workspace.",
             )
     for place in places.values():
-        if place.state != "forgotten":
+        if place.counts or (with_superseded and place.state != "forgotten"):
             by_segment[place.segment].append(place)
     found: dict[str, LabelledRecord] = {}
     for segment, wanted in by_segment.items():

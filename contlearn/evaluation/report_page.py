@@ -17,6 +17,7 @@ from contlearn.evaluation.report_sections import (
     accuracy_matrix,
     confusions,
     counts,
+    doubts,
     forgetting_curve,
     held_out_sets,
     latency,
@@ -105,6 +106,7 @@ def render_report(
         ("Reliability of confidences", reliability_diagram(report.get("reliability"))),
         ("Worst rows", _worst_rows(report.get("flips"), records)),
         ("Latency", latency(report.get("runtime"))),
+        ("Labels in doubt", doubts(facts.get("doubted"))),
         ("Data", counts(report, facts)),
         ("How it was made", _making(facts)),
     ]

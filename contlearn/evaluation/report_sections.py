@@ -21,6 +21,7 @@ __all__ = [
     "accuracy_matrix",
     "confusions",
     "counts",
+    "doubts",
     "forgetting_curve",
     "held_out_sets",
     "latency",
@@ -334,6 +335,25 @@ def counts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
             whole = f"<details><summary>Rows of all {len(per)} labels</summary>{whole}</details>"
         body += whole
     return body
+
+
+def doubts(value: Mapping[str, Any] | None) -> str:
+    """Show how many of the labels learnt and measured on are in doubt, and which pairs most."""
+    if not value or not value.get("looked_at"):
+        return ""
+    note = (
+        f'<p class="soft">{value["number"]} of {value["looked_at"]} labels of this update are in '
+        f"doubt ({percent(value['share'])}): the model before this one, or one that has not seen "
+        "the record, says another with confidence. Nothing was changed.</p>"
+    )
+    rows = [
+        f"<tr><td><bdi>{escape(str(pair['given']))}</bdi></td>"
+        f"<td><bdi>{escape(str(pair['suggested']))}</bdi></td>"
+        f"<td>{pair['number']}</td><td>{pair['of']}</td></tr>"
+        for pair in value.get("pairs", ())
+    ]
+    head = "<th>given</th><th>likely</th><th>in doubt</th><th>of this label</th>"
+    return note + (table(head, rows) if rows else "")
 
 
 def _buffer(training: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ versions can be compared row by row. It holds label names, never texts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +49,7 @@ def evaluate_cycle(
     progress: Progress,
     metric: str | None = None,
     runtime: Mapping[str, Any] | None = None,
+    corrected: Set[str] = frozenset(),
 ) -> dict[str, float | None]:
     """Score challenger and champion on every held-out set; write report.json and scores.json.
 
@@ -64,6 +65,7 @@ def evaluate_cycle(
         progress: Told after each set.
         metric: What slices are scored by; the task's own if left out.
         runtime: What `measure_runtime` gave, for the report.
+        corrected: Experiences whose sets have lost rows that the champion was measured on.
     Returns:
         The challenger's metrics.
     Raises:
@@ -95,6 +97,8 @@ def evaluate_cycle(
     write_json_atomic(output / SCORES, _scores_to_json(labels, sets, mine, theirs, slices))
     paired, labels = load_paired_scores(output, task)
     earlier = read_json(champion_report) if champion_report is not None else None
+    if earlier is not None and corrected:
+        earlier = _measured_anew(earlier, paired, corrected, task.primary_metric)
     report = build_report(
         [pair.challenger for pair in paired],
         sets,
@@ -121,6 +125,24 @@ def evaluate_cycle(
         item["majority"] = pair.majority
     write_json_atomic(output / REPORT, value)
     return dict(report.metrics)
+
+
+def _measured_anew(
+    earlier: Mapping[str, Any], pairs: Sequence[PairedScores], corrected: Set[str], metric: str
+) -> dict[str, Any]:
+    """Give the champion's report with its measures on the rows that are left of corrected sets.
+
+    What versions before it reached was measured by wrong labels, and they are not asked again.
+    """
+    matrix = [list(row) for row in earlier["accuracy_matrix"]]
+    for pair in pairs:
+        if pair.experience in corrected:
+            for row in matrix:
+                if pair.index < len(row):
+                    row[pair.index] = None
+            if matrix and pair.champion is not None and pair.index < len(matrix[-1]):
+                matrix[-1][pair.index] = pair.champion.metrics[metric]
+    return {**earlier, "accuracy_matrix": matrix}
 
 
 def load_paired_scores(folder: Path, task: Task) -> tuple[tuple[PairedScores, ...], LabelSpace]:

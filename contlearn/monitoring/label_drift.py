@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from contlearn.catalog.counting import GONE_STATES, counts
 from contlearn.catalog.schema import records
 from contlearn.statistics.shares import ShareDrift, compare_shares, psi_quantile
 
@@ -33,14 +34,14 @@ def learnt_labels(connection: Connection) -> dict[str, int]:
 
 
 def newest_labels(connection: Connection, window: int) -> tuple[dict[str, int], int]:
-    """Count the labels of the records that arrived last, whatever became of them.
+    """Count the labels of the records that arrived last, of all that count.
 
     Returns:
         The counts, and the number of the newest record: unchanged means nothing arrived.
     """
     newest = (
         sa.select(records.c.key, records.c.seq)
-        .where(records.c.state != "forgotten")
+        .where(counts())
         .order_by(records.c.seq.desc())
         .limit(window)
     )
@@ -48,12 +49,19 @@ def newest_labels(connection: Connection, window: int) -> tuple[dict[str, int], 
     return dict(Counter(str(key) for key, _ in rows)), (rows[0][1] if rows else 0)
 
 
+def _number_gone(connection: Connection) -> int:
+    """Count the records that count no longer; an index alone is read."""
+    query = sa.select(sa.func.count()).where(records.c.state.in_(GONE_STATES))
+    return int(connection.execute(query).scalar_one())
+
+
 @dataclass
 class LabelDriftWatch:
     """Compares windows with a reference, and remembers what does not change between them.
 
-    The reference changes only with the champion and what chance reaches only with reference and
-    window size, so that a look at a workspace costs one query over the window.
+    The reference changes only with the champion and with what it has learnt and counts no longer,
+    what chance reaches only with reference and window size, so that a look at a workspace costs
+    little more than one query over the window.
 
     Args:
         window: Records in a window.
@@ -64,7 +72,7 @@ class LabelDriftWatch:
     window: int = 500
     limit: float = 0.2
     min_records: int = 50
-    _champion: int | None = field(default=None, init=False)
+    _champion: tuple[int, int] | None = field(default=None, init=False)
     _reference: dict[str, int] = field(default_factory=dict, init=False)
     _chance: dict[int, float] = field(default_factory=dict, init=False)
     _seen: tuple[int, ShareDrift | None] = field(default=(-1, None), init=False)
@@ -89,9 +97,9 @@ class LabelDriftWatch:
     def _take_reference(self, connection: Connection, champion: int | None) -> None:
         if champion is None:
             self._reference, self._champion = {}, None
-        elif champion != self._champion:
+        elif (key := (champion, _number_gone(connection))) != self._champion:
             self._reference = _folded(learnt_labels(connection))
-            self._champion = champion
+            self._champion = key
             self._chance.clear()
             self._seen = (-1, None)
 

@@ -7,6 +7,7 @@ and why it failed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import resource
@@ -18,15 +19,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from contlearn import __version__
 from contlearn.catalog import Catalog
 from contlearn.catalog.records import experience_records
 from contlearn.config import Config
-from contlearn.errors import TrainingError
-from contlearn.interfaces import GateEvidence, Progress, Task
+from contlearn.errors import StorageError, TrainingError
+from contlearn.interfaces import GateEvidence, Predictor, Progress, Task
 from contlearn.pipeline.children import die_with_parent, tell_failure
+from contlearn.pipeline.doubting import PROVED, doubts_of_cycle, spread_rows
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.plugins.manager import PluginManager
 from contlearn.training import interruption
@@ -41,10 +43,8 @@ from contlearn.workspace import (
 )
 
 if TYPE_CHECKING:
+    from contlearn.data.label_quality import Proof
     from contlearn.inference.predictor import OnnxPredictor
-
-# Held-out texts that the threshold for unknown texts is calibrated on.
-_UNKNOWN_ROWS: Final = 1_000
 
 __all__ = ["main"]
 
@@ -160,21 +160,28 @@ class _Child:
 
     def do_training(self) -> dict[str, Any]:
         """Fit the challenger and leave checkpoint/ and state/ in the version folder."""
+        from contlearn.pipeline.material import read_material
         from contlearn.training.fit import FitRequest, fit_challenger
         from contlearn.training.state import buffered_ids
 
-        new = self.read(self.ids(self.job.cycle_id, "train"))
+        strategy = self.manager.get("strategy", self.job.strategy, where="training.strategy")
+        material = read_material(
+            self.workspace,
+            self.catalog,
+            cycle_id=self.job.cycle_id,
+            lineage=self.job.lineage,
+            champion=self.champion_folder(),
+            reads_history=strategy.reads_history,
+        )
+        new = material.new
         if not new:
             raise TrainingError(
                 "There is no training record left to learn.",
                 where=f"cycle {self.job.cycle_id}",
-                hint="All of them went to the held-out side or were forgotten; bring more records.",
+                hint="All of them went to the held-out side, were corrected or were forgotten; "
+                "bring more records.",
             )
         space = self.task.extend_labels(self.champion_labels(), [record.target for record in new])
-        strategy = self.manager.get("strategy", self.job.strategy, where="training.strategy")
-        history: tuple[LabelledRecord, ...] = ()
-        if strategy.reads_history:
-            history = self.read([i for cycle in self.job.lineage for i in self.ids(cycle, "train")])
         experience = Experience(
             index=self.job.experience,
             records=new,
@@ -192,7 +199,9 @@ class _Child:
                 champion=self.champion_folder(),
                 experience=experience,
                 read_records=self.read,
-                history=history,
+                history=material.history,
+                withdrawn=material.withdrawn,
+                left_out=material.left_out,
                 work=self.folder.work,
                 output=self.folder.version,
                 unlabelled=self.workspace.root / self.config.data.unlabelled,
@@ -211,6 +220,7 @@ class _Child:
             "trained_share": result.trained_share,
             "notes": dict(result.notes),
             "records_new": len(new),
+            "data_hash": experience.content_hash,
             "buffer_records": len(buffered_ids(self.folder.version / "state")),
             "buffer_capacity": self.config.replay.capacity_records,
         }
@@ -277,7 +287,8 @@ class _Child:
         """Score challenger and champion on every held-out set; write report.json."""
         from contlearn.data.label_quality import judge_cycle
         from contlearn.evaluation.runtime import RUNTIME, measure_runtime
-        from contlearn.evaluation.scoring import evaluate_cycle
+        from contlearn.evaluation.scoring import SCORES, evaluate_cycle
+        from contlearn.pipeline.held_out import corrected_sets
         from contlearn.pipeline.slicing import add_slices
         from contlearn.training.crossed import cross_validated
 
@@ -303,6 +314,7 @@ class _Child:
             progress=self.stage_progress("evaluating"),
             metric=self.config.gate.metric or self.task.primary_metric,
             runtime=runtime,
+            corrected=corrected_sets(self.catalog, champion / SCORES) if champion else frozenset(),
         )
         add_slices(self.folder.version, self.config.monitoring.slices, data.sets, self.task)
         measured = [record for one in data.sets if one.is_new for record in one.records]
@@ -312,10 +324,26 @@ class _Child:
             checkpoint=self.folder.version / "checkpoint",
             max_tokens=self.config.model.max_tokens,
         )
+        proof = None
+        if champion is not None and predictor is not None:
+            proof = self.proof(champion, predictor, [one for one in data.sets if not one.is_new])
         suspects = judge_cycle(
-            data.new, measured, before=predictor, after=challenger, cross_validate=crossed
+            data.new,
+            measured,
+            before=predictor,
+            after=challenger,
+            proof=proof,
+            cross_validate=crossed,
         )
         return {"metrics": report, "suspects": suspects}
+
+    def proof(self, folder: Path, predictor: Predictor, sets: Sequence[HeldOutSet]) -> Proof:
+        """Say how sure the champion is of each label; one of an earlier contlearn is asked."""
+        from contlearn.data.label_quality import Proof, ask_opinions, prove
+
+        with contextlib.suppress(StorageError, KeyError, TypeError, ValueError):
+            return Proof.from_json(read_json(folder / PROVED))
+        return prove(predictor.label_space.names, ask_opinions(predictor, spread_rows(sets)))
 
     def do_deciding(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""
@@ -363,17 +391,22 @@ class _Child:
     def unknown_rule(self, challenger: OnnxPredictor) -> dict[str, Any] | None:
         """Calibrate on held-out texts how the server tells what the model was never taught.
 
-        The sets share the rows evenly, so that an old experience counts as much as the last one.
+        The same answers say how sure it is of each label, for those who doubt labels later.
         """
+        from contlearn.data.label_quality import opinions_of, prove
         from contlearn.inference.familiarity import SCORE, calibrate
 
+        if self.task.graph not in ("sequence-classification", "token-classification"):
+            return None
+        rows = spread_rows(self.data().sets)
+        answers = challenger.predict_detailed([record.inputs for record in rows])
+        logits = [answer.logits for answer in answers]
+        opinions = opinions_of(rows, logits, challenger.temperature)
+        proof = prove(challenger.label_space.names, opinions)
+        write_json_atomic(self.folder.version / PROVED, proof.to_json())
         if self.task.graph != "sequence-classification":
             return None
-        sets = self.data().sets
-        share = _UNKNOWN_ROWS // max(1, len(sets))
-        inputs = [record.inputs for each in sets for record in each.records[:share]]
-        answers = challenger.predict_detailed(inputs)
-        return calibrate([a.logits for a in answers], SCORE, challenger.temperature)
+        return calibrate(logits, SCORE, challenger.temperature)
 
     def finish(self) -> None:
         """Gather what the parent needs to register and decide."""
@@ -421,7 +454,9 @@ class _Child:
                 "parent": self.job.champion,
                 "cycle": self.job.cycle_id,
                 "experiences": [*self.job.lineage, self.job.cycle_id],
-                "data_hash": Experience.hash_of(self.ids(self.job.cycle_id, "train")),
+                # Stages that an earlier contlearn has finished did not say.
+                "data_hash": training.get("data_hash")
+                or Experience.hash_of(self.ids(self.job.cycle_id, "train")),
                 "records": training["records_new"],
                 "strategy": training["strategy"],
                 "strategy_options": training["options"],
@@ -434,6 +469,7 @@ class _Child:
             "training": training,
             "export": exported,
             "metrics": done["evaluating"]["metrics"],
+            "doubted": doubts_of_cycle(numbers),
         }
         name = self.config.model.name
         write_model_card(self.folder.version, name=name, facts=facts)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from contlearn.catalog.records import counting_ids
 from contlearn.errors import StorageError, UsageError
 from contlearn.evaluation.answers import Answers, unpack_targets
 from contlearn.pipeline.answers import chosen_version
@@ -42,8 +43,8 @@ def compare_versions(
     """Compare two versions by what was written when they were made.
 
     Nothing is predicted anew: answers are compared on the held-out rows that both versions were
-    judged on. A flip is a row whose answer differs: `fixed` (wrong before, right now), `broken`
-    (right before, wrong now) or `changed` (wrong both times).
+    judged on, as far as these count. A flip is a row whose answer differs: `fixed` (wrong before,
+    right now), `broken` (right before, wrong now) or `changed` (wrong both times).
 
     Args:
         context: The opened workspace.
@@ -61,7 +62,7 @@ def compare_versions(
             where="diff",
             hint="Name two versions; `contlearn history` shows which there are.",
         )
-    rows = list(_common_rows(a, b))
+    rows = _that_count(context, list(_common_rows(a, b)))
     return {
         "a": _summary(a),
         "b": _summary(b),
@@ -167,6 +168,14 @@ def _common_rows(a: ModelVersion, b: ModelVersion) -> Iterator[_Row]:
     for record_id, (experience, target, answer) in second.items():
         if record_id in first:
             yield _Row(record_id, experience, target, first[record_id][2], answer)
+
+
+def _that_count(context: Context, rows: Sequence[_Row]) -> list[_Row]:
+    """Leave out the rows that were corrected or forgotten since."""
+    ids = [row.record_id for row in rows]
+    with context.catalog.read() as connection:
+        counting = counting_ids(connection, context.catalog.ids, ids)
+    return [row for row in rows if row.record_id in counting]
 
 
 def _answers(version: ModelVersion, other: ModelVersion) -> dict[str, tuple[str, Target, Target]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contlearn.catalog.cycles import get_cycle
-from contlearn.catalog.records import count_records, experience_records
+from contlearn.catalog.records import count_records, counting_ids, experience_records
 from contlearn.pipeline.context import Context
 from contlearn.training.estimate import estimate_seconds, speed_of
 from contlearn.training.state import buffered_ids
@@ -59,8 +59,9 @@ def forecast_cycle(context: Context, *, strategy: str) -> Forecast:
         folder = context.workspace.versions / str(champion)
         manifest: dict[str, Any] = read_json(folder / "manifest.json")
         speed = speed_of(manifest.get("training", {}).get("notes") or {})
-        buffered = len(buffered_ids(folder / "state"))
+        kept = buffered_ids(folder / "state")
         with context.catalog.read() as connection:
+            buffered = len(counting_ids(connection, context.catalog.ids, kept))
             lineage = manifest["lineage"]
             history = sum(
                 len(experience_records(connection, cycle, "train"))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from contlearn.catalog import Catalog
-from contlearn.catalog.records import count_experience, experience_sample
+from contlearn.catalog.records import count_experience, counting_ids, experience_sample
+from contlearn.errors import StorageError
 from contlearn.types import HeldOutSet
-from contlearn.workspace import Workspace
+from contlearn.workspace import Workspace, read_json
 
-__all__ = ["fair_shares", "read_held_out"]
+__all__ = ["corrected_sets", "fair_shares", "read_held_out"]
 
 
 def read_held_out(
@@ -49,6 +51,27 @@ def read_held_out(
                 HeldOutSet(experience=cycle, index=index, records=records, is_new=cycle == new)
             )
     return tuple(sets)
+
+
+def corrected_sets(catalog: Catalog, scores: Path) -> frozenset[str]:
+    """Name the experiences of which a version was measured on rows that count no longer.
+
+    Args:
+        catalog: Knows which records count.
+        scores: The version's scores.json; one that cannot be read names none.
+    """
+    try:
+        measured = {
+            str(item["experience"]): list(item["record_ids"]) for item in read_json(scores)["sets"]
+        }
+    except (StorageError, KeyError, TypeError):
+        return frozenset()
+    with catalog.read() as connection:
+        return frozenset(
+            experience
+            for experience, ids in measured.items()
+            if len(counting_ids(connection, catalog.ids, ids)) < len(set(ids))
+        )
 
 
 def fair_shares(sizes: Sequence[int], capacity: int) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from contlearn.catalog.counting import counts
 from contlearn.catalog.cycles import list_cycles
 from contlearn.catalog.schema import cycle_records, records
 from contlearn.errors import UsageError
@@ -64,15 +65,14 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
     facts = chosen.manifest
     lineage = facts["lineage"]
     with context.catalog.read() as connection:
-        forgotten = connection.execute(
-            sa.select(sa.func.count())
+        gone = connection.execute(
+            sa.select(records.c.state, sa.func.count())
             .select_from(cycle_records)
             .join(records, records.c.seq == cycle_records.c.seq)
-            .where(
-                cycle_records.c.cycle_id.in_(lineage["experiences"]),
-                records.c.state == "forgotten",
-            )
-        ).scalar_one()
+            .where(cycle_records.c.cycle_id.in_(lineage["experiences"]), ~counts())
+            .group_by(records.c.state)
+        ).all()
+    numbers = {str(row[0]): int(row[1]) for row in gone}
     return {
         "version": chosen.version,
         "is_champion": chosen.version == context.registry.champion(),
@@ -87,7 +87,8 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
         "metrics": facts["metrics"],
         "decision": read_json(chosen.path / "decision.json"),
         "files": facts["files"],
-        "forgotten_records": forgotten,
+        "forgotten_records": numbers.get("forgotten", 0),
+        "superseded_records": numbers.get("superseded", 0),
     }
 
 

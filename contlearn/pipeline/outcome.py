@@ -31,6 +31,7 @@ class UpdateResult:
     trained_share: float | None = None
     search: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    doubted: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -54,6 +55,7 @@ class UpdateResult:
             "trained_share": self.trained_share,
             "search": dict(self.search) if self.search else None,
             "warnings": list(self.warnings),
+            "doubted": dict(self.doubted) if self.doubted else None,
         }
         if self.error is not None:
             value["error"] = self.error.to_json()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from contlearn.catalog.counting import counts
 from contlearn.catalog.cycles import list_cycles
 from contlearn.catalog.schema import records
 from contlearn.errors import ContlearnError, StorageError
@@ -51,7 +52,7 @@ def read_overview(context: Context) -> dict[str, Any]:
         ).all()
         labels = connection.execute(
             sa.select(records.c.key, sa.func.count())
-            .where(records.c.state != "forgotten")
+            .where(counts())
             .group_by(records.c.key)
             .order_by(sa.func.count().desc(), records.c.key)
         ).all()

@@ -310,7 +310,7 @@ def _timeline(value: Mapping[str, Any]) -> str:
 def _data(value: Mapping[str, Any]) -> str:
     parts = []
     if value["days"]:
-        states = ("learnt", "pending", "held", "refused", "forgotten")
+        states = ("learnt", "pending", "held", "refused", "superseded", "forgotten")
         columns = [(day["day"], [day.get(state, 0) for state in states]) for day in value["days"]]
         parts.append(
             "<h3>Records by day of arrival</h3>"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from contlearn.catalog.counting import OPEN_STATES, counts
 from contlearn.catalog.records import chunks, release_records
 from contlearn.catalog.schema import files, labels, records
 from contlearn.data.known import chosen_labels, has_label
@@ -86,7 +87,7 @@ def show_record(context: Context, record_id: str) -> dict[str, Any]:
     """
     from contlearn.data.store import read_records
 
-    found = read_records(context.workspace, context.catalog, [record_id])
+    found = read_records(context.workspace, context.catalog, [record_id], with_superseded=True)
     if not found:
         raise UsageError(
             f"There is no record {record_id!r}, or it was forgotten.",
@@ -128,7 +129,7 @@ def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
         for some in chunks(list(rows.values())):
             changed += connection.execute(
                 records.update()
-                .where(records.c.seq.in_(some), records.c.state.in_(("pending", "refused")))
+                .where(records.c.seq.in_(some), records.c.state.in_(OPEN_STATES))
                 .values(state="held", reason=reason)
             ).rowcount
     context.registry.note("hold", actor=context.actor, reason=reason, records=changed)
@@ -136,7 +137,7 @@ def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
 
 
 def release(context: Context, record_ids: Sequence[str] | None, *, reason: str) -> int:
-    """Let held records take part again: those named, or all.
+    """Let held records take part again: those named, or all. Superseded ones stay so.
 
     Returns:
         How many are pending now.
@@ -196,10 +197,10 @@ def list_labels(context: Context) -> dict[str, Any]:
     from contlearn.tasks.rows import near_label
 
     data = context.config.data
-    counts: dict[str, dict[str, int]] = {}
+    numbers: dict[str, dict[str, int]] = {}
     query = (
         sa.select(records.c.key, records.c.split, sa.func.count())
-        .where(records.c.state != "forgotten")
+        .where(counts())
         .group_by(records.c.key, records.c.split)
     )
     with context.catalog.read() as connection:
@@ -207,7 +208,7 @@ def list_labels(context: Context) -> dict[str, Any]:
         for key, split, number in connection.execute(query):
             names = key.split("+") if context.task.graph == "token-classification" else [key]
             for name in names:
-                side = counts.setdefault(str(name), {"train": 0, "held_out": 0})
+                side = numbers.setdefault(str(name), {"train": 0, "held_out": 0})
                 side[str(split)] += int(number)
     names = sorted({*known, *data.labels, *data.label_descriptions, *data.label_aliases.values()})
     others: dict[str, list[str]] = {}
@@ -217,8 +218,8 @@ def list_labels(context: Context) -> dict[str, Any]:
         "labels": [
             {
                 "label": name,
-                "train": counts.get(name, {}).get("train", 0),
-                "held_out": counts.get(name, {}).get("held_out", 0),
+                "train": numbers.get(name, {}).get("train", 0),
+                "held_out": numbers.get(name, {}).get("held_out", 0),
                 "description": data.label_descriptions.get(name),
                 "aliases": others.get(name, []),
                 "looks_like": near_label(name, [other for other in names if other != name])

@@ -7,7 +7,7 @@ puts the number in and moves it to its place. `make_report` makes it anew.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +75,14 @@ def make_report(context: Context, version: int, *, output: Path | None = None) -
 
     chosen = context.registry.get(version)
     report = read_json(chosen.path / "report.json")
-    records = read_records(context.workspace, context.catalog, shown_records(report))
+    ids = shown_records(report)
+    records = read_records(context.workspace, context.catalog, ids)
+    every = read_records(context.workspace, context.catalog, ids, with_superseded=True)
+    corrected = {one.record_id for one in every} - {one.record_id for one in records}
     page = render_report(
         name=context.config.model.name,
         facts=_facts(chosen.manifest),
-        report=report,
+        report=_without(report, corrected),
         decision=read_json(chosen.path / "decision.json"),
         records=shown(records, context.task),
         version=str(version),
@@ -88,6 +91,15 @@ def make_report(context: Context, version: int, *, output: Path | None = None) -
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(path, page.encode())
     return path
+
+
+def _without(report: dict[str, Any], record_ids: Set[str]) -> dict[str, Any]:
+    """Leave rows out of the worst ones: their labels were wrong, not the answers."""
+    flips = {
+        kind: [item for item in items if item["record_id"] not in record_ids]
+        for kind, items in (report.get("flips") or {}).items()
+    }
+    return {**report, "flips": flips}
 
 
 def remove_old_reports(workspace: Workspace, versions: Sequence[int]) -> None:
@@ -99,4 +111,6 @@ def remove_old_reports(workspace: Workspace, versions: Sequence[int]) -> None:
 
 
 def _facts(manifest: Any) -> dict[str, Any]:
-    return {key: manifest.get(key, {}) for key in ("model", "lineage", "training", "export")}
+    return {
+        key: manifest.get(key, {}) for key in ("model", "lineage", "training", "export", "doubted")
+    }

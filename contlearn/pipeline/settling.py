@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from contlearn.catalog.cycles import CycleRow, change_cycle, get_cycle, waiting_cycle
 from contlearn.catalog.parts import Apart, free_part, settle_failed
@@ -15,6 +15,7 @@ from contlearn.catalog.records import settle_learnt, settle_refused
 from contlearn.errors import ContlearnError, RegistryError, TrainingError
 from contlearn.pipeline.changes import promote_version
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.doubting import doubts_of_cycle
 from contlearn.pipeline.job import CycleFolder
 from contlearn.pipeline.outcome import UpdateResult
 from contlearn.pipeline.report import publish_report, remove_old_reports
@@ -65,6 +66,11 @@ class Settlement:
             publish_report(context.workspace, folder.page, version.version)
         with context.catalog.write() as connection:
             free_part(connection, cycle.cycle_id)  # it could be learnt, whatever the gate says
+        doubted = doubts_of_cycle(result["numbers"])
+        if doubted and doubted["number"]:
+            # Before anything is promoted: the model may have learnt what is wrong.
+            _log.warning("labels in doubt", extra={"cycle": cycle.cycle_id, **_brief(doubted)})
+            context.emit("labels-doubted", cycle=cycle.cycle_id, **_brief(doubted))
         passed = bool(decision["promoted"])
         values = {
             "version": version.version,
@@ -204,6 +210,7 @@ class Settlement:
             trained_share=(row.numbers or {}).get("trained_share"),
             search=(row.numbers or {}).get("search"),
             warnings=tuple((row.numbers or {}).get("warnings") or ()),
+            doubted=doubts_of_cycle(row.numbers),
             message=message or (row.error or ""),
         )
 
@@ -225,6 +232,10 @@ class Settlement:
             old = sorted(p for p in folder.path.parent.iterdir() if p.is_dir())[:-keep]
             for path in old:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _brief(doubted: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: doubted[name] for name in ("looked_at", "number", "pairs")}
 
 
 def _say_apart(apart: Apart) -> str:

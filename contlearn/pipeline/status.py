@@ -14,6 +14,7 @@ from contlearn.catalog.records import count_records
 from contlearn.catalog.schema import cycles, files
 from contlearn.monitoring.signals import read_signals
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.doubting import doubts_of_cycle, last_doubts
 from contlearn.pipeline.job import CycleFolder
 from contlearn.registry.past import promoted_at
 
@@ -75,6 +76,8 @@ def read_status(context: Context) -> dict[str, Any]:
         "suspected_records": counts.suspected,
         "oldest_pending": counts.oldest_pending,
         "held_records": counts.held,
+        "superseded_records": counts.superseded,
+        "forgotten_records": counts.forgotten,
         "learnt_records": counts.learnt,
         "held_out_records": counts.held_out + counts.held_out_pending,
         "experiences": champion["experiences"] if champion else 0,
@@ -108,6 +111,10 @@ def read_status(context: Context) -> dict[str, Any]:
             }
             for row in recent
         ],
+        "doubted": {
+            "ingest": last_doubts(context),
+            "update": doubts_of_cycle(last.numbers) if last else None,
+        },
         "looks": _looks(context, champion["version"] if champion else None),
         "notifications_waiting": sum(1 for _ in context.workspace.outbox.glob("*.json")),
         "daemon": daemon_state(context),

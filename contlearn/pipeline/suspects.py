@@ -23,19 +23,21 @@ def find_now(context: Context, *, look_at: int) -> dict[str, Any]:
     Raises:
         RegistryError: When nothing was promoted yet.
     """
-    from contlearn.data.label_quality import out_of_sample_ids, suspect_labels
+    from contlearn.data.label_quality import count_pairs, out_of_sample_ids, suspect_labels
     from contlearn.data.store import read_records
     from contlearn.inference.predictor import OnnxPredictor
     from contlearn.pipeline.answers import chosen_version
+    from contlearn.pipeline.doubting import proof_of
 
-    folder = chosen_version(context, None).path / "onnx"
-    predictor = OnnxPredictor.load(folder, manager=context.manager)
+    version = chosen_version(context, None)
+    predictor = OnnxPredictor.load(version.path / "onnx", manager=context.manager)
     ids = out_of_sample_ids(context.catalog, limit=look_at)
     items = read_records(context.workspace, context.catalog, ids)
-    issues = suspect_labels(predictor, items)
+    issues = suspect_labels(predictor, items, proof=proof_of(context, version, predictor))
     return {
         "looked_at": len(items),
         "number": len(issues),
+        "pairs": count_pairs(issues, items),
         "suspects": [issue.to_json() for issue in issues],
     }
 
@@ -56,7 +58,7 @@ def found_by_cycle(context: Context, cycle: str) -> dict[str, Any]:
         for row in connection.execute(query.limit(100)):
             found = (row.numbers or {}).get("suspects")
             if found or cycle != "last":
-                empty: dict[str, Any] = {"looked_at": 0, "number": 0, "suspects": []}
+                empty: dict[str, Any] = {"looked_at": 0, "number": 0, "pairs": [], "suspects": []}
                 return {"cycle": row.cycle_id, **empty, **(found or {})}
     raise UsageError(
         f"There is no cycle {cycle!r} that looked for doubtful labels.",

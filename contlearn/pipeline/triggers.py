@@ -15,8 +15,9 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from contlearn.catalog.counting import OPEN_STATES
 from contlearn.catalog.cycles import CycleRow
-from contlearn.catalog.records import OPEN_STATES, RecordCounts
+from contlearn.catalog.records import RecordCounts
 from contlearn.catalog.schema import cycles, records
 from contlearn.config import UpdateConfig
 from contlearn.monitoring.signals import Signals

@@ -25,6 +25,7 @@ EVENT_KINDS: Final = (
     "rolled-back",
     "recovered",
     "records-held",
+    "labels-doubted",
     "probation-passed",
     "alert",
 )

@@ -14,6 +14,7 @@ from contlearn.training.scoring import features_of, right_share
 from contlearn.training.session import FitSession, Part
 from contlearn.training.state import encoder_hash
 from contlearn.training.statistics import FeatureStatistics, HeadKind, LinearHead
+from contlearn.training.withdrawn import statistics_that_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -211,21 +212,25 @@ def choose(candidates: list[Candidate], weights: Floats, *, evidence: float) -> 
     return best
 
 
-def statistics_without_exemplars(session: FitSession, view: FeatureView) -> FeatureStatistics:
-    """Give the statistics of what was learnt before and is not at hand.
+def statistics_without_exemplars(
+    session: FitSession, view: FeatureView
+) -> tuple[FeatureStatistics, str]:
+    """Give the statistics of what was learnt before, counts, and is not at hand.
 
     A champion that kept none, or kept them under another encoder, leaves nothing but exemplars.
+
+    Returns:
+        The statistics, and how what counts no longer was taken out, as `statistics_that_count`.
     """
     kept = session.state.statistics
     if kept is None or session.state.encoder_sha256 != encoder_hash(session.model.encoder):
         found = FeatureStatistics.empty(session.model.width)
         found.grow(len(session.space))
-        return found
-    found = kept.copy()
-    found.grow(len(session.space))
+        return found, ""
+    found, how = statistics_that_count(session, kept)
     features, targets = view.exemplars()
     found.remove(features, targets.tolist())
-    return found
+    return found, how
 
 
 def set_head(model: TextModel, head: LinearHead) -> None:

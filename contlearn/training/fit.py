@@ -18,6 +18,7 @@ from contlearn.training.checks import check_training
 from contlearn.training.methods import check_method
 from contlearn.training.search import Found, OnEpoch, check_search, search_settings
 from contlearn.training.state import DurableState, encoder_hash, record_bytes
+from contlearn.training.withdrawn import NOTHING_WITHDRAWN, Withdrawn
 from contlearn.types import Exemplar, Experience, LabelledRecord, LabelSpace, TrainingResult
 from contlearn.workspace import read_json
 
@@ -35,8 +36,10 @@ class FitRequest:
     Args:
         champion: The version folder to go on from; None begins from the base model.
         experience: The new records; its label space begins with the champion's.
-        read_records: Gives the records with these ids; those that were forgotten are left out.
+        read_records: Gives the records with these ids; those that count no longer are left out.
         history: All records learnt before, for strategies that read them.
+        withdrawn: What the champion has learnt and what counts no longer.
+        left_out: Rows of the catalog that the state names as being in no sum.
         work: A folder for checkpoints; a fit that was killed goes on from there.
         output: Where `checkpoint/` and `state/` are written.
         unlabelled: A folder of texts without labels, for what learns from them.
@@ -51,6 +54,8 @@ class FitRequest:
     experience: Experience
     read_records: Callable[[Sequence[str]], Sequence[LabelledRecord]]
     history: Sequence[LabelledRecord] = ()
+    withdrawn: Withdrawn = NOTHING_WITHDRAWN
+    left_out: Sequence[int] = ()
     work: Path
     output: Path
     unlabelled: Path | None = None
@@ -171,6 +176,7 @@ def _search(request: FitRequest, report: Progress) -> Found:
                 request.replay.model_dump(mode="json"),
                 facts.get("encoder_sha256"),
                 len(request.history),
+                sorted(request.withdrawn.record_ids),
             ]
         ),
         progress=report,
@@ -243,9 +249,11 @@ def _make_session(
     checkpoint.model.head.grow(request.experience.label_space)
     checkpoint.model.dropout.p = model.dropout
     checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    # A label that came again after it was superseded is new, and no exemplar until it is learnt.
+    buffer.remove(request.withdrawn.record_ids)
     kept = [item.record_id for item in buffer.items()]
     found = {record.record_id: record for record in request.read_records(kept)} if kept else {}
-    # What was forgotten or became held-out since is no exemplar any more.
+    # What counts no longer or became held-out since is no exemplar any more.
     usable = {i for i, record in found.items() if record.split == "train"}
     buffer.remove(set(kept) - usable)
     new_ids = {record.record_id for record in request.experience.records}
@@ -267,6 +275,7 @@ def _make_session(
         progress=progress,
         unlabelled=request.unlabelled,
         kept=_to_be_kept(request, buffer),
+        withdrawn=request.withdrawn,
     )
 
 
@@ -319,6 +328,7 @@ def _write(request: FitRequest, done: _Done, winner: Mapping[str, Any] | None) -
         buffer=done.buffer.state(),
         statistics=learnt.statistics,
         unseen=session.unseen(item.record_id for item in done.buffer.items()),
+        left_out=frozenset(request.left_out),
         facts={
             "strategy": request.training.strategy,
             "base": session.checkpoint.base,

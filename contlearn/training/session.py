@@ -34,6 +34,7 @@ from contlearn.training.regularizers.base import RegularizerStart
 from contlearn.training.scoring import logits_of, metric_of, right_share
 from contlearn.training.search import OnEpoch
 from contlearn.training.state import DurableState, encoder_hash
+from contlearn.training.withdrawn import NOTHING_WITHDRAWN, Withdrawn
 from contlearn.types import LabelledRecord, LabelSpace
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class FitSession:
         progress: Progress,
         unlabelled: Path | None = None,
         kept: frozenset[str] = frozenset(),
+        withdrawn: Withdrawn = NOTHING_WITHDRAWN,
     ) -> None:
         self.task = task
         self.config = training
@@ -126,6 +128,7 @@ class FitSession:
         self.steps = 0
         self.trained_share = 0.0
         self.unlabelled = unlabelled
+        self.withdrawn = withdrawn
         self.began_again = False
         self.on_epoch: OnEpoch | None = None
         self.history_records = tuple(history)

@@ -3,7 +3,8 @@
 ```
 state/
   state.json               format version, counters, encoder hash, the replay buffer (ids, no texts;
-                           which of its records no training has seen)
+                           which of its records no training has seen), and the rows of the catalog
+                           that it planned to learn and that are in no sum
   statistics.safetensors   feature statistics under this version's encoder, where the task has them
   regularizers/<name>/     what each regulariser keeps
 ```
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from contlearn.training.statistics import FeatureStatistics
 
-__all__ = ["DurableState", "buffered_ids", "encoder_hash", "record_bytes"]
+__all__ = ["DurableState", "buffered_ids", "encoder_hash", "left_out_rows", "record_bytes"]
 
 FORMAT_VERSION: Final = 1
 
@@ -42,6 +43,8 @@ class DurableState:
     statistics: FeatureStatistics | None = None
     # Exemplars that no training has seen: those that tell what is forgotten.
     unseen: frozenset[str] = frozenset()
+    # Rows of the lineage that count no longer and are in none of the sums.
+    left_out: frozenset[int] = frozenset()
     folder: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -74,6 +77,7 @@ class DurableState:
             buffer=facts["buffer"],
             statistics=statistics,
             unseen=frozenset(facts.get("unseen", ())),
+            left_out=frozenset(facts.get("left_out", ())),
             folder=folder,
             # The settings that won the last search: the next one begins there.
             facts={"search": facts["search"]} if facts.get("search") else {},
@@ -98,6 +102,7 @@ class DurableState:
                     "encoder_sha256": self.encoder_sha256,
                     "buffer": self.buffer,
                     "unseen": sorted(self.unseen),
+                    "left_out": sorted(self.left_out),
                     **self.facts,
                 },
             )
@@ -108,6 +113,11 @@ def buffered_ids(folder: Path) -> tuple[str, ...]:
     buffer = read_json(folder / "state.json")["buffer"]
     slots: dict[str, list[list[Any]]] = buffer["slots"] if buffer else {}
     return tuple(str(item[0]) for slot in slots.values() for item in slot)
+
+
+def left_out_rows(folder: Path) -> frozenset[int]:
+    """Give the rows of a version's lineage that count no longer and that its sums do not hold."""
+    return frozenset(read_json(folder / "state.json").get("left_out", ()))
 
 
 def encoder_hash(encoder: nn.Module) -> str:

@@ -77,7 +77,7 @@ def test_newer_label_wins_on_the_server_too(place, url, tmp_path):
         assert take(place, url, path, on_conflict="newest")["accepted"] == 1
     with Catalog(url, ids=place.state / "ids") as catalog, catalog.read() as connection:
         states = dict(connection.execute(sa.select(records.c.key, records.c.state)).all())
-    assert states == {"a": "held", "b": "pending"}
+    assert states == {"a": "superseded", "b": "pending"}
 
 
 def test_source_reads_the_server_from_where_it_ended(place, url, tmp_path):

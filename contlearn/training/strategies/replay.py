@@ -85,7 +85,7 @@ class Replay:
         from contlearn.training.session import Learnt
 
         before = FeatureView.of(session)
-        rest = statistics_without_exemplars(session, before)
+        rest, withdrawn = statistics_without_exemplars(session, before)
         computed = self._computed("frozen", rest, before)
         frozen = computed[0]
         weights = before.weights(session.experiences_before + 1)
@@ -110,6 +110,11 @@ class Replay:
         statistics = chosen.view.added_to(chosen.statistics, "validation")
         set_head(session.model, chosen.head(statistics, prior=self.options.prior))
         notes["choice"] = as_notes(candidates, weights, chosen)
+        if withdrawn:
+            notes["withdrawn"] = {
+                "records": len(session.withdrawn.record_ids),
+                "sums": withdrawn,
+            }
         return Learnt(statistics=statistics, encoder_changed=chosen.is_tuned, notes=notes)
 
     def _computed(

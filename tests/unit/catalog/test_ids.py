@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
 from contlearn.catalog.ids import IdIndex
-from contlearn.catalog.schema import files, meta, records
+from contlearn.catalog.schema import SCHEMA_VERSION, files, meta, records
 
 
 @pytest.fixture
@@ -148,4 +148,4 @@ def test_a_catalog_of_the_first_schema_is_brought_up_to_date(catalog, tmp_path):
             "SELECT count(*) FROM cycle_records JOIN records USING (seq, record_id)"
         )
         assert pairs.scalar() == 20
-        assert connection.execute(sa.select(meta.c.value)).scalar() == "3"
+        assert connection.execute(sa.select(meta.c.value)).scalar() == str(SCHEMA_VERSION)

@@ -87,7 +87,7 @@ def test_newest_label_wins_where_the_configuration_says_so(tmp_path):
         taking.ingest(taking.write("one.jsonl", [{"text": "same", "label": "a"}]))
         taking.ingest(taking.write("two.jsonl", [{"text": "same", "label": "b"}]))
         states = {row.key: (row.state, row.split) for row in taking.rows()}
-    assert states["a"][0] == "held"
+    assert states["a"][0] == "superseded"
     assert states["b"] == ("pending", states["a"][1])
 
 

@@ -81,6 +81,46 @@ def test_doubtful_records_are_listed_with_their_evidence(taking):
     assert len(taking.records()) == 42
 
 
+def test_class_that_has_another_name_in_a_whole_batch_is_doubted(taking):
+    """No row of the batch says how sure the model is of the class that is hidden in it."""
+    from contlearn.data.label_quality import ask_opinions, prove
+
+    proved = [{"text": f"{x} {i}", "label": x} for i in range(9) for x in ("billing", "returns")]
+    taking.ingest(taking.write("proved.jsonl", proved))
+    proof = prove(ByFirstWord.label_space.names, ask_opinions(ByFirstWord(), taking.records()))
+    assert proof.rows == {"billing": 9, "returns": 9}
+    assert all(abs(mean - 0.95) < 1e-9 for mean in proof.means.values())
+    batch = [{"text": f"returns of {i}", "label": "billing"} for i in range(20)]
+    taking.ingest(taking.write("batch.jsonl", batch))
+    mislabelled = [one for one in taking.records() if " of " in one.inputs["text"]]
+    assert suspect_labels(ByFirstWord(), mislabelled) == []
+    found = judge_cycle(mislabelled, [], before=ByFirstWord(), after=ByFirstWord(), proof=proof)
+    assert (found["looked_at"], found["number"]) == (20, 20)
+    assert found["pairs"] == [{"given": "billing", "suggested": "returns", "number": 20, "of": 20}]
+
+
+def test_label_without_a_proved_row_has_the_threshold_of_all_rows():
+    from contlearn.data.label_quality import Proof
+
+    proof = Proof(means={"a": 0.9, "b": 0.6}, rows={"a": 1, "b": 2})
+    assert proof.thresholds(["a", "b", "c"]).tolist() == [0.9, 0.6, (0.9 + 2 * 0.6) / 3]
+    assert Proof.from_json(proof.to_json()) == proof
+
+
+def test_what_is_measured_on_is_judged_by_the_model_before(taking):
+    """The new model may have learnt the same wrong label from the same batch."""
+
+    class Misled(ByFirstWord):
+        def predict(self, inputs):
+            return super().predict([{"text": "billing"} for _ in inputs])
+
+    rows = [{"text": f"{x} {i}", "label": x} for i in range(20) for x in ("billing", "returns")]
+    rows += [{"text": "returns to me", "label": "billing"}]
+    taking.ingest(taking.write("rows.jsonl", rows), held_out=True)
+    found = judge_cycle([], taking.records(), before=ByFirstWord(), after=Misled())
+    assert [(one["given"], one["judge"]) for one in found["suspects"]] == [("billing", "champion")]
+
+
 def test_learnt_records_are_not_judged(taking):
     from contlearn.catalog.records import plan_records, settle_learnt
 

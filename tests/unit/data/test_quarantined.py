@@ -236,7 +236,7 @@ def test_correction_of_a_label_that_was_taken_in_wins_where_asked(tmp_path):
         newest = make_config(on_conflict="newest")
         assert taken_back(taking, sheet, newest)["accepted"] == 1
         assert {row.key: row.state for row in taking.rows()} == {
-            "wrong": "held",
+            "wrong": "superseded",
             "right": "pending",
         }
         assert taking.quarantine() == []

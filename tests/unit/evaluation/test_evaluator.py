@@ -168,7 +168,7 @@ def test_report_needs_one_score_a_set():
         build_report([], [held_out(["a"])], TASK)
 
 
-def _cycle(tmp_path, sets, challenger, *, champion=None, parent=None, name="v"):
+def _cycle(tmp_path, sets, challenger, *, champion=None, parent=None, name="v", **options):
     output = tmp_path / name
     output.mkdir()
     metrics = evaluate_cycle(
@@ -181,6 +181,7 @@ def _cycle(tmp_path, sets, challenger, *, champion=None, parent=None, name="v"):
         memory=tmp_path / "evaluations",
         output=output,
         progress=_quiet,
+        **options,
     )
     return output, metrics
 
@@ -224,6 +225,21 @@ def test_champion_is_asked_only_about_rows_that_the_reserve_took_in_anew(tmp_pat
     ((pair_of_more,), _) = load_paired_scores(output, TASK)
     assert pair_of_more.champion.predictions == ("a", "b", "c", "a", "b")
     assert len(pair_of_more.champion.confidences) == 5
+
+
+def test_rows_that_were_corrected_since_are_not_counted_as_forgotten(tmp_path):
+    left = held_out(["a"])
+    new = held_out(["c", "c"], index=1, is_new=True, start=10)
+    wrong = held_out(["a", "b", "b", "b"], is_new=True)
+    unsure = _table(wrong) | {wrong.records[0].inputs["text"]: "c"}
+    parent, _ = _cycle(tmp_path, [wrong], Scripted(unsure), name="4")
+    output, metrics = _cycle(
+        tmp_path, [left, new], Scripted({}, default="c"), champion=Scripted({}),
+        parent=parent, name="5", corrected=frozenset({"c0"}),
+    )  # fmt: skip
+    # 0.75 before, by three rows that count no longer; 0 on the one that is left, then and now.
+    assert metrics["forgetting"] == 0.0
+    assert json.loads((output / "report.json").read_bytes())["accuracy_matrix"][0] == [0.0]
 
 
 def test_cycle_names_the_rows_that_went_wrong_and_scores_slices(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from contlearn.catalog.cycles import change_cycle, create_cycle
 from contlearn.catalog.records import plan_records
 from contlearn.catalog.schema import records
+from contlearn.data.store import read_records
 from contlearn.pipeline.held_out import fair_shares, read_held_out
 from tests.unit.data.taking import taker
 
@@ -85,3 +86,23 @@ def test_forgotten_rows_leave_the_reserve(lineage):
     (first, *_) = _read(taking, cycles, 10_000)
     assert gone not in {record.record_id for record in first.records}
     assert len(first.records) == 39
+
+
+def test_corrected_rows_leave_the_reserve_and_what_is_judged(lineage, tmp_path):
+    from contlearn.data.label_quality import out_of_sample_ids
+    from tests.unit.data.taking import make_config
+
+    taking, cycles = lineage
+    (first, *_) = _read(taking, cycles, 10_000)
+    wrong = first.records[:9]
+    rows = [{**record.inputs, "label": "c"} for record in wrong]
+    path = taking.write("corrected.jsonl", rows, tmp_path)
+    taking.ingest(path, config=make_config(on_conflict="newest"), held_out=True)
+    (left, *_) = _read(taking, cycles, 10_000)
+    assert len(left.records) == 31
+    gone = {record.record_id for record in wrong}
+    assert not gone & {record.record_id for record in left.records}
+    judged = out_of_sample_ids(taking.catalog, limit=10_000)
+    assert not gone & set(judged)
+    assert len(judged) == 40 + 8 + 60
+    assert read_records(taking.workspace, taking.catalog, sorted(gone)) == []
