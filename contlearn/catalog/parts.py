@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from contlearn.catalog.records import OPEN_STATES, RELEASED
+from contlearn.catalog.rows import put
 from contlearn.catalog.schema import cycle_records, cycles, meta, records
 
 __all__ = ["Apart", "free_part", "next_part", "part_of", "settle_failed"]
@@ -235,6 +236,4 @@ def _read(connection: Connection) -> dict[int, _Batch]:
 
 def _write(connection: Connection, batches: dict[int, _Batch]) -> None:
     text = json.dumps({str(key): asdict(batch) for key, batch in batches.items()})
-    noted = meta.update().where(meta.c.key == _KEY).values(value=text)
-    if connection.execute(noted).rowcount == 0:
-        connection.execute(meta.insert().values(key=_KEY, value=text))
+    put(connection, meta, {"key": _KEY, "value": text})

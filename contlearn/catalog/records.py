@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from contlearn.catalog.rows import put
 from contlearn.catalog.schema import cycle_records, cycles, meta, records
 
 __all__ = [
@@ -229,9 +230,7 @@ def release_records(connection: Connection, rows: Sequence[int] | None = None) -
     values = {"state": "pending", "attempts": 0, "reason": None}
     held = records.c.state == "held"
     newest = connection.execute(sa.select(sa.func.max(cycles.c.seq))).scalar() or 0
-    noted = meta.update().where(meta.c.key == RELEASED).values(value=str(newest))
-    if connection.execute(noted).rowcount == 0:
-        connection.execute(meta.insert().values(key=RELEASED, value=str(newest)))
+    put(connection, meta, {"key": RELEASED, "value": str(newest)})
     if rows is None:
         return connection.execute(records.update().where(held).values(values)).rowcount
     for some in chunks(rows):

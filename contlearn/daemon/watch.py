@@ -20,7 +20,7 @@ from contlearn.daemon.judging import Judging
 from contlearn.daemon.pacing import BackOff, Every
 from contlearn.daemon.reloading import Reloading
 from contlearn.daemon.slot import UpdateSlot
-from contlearn.errors import ContlearnError, StorageError, WorkspaceLocked
+from contlearn.errors import ContlearnError, LeaseLost, StorageError, WorkspaceLocked
 from contlearn.pipeline.children import ChildStopped
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.cycle import UpdateCycle
@@ -304,6 +304,9 @@ class Watch:
                     child=self.child,
                     scan=self._scan,
                 ).run_once(trigger=trigger.name, run_key=trigger.run_key or None)
+            except LeaseLost as error:
+                self.log.error("update interrupted", **error.to_json())
+                return None
             except WorkspaceLocked as error:
                 self.log.info("update waits", **error.to_json())
                 return None

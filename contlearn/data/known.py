@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from contlearn.catalog.ids import HEAD_DIGITS, IdIndex, in_rows
 from contlearn.catalog.records import chunks
+from contlearn.catalog.rows import insert_if_absent
 from contlearn.catalog.schema import labels, records
 
 if TYPE_CHECKING:
@@ -121,4 +122,4 @@ def add_labels(connection: Connection, names: Iterable[str], file_id: int) -> No
     there = set(known_labels(connection))
     new = [{"name": name, "file_id": file_id} for name in dict.fromkeys(names) if name not in there]
     if new:
-        connection.execute(labels.insert(), new)
+        insert_if_absent(connection, labels, *new)
