@@ -179,6 +179,7 @@ class DaemonConfig(Section):
     nice: int = Field(10, ge=0, le=19)
     threads: int = Field(0, ge=0)
     host_lock: str = ""
+    end_stalled: bool = True
     log_file: str = ""
     log_bytes: Size = 10_000_000
     log_files: int = Field(5, ge=1)
