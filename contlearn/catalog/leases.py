@@ -266,8 +266,11 @@ def _take(catalog: Catalog, name: str, *, purpose: str, seconds: float, heartbea
                 raise _locked(name, row)
             # On a server the clock is one, and only a step of it is made up for.
             patience = seconds if catalog.is_file else min(1.5 * heartbeat, seconds)
-            if not _stays(catalog, name, row, patience, heartbeat):
-                continue
+            changed = _watch(catalog, name, row, patience, heartbeat)
+            if changed is not None:
+                if changed.is_free:
+                    continue
+                raise _locked(name, changed)
         with catalog.write() as connection:
             _bound_idle(connection, seconds)
             values = {
@@ -276,8 +279,8 @@ def _take(catalog: Catalog, name: str, *, purpose: str, seconds: float, heartbea
                 "expires_at": _now(connection) + seconds,
                 "purpose": purpose,
             }
-            changed = connection.execute(_as_seen(name, row).values(values))
-        if changed.rowcount == 1:
+            taken = connection.execute(_as_seen(name, row).values(values))
+        if taken.rowcount == 1:
             return row.token + 1
 
 
@@ -291,16 +294,18 @@ def _looks_expired(catalog: Catalog, row: _Seen, seconds: float) -> bool:
     )
 
 
-def _stays(catalog: Catalog, name: str, row: _Seen, patience: float, heartbeat: float) -> bool:
-    """Watch a lease by the running clock; False as soon as it changes."""
+def _watch(
+    catalog: Catalog, name: str, row: _Seen, patience: float, heartbeat: float
+) -> _Seen | None:
+    """Watch a lease by the running clock; give it as soon as it changes, None when it does not."""
     until = _running() + patience
     _log.info("watching a lease that seems to have expired", extra={"lease": name})
     while (left := until - _running()) > 0:
         time.sleep(min(left, heartbeat))
         now = _row(catalog, name)
-        if now is None or now.key != row.key or now.is_free:
-            return False
-    return True
+        if now is not None and (now.key != row.key or now.is_free):
+            return now
+    return None
 
 
 def _locked(name: str, row: _Seen) -> WorkspaceLocked:
