@@ -298,10 +298,10 @@ def _watch(
     catalog: Catalog, name: str, row: _Seen, patience: float, heartbeat: float
 ) -> _Seen | None:
     """Watch a lease by the running clock; give it as soon as it changes, None when it does not."""
-    until = _running() + patience
+    until, pause = _running() + patience, threading.Event()
     _log.info("watching a lease that seems to have expired", extra={"lease": name})
     while (left := until - _running()) > 0:
-        time.sleep(min(left, heartbeat))
+        pause.wait(min(left, heartbeat))
         now = _row(catalog, name)
         if now is not None and (now.key != row.key or now.is_free):
             return now
