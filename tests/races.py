@@ -116,9 +116,7 @@ class Races:
 @contextlib.contextmanager
 def _held(catalog: Catalog) -> Iterator[None]:
     """Hold the lease from here: a live process that no racer can see."""
-    with hold_lease(
-        catalog, LEASE, purpose="racing", seconds=SECONDS, heartbeat_seconds=HEARTBEAT
-    ):
+    with hold_lease(catalog, LEASE, purpose="racing", seconds=SECONDS, heartbeat_seconds=HEARTBEAT):
         yield
 
 
