@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from contlearn import __version__
-from contlearn.catalog.leases import hold_lease, wait_for_lease
+from contlearn.catalog.leases import hold_lease, lease_lost, wait_for_lease
 from contlearn.daemon.alerts import Alerts
 from contlearn.daemon.guard import Guard
 from contlearn.daemon.judging import Judging
@@ -129,7 +129,8 @@ class Watch:
                 ):
                     self._watch()
                 if self._lost.is_set():
-                    self.log.error("lease lost: another daemon took over")
+                    said = lease_lost(self.context.catalog, LEASE).to_json()
+                    self.log.error("lease lost: another daemon took over", **said)
             except WorkspaceLocked as error:
                 if not self.standby:
                     raise
