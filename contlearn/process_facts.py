@@ -43,6 +43,7 @@ _STATE, _PARENT, _USER_TICKS, _SYSTEM_TICKS, _START = 0, 1, 11, 12, 19
 class FileLock:
     """A lock on a file: POSIX (with a range of bytes) or FLOCK (of the whole file)."""
 
+    path: Path
     pid: int
     kind: str
     is_write: bool
@@ -159,27 +160,32 @@ def end_process(pid: int, started: str) -> bool:
     return True
 
 
-def file_locks(path: Path) -> tuple[FileLock, ...]:
-    """List the locks that other processes hold on a file, without opening it.
+def file_locks(*paths: Path) -> tuple[FileLock, ...]:
+    """List the locks that other processes hold on files, without opening them.
 
-    Opening it would not do: closing any handle of a file drops all POSIX locks that this process
+    Opening one would not do: closing any handle of a file drops all POSIX locks that this process
     has on it, SQLite's own among them. Processes of other PID namespaces cannot be seen.
 
     Source: Linux proc_locks(5), fcntl_locking(2).
     """
+    wanted: dict[int, tuple[Path, os.stat_result]] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            facts = path.stat()
+            wanted[facts.st_ino] = path, facts
     try:
-        facts = path.stat()
-        text = (_PROC / "locks").read_text(encoding="ascii", errors="replace")
+        text = (_PROC / "locks").read_text(encoding="ascii", errors="replace") if wanted else ""
     except OSError:
         return ()
-    device = f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}"
     found = []
-    for kind, is_write, pid, where, inode in _parsed(text):
-        if inode != facts.st_ino or pid in (os.getpid(), -1, 0):
+    for kind, is_write, pid, device, inode in _parsed(text):
+        if inode not in wanted or pid in (os.getpid(), -1, 0):
             continue
+        path, facts = wanted[inode]
+        here = f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}"
         # Some file systems (btrfs, overlayfs) have another device there than in stat.
-        if where == device or _has_open(pid, facts):
-            found.append(FileLock(pid, kind, is_write))
+        if device == here or _has_open(pid, facts):
+            found.append(FileLock(path, pid, kind, is_write))
     return tuple(found)
 
 

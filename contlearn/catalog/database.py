@@ -81,12 +81,16 @@ class Catalog:
         """Where it is, for messages: the file, or the URL without its password."""
         return str(self.file) if self.file is not None else str(self.url)
 
-    def writers(self) -> tuple[int, ...]:
-        """List the other processes that hold SQLite's locks for writing now."""
+    @property
+    def lock_files(self) -> tuple[Path, ...]:
+        """The files on which SQLite keeps its locks; none for a server."""
         if self.file is None:
             return ()
-        beside = (self.file, self.file.with_name(f"{self.file.name}-shm"))
-        locks = [lock for path in beside for lock in file_locks(path)]
+        return self.file, self.file.with_name(f"{self.file.name}-shm")
+
+    def writers(self) -> tuple[int, ...]:
+        """List the other processes that hold SQLite's locks for writing now."""
+        locks = file_locks(*self.lock_files)
         return tuple(dict.fromkeys(lock.pid for lock in locks if lock.is_write))
 
     def _prepare(self) -> None:

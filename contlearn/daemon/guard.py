@@ -34,7 +34,7 @@ from contlearn.process_facts import (
 
 __all__ = ["Guard"]
 
-_LOOK_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 2.0
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -119,12 +119,13 @@ class Guard:
         return min(self._context.config.update.heartbeat_seconds, _LOOK_SECONDS)
 
     def _see_holders(self, now: float) -> None:
-        held: dict[int, list[str]] = {}
-        for pid in self._context.catalog.writers():
-            held.setdefault(pid, []).append(self._context.catalog.place)
-        for path in self._files:
-            for lock in file_locks(path):
-                held.setdefault(lock.pid, []).append(str(path))
+        catalog = self._context.catalog
+        held: dict[int, dict[str, None]] = {}
+        for lock in file_locks(*self._files, *catalog.lock_files):
+            if lock.path in self._files:
+                held.setdefault(lock.pid, {})[str(lock.path)] = None
+            elif lock.is_write:  # whoever reads a database holds nobody up
+                held.setdefault(lock.pid, {})[catalog.place] = None
         seen = {}
         for pid, locks in held.items():
             started, progress = start_time(pid), progress_of(pid)

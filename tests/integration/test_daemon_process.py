@@ -246,7 +246,7 @@ def pair(tmp_path, start):
     """A daemon that works and one that stands by, with what more the configuration says."""
 
     def make(more=""):
-        workspace = make_workspace(tmp_path / "ws", more)
+        workspace = make_workspace(tmp_path / "ws", "[update]\nlease_seconds = 5.0\n" + more)
         first = start(workspace.root)
         first.address()
         wait_for(lambda: first.events("daemon started"))
@@ -289,7 +289,7 @@ def test_daemon_that_stands_still_while_it_writes_is_shown_where_none_may_be_end
         assert f"process {first.process.pid} (" in shown["problem"]
         assert ask(f"{address}/health/live")[0] == 200  # a restart of this one would not help
         assert 'contlearn_workspace_blocked{model="test"} 1.0' in ask(f"{address}/metrics")[1]
-        time.sleep(7.0)  # twice the lease
+        time.sleep(11.0)  # twice the lease
         assert first.process.poll() is None
         assert not second.events("daemon started")
     finally:
