@@ -12,7 +12,8 @@ ContlearnError                 what happened, where, what to do; carries the exi
 ├── ServingError       (1)     the server cannot start or load a version
 ├── StorageError       (1)     the disk is full, a file cannot be written or read
 ├── WorkspaceError     (2)     the folder is not a workspace
-└── WorkspaceLocked    (1)     another process is updating or promoting
+└── WorkspaceLocked    (4)     another process is updating or promoting
+    └── LeaseLost      (4)     it was this one's turn, and another may have taken over
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = [
     "ContlearnError",
     "EvaluationError",
     "ExportError",
+    "LeaseLost",
     "PluginError",
     "RecordError",
     "RegistryError",
@@ -129,6 +131,12 @@ class WorkspaceError(ContlearnError):
 
 class WorkspaceLocked(ContlearnError):
     """Another process is updating or promoting in this workspace."""
+
+    exit_code = 4
+
+
+class LeaseLost(WorkspaceLocked):
+    """This process stood still for so long that another may have taken its work over."""
 
 
 def require_several(values: object, *, what: str, where: str) -> None:

@@ -7,17 +7,26 @@ import errno
 import fcntl
 import json
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contlearn.config import CONFIG_FILE, Config
-from contlearn.errors import ContlearnError, StorageError, WorkspaceError, WorkspaceLocked
+from contlearn.errors import (
+    ConfigError,
+    ContlearnError,
+    StorageError,
+    WorkspaceError,
+    WorkspaceLocked,
+)
+from contlearn.process_facts import command_of, file_locks, is_stopped
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 __all__ = [
     "FileOperations",
@@ -133,13 +142,38 @@ class Workspace:
         """A key that the configuration names, relative paths taken from the workspace."""
         return (self.root / path).absolute() if path else None
 
-    def catalog_url(self, config: Config) -> str:
-        """The catalog's SQLAlchemy URL, relative SQLite paths taken from the workspace."""
-        url = config.storage.catalog
-        match = re.fullmatch(r"(sqlite(?:\+\w+)?):///(?!/)(.+)", url)
-        if match is None:
+    def catalog_url(self, config: Config) -> sa.URL:
+        """The catalog's SQLAlchemy URL, relative SQLite paths taken from the workspace.
+
+        It is made of parts: in a string, `%`, `?` and `#` of a folder's name would mean something
+        else.
+
+        Raises:
+            ConfigError: When it cannot be read, or names no file that every process finds again.
+        """
+        import sqlalchemy as sa
+
+        where = "storage.catalog in contlearn.toml"
+        try:
+            url = sa.engine.make_url(config.storage.catalog)
+        except sa.exc.ArgumentError as error:
+            raise ConfigError(
+                "The URL of the catalog cannot be read.",
+                where=where,
+                hint="For example sqlite:///state/catalog.sqlite, or "
+                "postgresql+psycopg://user@host/database.",
+            ) from error
+        if url.get_backend_name() != "sqlite":
             return url
-        return f"{match[1]}:///{(self.root / match[2]).absolute()}"
+        path = url.database or ""
+        if path in ("", ":memory:") or path.startswith("file:") or {"mode", "uri"} & set(url.query):
+            raise ConfigError(
+                f"The catalog {str(url)!r} is no file that every process of contlearn finds again.",
+                where=where,
+                hint="Name a file, for example sqlite:///state/catalog.sqlite. A % in its name is "
+                "written %25, a ? %3F.",
+            )
+        return url.set(database=str((self.root / path).absolute()))
 
     def require(self) -> Workspace:
         """Check that this is a workspace.
@@ -391,13 +425,23 @@ def file_lock(
                 if time.monotonic() >= deadline:
                     raise WorkspaceLocked(
                         f"Another process is {what}.",
-                        where=str(path),
+                        where=f"{path}{_held_by(path)}",
                         hint=hint,
                     ) from None
                 time.sleep(0.02)
         yield
     finally:
         os.close(descriptor)
+
+
+def _held_by(path: Path) -> str:
+    """Say who holds a lock on a file; nothing where that cannot be seen."""
+    said = [
+        f", held by process {lock.pid} ({command_of(lock.pid) or 'not to be seen'})"
+        + (", which was stopped" if is_stopped(lock.pid) else "")
+        for lock in file_locks(path)
+    ]
+    return "".join(dict.fromkeys(said))
 
 
 def plain(value: object) -> object:

@@ -260,7 +260,7 @@ class Soak:
 
     @contextlib.contextmanager
     def _catalog(self) -> Iterator[sqlite3.Connection]:
-        path = f"file:{self.workspace.state}/catalog.sqlite?mode=ro"
+        path = f"{(self.workspace.state / 'catalog.sqlite').as_uri()}?mode=ro"
         with contextlib.closing(sqlite3.connect(path, uri=True, timeout=10)) as catalog:
             yield catalog
 
@@ -371,7 +371,8 @@ def daemon_process(workspace: Workspace, clock: Path) -> None:
     def compare(version: int, former: int, after: int) -> dict[str, int]:
         """A version that learnt "worse" is worse on new labels; nothing else is."""
         cycle = context.registry.get(version).manifest["lineage"]["cycle"]
-        with sqlite3.connect(f"file:{workspace.state}/catalog.sqlite?mode=ro", uri=True) as catalog:
+        path = f"{(workspace.state / 'catalog.sqlite').as_uri()}?mode=ro"
+        with sqlite3.connect(path, uri=True) as catalog:
             worse = catalog.execute(
                 "select count(*) from cycle_records join records using (record_id) "
                 "where cycle_records.cycle_id = ? and key = 'worse'",

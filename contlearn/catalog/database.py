@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -14,32 +14,48 @@ from sqlalchemy.engine import Connection, Engine
 from contlearn.catalog import schema
 from contlearn.catalog.ids import IdIndex
 from contlearn.catalog.migrations import migrate
+from contlearn.catalog.rows import insert_if_absent
 from contlearn.errors import StorageError
+from contlearn.process_facts import command_of, file_locks, is_stopped
 
 __all__ = ["Catalog"]
+
+_BUSY_SECONDS: Final = 30.0
+# Who changes the tables of a server's catalog holds this lock: "contlearn" as a number.
+_SCHEMA_LOCK: Final = 0x636F6E746C656172
+# A server ends a transaction that says nothing for so long: its process stands still in it.
+_IDLE_SECONDS: Final = 120.0
+# What libpq is told unless the URL says otherwise: a server that is gone must not hang a process.
+_POSTGRES: Final = {"connect_timeout": 10, "tcp_user_timeout": 30_000, "keepalives_idle": 30}
 
 
 class Catalog:
     """One database with the tables of `schema`. Cheap to open; close it when done.
 
     Args:
-        url: An SQLAlchemy URL; a SQLite file and its folder are made when missing.
+        url: An SQLAlchemy URL; a SQLite file and its folder are made when missing. A path with
+            blanks, `%` or `?` is given as a URL made of parts, never as a string.
         ids: Where the index of record ids is kept; beside the file for SQLite.
     Raises:
         StorageError: When the database cannot be opened, or was made by a newer contlearn.
     """
 
-    def __init__(self, url: str, *, ids: Path | None = None) -> None:
+    def __init__(self, url: str | sa.URL, *, ids: Path | None = None) -> None:
         self.url = sa.engine.make_url(url)
         is_sqlite = self.url.get_backend_name() == "sqlite"
+        # None for a database in memory, and on a server.
+        self.file: Path | None = None
+        if is_sqlite and self.url.database not in (None, "", ":memory:"):
+            self.file = Path(str(self.url.database))
         if is_sqlite:
-            file = self.url.database
-            ids = None if file in (None, "", ":memory:") else Path(f"{file}.ids")
+            ids = None if self.file is None else Path(f"{self.file}.ids")
         self.ids = IdIndex(ids)
-        if is_sqlite and self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
         self.engine: Engine = sa.create_engine(
-            self.url, connect_args={"timeout": 30.0} if is_sqlite else {}
+            self.url,
+            connect_args={"timeout": _BUSY_SECONDS} if is_sqlite else _server_options(self.url),
+            pool_pre_ping=not is_sqlite,
         )
         if is_sqlite:
             sa.event.listen(self.engine, "connect", _set_up_sqlite)
@@ -48,50 +64,75 @@ class Catalog:
         try:
             self._prepare()
         except sa.exc.DBAPIError as error:
+            self.engine.dispose()
             raise StorageError(
                 f"The catalog cannot be opened: {_why_closed(error, self.url)}.",
-                where=str(self.url),
+                where=self.place,
                 hint="Check storage.catalog in contlearn.toml, and the free space on the disk.",
             ) from error
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a SQLite file, whose users all see each other's locks."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages: the file, or the URL without its password."""
+        return str(self.file) if self.file is not None else str(self.url)
+
+    @property
+    def lock_files(self) -> tuple[Path, ...]:
+        """The files on which SQLite keeps its locks; none for a server."""
+        if self.file is None:
+            return ()
+        return self.file, self.file.with_name(f"{self.file.name}-shm")
+
+    def writers(self) -> tuple[int, ...]:
+        """List the other processes that hold SQLite's locks for writing now."""
+        locks = file_locks(*self.lock_files)
+        return tuple(dict.fromkeys(lock.pid for lock in locks if lock.is_write))
+
     def _prepare(self) -> None:
-        with self.engine.connect().execution_options(read_only=True) as connection:
-            if sa.inspect(connection).has_table("meta"):
-                query = sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
-                found = int(connection.execute(query).scalar_one())
-                if found > schema.SCHEMA_VERSION:
-                    raise StorageError(
-                        f"The catalog has schema version {found}; this contlearn knows "
-                        f"{schema.SCHEMA_VERSION}.",
-                        where=str(self.url),
-                        hint="Use the newer contlearn that wrote it.",
-                    )
-                if found == schema.SCHEMA_VERSION:
-                    return
+        if self._is_ready():
+            return
         with self.write() as connection:
+            if connection.dialect.name == "postgresql":
+                # Two that open an empty database at once make its tables one after the other.
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
             migrate(connection)
             schema.metadata.create_all(connection)
-            exists = connection.execute(
-                sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
-            ).first()
-            if exists is None:
-                connection.execute(
-                    schema.meta.insert().values(
-                        key="schema_version", value=str(schema.SCHEMA_VERSION)
-                    )
-                )
+            version = {"key": "schema_version", "value": str(schema.SCHEMA_VERSION)}
+            insert_if_absent(connection, schema.meta, version)
+
+    def _is_ready(self) -> bool:
+        with self.engine.connect().execution_options(read_only=True) as connection:
+            if not sa.inspect(connection).has_table("meta"):
+                return False
+            query = sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
+            found = int(connection.execute(query).scalar_one())
+        if found > schema.SCHEMA_VERSION:
+            raise StorageError(
+                f"The catalog has schema version {found}; this contlearn knows "
+                f"{schema.SCHEMA_VERSION}.",
+                where=self.place,
+                hint="Use the newer contlearn that wrote it.",
+            )
+        return found == schema.SCHEMA_VERSION
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """Run a block as one transaction that writes; an exception undoes it."""
-        with _border(self.url), self.engine.begin() as connection:
+        with self._border(), self.engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                _bound_waiting(connection)
             yield connection
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """Run a block that reads, on one consistent view."""
         with (
-            _border(self.url),
+            self._border(),
             self.engine.connect().execution_options(read_only=True) as connection,
         ):
             yield connection
@@ -106,26 +147,56 @@ class Catalog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def _border(self) -> Iterator[None]:
+        """Translate the database's operational errors; nothing was written when they appear."""
+        try:
+            yield
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            text = str(getattr(error, "orig", None) or error).strip()
+            if "full" in text or "No space left" in text:
+                what, hint = (
+                    "The disk is full: the catalog could not be written.",
+                    "Free some space",
+                )
+            elif "readonly" in text:
+                what = "The catalog cannot be written: its file or file system is read-only."
+                hint = "Make it writable"
+            elif "locked" in text or "lock timeout" in text:
+                what, hint = (
+                    f"The catalog is busy{self._by_whom()}.",
+                    "Another process holds it; wait",
+                )
+            else:
+                what, hint = f"The catalog failed: {text}.", "Check the database"
+            raise StorageError(
+                what, where=self.place, hint=f"{hint}, then run the same command again."
+            ) from error
 
-@contextlib.contextmanager
-def _border(url: sa.engine.URL) -> Iterator[None]:
-    """Translate the database's operational errors; nothing was written when they appear."""
-    try:
-        yield
-    except sa.exc.OperationalError as error:
-        text = str(error.orig)
-        if "full" in text:
-            what, hint = "The disk is full: the catalog could not be written.", "Free some space"
-        elif "readonly" in text:
-            what = "The catalog cannot be written: its file or file system is read-only."
-            hint = "Make it writable"
-        elif "locked" in text:
-            what, hint = "The catalog is busy.", "Another process holds it; wait"
-        else:
-            what, hint = f"The catalog failed: {text}.", "Check the database"
-        raise StorageError(
-            what, where=str(url), hint=f"{hint}, then run the same command again."
-        ) from error
+    def _by_whom(self) -> str:
+        said = [
+            f"process {pid} ({command_of(pid) or 'not to be seen'})"
+            + (", which was stopped," if is_stopped(pid) else "")
+            for pid in self.writers()
+        ]
+        return f": {' and '.join(said)} writes into it" if said else ""
+
+
+def _server_options(url: sa.URL) -> dict[str, Any]:
+    if url.get_backend_name() != "postgresql" or "psycopg" not in url.get_driver_name():
+        return {}
+    return {name: value for name, value in _POSTGRES.items() if name not in url.query}
+
+
+def _bound_waiting(connection: Connection) -> None:
+    """Wait for another's lock as long as SQLite does, and let the server end who stands still."""
+    limits = {
+        "lock_timeout": _BUSY_SECONDS,
+        "idle_in_transaction_session_timeout": _IDLE_SECONDS,
+    }
+    connection.execute(
+        sa.select(*(sa.func.set_config(k, str(int(1000 * v)), True) for k, v in limits.items()))
+    )
 
 
 def _why_closed(error: sa.exc.DBAPIError, url: sa.engine.URL) -> str:

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 
 from contlearn.catalog.counting import OPEN_STATES
 from contlearn.catalog.records import RELEASED
+from contlearn.catalog.rows import put
 from contlearn.catalog.schema import cycle_records, cycles, meta, records
 
 __all__ = ["Apart", "free_part", "next_part", "part_of", "settle_failed"]
@@ -236,6 +237,4 @@ def _read(connection: Connection) -> dict[int, _Batch]:
 
 def _write(connection: Connection, batches: dict[int, _Batch]) -> None:
     text = json.dumps({str(key): asdict(batch) for key, batch in batches.items()})
-    noted = meta.update().where(meta.c.key == _KEY).values(value=text)
-    if connection.execute(noted).rowcount == 0:
-        connection.execute(meta.insert().values(key=_KEY, value=text))
+    put(connection, meta, {"key": _KEY, "value": text})

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from contlearn.catalog.counting import GONE_STATES, OPEN_STATES, counts
+from contlearn.catalog.rows import put
 from contlearn.catalog.schema import cycle_records, cycles, meta, records
 
 if TYPE_CHECKING:
@@ -236,9 +237,7 @@ def release_records(connection: Connection, rows: Sequence[int] | None = None) -
     values = {"state": "pending", "attempts": 0, "reason": None}
     held = records.c.state == "held"
     newest = connection.execute(sa.select(sa.func.max(cycles.c.seq))).scalar() or 0
-    noted = meta.update().where(meta.c.key == RELEASED).values(value=str(newest))
-    if connection.execute(noted).rowcount == 0:
-        connection.execute(meta.insert().values(key=RELEASED, value=str(newest)))
+    put(connection, meta, {"key": RELEASED, "value": str(newest)})
     if rows is None:
         return connection.execute(records.update().where(held).values(values)).rowcount
     for some in chunks(rows):

@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "report": ("report", "Write a page: the model's history, or one version with its worst flips."),
     "metrics": ("metrics", "Print the metrics, or write them for node_exporter."),
     "data": ("data", "Look after records and the quarantine."),
+    "catalog": ("catalog", "Say whose the catalog is, and claim one."),
     "config": ("config", "Show the configuration and its schema."),
     "plugins": ("plugins", "List plugins and check one."),
     "doctor": ("doctor", "Check this machine and this installation."),

@@ -75,6 +75,11 @@ class DaemonConfig(Section):
         description="The file by which daemons of one host take turns with their updates; empty: "
         "one in the temporary folder, for each user.",
     )
+    end_stalled: bool = Field(
+        True,
+        description="Whether a daemon that stands by ends another on this machine that holds the "
+        "database, stands still and has let its lease run out.",
+    )
     log_file: str = Field(
         "", description="A file for the log instead of standard error; it is rotated."
     )

@@ -39,13 +39,21 @@ class Alerts:
             if not self._due():
                 return
             collect(self.context)
-            for channel, message, delivery in post(self.context):
-                write = self.log.info if delivery.ok else self.log.warning
-                write("notification", channel=channel, message=message, said=delivery.said)
+            self._deliver()
         except ContlearnError as error:
             self.log.error("notifications wait", **error.to_json())
         finally:
             self._posting.release()
+
+    def deliver(self) -> None:
+        """Tell what is in the outbox, without a look into the catalog, which may be locked."""
+        with self._posting:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        for channel, message, delivery in post(self.context):
+            write = self.log.info if delivery.ok else self.log.warning
+            write("notification", channel=channel, message=message, said=delivery.said)
 
     def alert(self, name: str, subject: str, error: ContlearnError) -> None:
         """Tell that something went wrong; with a full disk the log must do."""

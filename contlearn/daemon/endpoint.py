@@ -36,6 +36,7 @@ def daemon_routes(daemon: Daemon) -> dict[str, Route]:
         DaemonCollector(
             lambda: (snapshot for measuring in measurings for snapshot in measuring.snapshots()),
             heartbeat=daemon.heartbeat,
+            blocked=daemon.blocked,
         )
     )
 

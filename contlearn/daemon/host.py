@@ -99,6 +99,10 @@ class Daemon:
         beats = [watch.beat_at for watch in self.watches]
         return None if None in beats else min(beat for beat in beats if beat is not None)
 
+    def blocked(self) -> dict[str, bool]:
+        """Say of each model whether something keeps its workspace from being watched."""
+        return {w.context.config.model.name: w.problem is not None for w in self.watches}
+
     def is_healthy(self) -> bool:
         """Say whether every workspace's thread lives and moves."""
         return all(self._problem(watch) is None for watch in self.watches)

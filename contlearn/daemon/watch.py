@@ -14,13 +14,14 @@ from typing import Any, Final
 import structlog
 
 from contlearn import __version__
-from contlearn.catalog.leases import hold_lease, wait_for_lease
+from contlearn.catalog.leases import hold_lease, lease_lost, wait_for_lease
 from contlearn.daemon.alerts import Alerts
+from contlearn.daemon.guard import Guard
 from contlearn.daemon.judging import Judging
 from contlearn.daemon.pacing import BackOff, Every
 from contlearn.daemon.reloading import Reloading
 from contlearn.daemon.slot import UpdateSlot
-from contlearn.errors import ContlearnError, StorageError, WorkspaceLocked
+from contlearn.errors import ContlearnError, LeaseLost, StorageError, WorkspaceLocked
 from contlearn.pipeline.children import ChildStopped
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.cycle import UpdateCycle
@@ -80,6 +81,9 @@ class Watch:
         self.is_active = False
         self._lost = threading.Event()
         self.alerts = Alerts(context, self.log)
+        self.guard = Guard(
+            context, self.alerts, self.log, [path for path in self._lock_files() if path]
+        )
         self.reloading = Reloading(context, self.plugins_dir, self.alerts, self.log)
         self.judging = Judging(context)
         self.probation = Probation(context)
@@ -107,6 +111,10 @@ class Watch:
         Raises:
             WorkspaceLocked: When another daemon watches this workspace and `standby` is off.
         """
+        with self.guard.watching():
+            self._run()
+
+    def _run(self) -> None:
         while not self.stop.is_set():
             update = self.context.config.update
             self._lost.clear()
@@ -121,7 +129,8 @@ class Watch:
                 ):
                     self._watch()
                 if self._lost.is_set():
-                    self.log.error("lease lost: another daemon took over")
+                    said = lease_lost(self.context.catalog, LEASE).to_json()
+                    self.log.error("lease lost: another daemon took over", **said)
             except WorkspaceLocked as error:
                 if not self.standby:
                     raise
@@ -171,14 +180,15 @@ class Watch:
 
     @property
     def problem(self) -> str | None:
-        """What keeps it from watching at all; None when it watches or stands by."""
-        return self.last_error if self.doing == _CANNOT else None
+        """What keeps it from watching, or would; None when it can watch or stand by."""
+        return self.guard.problem or (self.last_error if self.doing == _CANNOT else None)
 
     def begin(self) -> None:
         """Note the start: schedules count from here, and a failure of before is waited out."""
         self.log.info("daemon started", version=__version__, pid=os.getpid())
-        if self.problem is not None:
-            self.doing, self.last_error = "starting", None
+        if self.doing == _CANNOT:
+            self.last_error = None
+        self.doing = "starting"
         self.back_off.restore()
         if read_fired(self.context.catalog, "schedule") is None:
             # The schedule begins now: what would have been before the first start is not due.
@@ -186,6 +196,11 @@ class Watch:
         self.is_active = True
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _lock_files(self) -> tuple[Path | None, ...]:
+        """List the files whose locks hold this daemon up."""
+        workspace = self.context.workspace
+        return workspace.state / "ingest.lock", workspace.versions / ".lock", self.slot.path
 
     def _watch(self) -> None:
         self.begin()
@@ -310,6 +325,9 @@ class Watch:
                     child=self.child,
                     scan=self._scan,
                 ).run_once(trigger=trigger.name, run_key=trigger.run_key or None)
+            except LeaseLost as error:
+                self.log.error("update interrupted", **error.to_json())
+                return None
             except WorkspaceLocked as error:
                 self.log.info("update waits", **error.to_json())
                 return None
@@ -396,6 +414,7 @@ class Watch:
             "failures": self.back_off.failures,
             "retry_in_seconds": round(self.back_off.left(), 1),
             "last_error": self.last_error,
+            "blocked_by": self.guard.problem,
             "inbox_error": self.scan_error,
             "config_error": self.reloading.refused,
             "probation": self.probation.to_json(),

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from contlearn.catalog import Catalog
+from contlearn.catalog.belonging import open_catalog
 from contlearn.config import load_config
 from contlearn.data.ingest import scan_inbox
 from contlearn.errors import ContlearnError, UsageError
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = taken_over(workspace.root) or load_config(workspace.require().root).config
         folder = Path(arguments[1]) if len(arguments) > 1 else None
         manager = PluginManager(folder=folder, blocked=config.plugins.blocked)
-        with Catalog(workspace.catalog_url(config), ids=workspace.state / "ids") as catalog:
+        with open_catalog(workspace, config) as catalog:
             report = scan_inbox(
                 workspace, config, catalog, manager, clock=SystemClock(), progress=_progress()
             )

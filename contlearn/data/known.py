@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from contlearn.catalog.counting import counts
 from contlearn.catalog.ids import HEAD_DIGITS, IdIndex, in_rows
 from contlearn.catalog.records import chunks
+from contlearn.catalog.rows import insert_if_absent
 from contlearn.catalog.schema import labels, records
 from contlearn.errors import UsageError
 from contlearn.tasks.rows import near_label
@@ -173,4 +174,4 @@ def add_labels(connection: Connection, names: Iterable[str], file_id: int) -> No
     there = set(known_labels(connection))
     new = [{"name": name, "file_id": file_id} for name in dict.fromkeys(names) if name not in there]
     if new:
-        connection.execute(labels.insert(), new)
+        insert_if_absent(connection, labels, *new)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
+from contlearn.catalog.rows import put
 from contlearn.catalog.schema import triggers
 from contlearn.config import Config, SourceConfig
 from contlearn.data.mapped import MappedRows
@@ -202,8 +203,6 @@ def _note(run: IntakeRun, source: SourceConfig, now: datetime, state: dict[str, 
     """Remember what was taken in; a dry run remembers nothing."""
     if run.dry_run:
         return
-    values = {"fired_at": now.isoformat(), "detail": state}
-    mine = triggers.c.name == _key(source)
+    values = {"name": _key(source), "fired_at": now.isoformat(), "detail": state}
     with run.catalog.write() as connection:
-        if not connection.execute(triggers.update().where(mine).values(values)).rowcount:
-            connection.execute(triggers.insert().values(name=_key(source), **values))
+        put(connection, triggers, values)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from contlearn.catalog.records import settle_learnt, take_back
+from contlearn.catalog.rows import put
 from contlearn.catalog.schema import cycles, meta
 from contlearn.errors import StorageError
 from contlearn.pipeline.context import Context
@@ -217,6 +218,4 @@ def _recall(context: Context, key: str) -> str:
 
 
 def _remember(connection: sa.engine.Connection, key: str, value: str) -> None:
-    updated = connection.execute(meta.update().where(meta.c.key == key).values(value=value))
-    if updated.rowcount == 0:
-        connection.execute(meta.insert().values(key=key, value=value))
+    put(connection, meta, {"key": key, "value": value})

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contlearn import __version__
-from contlearn.catalog import Catalog
+from contlearn.catalog.belonging import open_catalog
 from contlearn.catalog.records import experience_records
 from contlearn.config import Config
 from contlearn.errors import StorageError, TrainingError
@@ -84,9 +84,7 @@ class _Child:
         self.config = Config.model_validate(self.job.config)
         plugins_dir = Path(self.job.plugins_dir) if self.job.plugins_dir else None
         self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
-        self.catalog = Catalog(
-            self.workspace.catalog_url(self.config), ids=self.workspace.state / "ids"
-        )
+        self.catalog = open_catalog(self.workspace, self.config)
         self.task: Task = self.manager.get("task", self.config.model.task, where="model.task")()
         self.seconds: dict[str, float] = {}
         self._last_sent = 0.0

@@ -82,10 +82,10 @@ class Context:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """The catalog, opened."""
-        from contlearn.catalog import Catalog
+        """The catalog, opened; it is this workspace's."""
+        from contlearn.catalog.belonging import open_catalog
 
-        return Catalog(self.workspace.catalog_url(self.config), ids=self.workspace.state / "ids")
+        return open_catalog(self.workspace, self.config)
 
     @cached_property
     def registry(self) -> Registry:

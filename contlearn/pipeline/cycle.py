@@ -26,14 +26,14 @@ from contlearn.catalog.cycles import (
     unfinished_cycle,
     waiting_cycle,
 )
-from contlearn.catalog.leases import hold_lease
+from contlearn.catalog.leases import hold_lease, lease_lost, require_lease
 from contlearn.catalog.parts import next_part
 from contlearn.catalog.records import (
     RecordCounts,
     count_records,
     plan_records,
 )
-from contlearn.errors import ContlearnError, TrainingError, UsageError
+from contlearn.errors import ContlearnError, LeaseLost, StorageError, TrainingError, UsageError
 from contlearn.interfaces import Progress, no_progress
 from contlearn.pipeline.changes import mend
 from contlearn.pipeline.children import (
@@ -81,8 +81,9 @@ class UpdateCycle:
     scan: Callable[..., dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
-        # Set when another process has taken the lease over.
+        # Set when another process has taken the lease over, or may have.
         self._lost = threading.Event()
+        self._token = 0
         self._shown_at = float("-inf")
 
     def is_set(self) -> bool:
@@ -110,6 +111,7 @@ class UpdateCycle:
             dry_run: Only say what would be done.
         Raises:
             WorkspaceLocked: When another process is updating.
+            LeaseLost: When this process stood still, and another may have taken the cycle over.
             UsageError: When a strategy needs `force`, or an interrupted cycle stands in the way.
             ConfigError: When a key describes another model than the champion, which would go on.
             ChildStopped: When `stop` was set.
@@ -126,7 +128,7 @@ class UpdateCycle:
         if dry_run:
             return self._dry_run(name)
         update = context.config.update
-        scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
+        self._lost.clear()
         with hold_lease(
             context.catalog,
             CYCLE_LEASE,
@@ -134,36 +136,56 @@ class UpdateCycle:
             seconds=update.lease_seconds,
             heartbeat_seconds=update.heartbeat_seconds,
             lost=self._lost,
-        ):
-            mend(context)
-            with context.catalog.read() as connection:
-                interrupted = unfinished_cycle(connection)
-            if interrupted is not None:
-                return self._drive(interrupted, resumed=True)
-            warnings = check_same_model(context, name)
-            report = scan(context, progress=self.progress, stop=self)
-            if report.get("waiting") and trigger in BY_HAND:
-                # Somebody dropped a file a moment ago and now asks: give it its time to rest.
-                context.clock.sleep(context.config.data.rest_seconds + 0.1)
-                scan(context, progress=self.progress, stop=self)
-            require_space(context)
-            forecast = self._forecast(name)
-            cycle = self._plan(trigger, run_key, name, promote=promote)
-            if cycle is None:
-                return UpdateResult(
-                    cycle=None,
-                    outcome="nothing-to-do",
-                    message=self._why_nothing(),
-                    warnings=warnings,
-                )
-            if forecast is not None:
-                self.progress("planning", 1, 1, str(forecast))
-            result = self._drive(cycle, resumed=False)
-            return replace(
-                result,
-                forecast=forecast.to_json() if forecast else None,
-                warnings=(*warnings, *result.warnings),
+        ) as self._token:
+            try:
+                return self._run(trigger, run_key, name, promote=promote)
+            except ChildStopped:
+                if self.stop is not None and self.stop.is_set():
+                    raise
+                raise lease_lost(context.catalog, CYCLE_LEASE) from None
+
+    def _run(
+        self, trigger: str, run_key: str | None, strategy: str, *, promote: bool
+    ) -> UpdateResult:
+        """Take up what was interrupted, else take in, plan and drive a cycle; the lease is held."""
+        context = self.context
+        scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
+        mend(context)
+        with context.catalog.read() as connection:
+            interrupted = unfinished_cycle(connection)
+        if interrupted is not None:
+            return self._drive(interrupted, resumed=True)
+        warnings = check_same_model(context, strategy)
+        report = scan(context, progress=self.progress, stop=self)
+        if report.get("waiting") and trigger in BY_HAND:
+            # Somebody dropped a file a moment ago and now asks: give it its time to rest.
+            context.clock.sleep(context.config.data.rest_seconds + 0.1)
+            scan(context, progress=self.progress, stop=self)
+        require_space(context)
+        forecast = self._forecast(strategy)
+        self._require_lease()
+        cycle = self._plan(trigger, run_key, strategy, promote=promote)
+        if cycle is None:
+            return UpdateResult(
+                cycle=None,
+                outcome="nothing-to-do",
+                message=self._why_nothing(),
+                warnings=warnings,
             )
+        if forecast is not None:
+            self.progress("planning", 1, 1, str(forecast))
+        result = self._drive(cycle, resumed=False)
+        return replace(
+            result,
+            forecast=forecast.to_json() if forecast else None,
+            warnings=(*warnings, *result.warnings),
+        )
+
+    def _require_lease(self) -> None:
+        """Go on only as the one who may: what follows is done once."""
+        if self._lost.is_set():
+            raise lease_lost(self.context.catalog, CYCLE_LEASE)
+        require_lease(self.context.catalog, CYCLE_LEASE, self._token)
 
     def _forecast(self, strategy: str) -> Forecast | None:
         """Say what the cycle will cost; a damaged champion is found by the cycle itself."""
@@ -276,12 +298,16 @@ class UpdateCycle:
             if cycle.state != "promoting":
                 self._prepare(cycle, folder)
                 self._run_stages(cycle, folder, settlement)
+                self._require_lease()
                 result = settlement.decide(folder)
             else:
                 result = settlement.promote()
-        except ChildStopped:
+        except (ChildStopped, LeaseLost):
             raise
         except (ContlearnError, OSError) as error:
+            # What another drives now must not be called failed from here.
+            with contextlib.suppress(StorageError):
+                self._require_lease()
             result = settlement.fail(error)
         seconds = context.clock.monotonic() - started
         context.emit(

@@ -185,7 +185,7 @@ def _workspace(root: Path, plugins_dir: Path | None) -> list[Check]:
         with Context.open(root, plugins_dir=plugins_dir) as context:
             checks = [Check("configuration", True, str(context.workspace.config_file))]
             with context.catalog.read():
-                checks.append(Check("catalog", True, context.config.storage.catalog))
+                checks.append(Check("catalog", True, context.catalog.place))
             checks += [_base(context), _same_model(context)]
             champion = context.registry.champion()
             problems = context.registry.verify(champion) if champion is not None else []

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
+from contlearn.catalog.rows import put
 from contlearn.catalog.schema import triggers
 
 __all__ = [
@@ -73,11 +74,8 @@ def read_fired(catalog: Catalog, name: str) -> datetime | None:
 
 def note_fired(catalog: Catalog, name: str, at: datetime, detail: dict[str, Any]) -> None:
     """Remember that a trigger was served, so that a restart does not serve it again."""
-    values = {"fired_at": at.isoformat(), "detail": detail}
     with catalog.write() as connection:
-        done = connection.execute(triggers.update().where(triggers.c.name == name).values(values))
-        if done.rowcount == 0:
-            connection.execute(triggers.insert().values(name=name, **values))
+        put(connection, triggers, {"name": name, "fired_at": at.isoformat(), "detail": detail})
 
 
 def _read(catalog: Catalog, name: str) -> tuple[datetime, dict[str, Any]] | None:

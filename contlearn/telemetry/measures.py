@@ -76,6 +76,12 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "",
         "When the daemon last finished a round of its loop.",
     ),
+    _gauge(
+        "workspace_blocked",
+        "boolean",
+        "model",
+        "1 while a process that stands still holds a lock, or the workspace cannot be written.",
+    ),
     _counter(
         "snapshot_failures_total",
         "failures",

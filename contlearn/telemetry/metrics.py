@@ -196,6 +196,7 @@ class DaemonCollector(Collector):
         snapshots: Gives one snapshot for each workspace; called at every scrape. One that raises
             is counted and logged, and the scrape goes on with what there is.
         heartbeat: Gives when the daemon last finished a round; None leaves the series out.
+        blocked: Says of each model whether something keeps its workspace from being watched.
     """
 
     def __init__(
@@ -203,9 +204,11 @@ class DaemonCollector(Collector):
         snapshots: Callable[[], Iterable[DaemonSnapshot]],
         *,
         heartbeat: Callable[[], float | None] = lambda: None,
+        blocked: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
         self._snapshots = snapshots
         self._heartbeat = heartbeat
+        self._blocked = blocked
         self._failures = 0
 
     def describe(self) -> Iterable[Metric]:
@@ -225,6 +228,8 @@ class DaemonCollector(Collector):
             logging.getLogger("contlearn.telemetry").exception("snapshot failed")
         rows.add("snapshot_failures_total", self._failures)
         rows.add("daemon_heartbeat_timestamp_seconds", self._heartbeat())
+        for model, is_blocked in self._blocked().items():
+            rows.add("workspace_blocked", float(is_blocked), model)
         rows.add("build_info", 1, *build_info())
         yield from families.values()
 

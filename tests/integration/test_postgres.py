@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import subprocess
+import sys
+import threading
+import time
 from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
-from contlearn.catalog.schema import records
+from contlearn.catalog.leases import hold_lease, lease_lost, require_lease
+from contlearn.catalog.schema import leases, records
 from contlearn.config import Config
 from contlearn.data.forgetting import forget_records
 from contlearn.data.ingest import ingest_paths, ingest_sources
 from contlearn.data.store import read_records
+from contlearn.errors import ConfigError, StorageError
+from contlearn.pipeline.context import Context
 from contlearn.plugins.manager import PluginManager
 from contlearn.testing import FakeClock
 from contlearn.workspace import Workspace
 from tests.postgres import postgres
+from tests.races import Races
+from tests.scripted import make_workspace
+from tests.texts import classified
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +39,19 @@ def url():
 
 
 @pytest.fixture
-def place(tmp_path, url):
-    """A workspace whose catalog is on the server, empty."""
+def empty(url):
+    """The server's database, with nothing in it."""
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP SCHEMA public CASCADE")
         connection.exec_driver_sql("CREATE SCHEMA public")
     engine.dispose()
+    return url
+
+
+@pytest.fixture
+def place(tmp_path, empty):
+    """A workspace whose catalog is on the server, empty."""
     workspace = Workspace(tmp_path / "ws")
     workspace.make_folders()
     return workspace
@@ -145,3 +163,112 @@ def test_source_cannot_change_the_server(place, url, tmp_path):
     with engine.begin() as connection:
         assert connection.exec_driver_sql("SELECT nextval('numbers')").scalar() == 1
     engine.dispose()
+
+
+def test_lease_has_one_holder_whatever_the_clocks_and_namespaces(empty):
+    found = Races(empty, rounds=10).run()
+    assert found["problems"] == []
+    assert found["held: told that it is held"] == 2 * found["racers"]
+    assert found["ran out: told that it is held"] == 2 * (found["racers"] - 1)
+
+
+def test_lease_outlives_a_lost_connection(empty):
+    lost = threading.Event()
+    with (
+        Catalog(empty) as catalog,
+        hold_lease(
+            catalog, "x", purpose="testing", seconds=20, heartbeat_seconds=0.1, lost=lost
+        ) as token,
+    ):
+        before = _expiry(catalog)
+        engine = sa.create_engine(empty)
+        with engine.begin() as connection:
+            ours = "pid <> pg_backend_pid() AND datname = current_database()"
+            connection.exec_driver_sql(
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}"
+            )
+        engine.dispose()
+        deadline = time.monotonic() + 60
+        while _expiry(catalog) <= before + 0.5:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        require_lease(catalog, "x", token)
+        assert not lost.is_set()
+
+
+def test_holder_that_reaches_no_server_for_a_lease_stops(tmp_path):
+    lost = threading.Event()
+    with contextlib.ExitStack() as stack:
+        server = contextlib.ExitStack()
+        url = server.enter_context(postgres())
+        catalog = stack.enter_context(Catalog(url))
+        stack.enter_context(
+            hold_lease(
+                catalog, "x", purpose="testing", seconds=1.0, heartbeat_seconds=0.1, lost=lost
+            )
+        )
+        server.close()
+        assert lost.wait(60)
+        error = lease_lost(catalog, "x")
+    assert (error.exit_code, "could not reach the catalog" in error.hint) == (4, True)
+
+
+def _expiry(catalog):
+    try:
+        with catalog.read() as connection:
+            return connection.execute(sa.select(leases.c.expires_at)).scalar() or 0.0
+    except StorageError:
+        return 0.0
+
+
+def test_process_that_stands_still_in_its_transaction_holds_nobody_up(empty, tmp_path):
+    """Stopped between the renewal of its lease and the end of the transaction."""
+    code = (
+        "import sys; from contlearn.catalog import Catalog, leases\n"
+        "from contlearn.catalog.leases import _bound_idle\n"
+        f"with Catalog({empty!r}) as catalog, catalog.write() as c:\n"
+        "    _bound_idle(c, 2.0)\n"
+        "    c.exec_driver_sql(\"update leases set expires_at = 1.0 where name = 'x'\")\n"
+        "    print('in', flush=True); sys.stdin.read()"
+    )
+    with Catalog(empty) as catalog:
+        with hold_lease(catalog, "x", purpose="testing"):
+            pass
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other:
+            try:
+                assert other.stdout.readline() == b"in\n"
+                other.send_signal(signal.SIGSTOP)
+                with hold_lease(catalog, "x", purpose="testing", seconds=2.0) as token:
+                    assert token == 2
+            finally:
+                other.kill()
+                other.stdin.close()
+
+
+def test_two_workspaces_do_not_share_a_server_catalog(empty, tmp_path):
+    more = f'[storage]\ncatalog = "{empty}"\n'
+    one, two = make_workspace(tmp_path / "one", more), make_workspace(tmp_path / "two", more)
+    with Context.open(one.root) as context, context.catalog.read():
+        pass
+    with Context.open(two.root) as context, pytest.raises(ConfigError) as error:
+        _ = context.catalog
+    assert f"belongs to the workspace {one.root}" in error.value.what
+    assert str(two.root) in error.value.what
+
+
+@pytest.mark.slow
+def test_two_updates_at_once_one_works_and_the_other_is_told_with_its_own_code(program, empty):
+    with (program.root / "contlearn.toml").open("a", encoding="utf-8") as file:
+        file.write(f'\n[storage]\ncatalog = "{empty}"\n')
+    program.drop("first.jsonl", classified(["billing", "shipping", "garden"], 30))
+    with program.popen("update", "--json") as first, program.popen("update", "--json") as second:
+        ends = {}
+        for one in (first, second):
+            out, _ = one.communicate(timeout=280)
+            ends[one.returncode] = json.loads(out)
+    assert set(ends) == {0, 4}
+    assert ends[0]["outcome"] == "promoted"
+    assert "is updating" in ends[4]["error"]
+    assert program.json("status")["experiences"] == 1

@@ -13,10 +13,10 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
-def test_daemon_survives_sixty_kills_and_everything_else():
+def live(*arguments):
     # In a process of its own: it forks daemons, and pytest's threads and handles stay out of them.
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.soak", "60", "3"],
+        [sys.executable, "-W", "error", "-m", *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -25,5 +25,13 @@ def test_daemon_survives_sixty_kills_and_everything_else():
         timeout=280,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    assert '"kills": 60' in done.stdout
     assert '"problems": []' in done.stdout
+    return done.stdout
+
+
+def test_daemon_survives_sixty_kills_and_everything_else():
+    assert '"kills": 60' in live("tests.soak", "60", "3")
+
+
+def test_daemon_that_is_stopped_is_followed_also_inside_its_transactions():
+    assert '"writing_stops_in_a_transaction": 3' in live("tests.stops", "5", "3", "7")

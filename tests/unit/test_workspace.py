@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from contlearn.catalog import Catalog
 from contlearn.config import Config
-from contlearn.errors import StorageError, WorkspaceError, WorkspaceLocked
+from contlearn.errors import ConfigError, StorageError, WorkspaceError, WorkspaceLocked
 from contlearn.workspace import (
     FileOperations,
     Workspace,
@@ -116,11 +117,42 @@ def test_folder_without_configuration_is_no_workspace(tmp_path):
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("sqlite:///state/c.sqlite", "sqlite:///{root}/state/c.sqlite"),
-        ("sqlite:////var/c.sqlite", "sqlite:////var/c.sqlite"),
-        ("postgresql+psycopg://h/db", "postgresql+psycopg://h/db"),
+        ("sqlite:///state/c.sqlite", "{root}/state/c.sqlite"),
+        ("sqlite:///state/100%25.sqlite", "{root}/state/100%.sqlite"),
+        ("sqlite:////var/c.sqlite", "/var/c.sqlite"),
+        ("postgresql+psycopg://h/db", "db"),
     ],
 )
 def test_relative_catalog_is_in_the_workspace(tmp_path, url, expected):
     config = Config.model_validate({"storage": {"catalog": url}})
-    assert Workspace(tmp_path).catalog_url(config) == expected.format(root=tmp_path)
+    made = Workspace(tmp_path).catalog_url(config)
+    assert made.database == expected.format(root=tmp_path)
+    assert made.drivername == url.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["my%20ws", "what?", "a#b", ":memory:", "file:x?mode=memory", "a%b", "100%25", "ä ö"]
+)
+def test_catalog_lies_in_its_workspace_whatever_the_folder_is_called(tmp_path, name):
+    workspace = Workspace(tmp_path / name)
+    workspace.make_folders()
+    with Catalog(workspace.catalog_url(Config())):
+        assert (workspace.state / "catalog.sqlite").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?uri=true", "sqlite:///x?mode=memory"],
+)
+def test_catalog_that_no_other_process_finds_is_refused(tmp_path, url):
+    config = Config.model_validate({"storage": {"catalog": url}})
+    with pytest.raises(ConfigError, match="is no file that every process"):
+        Workspace(tmp_path).catalog_url(config)
+
+
+def test_url_of_a_catalog_that_cannot_be_read_is_said_without_what_is_in_it(tmp_path):
+    config = Config.model_validate({"storage": {"catalog": "user:secret"}})
+    with pytest.raises(ConfigError, match="cannot be read") as error:
+        Workspace(tmp_path).catalog_url(config)
+    assert "secret" not in str(error.value)

@@ -235,23 +235,6 @@ def test_lease_of_a_killed_process_is_taken_over_at_once(catalog, tmp_path):
 
 
 def test_owner_on_another_machine_counts_as_alive():
-    assert is_alive("elsewhere:boot:1:2")
-    assert not is_alive(f"{os.uname().nodename}:boot:1:2")
-
-
-def test_process_that_has_ended_and_was_not_asked_for_yet_is_not_alive():
-    import subprocess
-    import time
-
-    from contlearn.catalog.leases import _start_time, current_owner
-
-    with subprocess.Popen(["sleep", "60"]) as child:
-        host, boot, _, _ = current_owner().rsplit(":", 3)
-        owner = f"{host}:{boot}:{child.pid}:{_start_time(child.pid)}"
-        assert is_alive(owner)
-        child.kill()
-        deadline = time.monotonic() + 30
-        while is_alive(owner):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert child.returncode is None  # nobody has asked: it is a zombie
+    assert is_alive("elsewhere:boot:ns:1:2")
+    # One of that name may be another machine, and its boot is not ours.
+    assert is_alive(f"{os.uname().nodename}:boot:ns:1:2")
