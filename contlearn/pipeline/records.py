@@ -14,10 +14,20 @@ from contlearn.catalog.schema import files, labels, records
 from contlearn.errors import UsageError
 from contlearn.pipeline.context import Context
 
-__all__ = ["hold", "list_labels", "list_quarantine", "list_records", "release", "show_record"]
+__all__ = [
+    "forget",
+    "hold",
+    "list_labels",
+    "list_quarantine",
+    "list_records",
+    "release",
+    "show_record",
+]
 
 # Beyond this many labels the near name is not looked for.
 _MAX_NEAR: Final = 500
+# So many ids of forgotten records stand in the journal.
+_AUDITED_IDS: Final = 1_000
 
 
 def list_records(
@@ -109,13 +119,13 @@ def show_record(context: Context, record_id: str) -> dict[str, Any]:
     }
 
 
-def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
+def hold(context: Context, record_ids: Sequence[str], *, reason: str = "") -> int:
     """Keep records out of updates until they are released; learnt ones stay learnt.
 
     Returns:
         How many are held now.
     """
-    changed = 0
+    changed, reason = 0, reason or "held by hand"
     with context.catalog.write() as connection:
         rows = context.catalog.ids.find_ids(connection, record_ids)
         for some in chunks(list(rows.values())):
@@ -128,12 +138,13 @@ def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
     return changed
 
 
-def release(context: Context, record_ids: Sequence[str] | None, *, reason: str) -> int:
+def release(context: Context, record_ids: Sequence[str] | None, *, reason: str = "") -> int:
     """Let held records take part again: those named, or all.
 
     Returns:
         How many are pending now.
     """
+    reason = reason or "released by hand"
     with context.catalog.write() as connection:
         rows = None
         if record_ids is not None:
@@ -141,6 +152,28 @@ def release(context: Context, record_ids: Sequence[str] | None, *, reason: str) 
         changed = release_records(connection, rows)
     context.registry.note("release", actor=context.actor, reason=reason, records=changed)
     return changed
+
+
+def forget(context: Context, record_ids: Sequence[str], *, reason: str = "") -> int:
+    """Forget records for good: their texts leave all that is kept, and the journal says so.
+
+    Returns:
+        How many were forgotten.
+    """
+    from contlearn.data.forgetting import forget_records
+
+    parts = (context.workspace, context.config, context.catalog, context.manager)
+    reason = reason or "forgotten by hand"
+    number = forget_records(*parts, record_ids, reason=reason).records
+    context.registry.note(
+        "forget",
+        actor=context.actor,
+        reason=reason,
+        records=number,
+        # Hashes of texts and labels; enough to prove that these were forgotten.
+        record_ids=list(record_ids[:_AUDITED_IDS]),
+    )
+    return number
 
 
 def list_quarantine(

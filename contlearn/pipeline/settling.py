@@ -94,6 +94,11 @@ class Settlement:
                 hint="Run `contlearn update` again.",
             )
         champion = context.registry.champion()
+        if champion != row.version and context.registry.journal.find_last(
+            "promote", version=row.version
+        ):
+            # It was promoted before a kill, and somebody has gone on or back since.
+            return self._end("promoted", {})
         if champion not in (cycle.champion, row.version):
             return self._end(
                 "not-promoted",
