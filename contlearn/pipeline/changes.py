@@ -150,10 +150,11 @@ def roll_back(
         before = (context.registry.last_change() or {}).get("version")
     number = None if to is None else resolve_version(context.registry, to)
     why = f"rolled back from version {before}: {reason}"
-    if hold and not dry_run:
-        # Should this process die between the two halves, `mend` holds the records all the same.
+    if not dry_run:
+        # Should this process die between the two halves, `mend` holds the records all the same;
+        # what a rollback that never happened wanted is forgotten.
         with context.catalog.write() as connection:
-            _remember(connection, "hold", why)
+            _remember(connection, "hold", why if hold else "")
     try:
         target = rollback(
             context.registry, to=number, actor=actor, reason=reason, dry_run=dry_run, seen=seen

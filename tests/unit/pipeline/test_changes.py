@@ -194,11 +194,10 @@ def test_rollback_killed_before_the_pointer_leaves_no_hold_behind(broken):
         lambda context: contlearn.roll_back(context, hold=True, actor="ada", reason="worse"),
         when="before",
     )
-    drop(broken, "fog", count=ROWS)
-    killed(broken.root, update)
+    killed(broken.root, lambda context: contlearn.roll_back(context, actor="bob", reason="slow"))
     with ScriptedContext.open(broken.root) as context:
-        update(context)
-    assert look(broken)["states"] == {"learnt": 3 * ROWS}
+        contlearn.promote_version(context, 1, actor="bob", reason="to be sure")
+    assert look(broken)["states"] == {"learnt": ROWS, "pending": ROWS}
 
 
 def test_promotion_past_the_gate_asks_for_a_reason_in_the_library_too(broken):
