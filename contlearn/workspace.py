@@ -133,6 +133,19 @@ class Workspace:
         """A key that the configuration names, relative paths taken from the workspace."""
         return (self.root / path).absolute() if path else None
 
+    def named(self, path: Path) -> str:
+        """Name a path so that it holds in a copy of the workspace too: relative where it is inside.
+
+        What stands outside is the user's own, and named as it is.
+        """
+        whole = path.absolute()
+        inside = whole.is_relative_to(self.root.absolute())
+        return str(whole.relative_to(self.root.absolute()) if inside else whole)
+
+    def without_place(self, text: str) -> str:
+        """Take this workspace's own place out of a message that is kept in it."""
+        return text.replace(f"{self.root.absolute()}{os.sep}", "")
+
     def catalog_url(self, config: Config) -> str:
         """The catalog's SQLAlchemy URL, relative SQLite paths taken from the workspace."""
         url = config.storage.catalog

@@ -80,9 +80,10 @@ class _Child:
     def __init__(self, folder: CycleFolder) -> None:
         self.folder = folder
         self.job = Job.load(folder)
-        self.workspace = Workspace(Path(self.job.workspace))
+        self.workspace = Workspace(folder.workspace)
         self.config = Config.model_validate(self.job.config)
-        plugins_dir = Path(self.job.plugins_dir) if self.job.plugins_dir else None
+        named = self.job.plugins_dir
+        plugins_dir = self.workspace.root / named if named else None
         self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
         self.catalog = Catalog(
             self.workspace.catalog_url(self.config), ids=self.workspace.state / "ids"

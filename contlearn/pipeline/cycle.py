@@ -288,14 +288,13 @@ class UpdateCycle:
             folder.path.mkdir(parents=True, exist_ok=True)
         Job(
             cycle_id=cycle.cycle_id,
-            workspace=str(context.workspace.root),
             # Whom to tell is nobody's business who reads a version's manifest.
             config=context.config.model_dump(mode="json", exclude={"notifications"}),
             strategy=cycle.strategy,
             champion=cycle.champion,
             experience=cycle.experience,
             lineage=_lineage(context, cycle.champion),
-            plugins_dir=str(self.plugins_dir) if self.plugins_dir else None,
+            plugins_dir=context.workspace.named(self.plugins_dir) if self.plugins_dir else None,
         ).save(folder)
 
     def _run_stages(self, cycle: CycleRow, folder: CycleFolder, settlement: Settlement) -> None:
