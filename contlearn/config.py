@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from contlearn.errors import ConfigError, WorkspaceError
+from contlearn.redaction import redact_value
 from contlearn.sections import (
     DaemonConfig,
     DataConfig,
@@ -361,7 +362,9 @@ def _explain(item: Mapping[str, Any], origins: Mapping[str, str]) -> str:
         choices = "" if near or not known else f" Known here: {', '.join(known)}."
         return f"Unknown key {path}{by}.{meant}{choices}"
     message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{path} = {item.get('input')!r}{by}: {message}."
+    # The value may be a whole section, with what is secret in it.
+    keys = tuple(part for part in location if not part.isdigit()) or ("",)
+    return f"{path} = {redact_value(item.get('input'), keys)!r}{by}: {message}."
 
 
 def _known_keys(parents: list[str]) -> list[str]:

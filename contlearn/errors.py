@@ -12,10 +12,12 @@ ContlearnError                 what happened, where, what to do; carries the exi
 ├── ServingError       (1)     the server cannot start or load a version
 ├── StorageError       (1)     the disk is full, a file cannot be written or read
 ├── WorkspaceError     (2)     the folder is not a workspace
-└── WorkspaceLocked    (1)     another process is updating or promoting
+└── WorkspaceLocked    (4)     another process is updating or promoting
 """
 
 from __future__ import annotations
+
+from contlearn.redaction import redact
 
 __all__ = [
     "ConfigError",
@@ -37,6 +39,8 @@ __all__ = [
 class ContlearnError(Exception):
     """Say what happened, where, and what to do about it.
 
+    Errors are printed, logged and kept, so that no password or token gets into one.
+
     Args:
         what: One sentence on what happened, values quoted with their blanks.
         where: The file, line, key or version it happened at.
@@ -46,10 +50,10 @@ class ContlearnError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
+        self.what = redact(what)
+        self.where = None if where is None else redact(where)
         self.hint = hint
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         parts = [self.what if self.where is None else f"{self.what} ({self.where})"]
@@ -125,3 +129,5 @@ class WorkspaceError(ContlearnError):
 
 class WorkspaceLocked(ContlearnError):
     """Another process is updating or promoting in this workspace."""
+
+    exit_code = 4

@@ -13,6 +13,7 @@ import click
 from contlearn import __version__
 from contlearn.cli.settings import Settings
 from contlearn.errors import ContlearnError
+from contlearn.redaction import redact
 
 __all__ = ["cli", "main"]
 
@@ -163,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception:
         import traceback
 
-        traceback.print_exc()
+        click.echo(redact(traceback.format_exc()), err=True, nl=False)
         click.echo("This is a bug in contlearn. Please report it with the lines above.", err=True)
         sys.exit(1)
 

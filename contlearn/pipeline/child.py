@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 from contlearn import __version__
 from contlearn.catalog import Catalog
 from contlearn.catalog.records import experience_records
-from contlearn.config import Config
-from contlearn.errors import TrainingError
+from contlearn.config import Config, load_config
+from contlearn.errors import ContlearnError, TrainingError
+from contlearn.handover import taken_over
 from contlearn.interfaces import GateEvidence, Progress, Task
 from contlearn.pipeline.children import die_with_parent, tell_failure
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.plugins.manager import PluginManager
+from contlearn.redaction import redact, redact_config, restore_secrets
 from contlearn.training import interruption
 from contlearn.types import Experience, HeldOutSet, LabelledRecord, LabelSpace
 from contlearn.workspace import (
@@ -74,6 +76,21 @@ class _Data:
     sets: tuple[HeldOutSet, ...]
 
 
+def _planned(job: Job, workspace: Workspace) -> Config:
+    """Give the configuration of the plan, with the secrets that are never written down.
+
+    Where the catalog is belongs to the workspace as it is now, not to the plan.
+    """
+    try:
+        present = taken_over(workspace.root) or load_config(workspace.root).config
+    except ContlearnError:
+        # Broken since, and too large to be handed over: without secrets the plan is enough.
+        return Config.model_validate(job.config)
+    current = present.model_dump(mode="json", exclude={"notifications"})
+    planned = restore_secrets(job.config, current)
+    return Config.model_validate({**planned, "storage": current["storage"]})
+
+
 class _Child:
     """The stages of one cycle."""
 
@@ -81,7 +98,7 @@ class _Child:
         self.folder = folder
         self.job = Job.load(folder)
         self.workspace = Workspace(folder.workspace)
-        self.config = Config.model_validate(self.job.config)
+        self.config = _planned(self.job, self.workspace)
         named = self.job.plugins_dir
         plugins_dir = self.workspace.root / named if named else None
         self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
@@ -205,7 +222,7 @@ class _Child:
             "label_counts": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
             "labels": list(result.label_space.names),
             "strategy": result.strategy,
-            "options": dict(result.options),
+            "options": redact_config({"strategy_options": result.options})["strategy_options"],
             "steps": result.steps,
             "seed": result.seed,
             "temperature": result.temperature,
@@ -390,7 +407,7 @@ class _Child:
             "temperature": training["temperature"],
             "precision": exported["precision"],
             "processor": exported["processor"],
-            "base": self.config.model.base,
+            "base": redact(self.config.model.base),
             "pooling": self.config.model.pooling,
             "graph": self.task.graph,
         }

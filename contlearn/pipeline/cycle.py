@@ -50,6 +50,7 @@ from contlearn.pipeline.outcome import UpdateResult
 from contlearn.pipeline.scanning import inbox_files, scan_in_child
 from contlearn.pipeline.settling import Settlement
 from contlearn.pipeline.triggers import BY_HAND, PART
+from contlearn.redaction import redact_config
 from contlearn.workspace import storage_border
 
 __all__ = ["CYCLE_LEASE", "UpdateCycle"]
@@ -288,8 +289,9 @@ class UpdateCycle:
             folder.path.mkdir(parents=True, exist_ok=True)
         Job(
             cycle_id=cycle.cycle_id,
-            # Whom to tell is nobody's business who reads a version's manifest.
-            config=context.config.model_dump(mode="json", exclude={"notifications"}),
+            # Whom to tell is nobody's business who reads a version's manifest, nor are passwords:
+            # the child gets those through its environment.
+            config=redact_config(context.config.model_dump(mode="json", exclude={"notifications"})),
             strategy=cycle.strategy,
             champion=cycle.champion,
             experience=cycle.experience,
@@ -323,6 +325,7 @@ class UpdateCycle:
                 on_message=hear,
                 stop=self,
                 grace_seconds=settings.grace_seconds,
+                environ=self.context.for_children(),
                 limits=ChildLimits(
                     memory_bytes=settings.memory_bytes,
                     seconds=settings.update_time,

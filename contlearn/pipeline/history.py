@@ -13,6 +13,7 @@ from contlearn.catalog.schema import cycle_records, records
 from contlearn.errors import UsageError
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
+from contlearn.redaction import redact_config
 from contlearn.registry.aliases import aliases, resolve_version
 from contlearn.registry.past import live_at
 from contlearn.registry.serving_copy import verify_serving
@@ -79,7 +80,8 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
         "created_at": chosen.created_at.isoformat(timespec="seconds"),
         "path": str(chosen.path),
         "model": facts["model"],
-        "lineage": lineage,
+        # Versions of before may hold what is secret.
+        "lineage": {**lineage, "config": redact_config(lineage.get("config") or {})},
         "training": facts["training"],
         "export": facts["export"],
         "metrics": facts["metrics"],

@@ -54,9 +54,7 @@ class DoomedContext(ScriptedContext):
     @cached_property
     def registry(self) -> Registry:
         files = KilledAtPointer(self.when)
-        return Registry(
-            self.workspace, self.config, files=files, clock=self.clock, preflight=well
-        )
+        return Registry(self.workspace, self.config, files=files, clock=self.clock, preflight=well)
 
 
 def killed(root: Path, act, when: str = "after") -> None:

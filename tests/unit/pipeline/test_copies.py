@@ -72,7 +72,9 @@ def used(tmp_path, monkeypatch):
         crash = select_records(context.catalog, Selection(labels=("crash",)))
         assert hold(context, crash, reason="they cannot be learnt") == len(crash) == 12
         (workspace.inbox / "storm.jsonl").write_text(
-            "".join(json.dumps({"text": f"a storm {n}", "label": "storm"}) + "\n" for n in range(9)),
+            "".join(
+                json.dumps({"text": f"a storm {n}", "label": "storm"}) + "\n" for n in range(9)
+            ),
             encoding="utf-8",
         )
         monkeypatch.setenv("SCRIPTED_SECONDS", "8")
