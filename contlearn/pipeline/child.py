@@ -374,7 +374,7 @@ class _Child:
             records=shown(self.read(shown_records(report)), self.task),
             version=VERSION_MARK,
         )
-        write_bytes_atomic(self.folder.page, page.encode())
+        write_bytes_atomic(self.folder.page, page.encode(), mode=self.workspace.text_mode())
 
     def unknown_rule(self, challenger: OnnxPredictor) -> dict[str, Any] | None:
         """Calibrate on held-out texts how the server tells what the model was never taught.

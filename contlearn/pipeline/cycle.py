@@ -51,7 +51,7 @@ from contlearn.pipeline.scanning import inbox_files, scan_in_child
 from contlearn.pipeline.settling import Settlement
 from contlearn.pipeline.triggers import BY_HAND, PART
 from contlearn.redaction import redact_config
-from contlearn.workspace import storage_border
+from contlearn.workspace import narrow, storage_border
 
 __all__ = ["CYCLE_LEASE", "UpdateCycle"]
 
@@ -287,6 +287,9 @@ class UpdateCycle:
             return
         with storage_border("make the cycle's folder", folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
+            if not context.workspace.text_mode() & 0o044:
+                # Checkpoints and the log are made of texts that nobody else may read.
+                narrow(folder.path, 0o700)
         Job(
             cycle_id=cycle.cycle_id,
             # Whom to tell is nobody's business who reads a version's manifest, nor are passwords:

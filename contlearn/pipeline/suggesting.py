@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from contlearn.pipeline.answers import chosen_version, load_version, read_lines
 from contlearn.pipeline.context import Context
 from contlearn.tasks.rows import normal_text
 from contlearn.types import Inputs
-from contlearn.workspace import write_bytes_atomic
+from contlearn.workspace import narrowest, write_bytes_atomic
 
 __all__ = ["FORMATS", "suggest_texts", "write_suggestions"]
 
@@ -167,15 +167,19 @@ def _normal(inputs: Inputs) -> str:
     return "\x1f".join(map(normal_text, value))
 
 
-def write_suggestions(value: Mapping[str, Any], path: Path, style: str) -> None:
+def write_suggestions(
+    value: Mapping[str, Any], path: Path, style: str, *, came_from: Iterable[Path] = ()
+) -> None:
     """Write suggestions as a labelling tool reads them.
 
     Args:
         value: What `suggest_texts` gave.
         path: The file; it is replaced as a whole.
         style: One of `FORMATS`.
+        came_from: The files with the texts: who may not read those may not read this.
     """
-    write_bytes_atomic(path, _STYLES[style](value["suggestions"], value["version"]).encode())
+    data = _STYLES[style](value["suggestions"], value["version"]).encode()
+    write_bytes_atomic(path, data, mode=narrowest(came_from))
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
