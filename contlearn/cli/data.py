@@ -141,6 +141,9 @@ def check_command(
         )
     value = report.to_json()
     print_result(value, as_json=as_json, human=lambda: show_checked(value))
+    for file in value["files"]:
+        if file["verdict"] == "reject":
+            settings.complain_quietly(f"{Path(file['path']).name}: {file['message']}")
     return report.exit_code
 
 

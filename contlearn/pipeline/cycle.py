@@ -47,6 +47,7 @@ from contlearn.pipeline.forecast import Forecast, forecast_cycle
 from contlearn.pipeline.housekeeping import require_space
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.pipeline.outcome import UpdateResult
+from contlearn.pipeline.repeating import check_run_key, note_nothing, recorded_result
 from contlearn.pipeline.scanning import inbox_files, scan_in_child
 from contlearn.pipeline.settling import Settlement
 from contlearn.pipeline.triggers import BY_HAND, PART
@@ -103,7 +104,8 @@ class UpdateCycle:
 
         Args:
             trigger: Why it starts; kept with the cycle.
-            run_key: A name for the cause; the same cause starts one cycle only.
+            run_key: A name for the cause; the same cause starts one cycle only. Asked again by
+                hand with it, the answer is how that one ended, and nothing is run.
             strategy: Another strategy than the configured one.
             force: Allow a strategy that reads the whole history.
             promote: False registers the challenger and leaves the champion.
@@ -122,6 +124,15 @@ class UpdateCycle:
                 where="--strategy",
                 hint="Add --force to run it once, or compare it with `contlearn bench strategies`.",
             )
+        by_hand = trigger in BY_HAND
+        if run_key is not None and by_hand:
+            check_run_key(run_key)
+            ended = recorded_result(context.catalog, run_key)
+            if ended is not None and not dry_run:
+                return ended
+            if ended is not None:
+                said = f"This run key has had its cycle ({ended.outcome}); nothing would be run."
+                return UpdateResult(cycle=None, outcome="nothing-to-do", message=said)
         if dry_run:
             return self._dry_run(name)
         update = context.config.update
@@ -138,7 +149,14 @@ class UpdateCycle:
             with context.catalog.read() as connection:
                 interrupted = unfinished_cycle(connection)
             if interrupted is not None:
-                return self._drive(interrupted, resumed=True)
+                result = self._drive(interrupted, resumed=True)
+                if run_key is None or not by_hand or interrupted.run_key == run_key:
+                    return replace(result, run_key=run_key)
+                # Another run's cycle was finished first; this one has not begun yet.
+            if run_key is not None and by_hand:
+                ended = recorded_result(context.catalog, run_key)
+                if ended is not None:  # it ended while this process waited for the lease
+                    return ended
             report = scan(context, progress=self.progress, stop=self)
             if report.get("waiting") and trigger in BY_HAND:
                 # Somebody dropped a file a moment ago and now asks: give it its time to rest.
@@ -148,13 +166,17 @@ class UpdateCycle:
             forecast = self._forecast(name)
             cycle = self._plan(trigger, run_key, name, promote=promote)
             if cycle is None:
+                message = self._why_nothing()
+                if run_key is not None and by_hand:
+                    note_nothing(context.catalog, run_key, message)
                 return UpdateResult(
-                    cycle=None, outcome="nothing-to-do", message=self._why_nothing()
+                    cycle=None, outcome="nothing-to-do", message=message, run_key=run_key
                 )
             if forecast is not None:
                 self.progress("planning", 1, 1, str(forecast))
             result = self._drive(cycle, resumed=False)
-            return replace(result, forecast=forecast.to_json() if forecast else None)
+            said = forecast.to_json() if forecast else None
+            return replace(result, forecast=said, run_key=run_key)
 
     def _forecast(self, strategy: str) -> Forecast | None:
         """Say what the cycle will cost; a damaged champion is found by the cycle itself."""

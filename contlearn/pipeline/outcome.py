@@ -30,6 +30,8 @@ class UpdateResult:
     forecast: Mapping[str, object] | None = None
     trained_share: float | None = None
     search: Mapping[str, Any] | None = None
+    run_key: str | None = None
+    repeated: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -52,6 +54,8 @@ class UpdateResult:
             "forecast": dict(self.forecast) if self.forecast else None,
             "trained_share": self.trained_share,
             "search": dict(self.search) if self.search else None,
+            "run_key": self.run_key,
+            "repeated": self.repeated,
         }
         if self.error is not None:
             value["error"] = self.error.to_json()
