@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 
+from contlearn.redaction import redact
+
 __all__ = [
     "ConfigError",
     "ContlearnError",
@@ -43,6 +45,8 @@ __all__ = [
 class ContlearnError(Exception):
     """Say what happened, where, and what to do about it.
 
+    Errors are printed, logged and kept, so that no password or token gets into one.
+
     Args:
         what: One sentence on what happened, values quoted with their blanks.
         where: The file, line, key or version it happened at.
@@ -52,10 +56,10 @@ class ContlearnError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
+        self.what = redact(what)
+        self.where = None if where is None else redact(where)
         self.hint = hint
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         parts = [self.what if self.where is None else f"{self.what} ({self.where})"]

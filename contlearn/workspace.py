@@ -8,8 +8,9 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,10 @@ __all__ = [
     "Workspace",
     "file_lock",
     "make_read_only",
+    "mode_of",
+    "narrow",
+    "narrowest",
+    "new_private",
     "plain",
     "publish_folder",
     "read_json",
@@ -119,6 +124,10 @@ class Workspace:
         """The work folder and log of each cycle."""
         return self.state / "cycles"
 
+    def text_mode(self) -> int:
+        """Give the rights that what shows texts of many records may have."""
+        return narrowest((*self.records.glob("*.parquet"), *self.quarantine.glob("*.jsonl")))
+
     @property
     def reports(self) -> Path:
         """One page a version, with texts; `data forget` takes forgotten ones out."""
@@ -141,6 +150,19 @@ class Workspace:
     def key(self, path: str) -> Path | None:
         """A key that the configuration names, relative paths taken from the workspace."""
         return (self.root / path).absolute() if path else None
+
+    def named(self, path: Path) -> str:
+        """Name a path so that it holds in a copy of the workspace too: relative where it is inside.
+
+        What stands outside is the user's own, and named as it is.
+        """
+        whole = path.absolute()
+        inside = whole.is_relative_to(self.root.absolute())
+        return str(whole.relative_to(self.root.absolute()) if inside else whole)
+
+    def without_place(self, text: str) -> str:
+        """Take this workspace's own place out of a message that is kept in it."""
+        return text.replace(f"{self.root.absolute()}{os.sep}", "")
 
     def catalog_url(self, config: Config) -> sa.URL:
         """The catalog's SQLAlchemy URL, relative SQLite paths taken from the workspace.
@@ -322,18 +344,66 @@ class FileOperations:
 _FILES = FileOperations()
 
 
-def write_bytes_atomic(path: Path, data: bytes, *, files: FileOperations = _FILES) -> None:
-    """Replace a file's content so that a reader sees the old bytes or the new ones, whole."""
+def mode_of(path: Path) -> int:
+    """Give who may read and write a file."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def narrowest(paths: Iterable[Path]) -> int:
+    """Give what everyone may do with all of these files; those that are gone do not count.
+
+    What holds texts of several files is no wider than the narrowest of them.
+    """
+    mode = 0o777
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            mode &= mode_of(path)
+    return mode
+
+
+def narrow(path: Path, mode: int, *, files: FileOperations = _FILES) -> None:
+    """Take from others what they may not do by `mode`; its owner keeps what there is."""
+    before = mode_of(path)
+    after = before & (mode | 0o700)
+    if after != before:
+        files.set_mode(path, after)
+
+
+def write_bytes_atomic(
+    path: Path, data: bytes, *, files: FileOperations = _FILES, mode: int | None = None
+) -> None:
+    """Replace a file's content so that a reader sees the old bytes or the new ones, whole.
+
+    Args:
+        path: The file.
+        data: Its new content.
+        files: How files are changed.
+        mode: Nobody else gets more rights than this gives, at any moment; the process's own
+            default if left out.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with storage_border(f"write {path.name}", path):
         try:
-            files.write(temporary, data)
+            if mode is not None:
+                default = new_private(temporary)
+                files.write(temporary, data)
+                files.set_mode(temporary, default & (mode | 0o600))
+            else:
+                files.write(temporary, data)
             files.rename(temporary, path)
             files.fsync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def new_private(path: Path) -> int:
+    """Make an empty file that nobody else may open; give the mode that it would have had."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+    mode = mode_of(path)
+    path.chmod(0o600)
+    return mode
 
 
 def write_json_atomic(

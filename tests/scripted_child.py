@@ -25,7 +25,7 @@ def main(folder: Path) -> int:
     if os.getppid() != int(os.environ["CONTLEARN_PARENT_PID"]):
         return 1
     job = json.loads((folder / "job.json").read_bytes())
-    root = Path(job["workspace"])
+    root = folder.absolute().parents[2]
     with sqlite3.connect(f"file:{root}/state/catalog.sqlite?mode=ro", uri=True) as catalog:
         rows = catalog.execute(
             "select r.record_id, r.key from cycle_records c join records r using (record_id) "

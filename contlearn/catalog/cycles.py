@@ -18,6 +18,7 @@ __all__ = [
     "CycleRow",
     "change_cycle",
     "create_cycle",
+    "find_cycle",
     "get_cycle",
     "last_cycle",
     "list_cycles",
@@ -130,6 +131,11 @@ def get_cycle(connection: Connection, cycle_id: str) -> CycleRow | None:
     return _cycle(
         connection.execute(sa.select(cycles).where(cycles.c.cycle_id == cycle_id)).first()
     )
+
+
+def find_cycle(connection: Connection, run_key: str) -> CycleRow | None:
+    """Give the cycle that a run key started."""
+    return _cycle(connection.execute(sa.select(cycles).where(cycles.c.run_key == run_key)).first())
 
 
 def last_cycle(connection: Connection) -> CycleRow | None:

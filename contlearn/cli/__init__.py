@@ -12,7 +12,9 @@ import click
 
 from contlearn import __version__
 from contlearn.cli.settings import Settings
+from contlearn.cli.terminal import as_json_text, prepare_streams, quiet_pipe
 from contlearn.errors import ContlearnError
+from contlearn.redaction import redact
 
 __all__ = ["cli", "main"]
 
@@ -138,35 +140,63 @@ def cli(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program: the one border where errors become messages and exit codes."""
     as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
+    code = 1
+    # Whatever is told of the end, it does not change how it ended.
+    with quiet_pipe():
+        code = _run(arguments, as_json=as_json)
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None, *, as_json: bool) -> int:
+    """Run a command and give its exit code; errors are shown here."""
     try:
-        code = cli.main(args=arguments, prog_name="contlearn", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        code = _within_group(arguments)
+        return code if isinstance(code, int) else 0
     except ContlearnError as error:
-        _show(error, as_json=as_json)
-        sys.exit(error.exit_code)
+        with quiet_pipe():
+            _show(error, as_json=as_json)
+        return error.exit_code
     except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.Abort:
-        click.echo("Interrupted.", err=True)
-        sys.exit(130)
+        with quiet_pipe():
+            click.echo("Interrupted.", err=True)
+        return 130
     except click.ClickException as error:
-        if as_json:
-            _print_json({"error": error.format_message(), "where": "command line", "hint": None})
-        error.show()
-        sys.exit(error.exit_code)
+        with quiet_pipe():
+            if as_json:
+                _print_json(
+                    {"error": error.format_message(), "where": "command line", "hint": None}
+                )
+            error.show()
+        return error.exit_code
     except KeyboardInterrupt:
-        click.echo("Interrupted. The same command takes the work up again.", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (`contlearn history | head`).
-        sys.stderr.close()
-        sys.exit(0)
+        with quiet_pipe():
+            click.echo("Interrupted. The same command takes the work up again.", err=True)
+        return 130
     except Exception:
         import traceback
 
-        traceback.print_exc()
-        click.echo("This is a bug in contlearn. Please report it with the lines above.", err=True)
-        sys.exit(1)
+        with quiet_pipe():
+            click.echo(redact(traceback.format_exc()), err=True, nl=False)
+            click.echo(
+                "This is a bug in contlearn. Please report it with the lines above.", err=True
+            )
+        return 1
+
+
+def _within_group(arguments: Sequence[str] | None) -> object:
+    """Call the group; a reader of our output that went away (`| head`) is no failure."""
+    before = sys.stdout
+    try:
+        return cli.main(args=arguments, prog_name="contlearn", standalone_mode=False)
+    except SystemExit as ended:
+        # click ends the program on a closed pipe; what was written before is all that was wanted.
+        if sys.stdout is before:
+            return ended.code
+        sys.stdout = before
+        return 0
 
 
 def _show(error: ContlearnError, *, as_json: bool) -> None:
@@ -181,6 +211,4 @@ def _show(error: ContlearnError, *, as_json: bool) -> None:
 
 
 def _print_json(value: object) -> None:
-    import json
-
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(as_json_text(value))

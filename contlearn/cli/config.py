@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+from contlearn.redaction import redact_config
 
 
 @click.group("config", help="Show and explain the configuration.")
@@ -24,13 +25,13 @@ def _complete(_context: click.Context, _parameter: click.Parameter, typed: str) 
     return [name for name in names if name.startswith(typed)]
 
 
-@command.command("show", help="Print every value with its origin.")
+@command.command("show", help="Print every value with its origin; passwords and tokens as ***.")
 @json_option
 @pass_settings
 def show(settings: Settings, as_json: bool) -> None:
     """Print the checked configuration."""
     with settings.open() as context:
-        values = context.config.model_dump(mode="json")
+        values = redact_config(context.config.model_dump(mode="json"))
         origins = context.origins
 
     def human() -> None:

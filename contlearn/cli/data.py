@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from contlearn.data.selection import Selection
     from contlearn.pipeline.context import Context
 
-_AUDITED_IDS = 1_000
 _PATH_CHARACTERS = 1_000
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -144,6 +143,9 @@ def check_command(
         )
     value = report.to_json()
     print_result(value, as_json=as_json, human=lambda: show_checked(value))
+    for file in value["files"]:
+        if file["verdict"] == "reject":
+            settings.complain_quietly(f"{Path(file['path']).name}: {file['message']}")
     return report.exit_code
 
 
@@ -214,7 +216,7 @@ def hold_command(
 
     with settings.open() as context:
         ids = select_records(context.catalog, _selection(context, options))
-        number = 0 if dry_run else hold(context, ids, reason=reason or "held by hand")
+        number = 0 if dry_run else hold(context, ids, reason=reason)
     _changed("held", number, len(ids), dry_run=dry_run, as_json=as_json)
 
 
@@ -234,7 +236,7 @@ def release_command(
     with settings.open() as context:
         chosen = _selection(context, options) or Selection(states=("held",))
         ids = select_records(context.catalog, chosen)
-        number = 0 if dry_run else release(context, ids, reason=reason or "released by hand")
+        number = 0 if dry_run else release(context, ids, reason=reason)
     _changed("released", number, len(ids), dry_run=dry_run, as_json=as_json)
 
 
@@ -248,24 +250,15 @@ def forget_command(
     settings: Settings, /, reason: str, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
     """Forget the records that are chosen; what is left of them is the id."""
-    from contlearn.data.forgetting import forget_records
     from contlearn.data.selection import select_records
+    from contlearn.pipeline.records import forget
 
     with settings.open() as context:
         ids = select_records(context.catalog, _selection(context, options))
-        value: dict[str, Any] = {"forgotten": len(ids), "notes": []}
+        number, notes = 0, list[str]()
         if not dry_run:
-            parts = (context.workspace, context.config, context.catalog, context.manager)
-            value = forget_records(*parts, ids, reason=reason or "forgotten by hand").to_json()
-            context.registry.note(
-                "forget",
-                actor=context.actor,
-                reason=reason,
-                records=value["forgotten"],
-                # Hashes of texts and labels; enough to prove that these were forgotten.
-                record_ids=ids[:_AUDITED_IDS],
-            )
-    notes, number = value["notes"], int(value["forgotten"])
+            report = forget(context, ids, reason=reason)
+            number, notes = report.records, report.notes
     _changed("forgotten", number, len(ids), dry_run=dry_run, as_json=as_json, notes=notes)
 
 

@@ -35,4 +35,6 @@ def command(settings: Settings, as_json: bool) -> int:
 
     value = {"ok": not failed, "checks": [check.to_json() for check in checks]}
     print_result(value, as_json=as_json, human=human)
+    for check in failed:
+        settings.complain_quietly(f"{check.name}: {check.found}. {check.hint}")
     return 1 if failed else 0

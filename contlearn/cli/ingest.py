@@ -69,6 +69,9 @@ def command(
         )
     value = report.to_json()
     print_result(value, as_json=as_json, human=lambda: _show(value, dry_run=dry_run))
+    for file in value["files"]:
+        if file["verdict"] == "reject":
+            settings.complain_quietly(f"{Path(file['path']).name}: {file['message']}")
     return int(report.exit_code)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from contlearn.cli.settings import Settings, pass_settings
+from contlearn.cli.terminal import quiet_pipe
 
 
 @click.command(
@@ -37,4 +38,6 @@ def command(settings: Settings, textfile: Path | None) -> None:
             write_textfile(textfile, registry)
             settings.remark(f"Wrote {textfile}.")
             return
-        click.echo(encode_metrics(registry)[0].decode(), nl=False)
+        # The format is UTF-8 whatever the terminal is.
+        with quiet_pipe():
+            click.echo(encode_metrics(registry)[0], nl=False)

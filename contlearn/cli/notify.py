@@ -46,6 +46,9 @@ def test(settings: Settings, channels: tuple[str, ...], as_json: bool) -> int:
             click.echo(f"{row['channel']}: {'told' if row['ok'] else 'NOT told'} ({row['said']})")
 
     print_result({"channels": rows}, as_json=as_json, human=human)
+    for row in rows:
+        if not row["ok"]:
+            settings.complain_quietly(f"{row['channel']} was not told: {row['said']}")
     return 0 if all(row["ok"] for row in rows) else 1
 
 
@@ -76,6 +79,8 @@ def send(settings: Settings, dry_run: bool, as_json: bool) -> int:
         click.echo(f"{told} told, {len(tries) - told} failed, {waiting} messages wait.")
 
     print_result(value, as_json=as_json, human=human)
+    if waiting:
+        settings.complain_quietly(f"{waiting} messages still wait.")
     return 1 if waiting else 0
 
 

@@ -57,4 +57,6 @@ def check_plugins(settings: Settings, as_json: bool) -> int:
         click.echo("All plugins are well." if not problems else f"{len(problems)} problems.")
 
     print_result({"problems": problems}, as_json=as_json, human=human)
+    for problem in problems:
+        settings.complain_quietly(problem)
     return 1 if problems else 0

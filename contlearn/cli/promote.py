@@ -13,7 +13,6 @@ from contlearn.cli.settings import (
     reason_option,
     version_name,
 )
-from contlearn.errors import UsageError
 
 
 @click.command("promote", help="Make VERSION the champion; it approves a waiting challenger too.")
@@ -29,28 +28,10 @@ def command(
     settings: Settings, version: int | str, force: bool, reason: str, dry_run: bool, as_json: bool
 ) -> None:
     """Promote by hand."""
-    from contlearn.pipeline.changes import mend, promote_version
+    from contlearn.pipeline.changes import promote_version
 
-    if force and not reason.strip():
-        raise UsageError(
-            "Promoting past the gate needs a reason.",
-            where="--reason",
-            hint=f'Say why, for the journal: contlearn promote {version} --force --reason "…"',
-        )
     with settings.open() as context:
-        # Mending may wait for another process; what it changes was not seen by whoever decided.
-        seen = context.registry.epoch()
-        if not dry_run:
-            mend(context)
-        change = promote_version(
-            context,
-            version,
-            actor=context.actor,
-            reason=reason.strip() or "by hand",
-            force=force,
-            dry_run=dry_run,
-            seen=seen,
-        )
+        change = promote_version(context, version, reason=reason, force=force, dry_run=dry_run)
     value = change.to_json()
 
     def human() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,9 +14,6 @@ from contlearn.cli.settings import (
     pass_settings,
     print_result,
 )
-
-if TYPE_CHECKING:
-    from contlearn.data.report import IngestReport
 
 
 @click.command(
@@ -126,28 +123,16 @@ def _export(
 def _take_in(
     settings: Settings, where: dict[str, Any], options: dict[str, Any], *, as_json: bool
 ) -> None:
-    from contlearn.data.corrected import accept_labels, ingest_corrected, retry_quarantine
-    from contlearn.pipeline.taking import with_policy
+    from contlearn.pipeline.refused import accept_refused, retry_refused, take_back_sheet
 
+    common: dict[str, Any] = {key: options[key] for key in ("on_conflict", "dry_run")}
     with settings.open() as context:
-        config = with_policy(context.config, options["on_conflict"])
-        parts = (context.workspace, config, context.catalog, context.manager)
-        common: dict[str, Any] = {"clock": context.clock, "dry_run": options["dry_run"]}
-        report: IngestReport
         if options["take_back"]:
-            report = ingest_corrected(*parts, options["take_back"], **common)
+            report = take_back_sheet(context, options["take_back"], **common)
         elif options["accept"]:
-            report = accept_labels(
-                *parts,
-                options["accept"],
-                reason=where["reason"],
-                source=where["source"],
-                **common,
-            )
+            report = accept_refused(context, options["accept"], **where, **common)
         else:
-            report = retry_quarantine(
-                *parts, reason=where["reason"], source=where["source"], **common
-            )
+            report = retry_refused(context, **where, **common)
     value = report.to_json()
     unchanged = sum(
         w["count"] for f in value["files"] for w in f["warnings"] if w["code"] == "unchanged"
@@ -170,16 +155,10 @@ def _take_in(
 
 
 def _discard(settings: Settings, where: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
-    from contlearn.data.corrected import discard_quarantine
-    from contlearn.data.quarantined import read_quarantine
+    from contlearn.pipeline.refused import discard_refused
 
     with settings.open() as context:
-        number = sum(1 for _ in read_quarantine(context.workspace, **where))
-        if not dry_run:
-            discard_quarantine(context.workspace, **where)
-            context.registry.note(
-                "discard", actor=context.actor, reason="quarantine", records=number
-            )
+        number = discard_refused(context, **where, dry_run=dry_run)
     print_result(
         {"discarded": number, "dry_run": dry_run},
         as_json=as_json,

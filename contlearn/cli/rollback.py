@@ -33,22 +33,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Roll back by hand."""
-    from contlearn.pipeline.changes import mend, roll_back
+    from contlearn.pipeline.changes import roll_back
 
     with settings.open() as context:
-        # Mending may wait for another process; what it changes was not seen by whoever decided.
-        seen = context.registry.epoch()
-        if not dry_run:
-            mend(context)
-        change = roll_back(
-            context,
-            to=to,
-            hold=hold_records,
-            actor=context.actor,
-            reason=reason or "by hand",
-            dry_run=dry_run,
-            seen=seen,
-        )
+        change = roll_back(context, to=to, hold=hold_records, reason=reason, dry_run=dry_run)
     value = change.to_json()
 
     def human() -> None:

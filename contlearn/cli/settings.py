@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from contlearn.cli.terminal import as_json_text, quiet_pipe
 
 if TYPE_CHECKING:
     from contlearn.interfaces import Progress
@@ -52,7 +53,17 @@ class Settings:
     def remark(self, text: str) -> None:
         """Say something that is not the result, on standard error."""
         if not self.quiet:
+            self.complain(text)
+
+    def complain(self, text: str) -> None:
+        """Say on standard error why a command did not do what was asked; also when quiet."""
+        with quiet_pipe():
             click.echo(text, err=True)
+
+    def complain_quietly(self, text: str) -> None:
+        """Say why on standard error where the result is not looked at (`-q … > /dev/null`)."""
+        if self.quiet:
+            self.complain(text)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -115,12 +126,13 @@ def print_result(
     value: Mapping[str, Any] | list[Any], *, as_json: bool, human: Callable[[], None]
 ) -> None:
     """Print one JSON object, or what a person likes to read."""
-    if as_json:
-        from contlearn.workspace import plain
+    with quiet_pipe():
+        if as_json:
+            from contlearn.workspace import plain
 
-        click.echo(json.dumps(value, ensure_ascii=False, default=plain))
-    else:
-        human()
+            click.echo(as_json_text(value, default=plain))
+        else:
+            human()
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

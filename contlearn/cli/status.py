@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+from contlearn.cli.terminal import as_json_text
 
 
 @click.command("status", help="Show what is served, what waits and what runs.")
@@ -37,7 +36,7 @@ def command(settings: Settings, watch: bool, every: float, as_json: bool) -> Non
             return
         if as_json:
             while True:  # one object a line, for programs
-                click.echo(json.dumps(read_status(context), ensure_ascii=False))
+                click.echo(as_json_text(read_status(context)))
                 context.clock.sleep(every)
         from contlearn.cli.live import show_live
 

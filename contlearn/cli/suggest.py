@@ -64,8 +64,10 @@ def command(
             context, source=source, count=count, version=version, progress=progress
         )
         fields = context.config.data.field_names()
+        log = context.workspace.predictions
     if output is not None and not dry_run:
-        write_suggestions(value, output, style, fields)
+        came_from = log.rglob("*.jsonl") if source is None else (source,)
+        write_suggestions(value, output, style, fields, came_from=came_from)
     value |= {"path": None if output is None else str(output), "dry_run": dry_run}
     print_result(value, as_json=as_json, human=lambda: _show(value))
 

@@ -18,6 +18,12 @@ from contlearn.cli.settings import (
 @click.option("--force", is_flag=True, help="Allow a strategy that reads the whole history.")
 @click.option("--request", is_flag=True, help="Ask the daemon to update, and do not wait for it.")
 @click.option("--reason", default="", help="Why; goes with a request.")
+@click.option(
+    "--run-key",
+    metavar="KEY",
+    help="A name for this run: asked again with it, nothing is run twice, and the answer is the "
+    "same.",
+)
 @click.option("--no-promote", is_flag=True, help="Register the challenger, keep the champion.")
 @dry_run_option
 @json_option
@@ -28,12 +34,15 @@ def command(
     force: bool,
     request: bool,
     reason: str,
+    run_key: str | None,
     no_promote: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
     """Run one cycle, or finish the one that was interrupted."""
     if request:
+        if run_key is not None:
+            raise click.UsageError("--run-key does not go with --request.")
         return _request(settings, reason, as_json=as_json)
     from contlearn.cli.reports import show_update
     from contlearn.pipeline.cycle import UpdateCycle
@@ -47,16 +56,23 @@ def command(
                 progress(stage, done, total, message)
 
         result = UpdateCycle(context, show, plugins_dir=settings.plugins_dir).run_once(
-            strategy=strategy, force=force, promote=not no_promote, dry_run=dry_run
+            run_key=run_key,
+            strategy=strategy,
+            force=force,
+            promote=not no_promote,
+            dry_run=dry_run,
         )
     value = result.to_json()
     print_result(value, as_json=as_json, human=lambda: show_update(value))
     if result.error is not None:
-        settings.remark(f"Error: {result.error.what}")
+        settings.complain(f"Error: {result.error.what}")
         if result.error.where:
-            settings.remark(f"  where: {result.error.where}")
+            settings.complain(f"  where: {result.error.where}")
         if result.error.hint:
-            settings.remark(f"  to do: {result.error.hint}")
+            settings.complain(f"  to do: {result.error.hint}")
+    if result.outcome == "refused":
+        why = [str(r["message"]) for r in result.reasons if r["passed"] is False]
+        settings.complain_quietly(f"The challenger was refused: {' '.join(why)}")
     return result.exit_code
 
 

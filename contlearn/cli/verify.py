@@ -31,4 +31,9 @@ def command(settings: Settings, version: int | str | None, as_json: bool) -> int
         click.echo(f"{checked} versions checked, " + (f"{bad} damaged." if bad else "all whole."))
 
     print_result(value, as_json=as_json, human=human)
+    if not value["ok"]:
+        bad = [str(item["version"]) for item in value["versions"] if item["problems"]]
+        parts = [f"version {number}" for number in bad]
+        parts += [name for name in ("serving", "journal") if value[name]]
+        settings.complain_quietly(f"Damaged: {', '.join(parts)}.")
     return 0 if value["ok"] else 1

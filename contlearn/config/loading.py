@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from contlearn.config.keys import keys_of
 from contlearn.config.whole import Config
 from contlearn.errors import ConfigError, WorkspaceError
+from contlearn.redaction import redact_value
 
 __all__ = ["CONFIG_FILE", "LoadedConfig", "load_config"]
 
@@ -135,4 +136,6 @@ def _explain(item: Mapping[str, Any], origins: Mapping[str, str]) -> str:
         choices = "" if near or not known else f" Known here: {', '.join(known)}."
         return f"Unknown key {path}{by}.{meant}{choices}"
     message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{path} = {item.get('input')!r}{by}: {message}."
+    # The value may be a whole section, with what is secret in it.
+    keys = tuple(part for part in location if not part.isdigit()) or ("",)
+    return f"{path} = {redact_value(item.get('input'), keys)!r}{by}: {message}."

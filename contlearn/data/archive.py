@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import uuid
 from pathlib import Path
 from typing import Final
 
-from contlearn.workspace import FileOperations, Workspace, storage_border
+from contlearn.workspace import FileOperations, Workspace, narrow, new_private, storage_border
 
 __all__ = [
     "archive_copy",
@@ -79,7 +80,8 @@ def is_redacted(workspace: Workspace, digest: str) -> bool:
 def archive_copy(workspace: Workspace, source: Path, files: FileOperations) -> tuple[str, Path]:
     """Copy a file into the archive, under its content's hash and its name's endings.
 
-    What is parsed afterwards is the copy: nobody can change it meanwhile.
+    What is parsed afterwards is the copy: nobody can change it meanwhile, and nobody may read it
+    who may not read the file.
 
     Returns:
         The hash and the copy.
@@ -88,7 +90,9 @@ def archive_copy(workspace: Workspace, source: Path, files: FileOperations) -> t
     digest = hashlib.sha256()
     with storage_border(f"archive {source.name}", workspace.archive):
         try:
+            default = new_private(temporary)
             with source.open("rb") as reader, temporary.open("wb") as writer:
+                mode = stat.S_IMODE(os.fstat(reader.fileno()).st_mode) & default
                 while data := reader.read(_CHUNK):
                     digest.update(data)
                     writer.write(data)
@@ -99,10 +103,13 @@ def archive_copy(workspace: Workspace, source: Path, files: FileOperations) -> t
             target = folder / f"{name}{suffixes_of(source.name)}"
             if not target.exists():
                 files.make_folder(folder)
-                files.set_mode(temporary, 0o444)
+                files.set_mode(temporary, mode & 0o444 | 0o400)
                 files.rename(temporary, target)
                 files.fsync_folder(folder)
                 files.fsync_folder(workspace.archive)
+            else:
+                # The same content came before; it is shut to whom this file is shut.
+                narrow(target, mode, files=files)
         finally:
             temporary.unlink(missing_ok=True)
     return name, target

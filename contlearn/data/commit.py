@@ -18,6 +18,7 @@ from contlearn.data.place import IntakePlace, OneFile
 from contlearn.data.report import FileReport
 from contlearn.data.resolve import ACCEPT, Resolution
 from contlearn.data.segments import copy_rows
+from contlearn.workspace import narrow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,6 +53,7 @@ def publish_segment(
     if not keep.all():
         whole = place.staging / f"{stem}.kept.parquet"
         copy_rows(staged, whole, keep)
+    narrow(whole, file.mode | 0o200, files=place.files)
     place.files.fsync_file(whole)
     place.files.rename(whole, place.workspace.records / f"{stem}.parquet")
     place.files.fsync_folder(place.workspace.records)

@@ -33,7 +33,15 @@ from contlearn.errors import RecordError, UsageError
 from contlearn.interfaces import Clock, FieldNames, Task
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.rows import near_label
-from contlearn.workspace import FileOperations, Workspace, storage_border, write_bytes_atomic
+from contlearn.workspace import (
+    FileOperations,
+    Workspace,
+    mode_of,
+    narrow,
+    narrowest,
+    storage_border,
+    write_bytes_atomic,
+)
 
 __all__ = ["accept_labels", "discard_quarantine", "ingest_corrected", "retry_quarantine"]
 
@@ -85,7 +93,8 @@ def ingest_corrected(
             candidates.append(_Candidate(*place, fields))
     parts = (workspace, config, catalog, manager)
     name = f"corrected-{sheet.stem[:60]}"
-    report = _take(*parts, candidates, name, clock=clock, files=files, dry_run=dry_run)
+    common: dict[str, Any] = {"clock": clock, "files": files, "dry_run": dry_run}
+    report = _take(*parts, candidates, name, mode=mode_of(sheet), **common)
     if unchanged and report.files:
         report.files[0].warnings.add(
             "unchanged", f"{unchanged} rows of the sheet are as they were refused; they stay."
@@ -241,6 +250,7 @@ def _take(
     clock: Clock,
     files: FileOperations | None,
     dry_run: bool,
+    mode: int = 0o777,
 ) -> IngestReport:
     if not candidates:
         report = FileReport(path=name)
@@ -248,6 +258,7 @@ def _take(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.jsonl"
         path.write_bytes(b"".join(orjson.dumps(item.fields) + b"\n" for item in candidates))
+        narrow(path, mode & narrowest(workspace.quarantine / item.file for item in candidates))
         report_of_all = ingest_paths(
             workspace, config, catalog, manager, [path], clock=clock, files=files, dry_run=dry_run
         )
@@ -394,6 +405,6 @@ def _take_out(path: Path, numbers: set[int]) -> None:
             if orjson.loads(line)["line_number"] not in numbers
         ]
         if kept:
-            write_bytes_atomic(path, b"\n".join(kept) + b"\n")
+            write_bytes_atomic(path, b"\n".join(kept) + b"\n", mode=mode_of(path))
         else:
             path.unlink()

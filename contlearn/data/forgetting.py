@@ -48,6 +48,8 @@ from contlearn.workspace import (
     FileOperations,
     Workspace,
     file_lock,
+    mode_of,
+    new_private,
     storage_border,
     write_bytes_atomic,
 )
@@ -298,7 +300,10 @@ class Forgotten:
 
 def _clear_segment(path: Path, places: Sequence[int], files: FileOperations) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    default = new_private(temporary)
     empty_rows(path, temporary, frozenset(places))
+    files.set_mode(temporary, default & mode_of(path) | 0o600)
     files.fsync_file(temporary)
     files.rename(temporary, path)
     files.fsync_folder(path.parent)
@@ -383,12 +388,15 @@ def _redact(
     """Replace an archived file by its rows without the forgotten ones, as JSON lines."""
     target = path.with_name(redacted_name(path.name[:64]))
     temporary = path.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    default, mode = new_private(temporary), mode_of(path)
     with temporary.open("wb") as file:
         for value in _archived_rows(path, config, manager):
             if not forgotten.in_row(value):
                 row = value if isinstance(value, Mapping) else {"unreadable": value}
                 file.write(_as_json(row) + b"\n")
     files.fsync_file(temporary)
+    files.set_mode(temporary, default & (mode | 0o600))
     files.rename(temporary, target)
     if target != path:
         files.unlink(path)
@@ -442,7 +450,7 @@ def _clear_reports(
         page, cleared = clear_cards(path.read_text(encoding="utf-8"), forgotten.holds_id)
         if cleared:
             report.reports += 1
-            write_bytes_atomic(path, page.encode(), files=files)
+            write_bytes_atomic(path, page.encode(), files=files, mode=mode_of(path))
 
 
 def _rewrite(
@@ -466,5 +474,6 @@ def _rewrite(
         if new is not None:
             lines.append(orjson.dumps(new))
     if changed:
-        write_bytes_atomic(path, b"".join(line + b"\n" for line in lines), files=files)
+        data = b"".join(line + b"\n" for line in lines)
+        write_bytes_atomic(path, data, files=files, mode=mode_of(path))
     return changed

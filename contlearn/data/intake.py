@@ -105,6 +105,7 @@ class FileIntake:
             place.staging if place.dry_run else place.workspace.quarantine,
             _quarantine_name(self._file),
             place.files,
+            mode=self._file.mode,
         )
         with (
             storage_border(f"write the records of {self._file.name}", place.workspace.records),

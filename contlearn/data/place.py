@@ -38,11 +38,15 @@ class IntakePlace:
 
 @dataclass(frozen=True, kw_only=True)
 class OneFile:
-    """A file that is taken in: its name for people, its content, and whose side it is on."""
+    """A file that is taken in: its name for people, its content, and whose side it is on.
+
+    `mode` says who may read it: what is made of it is no wider.
+    """
 
     name: str
     content_hash: str
     held_out: bool
+    mode: int = 0o777
 
     def stem(self, settings: str) -> str:
         """Name the file's segment: the same in every run."""

@@ -13,7 +13,7 @@ import orjson
 
 from contlearn.data.streams import printable
 from contlearn.types import RejectedRecord
-from contlearn.workspace import FileOperations
+from contlearn.workspace import FileOperations, new_private
 
 __all__ = ["QuarantineWriter", "safe_name"]
 
@@ -33,12 +33,22 @@ def safe_name(name: str, *, limit: int = 80) -> str:
 
 
 class QuarantineWriter:
-    """Writes the refused rows of one file under a temporary name; `publish` makes it real."""
+    """Writes the refused rows of one file under a temporary name; `publish` makes it real.
 
-    def __init__(self, folder: Path, name: str, files: FileOperations) -> None:
+    Args:
+        folder: Where to.
+        name: The file's, without its ending.
+        files: How files are changed.
+        mode: Who may read what the rows came from.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, files: FileOperations, *, mode: int = 0o777
+    ) -> None:
         self.target = folder / f"{name}.jsonl"
         self._temporary = folder / f".{name}.jsonl.tmp"
         self._files = files
+        self._mode = mode
         self._file: BinaryIO | None = None
         self._lines: list[bytes] = []
         self.count = 0
@@ -63,6 +73,8 @@ class QuarantineWriter:
 
     def _write(self) -> None:
         if self._file is None:
+            self._temporary.unlink(missing_ok=True)
+            self._mode &= new_private(self._temporary)
             self._file = self._temporary.open("wb")
         self._file.write(b"\n".join(self._lines) + b"\n")
         self._lines.clear()
@@ -79,6 +91,7 @@ class QuarantineWriter:
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
+        self._files.set_mode(self._temporary, self._mode | 0o600)
         self._files.rename(self._temporary, self.target)
         self._files.fsync_folder(self.target.parent)
         return self.target

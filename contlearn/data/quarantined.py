@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from contlearn.workspace import Workspace, storage_border, write_bytes_atomic
+from contlearn.workspace import Workspace, narrowest, storage_border, write_bytes_atomic
 
 __all__ = [
     "OWN_COLUMNS",
@@ -139,7 +139,8 @@ def export_quarantine(
             [guard_cell(str(about[name])) for name in OWN_COLUMNS]
             + [guard_cell(cells.get(name, "")) for name in own]
         )
-    write_bytes_atomic(target, buffer.getvalue().encode("utf-8"))
+    mode = narrowest({workspace.quarantine / row.file for row in rows})
+    write_bytes_atomic(target, buffer.getvalue().encode("utf-8"), mode=mode)
     return len(rows)
 
 

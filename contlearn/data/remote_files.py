@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from typing import Any, Final
 from contlearn.config import SourceConfig
 from contlearn.data.sql_rows import expand_variables, source_failed
 from contlearn.errors import ContlearnError
+from contlearn.redaction import redact
 
 __all__ = ["RemoteFile", "download", "find_files", "split_files"]
 
@@ -55,8 +57,16 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
-        return PurePosixPath(self.path).name
+        """The last part of its path; of an address without what was asked with it."""
+        path = self.path
+        if re.match(r"https?://", path):
+            path = urllib.parse.urlsplit(path).path
+        return PurePosixPath(path).name
+
+    @property
+    def shown_path(self) -> str:
+        """Its path as it is kept and told: an address may hold a password or a token."""
+        return redact(self.path)
 
 
 def find_files(source: SourceConfig, root: Path, endings: Sequence[str]) -> list[RemoteFile]:

@@ -51,7 +51,7 @@ from contlearn.data.streams import named_hint, refuse_file
 from contlearn.errors import RecordError
 from contlearn.interfaces import Clock, Progress, RecordParser
 from contlearn.plugins.manager import PluginManager
-from contlearn.workspace import FileOperations, Workspace, file_lock
+from contlearn.workspace import FileOperations, Workspace, file_lock, mode_of
 
 __all__ = ["IntakeRun", "shown_name"]
 
@@ -120,6 +120,7 @@ class IntakeRun:
                     _clear_after_kill(workspace, catalog, operations)
                 finish_forgetting(workspace, config, catalog, manager, files=operations)
                 operations.make_folder(staging)
+                operations.set_mode(staging, 0o700)  # texts are written there first
                 stack.callback(operations.remove_tree, staging)
             place = IntakePlace(
                 workspace=workspace,
@@ -172,7 +173,12 @@ class IntakeRun:
                 digest = content_hash(path)
             else:
                 digest, source = archive_copy(self._place.workspace, path, self.files)
-            file = OneFile(name=shown_name(path.name), content_hash=digest, held_out=held_out)
+            file = OneFile(
+                name=shown_name(path.name),
+                content_hash=digest,
+                held_out=held_out,
+                mode=mode_of(source),
+            )
             # The ending decides how a content is read: under another one it is another file.
             endings = suffixes_of(path.name) if self._format is None else self._format
             reading = reading or endings

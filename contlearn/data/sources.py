@@ -27,6 +27,7 @@ from contlearn.data.report import FileReport
 from contlearn.data.streams import COMPRESSIONS
 from contlearn.errors import ContlearnError, PluginError, RecordError, UsageError
 from contlearn.interfaces import Clock, RecordParser
+from contlearn.redaction import redact, redact_value
 
 if TYPE_CHECKING:
     from contlearn.data.run import IntakeRun
@@ -99,8 +100,12 @@ def _take_query(
 ) -> Iterator[FileReport]:
     from contlearn.data.sql_rows import fetch_query
 
-    asked = _hash([source.url, source.query, source.cursor, str(source.start)])
-    last = state.get("cursor") if state.get("asked") == asked else None
+    # Without the password: another one asks the same, and nobody finds it out from the hash.
+    asked, asked_before = (
+        _hash([url, source.query, source.cursor, str(source.start)])
+        for url in (redact(source.url), source.url)
+    )
+    last = state.get("cursor") if state.get("asked") in (asked, asked_before) else None
     path = folder / f"{source.name}.jsonl"
     rows, cursor = fetch_query(source, last, run.root, path)
     if rows:
@@ -119,12 +124,17 @@ def _take_files(
     endings = [suffix + packed for suffix in suffixes for packed in ("", *COMPRESSIONS)]
     found = find_files(source, run.root, endings)
     # Under other settings the same file may be read otherwise.
-    reading = _hash([run.settings, source.model_dump(mode="json", exclude={"every"})])
-    seen: dict[str, str] = state.get("seen", {})
-    state["seen"] = {file.path: seen[file.path] for file in found if file.path in seen}
+    settings = source.model_dump(mode="json", exclude={"every"})
+    reading, reading_before = (
+        _hash([run.settings, value]) for value in (redact_value(settings, ("sources",)), settings)
+    )
+    before: dict[str, str] = state.get("seen", {})
+    seen = {file.shown_path: before.get(file.shown_path) or before.get(file.path) for file in found}
+    state["seen"] = {path: mark for path, mark in seen.items() if mark}
     for number, file in enumerate(found):
         mark = f"{file.mark} {reading}"
-        if seen.get(file.path) == mark:
+        if seen.get(file.shown_path) in (mark, f"{file.mark} {reading_before}"):
+            state["seen"][file.shown_path] = mark
             continue
         # A folder of its own: two files may have one name.
         place = folder / str(number)
@@ -142,7 +152,7 @@ def _take_files(
             download(source, file, path)
             yield _take(run, source, path)
             path.unlink()
-        state["seen"][file.path] = mark
+        state["seen"][file.shown_path] = mark
 
 
 def _take(run: IntakeRun, source: SourceConfig, path: Path) -> FileReport:

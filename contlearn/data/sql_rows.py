@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from contlearn.config import SourceConfig
 from contlearn.errors import RecordError
+from contlearn.redaction import redact
 
 __all__ = ["expand_variables", "fetch_query", "source_failed"]
 
@@ -33,8 +34,15 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
 
 
 def source_failed(source: SourceConfig, what: str, hint: str) -> RecordError:
-    """Make the error of a source that could not be fetched; the others go on."""
-    return RecordError(f"The source {source.name!r}: {what}", where="source-failed", hint=hint)
+    """Make the error of a source that could not be fetched; the others go on.
+
+    Libraries quote the address they were given, with what `${NAME}` stood for in it.
+    """
+    secrets = [os.environ.get(name, "") for name in _VARIABLE.findall(source.url)]
+    secrets += [value for value in source.options.values() if isinstance(value, str)]
+    return RecordError(
+        f"The source {source.name!r}: {redact(what, *secrets)}", where="source-failed", hint=hint
+    )
 
 
 def expand_variables(source: SourceConfig, value: str) -> str:
@@ -73,7 +81,7 @@ def fetch_query(
         RecordError: When the database cannot be reached, or the query is not fit.
     """
     url = sa.engine.make_url(expand_variables(source, source.url))
-    shown = url.render_as_string(hide_password=True)
+    shown = redact(url.render_as_string(hide_password=True), url.password or "")
     try:
         engine = _engine(url, root)
         try:

@@ -1,21 +1,28 @@
-"""Promotion and rollback by hand or by a cycle: the registry first, then the catalog follows."""
+"""Promotion and rollback, for whoever asks: a person, a program, a cycle, a probation.
+
+What a killed process left half done is mended first, then the registry is changed, and the catalog
+follows. There is no other way to another champion, so that all of them do the same.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 
 from contlearn.catalog.records import settle_learnt, take_back
 from contlearn.catalog.rows import put
 from contlearn.catalog.schema import cycles, meta
-from contlearn.errors import StorageError
+from contlearn.errors import ContlearnError, StorageError, UsageError
 from contlearn.pipeline.context import Context
 from contlearn.registry.aliases import resolve_version
 from contlearn.registry.promotion import promote, recover, rollback
 from contlearn.workspace import read_json
 
 __all__ = ["Change", "mend", "promote_version", "roll_back", "synchronise"]
+
+_BY_HAND: Final = "by hand"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +52,8 @@ def promote_version(
     context: Context,
     version: int | str,
     *,
-    actor: str,
-    reason: str,
+    actor: str | None = None,
+    reason: str = "",
     force: bool = False,
     dry_run: bool = False,
     seen: int | None = None,
@@ -56,16 +63,25 @@ def promote_version(
     Args:
         context: The opened workspace.
         version: Number or alias.
-        actor: Who does it.
-        reason: Why.
-        force: Also a version that the gate refused.
+        actor: Who does it; the user of this process if left out.
+        reason: Why; "by hand" if left out.
+        force: Also a version that the gate refused; asks for a reason.
         dry_run: Check everything, change nothing.
-        seen: The registry's epoch when it was decided, read before `mend`, which may wait.
+        seen: The registry's epoch when it was decided, for a caller that waited since.
 
     Raises:
+        UsageError: When `force` is set without a reason.
         RegistryError: When the version is missing, damaged, or was refused and `force` is not set.
         WorkspaceLocked: When another process is promoting.
     """
+    if force and not reason.strip():
+        raise UsageError(
+            "Promoting past the gate needs a reason.",
+            where="--reason",
+            hint=f'Say why, for the journal: contlearn promote {version} --force --reason "…"',
+        )
+    actor, reason = actor or context.actor, reason.strip() or _BY_HAND
+    seen = _mend_first(context, seen, dry_run=dry_run)
     before = context.registry.champion()
     number = resolve_version(context.registry, version)
     promote(
@@ -113,33 +129,42 @@ def roll_back(
     *,
     to: int | str | None = None,
     hold: bool = False,
-    actor: str,
-    reason: str,
+    actor: str | None = None,
+    reason: str = "",
     dry_run: bool = False,
     seen: int | None = None,
 ) -> Change:
     """Go back to the former champion; a second rollback goes one promotion further back.
 
-    The records learnt since are pending again, or held with `hold`. `seen` is as in
+    The records learnt since are pending again, or held with `hold`. The other arguments are as in
     `promote_version`: of two rollbacks at once one goes back, and not both.
 
     Raises:
         RegistryError: When there is nothing to go back to.
         WorkspaceLocked: When another process is promoting.
     """
+    actor, reason = actor or context.actor, reason.strip() or _BY_HAND
+    seen = _mend_first(context, seen, dry_run=dry_run)
     before = context.registry.champion()
     if before is None:
         # The pointer is lost, and will be written again from the journal.
         before = (context.registry.last_change() or {}).get("version")
     number = None if to is None else resolve_version(context.registry, to)
-    why = f"rolled back from version {before}" + (f": {reason}" if reason else "")
-    if hold and not dry_run:
-        # Should this process die between the two halves, `mend` holds the records all the same.
+    why = f"rolled back from version {before}: {reason}"
+    if not dry_run:
+        # Should this process die between the two halves, `mend` holds the records all the same;
+        # what a rollback that never happened wanted is forgotten.
         with context.catalog.write() as connection:
-            _remember(connection, "hold", why)
-    target = rollback(
-        context.registry, to=number, actor=actor, reason=reason, dry_run=dry_run, seen=seen
-    )
+            _remember(connection, "hold", why if hold else "")
+    try:
+        target = rollback(
+            context.registry, to=number, actor=actor, reason=reason, dry_run=dry_run, seen=seen
+        )
+    except ContlearnError:
+        if hold and not dry_run:
+            with context.catalog.write() as connection:
+                _remember(connection, "hold", "")
+        raise
     if dry_run:
         return Change(champion=target.version, previous=before, dry_run=True)
     released, held = synchronise(context, before, hold=hold, reason=why)
@@ -159,12 +184,25 @@ def mend(context: Context) -> list[str]:
     remembered, hold = _recall(context, "champion"), _recall(context, "hold")
     before = int(remembered) if remembered else None
     if before != context.registry.champion():
+        last = context.registry.last_change()
+        if last is None or last["event"] != "rollback":
+            hold = ""  # of a rollback that was killed before it happened
         reason = hold or "mended after an interruption"
         synchronise(context, before, hold=bool(hold), reason=reason)
         actions.append("the catalog follows the champion again")
     for action in actions:
         context.emit("recovered", action=str(action))
     return [str(action) for action in actions]
+
+
+def _mend_first(context: Context, seen: int | None, *, dry_run: bool) -> int:
+    """Mend, and give the registry's epoch as the caller saw it: mending may wait for another
+    process, and what that one changes was not seen by whoever decided.
+    """
+    epoch = context.registry.epoch() if seen is None else seen
+    if not dry_run:
+        mend(context)
+    return epoch
 
 
 def synchronise(

@@ -24,13 +24,15 @@ from typing import TYPE_CHECKING, Any
 from contlearn import __version__
 from contlearn.catalog.belonging import open_catalog
 from contlearn.catalog.records import experience_records
-from contlearn.config import Config
-from contlearn.errors import StorageError, TrainingError
+from contlearn.config import Config, load_config
+from contlearn.errors import ContlearnError, StorageError, TrainingError
+from contlearn.handover import taken_over
 from contlearn.interfaces import GateEvidence, Predictor, Progress, Task
 from contlearn.pipeline.children import die_with_parent, tell_failure
 from contlearn.pipeline.doubting import PROVED, doubts_of_cycle, spread_rows
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.plugins.manager import PluginManager
+from contlearn.redaction import redact, redact_config, restore_secrets
 from contlearn.training import interruption
 from contlearn.types import Experience, HeldOutSet, LabelledRecord, LabelSpace
 from contlearn.workspace import (
@@ -74,15 +76,31 @@ class _Data:
     sets: tuple[HeldOutSet, ...]
 
 
+def _planned(job: Job, workspace: Workspace) -> Config:
+    """Give the configuration of the plan, with the secrets that are never written down.
+
+    Where the catalog is belongs to the workspace as it is now, not to the plan.
+    """
+    try:
+        present = taken_over(workspace.root) or load_config(workspace.root).config
+    except ContlearnError:
+        # Broken since, and too large to be handed over: without secrets the plan is enough.
+        return Config.model_validate(job.config)
+    current = present.model_dump(mode="json", exclude={"notifications"})
+    planned = restore_secrets(job.config, current)
+    return Config.model_validate({**planned, "storage": current["storage"]})
+
+
 class _Child:
     """The stages of one cycle."""
 
     def __init__(self, folder: CycleFolder) -> None:
         self.folder = folder
         self.job = Job.load(folder)
-        self.workspace = Workspace(Path(self.job.workspace))
-        self.config = Config.model_validate(self.job.config)
-        plugins_dir = Path(self.job.plugins_dir) if self.job.plugins_dir else None
+        self.workspace = Workspace(folder.workspace)
+        self.config = _planned(self.job, self.workspace)
+        named = self.job.plugins_dir
+        plugins_dir = self.workspace.root / named if named else None
         self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
         self.catalog = open_catalog(self.workspace, self.config)
         self.task: Task = self.manager.get("task", self.config.model.task, where="model.task")()
@@ -211,7 +229,7 @@ class _Child:
             "label_counts": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
             "labels": list(result.label_space.names),
             "strategy": result.strategy,
-            "options": dict(result.options),
+            "options": redact_config({"strategy_options": result.options})["strategy_options"],
             "steps": result.steps,
             "seed": result.seed,
             "temperature": result.temperature,
@@ -384,7 +402,7 @@ class _Child:
             records=shown(self.read(shown_records(report)), self.task),
             version=VERSION_MARK,
         )
-        write_bytes_atomic(self.folder.page, page.encode())
+        write_bytes_atomic(self.folder.page, page.encode(), mode=self.workspace.text_mode())
 
     def unknown_rule(self, challenger: OnnxPredictor) -> dict[str, Any] | None:
         """Calibrate on held-out texts how the server tells what the model was never taught.
@@ -424,7 +442,7 @@ class _Child:
             "precision": exported["precision"],
             "processor": exported["processor"],
             # What is truly inside, which the configuration may no longer name.
-            "base": inside["base"],
+            "base": redact(inside["base"]),
             "base_sha256": inside.get("base_sha256"),
             "pooling": inside["pooling"],
             "pad_id": exported.get("pad_id", 0),

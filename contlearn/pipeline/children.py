@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 from contlearn import errors
 from contlearn.errors import ContlearnError, TrainingError
 from contlearn.pipeline.control_groups import ControlGroup, find_delegated
+from contlearn.redaction import redact
 
 __all__ = [
     "ChildEnd",
@@ -302,7 +303,8 @@ def tell_failure(error: Exception, *, log: Path) -> int:
         log: Where the child's standard error goes.
     """
     with contextlib.suppress(OSError):
-        traceback.print_exception(error)
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
+        sys.stderr.flush()
     if not isinstance(error, ContlearnError):
         error = TrainingError(
             f"{type(error).__name__}: {error}",

@@ -47,11 +47,13 @@ from contlearn.pipeline.forecast import Forecast, forecast_cycle
 from contlearn.pipeline.housekeeping import require_space
 from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.pipeline.outcome import UpdateResult
+from contlearn.pipeline.repeating import check_run_key, note_nothing, recorded_result
 from contlearn.pipeline.same_model import check_same_model
 from contlearn.pipeline.scanning import inbox_files, scan_in_child
 from contlearn.pipeline.settling import Settlement
 from contlearn.pipeline.triggers import BY_HAND, PART
-from contlearn.workspace import storage_border
+from contlearn.redaction import redact_config
+from contlearn.workspace import narrow, storage_border
 
 __all__ = ["CYCLE_LEASE", "UpdateCycle"]
 
@@ -104,7 +106,8 @@ class UpdateCycle:
 
         Args:
             trigger: Why it starts; kept with the cycle.
-            run_key: A name for the cause; the same cause starts one cycle only.
+            run_key: A name for the cause; the same cause starts one cycle only. Asked again by
+                hand with it, the answer is how that one ended, and nothing is run.
             strategy: Another strategy than the configured one.
             force: Allow a strategy that reads the whole history.
             promote: False registers the challenger and leaves the champion.
@@ -125,6 +128,15 @@ class UpdateCycle:
                 where="--strategy",
                 hint="Add --force to run it once, or compare it with `contlearn bench strategies`.",
             )
+        by_hand = trigger in BY_HAND
+        if run_key is not None and by_hand:
+            check_run_key(run_key)
+            ended = recorded_result(context.catalog, run_key)
+            if ended is not None and not dry_run:
+                return ended
+            if ended is not None:
+                said = f"This run key has had its cycle ({ended.outcome}); nothing would be run."
+                return UpdateResult(cycle=None, outcome="nothing-to-do", message=said)
         if dry_run:
             return self._dry_run(name)
         update = context.config.update
@@ -150,11 +162,19 @@ class UpdateCycle:
         """Take up what was interrupted, else take in, plan and drive a cycle; the lease is held."""
         context = self.context
         scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
+        by_hand = trigger in BY_HAND
         mend(context)
         with context.catalog.read() as connection:
             interrupted = unfinished_cycle(connection)
         if interrupted is not None:
-            return self._drive(interrupted, resumed=True)
+            result = self._drive(interrupted, resumed=True)
+            if run_key is None or not by_hand or interrupted.run_key == run_key:
+                return replace(result, run_key=run_key)
+            # Another run's cycle was finished first; this one has not begun yet.
+        if run_key is not None and by_hand:
+            ended = recorded_result(context.catalog, run_key)
+            if ended is not None:  # it ended while this process waited for the lease
+                return ended
         warnings = check_same_model(context, strategy)
         report = scan(context, progress=self.progress, stop=self)
         if report.get("waiting") and trigger in BY_HAND:
@@ -166,10 +186,14 @@ class UpdateCycle:
         self._require_lease()
         cycle = self._plan(trigger, run_key, strategy, promote=promote)
         if cycle is None:
+            message = self._why_nothing()
+            if run_key is not None and by_hand:
+                note_nothing(context.catalog, run_key, message)
             return UpdateResult(
                 cycle=None,
                 outcome="nothing-to-do",
-                message=self._why_nothing(),
+                message=message,
+                run_key=run_key,
                 warnings=warnings,
             )
         if forecast is not None:
@@ -178,6 +202,7 @@ class UpdateCycle:
         return replace(
             result,
             forecast=forecast.to_json() if forecast else None,
+            run_key=run_key,
             warnings=(*warnings, *result.warnings),
         )
 
@@ -323,16 +348,19 @@ class UpdateCycle:
             return
         with storage_border("make the cycle's folder", folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
+            if not context.workspace.text_mode() & 0o044:
+                # Checkpoints and the log are made of texts that nobody else may read.
+                narrow(folder.path, 0o700)
         Job(
             cycle_id=cycle.cycle_id,
-            workspace=str(context.workspace.root),
-            # Whom to tell is nobody's business who reads a version's manifest.
-            config=context.config.model_dump(mode="json", exclude={"notifications"}),
+            # Whom to tell is nobody's business who reads a version's manifest, nor are passwords:
+            # the child gets those through its environment.
+            config=redact_config(context.config.model_dump(mode="json", exclude={"notifications"})),
             strategy=cycle.strategy,
             champion=cycle.champion,
             experience=cycle.experience,
             lineage=_lineage(context, cycle.champion),
-            plugins_dir=str(self.plugins_dir) if self.plugins_dir else None,
+            plugins_dir=context.workspace.named(self.plugins_dir) if self.plugins_dir else None,
         ).save(folder)
 
     def _run_stages(self, cycle: CycleRow, folder: CycleFolder, settlement: Settlement) -> None:
@@ -361,6 +389,7 @@ class UpdateCycle:
                 on_message=hear,
                 stop=self,
                 grace_seconds=settings.grace_seconds,
+                environ=self.context.for_children(),
                 limits=ChildLimits(
                     memory_bytes=settings.memory_bytes,
                     seconds=settings.update_time,

@@ -11,6 +11,7 @@ from contlearn.errors import StorageError, UsageError
 from contlearn.evaluation.answers import Answers, unpack_targets
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
+from contlearn.redaction import redact_config
 from contlearn.types import ModelVersion, Target
 from contlearn.workspace import read_json
 
@@ -70,7 +71,10 @@ def compare_versions(
         "metrics": _metrics(a, b),
         "sets": _sets(a, b),
         "labels": _labels(a, b),
-        "configuration": _changes(a.manifest["lineage"]["config"], b.manifest["lineage"]["config"]),
+        "configuration": _changes(
+            redact_config(a.manifest["lineage"]["config"]),
+            redact_config(b.manifest["lineage"]["config"]),
+        ),
         "lineage": _changes(_lineage(a), _lineage(b)),
         "flips": _flips(context, rows, examples),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import platform
 import re
@@ -15,11 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 from contlearn.config import CONFIG_FILE
 from contlearn.errors import ContlearnError
+from contlearn.redaction import redact, secrets_in
 
 if TYPE_CHECKING:
     from contlearn.pipeline.context import Context
 
-__all__ = ["Check", "examine"]
+__all__ = ["Check", "examine", "examine_workspace"]
+
+_MOST_LOOKED_AT: Final = 2_000
 
 _TRAIN: Final = ("torch", "torchvision", "transformers", "avalanche-lib", "optimum-onnx", "onnx")
 _BASE: Final = ("onnxruntime", "tokenizers", "pyarrow", "SQLAlchemy")
@@ -59,7 +64,7 @@ def examine(root: Path, *, plugins_dir: Path | None = None) -> list[Check]:
     checks.append(
         Check("disk", free > 2e9, f"{free / 1e9:.0f} GB free", "Keep 2 GB free for an update.")
     )
-    checks += _workspace(root, plugins_dir)
+    checks += examine_workspace(root, plugins_dir=plugins_dir)
     return checks
 
 
@@ -176,7 +181,8 @@ def _same_model(context: Context) -> Check:
     return Check(name, None if notes else True, " ".join(notes) or "they fit")
 
 
-def _workspace(root: Path, plugins_dir: Path | None) -> list[Check]:
+def examine_workspace(root: Path, *, plugins_dir: Path | None = None) -> list[Check]:
+    """Look at the workspace alone: its configuration, its catalog, its champion."""
     if not (root / CONFIG_FILE).exists():
         return [Check("workspace", None, f"{root.absolute()} is not one")]
     from contlearn.pipeline.context import Context
@@ -185,8 +191,8 @@ def _workspace(root: Path, plugins_dir: Path | None) -> list[Check]:
         with Context.open(root, plugins_dir=plugins_dir) as context:
             checks = [Check("configuration", True, str(context.workspace.config_file))]
             with context.catalog.read():
-                checks.append(Check("catalog", True, context.catalog.place))
-            checks += [_base(context), _same_model(context)]
+                checks.append(Check("catalog", True, redact(context.catalog.place)))
+            checks += [_kept_secrets(context), _base(context), _same_model(context)]
             champion = context.registry.champion()
             problems = context.registry.verify(champion) if champion is not None else []
             checks.append(
@@ -200,3 +206,28 @@ def _workspace(root: Path, plugins_dir: Path | None) -> list[Check]:
             return checks
     except ContlearnError as error:
         return [Check("workspace", False, error.what, error.hint or "")]
+
+
+def _kept_secrets(context: Context) -> Check:
+    """Look for passwords that an earlier contlearn wrote down, and that are in force still."""
+    folders = (context.workspace.versions, context.workspace.serving(context.config))
+    places = [path for folder in folders for path in folder.glob("[0-9]*/manifest.json")]
+    places += context.workspace.cycles.glob("*/job.json")
+    in_force = secrets_in(context.config.model_dump(mode="json"))
+    found = []
+    for path in sorted(places)[-_MOST_LOOKED_AT:] if in_force else ():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            value = json.loads(path.read_bytes())
+            kept = value.get("config") or value.get("lineage", {}).get("config") or {}
+            if secrets_in(kept) & in_force:
+                found.append(context.workspace.named(path))
+    if not found:
+        return Check("kept secrets", True, "no password of contlearn.toml stands in other files")
+    shown = ", ".join(found[:10]) + (f" and {len(found) - 10} more" if found[10:] else "")
+    return Check(
+        "kept secrets",
+        False,
+        f"{len(found)} files hold a password that is in force: {shown}",
+        "An earlier contlearn wrote them, and they cannot be changed without making the versions "
+        "look damaged: change the password or token where it is given out, and in contlearn.toml.",
+    )

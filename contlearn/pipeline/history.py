@@ -15,6 +15,7 @@ from contlearn.errors import UsageError
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.same_model import base_inside
+from contlearn.redaction import redact, redact_config
 from contlearn.registry.aliases import aliases, resolve_version
 from contlearn.registry.past import live_at
 from contlearn.registry.serving_copy import verify_serving
@@ -80,8 +81,9 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
         "created_at": chosen.created_at.isoformat(timespec="seconds"),
         "path": str(chosen.path),
         # Manifests of before may name a base model that was configured but is not inside.
-        "model": {**facts["model"], "base": base_inside(chosen)},
-        "lineage": lineage,
+        "model": {**facts["model"], "base": redact(base_inside(chosen))},
+        # Versions of before may hold what is secret.
+        "lineage": {**lineage, "config": redact_config(lineage.get("config") or {})},
         "training": facts["training"],
         "export": facts["export"],
         "metrics": facts["metrics"],

@@ -19,10 +19,13 @@ STAGES: Final = ("training", "exporting", "evaluating", "deciding")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One cycle as the child must do it; `config` is frozen when the cycle is planned."""
+    """One cycle as the child must do it; `config` is frozen when the cycle is planned.
+
+    The workspace is the one that the folder lies in, so that a copied or moved workspace goes on
+    with its own; `plugins_dir` is taken from there too where it is relative.
+    """
 
     cycle_id: str
-    workspace: str
     config: Mapping[str, Any]
     strategy: str
     champion: int | None
@@ -50,6 +53,8 @@ class Job:
                 hint="Finish the cycle with the contlearn that planned it.",
             )
         value["lineage"] = tuple(value["lineage"])
+        # Earlier jobs said where the workspace was when it was planned.
+        value.pop("workspace", None)
         return cls(**value)
 
 
@@ -58,6 +63,11 @@ class CycleFolder:
     """state/cycles/<id>/: job, log, work in progress, and the version being built."""
 
     path: Path
+
+    @property
+    def workspace(self) -> Path:
+        """The workspace that the folder lies in."""
+        return self.path.absolute().parents[2]
 
     @property
     def job(self) -> Path:

@@ -32,6 +32,8 @@ class UpdateResult:
     search: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     doubted: Mapping[str, Any] | None = None
+    run_key: str | None = None
+    repeated: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -56,6 +58,8 @@ class UpdateResult:
             "search": dict(self.search) if self.search else None,
             "warnings": list(self.warnings),
             "doubted": dict(self.doubted) if self.doubted else None,
+            "run_key": self.run_key,
+            "repeated": self.repeated,
         }
         if self.error is not None:
             value["error"] = self.error.to_json()

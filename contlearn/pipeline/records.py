@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -16,10 +16,23 @@ from contlearn.data.known import chosen_labels, has_label
 from contlearn.errors import UsageError, require_several
 from contlearn.pipeline.context import Context
 
-__all__ = ["hold", "list_labels", "list_quarantine", "list_records", "release", "show_record"]
+if TYPE_CHECKING:
+    from contlearn.data.forgetting import ForgetReport
+
+__all__ = [
+    "forget",
+    "hold",
+    "list_labels",
+    "list_quarantine",
+    "list_records",
+    "release",
+    "show_record",
+]
 
 # Beyond this many labels the near name is not looked for.
 _MAX_NEAR: Final = 500
+# So many ids of forgotten records stand in the journal.
+_AUDITED_IDS: Final = 1_000
 
 
 def list_records(
@@ -116,14 +129,14 @@ def show_record(context: Context, record_id: str) -> dict[str, Any]:
     }
 
 
-def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
+def hold(context: Context, record_ids: Sequence[str], *, reason: str = "") -> int:
     """Keep records out of updates until they are released; learnt ones stay learnt.
 
     Returns:
         How many are held now.
     """
     require_several(record_ids, what="record", where="hold")
-    changed = 0
+    changed, reason = 0, reason or "held by hand"
     with context.catalog.write() as connection:
         rows = context.catalog.ids.find_ids(connection, record_ids)
         for some in chunks(list(rows.values())):
@@ -136,13 +149,14 @@ def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
     return changed
 
 
-def release(context: Context, record_ids: Sequence[str] | None, *, reason: str) -> int:
+def release(context: Context, record_ids: Sequence[str] | None, *, reason: str = "") -> int:
     """Let held records take part again: those named, or all. Superseded ones stay so.
 
     Returns:
         How many are pending now.
     """
     require_several(record_ids, what="record", where="release")
+    reason = reason or "released by hand"
     with context.catalog.write() as connection:
         rows = None
         if record_ids is not None:
@@ -150,6 +164,29 @@ def release(context: Context, record_ids: Sequence[str] | None, *, reason: str) 
         changed = release_records(connection, rows)
     context.registry.note("release", actor=context.actor, reason=reason, records=changed)
     return changed
+
+
+def forget(context: Context, record_ids: Sequence[str], *, reason: str = "") -> ForgetReport:
+    """Forget records for good: their texts leave all that is kept, and the journal says so.
+
+    Returns:
+        How many were forgotten, with what they superseded, and notes on what that means.
+    """
+    from contlearn.data.forgetting import forget_records
+
+    parts = (context.workspace, context.config, context.catalog, context.manager)
+    reason = reason or "forgotten by hand"
+    require_several(record_ids, what="record", where="forget")
+    report = forget_records(*parts, record_ids, reason=reason)
+    context.registry.note(
+        "forget",
+        actor=context.actor,
+        reason=reason,
+        records=report.records,
+        # Hashes of texts and labels; enough to prove that these were forgotten.
+        record_ids=list(record_ids[:_AUDITED_IDS]),
+    )
+    return report
 
 
 def list_quarantine(

@@ -19,7 +19,7 @@ from contlearn.evaluation.report_page import (
 )
 from contlearn.interfaces import Task
 from contlearn.types import LabelledRecord
-from contlearn.workspace import Workspace, read_json, write_bytes_atomic
+from contlearn.workspace import Workspace, mode_of, read_json, write_bytes_atomic
 
 if TYPE_CHECKING:
     from contlearn.pipeline.context import Context
@@ -55,7 +55,7 @@ def publish_report(workspace: Workspace, made: Path, version: int) -> Path | Non
     except FileNotFoundError:
         return path if path.exists() else None
     workspace.reports.mkdir(exist_ok=True)
-    write_bytes_atomic(path, with_version(page, version).encode())
+    write_bytes_atomic(path, with_version(page, version).encode(), mode=mode_of(made))
     made.unlink(missing_ok=True)
     return path
 
@@ -89,7 +89,7 @@ def make_report(context: Context, version: int, *, output: Path | None = None) -
     )
     path = output or report_path(context.workspace, version)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomic(path, page.encode())
+    write_bytes_atomic(path, page.encode(), mode=context.workspace.text_mode())
     return path
 
 

@@ -59,7 +59,9 @@ def report_version(
     if flips:
         page = path.read_text(encoding="utf-8")
         write_bytes_atomic(
-            path, page.replace("</body>", flips_section(found) + "\n</body>", 1).encode()
+            path,
+            page.replace("</body>", flips_section(found) + "\n</body>", 1).encode(),
+            mode=context.workspace.text_mode(),
         )
     path = path.absolute()
     return {
@@ -192,5 +194,5 @@ def _write(context: Context, output: Path | None, name: str, page: str) -> Path:
     with storage_border("write the page", path):
         if output is None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomic(path, page.encode())
+        write_bytes_atomic(path, page.encode(), mode=context.workspace.text_mode())
     return path.absolute()

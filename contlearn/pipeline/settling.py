@@ -100,6 +100,11 @@ class Settlement:
                 hint="Run `contlearn update` again.",
             )
         champion = context.registry.champion()
+        if champion != row.version and context.registry.journal.find_last(
+            "promote", version=row.version
+        ):
+            # It was promoted before a kill, and somebody has gone on or back since.
+            return self._end("promoted", {})
         if champion not in (cycle.champion, row.version):
             return self._end(
                 "not-promoted",
@@ -158,7 +163,8 @@ class Settlement:
                 where=str(error.filename) if error.filename else None,
                 hint="Mend the cause and run `contlearn update` again; nothing was lost.",
             )
-        settings, apart, kind = self.context.config.daemon, Apart(), type(error).__name__
+        context = self.context
+        settings, apart, kind = context.config.daemon, Apart(), type(error).__name__
         # With a full disk even this may fail; then the next update takes the cycle up again.
         with contextlib.suppress(ContlearnError), self.context.catalog.write() as connection:
             change_cycle(
@@ -167,7 +173,7 @@ class Settlement:
                 state="failed",
                 outcome="failed",
                 ended_at=self.context.clock.now().isoformat(),
-                error=str(error),
+                error=context.workspace.without_place(str(error)),
                 numbers={"error_kind": kind},
             )
             apart = settle_failed(
@@ -176,7 +182,7 @@ class Settlement:
                 failures=settings.poison_failures,
                 divisions=settings.poison_divisions,
                 kind=kind,
-                why=error.what,
+                why=context.workspace.without_place(error.what),
             )
             if apart:  # what failed is out of the way: no reason to wait before the rest
                 change_cycle(

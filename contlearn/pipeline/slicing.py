@@ -10,7 +10,13 @@ from typing import Any, Final
 from contlearn.interfaces import Task
 from contlearn.monitoring.slices import slice_report
 from contlearn.types import HeldOutSet
-from contlearn.workspace import read_json, storage_border, write_bytes_atomic, write_json_atomic
+from contlearn.workspace import (
+    mode_of,
+    read_json,
+    storage_border,
+    write_bytes_atomic,
+    write_json_atomic,
+)
 
 __all__ = ["TEXT_SLICES", "add_slices", "add_slices_to_page", "slices_of", "slices_section"]
 
@@ -66,7 +72,7 @@ def add_slices_to_page(report: Path, path: Path) -> None:
     with storage_border("add slices to the page", path):
         page = path.read_text(encoding="utf-8")
         page = page.replace("</body>", slices_section(slices) + "\n</body>", 1)
-        write_bytes_atomic(path, page.encode())
+        write_bytes_atomic(path, page.encode(), mode=mode_of(path))
 
 
 def slices_section(slices: Sequence[Mapping[str, Any]]) -> str:

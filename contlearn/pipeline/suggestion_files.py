@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -18,7 +18,7 @@ from contlearn.data.tools import SUGGESTION
 from contlearn.errors import UsageError
 from contlearn.interfaces import FieldNames
 from contlearn.tasks.spans import placed_words
-from contlearn.workspace import write_bytes_atomic
+from contlearn.workspace import narrowest, write_bytes_atomic
 
 __all__ = ["FORMATS", "write_suggestions"]
 
@@ -26,7 +26,12 @@ Rows: TypeAlias = Sequence[Mapping[str, Any]]
 
 
 def write_suggestions(
-    value: Mapping[str, Any], path: Path, style: str, fields: FieldNames | None = None
+    value: Mapping[str, Any],
+    path: Path,
+    style: str,
+    fields: FieldNames | None = None,
+    *,
+    came_from: Iterable[Path] = (),
 ) -> None:
     """Write suggestions as a labelling tool reads them.
 
@@ -35,6 +40,7 @@ def write_suggestions(
         path: The file; it is replaced as a whole.
         style: One of `FORMATS`.
         fields: The configured names, for the forms that people fill in themselves.
+        came_from: The files with the texts: who may not read those may not read this.
     Raises:
         UsageError: When the form cannot hold tags of words.
     """
@@ -45,9 +51,8 @@ def write_suggestions(
             where="--format csv",
             hint="Write jsonl, label-studio, doccano or prodigy; nothing was written.",
         )
-    write_bytes_atomic(
-        path, _STYLES[style](rows, value["version"], fields or FieldNames()).encode()
-    )
+    data = _STYLES[style](rows, value["version"], fields or FieldNames()).encode()
+    write_bytes_atomic(path, data, mode=narrowest(came_from))
 
 
 def _is_tagged(row: Mapping[str, Any]) -> bool:

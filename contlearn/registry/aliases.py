@@ -58,13 +58,13 @@ def resolve_version(registry: Registry, name: int | str) -> int:
 def set_alias(
     registry: Registry,
     name: str,
-    version: int,
+    version: int | str,
     *,
     actor: str,
     reason: str,
     dry_run: bool = False,
 ) -> int | None:
-    """Let a name stand for a version, whatever it stood for before.
+    """Let a name stand for a version (number or alias), whatever it stood for before.
 
     Returns:
         The version it stood for before, or None.
@@ -82,6 +82,7 @@ def set_alias(
             f"not {', '.join(BUILT_IN)}, a number, or v and a number.",
         )
     with registry.lock("setting an alias"):
+        version = resolve_version(registry, version)
         registry.get(version)
         known = aliases(registry)
         before = known.get(name)

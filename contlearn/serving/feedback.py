@@ -254,7 +254,8 @@ class FeedbackDesk:
         path = self.inbox / f"feedback-{hashlib.sha256(data).hexdigest()[:24]}.jsonl"
         if path.exists():
             return False
-        write_bytes_atomic(path, data)
+        # As the log of predictions, where the texts come from.
+        write_bytes_atomic(path, data, mode=0o640)
         return True
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TextIO
 import structlog
 
 from contlearn.errors import StorageError
+from contlearn.redaction import redact
 
 __all__ = ["FORBIDDEN_FIELDS", "configure_logs", "get_logger"]
 
@@ -45,6 +46,7 @@ def configure_logs(
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
         withhold_texts,
     ]
     handler: logging.Handler = logging.StreamHandler(stream or sys.stderr)
@@ -65,7 +67,6 @@ def configure_logs(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(),
             ],
         )
@@ -94,7 +95,10 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 def withhold_texts(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Replace the fields that could carry somebody's text or secret."""
+    """Replace the fields that could carry somebody's text, and take secrets out of the others."""
     for name in FORBIDDEN_FIELDS & event.keys():
         event[name] = _WITHHELD
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = redact(value)
     return event

@@ -272,3 +272,39 @@ def test_two_updates_at_once_one_works_and_the_other_is_told_with_its_own_code(p
     assert ends[0]["outcome"] == "promoted"
     assert "is updating" in ends[4]["error"]
     assert program.json("status")["experiences"] == 1
+
+
+@pytest.mark.slow
+def test_password_of_the_server_stands_in_no_file_of_an_update(tmp_path, url, place, tiny_model):
+    """The child opens the catalog all the same; an interrupted cycle goes on with a new password."""
+    from tests.integration.conftest import CLASSIFIER, Program
+    from tests.integration.test_kills import arm
+    from tests.texts import classified
+
+    program = Program(tmp_path / "secret")
+
+    def configure(password):
+        catalog = url.replace("tester@", f"tester:{password}@")
+        assert catalog != url
+        program.configure(CLASSIFIER + f'[storage]\ncatalog = "{catalog}"\n', tiny_model)
+
+    program.run("init", program.root, "--base", str(tiny_model))
+    configure("hunter2")
+    program.drop("a.jsonl", classified(["billing", "shipping"], 40))
+    plugins = arm(program, tmp_path, "cycle-state:exporting")
+    program.run("--plugins-dir", plugins, "update", code=-9)
+    configure("swordfish")
+    assert program.json("update")["outcome"] == "promoted"
+    exported = tmp_path / "exported"
+    program.run("export", exported)
+    shown = [
+        program.run(*command.split())
+        for command in ("show --json", "config show", "status --json", "history --json", "report")
+    ]
+    for secret in ("hunter2", "swordfish"):
+        assert not [text for text in shown if secret in text]
+        for folder in (program.root, exported):
+            files = [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()]
+            holding = {p.name for p in files if secret.encode() in p.read_bytes()}
+            assert holding <= {"contlearn.toml"}, secret
+    assert "tester:***@" in shown[0]

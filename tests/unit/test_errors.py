@@ -15,9 +15,10 @@ def test_every_class_of_the_tree_is_drawn_at_its_head():
         assert name in errors.__doc__
 
 
-def test_exit_codes_are_one_or_two():
+def test_exit_codes_are_one_two_or_that_of_a_lock():
     for name in errors.__all__:
-        assert getattr(errors, name).exit_code in (1, 2)
+        code = getattr(errors, name).exit_code
+        assert code == 4 if name == "WorkspaceLocked" else code in (1, 2)
 
 
 def test_error_survives_the_way_between_processes():
