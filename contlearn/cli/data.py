@@ -24,7 +24,6 @@ from contlearn.cli.suspects import suspects_command
 if TYPE_CHECKING:
     from contlearn.data.selection import Selection
 
-_AUDITED_IDS = 1_000
 _PATH_CHARACTERS = 1_000
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -240,23 +239,14 @@ def forget_command(
     settings: Settings, /, reason: str, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
     """Forget the records that are chosen; what is left of them is the id."""
-    from contlearn.data.forgetting import forget_records
     from contlearn.data.selection import select_records
+    from contlearn.pipeline.records import forget
 
     with settings.open() as context:
         ids = select_records(context.catalog, _selection(options))
         value: dict[str, Any] = {"forgotten": len(ids)}
         if not dry_run:
-            parts = (context.workspace, context.config, context.catalog, context.manager)
-            value = forget_records(*parts, ids, reason=reason or "forgotten by hand").to_json()
-            context.registry.note(
-                "forget",
-                actor=context.actor,
-                reason=reason,
-                records=value["forgotten"],
-                # Hashes of texts and labels; enough to prove that these were forgotten.
-                record_ids=ids[:_AUDITED_IDS],
-            )
+            value = forget(context, ids, reason=reason).to_json()
     _changed("forgotten", int(value["forgotten"]), len(ids), dry_run=dry_run, as_json=as_json)
 
 

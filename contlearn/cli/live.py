@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contlearn.cli.output import console, percent
+from contlearn.evaluation.wording import metric_name
 
 __all__ = ["live_view", "show_live"]
 
@@ -118,7 +119,8 @@ def _champion(value: Mapping[str, Any], now: datetime) -> str:
     text = f"version {champion['version']} for {_ago(champion['promoted_at'], now)}"
     accuracy = (champion.get("metrics") or {}).get("average_accuracy")
     if accuracy is not None:
-        text += f", average accuracy {percent(accuracy)}"
+        name = metric_name("average_accuracy", str(value["primary_metric"]))
+        text += f", {name} {percent(accuracy)}"
     if value.get("awaiting_approval"):
         text += f"; version {value['awaiting_approval']} awaits approval"
     return text

@@ -118,7 +118,7 @@ def _take_in(
     settings: Settings, where: dict[str, Any], options: dict[str, Any], *, as_json: bool
 ) -> None:
     from contlearn.data.corrected import ingest_corrected, retry_quarantine
-    from contlearn.pipeline.taking import with_policy
+    from contlearn.pipeline.taking import tell_ingested, with_policy
 
     with settings.open() as context:
         config = with_policy(context.config, options["on_conflict"])
@@ -131,7 +131,8 @@ def _take_in(
             report = retry_quarantine(
                 *parts, reason=where["reason"], source=where["source"], **common
             )
-    value = report.to_json()
+        value = report.to_json()
+        tell_ingested(context, value)
     unchanged = sum(
         w["count"] for f in value["files"] for w in f["warnings"] if w["code"] == "unchanged"
     )

@@ -17,16 +17,22 @@ from contlearn.cli.output import (
     print_reasons,
     table,
 )
+from contlearn.evaluation.wording import metric_name
 
 __all__ = ["metric_line", "show_evaluation", "show_status", "show_update"]
 
 _COLOURS = {"promoted": "green", "refused": "red", "failed": "red", "awaiting-approval": "yellow"}
 
 
-def metric_line(metrics: Mapping[str, Any]) -> str:
-    """Write measures on one line; forgetting and transfer in points."""
+def metric_line(metrics: Mapping[str, Any], primary: str) -> str:
+    """Write measures on one line; forgetting and transfer in points.
+
+    Args:
+        metrics: By their names in JSON.
+        primary: The measure whose mean over experiences is `average_accuracy`.
+    """
     return ", ".join(
-        f"{name.replace('_', ' ')} {percent(value)}"
+        f"{metric_name(name, primary)} {percent(value)}"
         for name, value in metrics.items()
         if isinstance(value, int | float) or value is None
     )
@@ -55,7 +61,7 @@ def show_update(value: Mapping[str, Any]) -> None:
         f"[bold {colour}]{outcome}[/bold {colour}]{version}, {value['seconds']:.0f} s"
     )
     if value["metrics"]:
-        click.echo("  " + metric_line(value["metrics"]))
+        click.echo("  " + metric_line(value["metrics"], value["primary_metric"]))
     share = value.get("trained_share")
     if share is not None and share < 1.0:
         click.echo(f"  {100 * share:.2f} % of the parameters were trained")
@@ -86,7 +92,7 @@ def show_status(value: Mapping[str, Any]) -> None:
                 ),
             )
         )
-        rows.append(("measures", metric_line(champion["metrics"])))
+        rows.append(("measures", metric_line(champion["metrics"], value["primary_metric"])))
     suspected = value["suspected_records"]
     parts = f" ({suspected} tried part by part)" if suspected else ""
     rows.append(
@@ -102,8 +108,8 @@ def show_status(value: Mapping[str, Any]) -> None:
     last = value["last_cycle"]
     if last is not None:
         rows.append(("last cycle", f"{last['cycle']}: {last['outcome']}"))
-        if last["error"]:
-            rows.append(("", str(last["error"])))
+        if last["why"]:
+            rows.append(("", str(last["why"])))
     running = value["running_cycle"]
     if running is not None:
         state = "interrupted in" if running["interrupted"] else "now in"
@@ -126,7 +132,7 @@ def show_status(value: Mapping[str, Any]) -> None:
 def show_evaluation(value: Mapping[str, Any], *, labels: int = 30) -> None:
     """Write measures, the accuracy matrix, and the weakest labels first."""
     heading(f"Version {value['version']}")
-    click.echo("  " + metric_line(value["metrics"]))
+    click.echo("  " + metric_line(value["metrics"], value["primary_metric"]))
     matrix = value.get("accuracy_matrix") or []
     if len(matrix) > 1:
         heading("Measure on held-out set k (column) after experience t (row), in percent")

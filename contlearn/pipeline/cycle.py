@@ -13,7 +13,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +49,7 @@ from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.pipeline.outcome import UpdateResult
 from contlearn.pipeline.scanning import inbox_files, scan_in_child
 from contlearn.pipeline.settling import Settlement
+from contlearn.pipeline.taking import refused_files
 from contlearn.pipeline.triggers import BY_HAND, PART
 from contlearn.workspace import storage_border
 
@@ -139,21 +140,30 @@ class UpdateCycle:
             if interrupted is not None:
                 return self._drive(interrupted, resumed=True)
             report = scan(context, progress=self.progress, stop=self)
+            refused = refused_files(report)
             if report.get("waiting") and trigger in BY_HAND:
                 # Somebody dropped a file a moment ago and now asks: give it its time to rest.
                 context.clock.sleep(context.config.data.rest_seconds + 0.1)
-                scan(context, progress=self.progress, stop=self)
+                later = refused_files(scan(context, progress=self.progress, stop=self))
+                refused += [file for file in later if file not in refused]
             require_space(context)
             forecast = self._forecast(name)
-            cycle = self._plan(trigger, run_key, name, promote=promote)
+            cycle = self._plan(trigger, run_key, name, promote=promote, forecast=forecast)
             if cycle is None:
                 return UpdateResult(
-                    cycle=None, outcome="nothing-to-do", message=self._why_nothing()
+                    cycle=None,
+                    outcome="nothing-to-do",
+                    message=self._why_nothing(),
+                    refused_files=tuple(refused),
                 )
             if forecast is not None:
                 self.progress("planning", 1, 1, str(forecast))
             result = self._drive(cycle, resumed=False)
-            return replace(result, forecast=forecast.to_json() if forecast else None)
+            return replace(
+                result,
+                forecast=forecast.to_json() if forecast else None,
+                refused_files=tuple(refused),
+            )
 
     def _forecast(self, strategy: str) -> Forecast | None:
         """Say what the cycle will cost; a damaged champion is found by the cycle itself."""
@@ -182,7 +192,7 @@ class UpdateCycle:
             forecast = self._forecast(strategy)
             cost = f" ({forecast})" if forecast is not None else ""
             message = (
-                f"{counts.pending} records would be learnt with {strategy!r} and "
+                f"{counts.pending - counts.suspected} records would be learnt with {strategy!r} and "
                 f"{counts.held_out_pending} new rows measured on{cost}."
                 + (f" Before that, {files} files of the inbox would be taken in." if files else "")
             )
@@ -208,7 +218,13 @@ class UpdateCycle:
         )
 
     def _plan(
-        self, trigger: str, run_key: str | None, strategy: str, *, promote: bool
+        self,
+        trigger: str,
+        run_key: str | None,
+        strategy: str,
+        *,
+        promote: bool,
+        forecast: Forecast | None,
     ) -> CycleRow | None:
         context = self.context
         champion = context.registry.champion()
@@ -228,6 +244,7 @@ class UpdateCycle:
                     waiting.cycle_id,
                     state="not-promoted",
                     outcome="not-promoted",
+                    ended_at=waiting.ended_at or context.clock.now().isoformat(),
                     error="Superseded by a later update before it was approved.",
                 )
             cycle_id = create_cycle(
@@ -243,6 +260,10 @@ class UpdateCycle:
             if cycle_id is None:
                 return None
             plan_records(connection, cycle_id, part=part)
+            if forecast is not None and part is None:
+                # What it set out to do is kept beside what it will have taken.
+                numbers = {"planned": asdict(forecast.work)}
+                change_cycle(connection, cycle_id, numbers=numbers)
             cycle = get_cycle(connection, cycle_id)
         context.emit("cycle-started", cycle=cycle_id, trigger=trigger, strategy=strategy)
         return cycle
@@ -273,11 +294,18 @@ class UpdateCycle:
         except (ContlearnError, OSError) as error:
             result = settlement.fail(error)
         seconds = context.clock.monotonic() - started
+        if not resumed:
+            settlement.keep_seconds(seconds)
         context.emit(
             "cycle-ended", cycle=cycle.cycle_id, outcome=result.outcome, version=result.version
         )
         settlement.clean(folder)
-        return replace(result, seconds=seconds, resumed=resumed)
+        return replace(
+            result,
+            seconds=seconds,
+            resumed=resumed,
+            primary_metric=context.task.primary_metric,
+        )
 
     def _prepare(self, cycle: CycleRow, folder: CycleFolder) -> None:
         """Write the job down once; a resumed cycle keeps the configuration it was planned with."""

@@ -30,6 +30,10 @@ class UpdateResult:
     forecast: Mapping[str, object] | None = None
     trained_share: float | None = None
     search: Mapping[str, Any] | None = None
+    # The measure whose mean over experiences `average_accuracy` is.
+    primary_metric: str = "accuracy"
+    # Files of the inbox that were refused whole before it began, with the reasons.
+    refused_files: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -52,6 +56,8 @@ class UpdateResult:
             "forecast": dict(self.forecast) if self.forecast else None,
             "trained_share": self.trained_share,
             "search": dict(self.search) if self.search else None,
+            "primary_metric": self.primary_metric,
+            "refused_files": [dict(file) for file in self.refused_files],
         }
         if self.error is not None:
             value["error"] = self.error.to_json()

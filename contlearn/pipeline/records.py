@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -14,8 +14,21 @@ from contlearn.catalog.schema import files, labels, records
 from contlearn.errors import UsageError
 from contlearn.pipeline.context import Context
 
-__all__ = ["hold", "list_labels", "list_quarantine", "list_records", "release", "show_record"]
+if TYPE_CHECKING:
+    from contlearn.data.forgetting import ForgetReport
 
+__all__ = [
+    "forget",
+    "hold",
+    "list_labels",
+    "list_quarantine",
+    "list_records",
+    "release",
+    "show_record",
+]
+
+# A journal's line stays short, whatever was forgotten.
+_AUDITED_IDS: Final = 1000
 # Beyond this many labels the near name is not looked for.
 _MAX_NEAR: Final = 500
 
@@ -125,6 +138,7 @@ def hold(context: Context, record_ids: Sequence[str], *, reason: str) -> int:
                 .values(state="held", reason=reason)
             ).rowcount
     context.registry.note("hold", actor=context.actor, reason=reason, records=changed)
+    context.emit("records-held", records=changed, reason=reason, actor=context.actor)
     return changed
 
 
@@ -140,7 +154,31 @@ def release(context: Context, record_ids: Sequence[str] | None, *, reason: str) 
             rows = list(context.catalog.ids.find_ids(connection, record_ids).values())
         changed = release_records(connection, rows)
     context.registry.note("release", actor=context.actor, reason=reason, records=changed)
+    context.emit("records-released", records=changed, reason=reason, actor=context.actor)
     return changed
+
+
+def forget(context: Context, record_ids: Sequence[str], *, reason: str) -> ForgetReport:
+    """Forget records for good: their texts leave all that is kept, and the journal says so.
+
+    Raises:
+        StorageError: When something could not be written; run it again, or any ingest, to go on.
+        WorkspaceLocked: When another process is taking files in for very long.
+    """
+    from contlearn.data.forgetting import forget_records
+
+    parts = (context.workspace, context.config, context.catalog, context.manager)
+    report = forget_records(*parts, record_ids, reason=reason or "forgotten by hand")
+    context.registry.note(
+        "forget",
+        actor=context.actor,
+        reason=reason,
+        records=report.records,
+        # Hashes of texts and labels; enough to prove that these were forgotten.
+        record_ids=list(record_ids[:_AUDITED_IDS]),
+    )
+    context.emit("records-forgotten", records=report.records, reason=reason, actor=context.actor)
+    return report
 
 
 def list_quarantine(

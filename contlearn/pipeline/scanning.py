@@ -12,6 +12,7 @@ from contlearn.errors import TrainingError
 from contlearn.interfaces import Progress, no_progress
 from contlearn.pipeline.children import StopFlag, run_child
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.taking import tell_ingested
 from contlearn.workspace import Workspace
 
 __all__ = ["inbox_files", "scan_in_child"]
@@ -60,9 +61,7 @@ def scan_in_child(
             where=str(log),
             hint="The files are still there; the log has the details.",
         )
-    context.emit(
-        "ingested", **{k: report.get(k, 0) for k in ("accepted", "duplicates", "rejected")}
-    )
+    tell_ingested(context, report)
     return report
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.config import Config
 from contlearn.interfaces import Progress
@@ -13,7 +13,9 @@ from contlearn.pipeline.context import Context
 if TYPE_CHECKING:
     from contlearn.data.report import IngestReport
 
-__all__ = ["ingest_files", "with_policy"]
+__all__ = ["ingest_files", "refused_files", "tell_ingested", "with_policy"]
+
+_COUNTS: Final = ("accepted", "duplicates", "conflicts", "rejected", "held_out")
 
 
 def ingest_files(
@@ -52,10 +54,39 @@ def ingest_files(
     parts = (context.workspace, config, context.catalog, context.manager)
     common: dict[str, Any] = {"dry_run": dry_run, "clock": context.clock, "progress": progress}
     if sources:
-        return ingest_sources(*parts, list(sources), again=again, **common)
-    if not paths:
-        return scan_inbox(*parts, **common)
-    return ingest_paths(*parts, list(paths), format=format, held_out=held_out, **common)
+        report = ingest_sources(*parts, list(sources), again=again, **common)
+    elif not paths:
+        report = scan_inbox(*parts, **common)
+    else:
+        report = ingest_paths(*parts, list(paths), format=format, held_out=held_out, **common)
+    tell_ingested(context, report.to_json())
+    return report
+
+
+def tell_ingested(context: Context, report: Mapping[str, Any]) -> None:
+    """Tell observers that files were taken in; the same whoever took them in.
+
+    Args:
+        context: The opened workspace.
+        report: What `ingest --json` prints.
+    """
+    if report["dry_run"] or not report["files"]:
+        return
+    context.emit(
+        "ingested",
+        **{name: report[name] for name in _COUNTS},
+        files=len(report["files"]),
+        files_refused=len(refused_files(report)),
+    )
+
+
+def refused_files(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give path, reason, message and hint of each file of an ingest that was refused whole."""
+    return [
+        {name: file[name] for name in ("path", "reason", "message", "hint")}
+        for file in report.get("files", ())
+        if file["verdict"] == "reject"
+    ]
 
 
 def with_policy(config: Config, on_conflict: str | None) -> Config:

@@ -25,6 +25,8 @@ EVENT_KINDS: Final = (
     "rolled-back",
     "recovered",
     "records-held",
+    "records-released",
+    "records-forgotten",
     "probation-passed",
     "alert",
 )

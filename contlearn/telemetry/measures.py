@@ -153,7 +153,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "run_last_stage_duration_seconds",
         "seconds",
         "model stage",
-        "How long each stage of the last update took.",
+        "How long each stage took of the last update that did not fail.",
     ),
     # --- quality
     _gauge(

@@ -61,7 +61,7 @@ def plain(text: str) -> str:
 
 
 MEASURES = (
-    "accuracy # %, macro f1 # %, micro f1 # %, average accuracy # %, forgetting # %, "
+    "accuracy # %, macro F1 # %, micro F1 # %, average accuracy # %, forgetting # %, "
     "backward transfer # %"
 )
 

@@ -25,6 +25,7 @@ class GDumb:
     name: ClassVar[str] = "gdumb"
     summary: ClassVar[str] = "the base model, trained anew on a balanced memory alone"
     reads_history: ClassVar[bool] = False
+    starts_anew: ClassVar[bool] = True
 
     class Options(StrategyOptions):
         """How many records a label; 0 for as many as the exemplars have at most."""

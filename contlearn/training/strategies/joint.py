@@ -18,6 +18,7 @@ class Joint:
     name: ClassVar[str] = "joint"
     summary: ClassVar[str] = "fine-tunes the base model on all records ever learnt; a reference"
     reads_history: ClassVar[bool] = True
+    starts_anew: ClassVar[bool] = True
 
     class Options(StrategyOptions):
         """None."""
