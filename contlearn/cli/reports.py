@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
@@ -51,6 +52,9 @@ def search_line(search: Mapping[str, Any]) -> str:
 def show_update(value: Mapping[str, Any]) -> None:
     """Write the outcome of a cycle with its reasons."""
     outcome = str(value["outcome"])
+    for file in value["refused_files"]:
+        hint = f" {file['hint']}" if file["hint"] else ""
+        click.echo(f"Not taken in: {file['path']}: {file['message']}{hint}")
     if value["cycle"] is None:
         click.echo(str(value["message"]))
         return
@@ -75,8 +79,10 @@ def show_update(value: Mapping[str, Any]) -> None:
         click.echo(f"Approve it with `contlearn promote {value['version']}`.")
 
 
-def show_status(value: Mapping[str, Any]) -> None:
-    """Write what is served, what waits and what runs."""
+def show_status(value: Mapping[str, Any], now: datetime) -> None:
+    """Write what is served, what waits and for what, and what runs."""
+    from contlearn.cli.live import daemon_words, disk_words, next_steps
+
     champion = value["champion"]
     heading(f"{value['model']}  ·  {value['task']}")
     rows: list[tuple[str, str]] = []
@@ -113,7 +119,8 @@ def show_status(value: Mapping[str, Any]) -> None:
     running = value["running_cycle"]
     if running is not None:
         state = "interrupted in" if running["interrupted"] else "now in"
-        rows.append(("running", f"{running['cycle']} {state} state {running['state']}"))
+        since = f"since {moment(running['started_at'])} UTC"
+        rows.append(("running", f"{running['cycle']} {state} state {running['state']}, {since}"))
     if value["awaiting_approval"]:
         rows.append(
             (
@@ -124,8 +131,11 @@ def show_status(value: Mapping[str, Any]) -> None:
                 ),
             )
         )
-    daemon = value["daemon"]
-    rows.append(("daemon", "running" if daemon and daemon.get("running") else "not running"))
+    daemon = value["daemon"] or {}
+    rows += next_steps(daemon, now)
+    if daemon.get("disk"):
+        rows.append(("disk", disk_words(daemon)))
+    rows.append(("daemon", daemon_words(daemon, now)))
     table(["", ""], rows)
 
 

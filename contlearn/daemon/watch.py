@@ -79,7 +79,7 @@ class Watch:
         self.doing = "starting"
         self.scan_error: str | None = None
         self.last_error: str | None = None
-        self.disk: dict[str, int] | None = None
+        self.disk: dict[str, int | None] | None = None
         self.is_active = False
         self._lost = threading.Event()
         self.alerts = Alerts(context, self.log)

@@ -11,10 +11,13 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from contlearn.config import CONFIG_FILE
 from contlearn.errors import ContlearnError
+
+if TYPE_CHECKING:
+    from contlearn.pipeline.context import Context
 
 __all__ = ["Check", "examine"]
 
@@ -146,6 +149,20 @@ def _memory() -> Check:
     )
 
 
+def _room(context: Context) -> Check:
+    """Say whether the next update fits, as the update itself will ask before it starts."""
+    from contlearn.pipeline.housekeeping import disk_state
+
+    state = disk_state(context)
+    return Check(
+        "room for an update",
+        not state.missing,
+        f"{state.needed / 1e6:,.0f} MB needed, {state.free / 1e6:,.0f} MB free, of which "
+        f"{state.reserve / 1e6:,.0f} MB stay free",
+        f"{state.missing / 1e6:,.0f} MB are missing: free that much, or lower retention.versions.",
+    )
+
+
 def _workspace(root: Path, plugins_dir: Path | None) -> list[Check]:
     if not (root / CONFIG_FILE).exists():
         return [Check("workspace", None, f"{root.absolute()} is not one")]
@@ -156,6 +173,7 @@ def _workspace(root: Path, plugins_dir: Path | None) -> list[Check]:
             checks = [Check("configuration", True, str(context.workspace.config_file))]
             with context.catalog.read():
                 checks.append(Check("catalog", True, context.config.storage.catalog))
+            checks.append(_room(context))
             champion = context.registry.champion()
             problems = context.registry.verify(champion) if champion is not None else []
             checks.append(

@@ -159,9 +159,7 @@ def _timed(row: CycleRow) -> _Timed | None:
     return _Timed(Work(**work), float(took) - (whole - training), training, fitting)
 
 
-def _predict(
-    timed: Sequence[_Timed], work: Work, training: TrainingConfig | None = None
-) -> float:
+def _predict(timed: Sequence[_Timed], work: Work, training: TrainingConfig | None = None) -> float:
     """Give the seconds of a work from cycles, the newest first, and of the search on top."""
     newest = timed[:_MEDIAN_OF]
     frame = statistics.median(one.frame for one in newest)

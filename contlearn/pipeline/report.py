@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.errors import ContlearnError
-
 from contlearn.evaluation.report_page import (
     REPORT_PAGE,
     ShownRecord,

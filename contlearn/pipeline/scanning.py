@@ -68,8 +68,8 @@ def scan_in_child(
 def inbox_files(workspace: Workspace) -> Iterator[Path]:
     """Give what waits in the inbox or was claimed; not what is still being written."""
     for folder in (workspace.inbox, workspace.claimed):
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(folder):
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
                 if not entry.name.startswith(".") and not entry.name.endswith((".part", ".tmp")):
                     yield Path(entry.path)
 
