@@ -63,7 +63,7 @@ class CycleRow:
 
     @property
     def why(self) -> str | None:
-        """Say why it ended as it did: what it failed of, what refused it, who changed it by hand."""
+        """Say why it ended so: what it failed of, what refused it, who promoted it by hand."""
         refused = [str(r["message"]) for r in self.reasons or () if r.get("passed") is False]
         return self.error or "; ".join(refused) or None
 

@@ -192,8 +192,8 @@ class UpdateCycle:
             forecast = self._forecast(strategy)
             cost = f" ({forecast})" if forecast is not None else ""
             message = (
-                f"{counts.pending - counts.suspected} records would be learnt with {strategy!r} and "
-                f"{counts.held_out_pending} new rows measured on{cost}."
+                f"{counts.pending - counts.suspected} records would be learnt with {strategy!r} "
+                f"and {counts.held_out_pending} new rows measured on{cost}."
                 + (f" Before that, {files} files of the inbox would be taken in." if files else "")
             )
         return UpdateResult(cycle=None, outcome="nothing-to-do", message=message)

@@ -166,7 +166,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "average_accuracy_ratio",
         "ratio",
         "model",
-        "Mean of the champion's accuracy (F1 for entities) over the held-out sets of all experiences.",
+        "Mean of the champion's accuracy (entities: F1) over the held-out sets of all experiences.",
     ),
     _gauge(
         "average_forgetting_ratio",
