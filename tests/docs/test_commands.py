@@ -12,7 +12,11 @@ import pytest
 from contlearn.cli import cli as program
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *(ROOT / "deploy").rglob("*.md")]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / "deploy").rglob("*.md"),
+]
 # A line of code that begins with it, or a span between backticks; line breaks are blanks.
 _SPANS = re.compile(r"`([^`]+)`", re.DOTALL)
 _BLOCKS = re.compile(r"```[a-z]*\n(.*?)```", re.DOTALL)
