@@ -38,7 +38,8 @@ def words_of(line: str) -> list[str]:
 
 def problems(line: str) -> list[str]:
     """Say what in a command line the program does not know."""
-    context = click.Context(program, info_name="contlearn")
+    # With the program's own settings: click remembers a command's help option from the first use.
+    context = click.Context(program, info_name="contlearn", **program.context_settings)
     command: click.Command = program
     words, found = words_of(line), []
     while words:

@@ -155,7 +155,7 @@ def check(world: World) -> None:
     if well:
         passed = [r["passed"] for r in well[-1].reasons if r["rule"] == "gain"]
         assert metrics[("gate_last_passed", "gain")] == float(passed[0])
-        assert status["last_success"]["cycle"] == well[-1].cycle_id
+        assert (status.get("last_success") or {}).get("cycle") == well[-1].cycle_id
     for row in status["recent"]:
         assert (row["why"] is None) == (row["outcome"] == "promoted" and not _by_hand(rows, row))
     verdicts = Counter(file.verdict for file in taken)
