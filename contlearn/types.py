@@ -350,6 +350,7 @@ class EvaluationReport:
 
     version: int | None
     metrics: Mapping[str, float | None]
+    primary_metric: str
     accuracy_matrix: Sequence[Sequence[float | None]]
     per_label: tuple[LabelScore, ...]
     confusion: Mapping[str, object] | None

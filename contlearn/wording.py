@@ -6,19 +6,24 @@ from typing import Final
 
 __all__ = ["megabytes", "metric_name", "milliseconds", "number", "percent"]
 
-_NAMES: Final = {
-    "average_accuracy": "average accuracy",
-    "backward_transfer": "backward transfer",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "f1": "F1",
-    "word_accuracy": "word accuracy",
-}
+_NAMES: Final = {"f1": "F1", "macro_f1": "macro F1", "micro_f1": "micro F1"}
+_AVERAGE: Final = "average_accuracy"
 
 
-def metric_name(name: str) -> str:
-    """Give the name of a measure as it is spoken."""
-    return _NAMES.get(name, name)
+def metric_name(name: str, primary: str = "accuracy") -> str:
+    """Give the name of a measure as it is spoken.
+
+    Args:
+        name: Its name in JSON.
+        primary: The measure that fills the accuracy matrix, which is the task's: `average_accuracy`
+            is its mean over experiences, whichever it is.
+    Example:
+        >>> metric_name("average_accuracy"), metric_name("average_accuracy", "f1")
+        ('average accuracy', 'average F1')
+    """
+    if name == _AVERAGE:
+        return f"average {metric_name(primary)}"
+    return _NAMES.get(name, name.replace("_", " "))
 
 
 def percent(value: float | None, *, sign: bool = False) -> str:
@@ -34,8 +39,18 @@ def percent(value: float | None, *, sign: bool = False) -> str:
 
 
 def number(value: float | None) -> str:
-    """Write a number with four digits; a dash where there is none."""
-    return "–" if value is None else f"{value:.4g}"
+    """Write a number as people do, with four digits; a dash where there is none.
+
+    Example:
+        >>> number(48_000_000), number(0.12345), number(1200.5), number(0.00003)
+        ('48,000,000', '0.1235', '1,200', '0.00003')
+    """
+    if value is None:
+        return "–"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    short = f"{value:.4g}"
+    return f"{value:.8f}".rstrip("0").rstrip(".") if "e" in short else short
 
 
 def megabytes(value: float | None) -> str:

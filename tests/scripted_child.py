@@ -53,6 +53,9 @@ def main(folder: Path) -> int:
     (version / "onnx" / "model.onnx").write_bytes(f"{job['cycle_id']} {ids}".encode())
     (version / "onnx" / "tokenizer.json").write_text("{}")
     (version / "checkpoint" / "head.safetensors").write_bytes(b"head" * 50)
+    if os.environ.get("SCRIPTED_PAGE"):  # made before its number is known, as the real one is
+        head = "<title>test, version @VERSION@</title><h1>test, version @VERSION@</h1>"
+        (version / "report.html").write_text(head)
     passed = "bad" not in keys
     decision = {
         "promoted": passed,
@@ -81,7 +84,7 @@ def main(folder: Path) -> int:
                     "experiences": [*job["lineage"], job["cycle_id"]], "records": len(rows),
                     "config": job["config"]},
         "metrics": {"accuracy": 0.9, "average_accuracy": 0.9, "forgetting": 0.0},
-        "export": {"label_agreement": 1.0},
+        "export": {"label_agreement": 1.0, "size_bytes": 10},
         "golden": {"graph": {"inputs": ["input_ids", "attention_mask"],
                              "outputs": {"logits": [None, len(labels)], "projection": [None, 32]}}},
     }  # fmt: skip

@@ -8,12 +8,12 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from contlearn.benchmark.measures import FIGURES
+from contlearn.benchmark.measures import FIGURES, titles
 from contlearn.benchmark.specs import ALWAYS, RATES, TUNED, Spec, parse_spec
 from contlearn.benchmark.streams import Stream, save_stream
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
@@ -54,6 +54,7 @@ class BenchmarkResult:
     reason: str
     folder: Path
     steps: tuple[str, ...] = field(default=())
+    primary_metric: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """Give everything as plain values."""
@@ -61,6 +62,7 @@ class BenchmarkResult:
             "recommendation": self.recommendation,
             "reason": self.reason,
             "experiences": list(self.steps),
+            "primary_metric": self.primary_metric,
             "strategies": [
                 {
                     "name": s.name,
@@ -79,8 +81,8 @@ class BenchmarkResult:
 
     def table(self) -> str:
         """Write the summaries as a Markdown table."""
-        titles = ["strategy", *(title for title, _, _ in FIGURES.values()), "seeds"]
-        lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+        heads = ["strategy", *titles(self.primary_metric), "seeds"]
+        lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
         for summary in self.summaries:
             cells = [summary.name + (" (reference)" if summary.is_reference else "")]
             cells += [cell(summary, figure) for figure in FIGURES]
@@ -174,7 +176,11 @@ def compare_strategies(
             left=sum(_runs_of(spec, seeds) for spec in specs),
         )
         rows = plan.run(specs, seeds)
-        result = _judge(rows, specs, output, tuple(step.name for step in stream.steps))
+        task = manager.get("task", stream.task, where="model.task")
+        result = replace(
+            _judge(rows, specs, output, tuple(step.name for step in stream.steps)),
+            primary_metric=task.primary_metric,
+        )
         write_json_atomic(output / "result.json", result.to_json())
         from contlearn.benchmark.page import write_page
 

@@ -11,8 +11,9 @@ from contlearn.evaluation.metrics import (
     backward_transfer,
     forgetting,
 )
+from contlearn.evaluation.wording import metric_name
 
-__all__ = ["FIGURES", "measures_of"]
+__all__ = ["FIGURES", "measures_of", "titles"]
 
 # Name → (title, whether higher is better, whether it is a share).
 FIGURES = {
@@ -25,6 +26,12 @@ FIGURES = {
     "seconds": ("seconds", False, False),
     "peak_bytes": ("peak memory", False, False),
 }
+
+
+def titles(primary: str) -> list[str]:
+    """Give the title of each figure, for a task with this primary measure."""
+    average = {"average_accuracy": metric_name("average_accuracy", primary)}
+    return [average.get(name, title) for name, (title, _, _) in FIGURES.items()]
 
 
 def measures_of(

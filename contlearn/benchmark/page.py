@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from contlearn.benchmark.measures import FIGURES
+from contlearn.benchmark.measures import FIGURES, titles
+from contlearn.evaluation.wording import metric_name
 from contlearn.workspace import write_bytes_atomic
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ th:first-child, td:first-child { text-align: left; }
   gap: .2rem 1.4rem; } .legend span { display: inline-block; width: 1.6rem; height: 0;
   border-top: 3px solid; vertical-align: middle; margin-right: .5rem; }
 svg { max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui; }
+@media (max-width: 40rem) { svg text { font-size: 17px; } }
 """
 
 
@@ -45,13 +47,14 @@ def write_page(result: BenchmarkResult, path: Path) -> None:
     """Write the page."""
     from contlearn.benchmark.compare import cell
 
-    heads = "".join(f"<th>{escape(title)}</th>" for title, _, _ in FIGURES.values())
+    heads = "".join(f"<th>{escape(title)}</th>" for title in titles(result.primary_metric))
     rows = "".join(
         f"<tr><td>{escape(s.name)}{' <span class=soft>reference</span>' if s.is_reference else ''}"
         f"</td>{''.join(f'<td>{cell(s, figure)}</td>' for figure in FIGURES)}"
         f"<td>{s.seeds}</td></tr>"
         for s in result.summaries
     )
+    average = metric_name("average_accuracy", result.primary_metric)
     chosen = escape(result.recommendation or "none")
     reason = escape(result.reason[:1].upper() + result.reason[1:])
     body = f"""<!doctype html><html lang="en"><meta charset="utf-8">
@@ -61,7 +64,8 @@ def write_page(result: BenchmarkResult, path: Path) -> None:
 <p class="soft">{len(result.steps)} experiences in the order of time. Choices were made on
 development rows, figures are of test rows, in percent; means over seeds.</p>
 <div class="card"><b>Recommended: {chosen}</b><br>{reason}</div>
-<h2>Average accuracy on what was seen, after each experience</h2>{_curves(result.summaries)}
+<h2>{escape(average[:1].upper() + average[1:])} on what was seen, after each experience</h2>
+{_curves(result.summaries, average)}
 <h2>Figures</h2><div class="wide"><table><tr><th>strategy</th>{heads}<th>seeds</th></tr>{rows}
 </table></div>
 <h2>Experiences</h2><ol>{"".join(f"<li>{escape(name)}</li>" for name in result.steps)}</ol></html>
@@ -69,7 +73,7 @@ development rows, figures are of test rows, in percent; means over seeds.</p>
     write_bytes_atomic(path, body.encode())
 
 
-def _curves(summaries: Sequence[Summary]) -> str:
+def _curves(summaries: Sequence[Summary], average: str) -> str:
     """Draw one line a strategy, a dashed one for each reference, which has an end only."""
     steps = max((len(s.curve) for s in summaries if s.curve), default=1)
 
@@ -110,6 +114,6 @@ def _curves(summaries: Sequence[Summary]) -> str:
         legend.append(f"<li>{line}{name}</li>")
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="average accuracy after each experience">{"".join(parts)}</svg>'
+        f'aria-label="{escape(average)} after each experience">{"".join(parts)}</svg>'
         f'<ul class="legend">{"".join(legend)}</ul>'
     )

@@ -21,12 +21,16 @@ __all__ = [
     "find_cycle",
     "get_cycle",
     "last_cycle",
+    "last_ended",
+    "last_success",
     "list_cycles",
     "unfinished_cycle",
     "waiting_cycle",
 ]
 
 ENDED: Final = ("promoted", "refused", "not-promoted", "failed")
+# What a run can come to; one whose challenger awaits approval has done its work.
+_OVER: Final = (*ENDED, "awaiting-approval")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,17 @@ class CycleRow:
     numbers: Any
     error: str | None
 
+    @property
+    def failure(self) -> str | None:
+        """Say of what it failed; None for one that did not."""
+        return self.error if self.outcome == "failed" else None
+
+    @property
+    def why(self) -> str | None:
+        """Say why it ended so: what it failed of, what refused it, who promoted it by hand."""
+        refused = [str(r["message"]) for r in self.reasons or () if r.get("passed") is False]
+        return self.error or "; ".join(refused) or None
+
     def to_json(self) -> dict[str, object]:
         """Give the cycle as `history --json` prints it."""
         return {
@@ -69,7 +84,8 @@ class CycleRow:
             "reasons": self.reasons or [],
             "metrics": self.metrics or {},
             "numbers": self.numbers or {},
-            "error": self.error,
+            "error": self.failure,
+            "why": self.why,
         }
 
 
@@ -140,19 +156,27 @@ def find_cycle(connection: Connection, run_key: str) -> CycleRow | None:
 
 def last_cycle(connection: Connection) -> CycleRow | None:
     """Give the newest cycle."""
-    return _cycle(
-        connection.execute(sa.select(cycles).order_by(cycles.c.seq.desc()).limit(1)).first()
-    )
+    return _newest(connection)
+
+
+def last_ended(connection: Connection) -> CycleRow | None:
+    """Give the newest cycle that is over, whatever runs now."""
+    return _newest(connection, cycles.c.state.in_(_OVER))
+
+
+def last_success(connection: Connection) -> CycleRow | None:
+    """Give the newest cycle that is over and did not fail; a refusal is no failure."""
+    return _newest(connection, cycles.c.state.in_(_OVER), cycles.c.state != "failed")
+
+
+def _newest(connection: Connection, *which: sa.ColumnElement[bool]) -> CycleRow | None:
+    query = sa.select(cycles).where(*which).order_by(cycles.c.seq.desc()).limit(1)
+    return _cycle(connection.execute(query).first())
 
 
 def unfinished_cycle(connection: Connection) -> CycleRow | None:
     """Give the cycle that was interrupted, if there is one."""
-    query = (
-        sa.select(cycles)
-        .where(cycles.c.state.not_in((*ENDED, "awaiting-approval")))
-        .order_by(cycles.c.seq)
-        .limit(1)
-    )
+    query = sa.select(cycles).where(cycles.c.state.not_in(_OVER)).order_by(cycles.c.seq).limit(1)
     return _cycle(connection.execute(query).first())
 
 

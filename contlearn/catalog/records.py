@@ -20,6 +20,7 @@ __all__ = [
     "RecordCounts",
     "chunks",
     "count_experience",
+    "count_learnable",
     "count_records",
     "counting_ids",
     "experience_records",
@@ -216,19 +217,29 @@ def take_back(connection: Connection, cycle_ids: Iterable[str], *, hold: bool, r
     """What these cycles learnt is no longer in the champion: pending again, or held.
 
     Returns:
-        How many records changed.
+        How many are held now, or how many wait to be learnt again: rows to measure on are not
+        among those, as in `RecordCounts.pending`.
     """
     changed = 0
     for cycle_id in cycle_ids:
+        mine = (records.c.cycle_id == cycle_id, records.c.state == "learnt")
+        if not hold:
+            changed += _count_to_learn(connection, *mine)
         result = connection.execute(
             records.update()
-            .where(records.c.cycle_id == cycle_id, records.c.state == "learnt")
+            .where(*mine)
             .values(
                 state="held" if hold else "pending", attempts=0, reason=reason if hold else None
             )
         )
-        changed += result.rowcount
+        changed += result.rowcount if hold else 0
     return changed
+
+
+def _count_to_learn(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
+    """Count the records among these that are learnt, not measured on."""
+    query = sa.select(sa.func.count()).where(*which, records.c.split == "train")
+    return int(connection.execute(query).scalar_one())
 
 
 def release_records(connection: Connection, rows: Sequence[int] | None = None) -> int:
@@ -276,6 +287,20 @@ def count_experience(connection: Connection, cycle_id: str, role: str, *, at_mos
     """Count the records of a cycle, looking no further than `at_most`."""
     some = _experience(cycle_id, role).limit(at_most).subquery()
     return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+
+
+def count_learnable(connection: Connection, cycle_ids: Iterable[str]) -> int:
+    """Count the records that these cycles learnt and that are still there, each once."""
+    query = (
+        sa.select(sa.func.count(sa.distinct(cycle_records.c.seq)))
+        .join(records, records.c.seq == cycle_records.c.seq)
+        .where(
+            cycle_records.c.cycle_id.in_(list(cycle_ids)),
+            cycle_records.c.role == "train",
+            records.c.state != "forgotten",
+        )
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def _experience(cycle_id: str, role: str) -> sa.Select[Any]:

@@ -127,11 +127,11 @@ def _settings(items: Sequence[str]) -> dict[str, Any]:
 
 def _show(result: Any) -> None:
     from contlearn.benchmark.compare import cell
-    from contlearn.benchmark.measures import FIGURES
+    from contlearn.benchmark.measures import FIGURES, titles
     from contlearn.cli.output import table
 
     table(
-        ["strategy", *(title for title, _, _ in FIGURES.values()), "seeds"],
+        ["strategy", *titles(result.primary_metric), "seeds"],
         [
             (
                 summary.name + (" (reference)" if summary.is_reference else ""),

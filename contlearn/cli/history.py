@@ -53,6 +53,9 @@ def _show(value: dict[str, Any]) -> None:
         ],
         right=(4, 5, 6),
     )
+    for cycle in value["cycles"]:
+        if cycle["why"]:
+            click.echo(f"{cycle['cycle']} {cycle['outcome']}: {' '.join(cycle['why'].split())}")
     heading("Journal")
     table(
         ["when", "event", "version", "before", "who", "why"],

@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from contlearn.cli.output import console
-from contlearn.wording import percent
+from contlearn.wording import metric_name, percent
 
-__all__ = ["live_view", "show_live"]
+__all__ = ["daemon_words", "disk_words", "live_view", "next_steps", "show_live"]
 
 _COLOURS = {"promoted": "green", "refused": "red", "failed": "red", "awaiting-approval": "yellow"}
 _LABEL_WIDTH: Final = 9
@@ -83,10 +83,10 @@ def _facts(value: Mapping[str, Any], now: datetime, *, narrow: bool) -> list[tup
         ("served", _champion(value, now)),
         ("records", _records(value)),
         ("now", _running(value, now, bar=12 if narrow else 24)),
-        *_next(daemon, now),
+        *next_steps(daemon, now),
         ("drift", _drift(value)),
-        ("disk", _disk(daemon)),
-        ("daemon", _daemon(daemon, now)),
+        ("disk", disk_words(daemon)),
+        ("daemon", daemon_words(daemon, now)),
     ]
     if value.get("notifications_waiting"):
         lines.append(("outbox", f"{value['notifications_waiting']} notifications wait"))
@@ -119,7 +119,8 @@ def _champion(value: Mapping[str, Any], now: datetime) -> str:
     text = f"version {champion['version']} for {_ago(champion['promoted_at'], now)}"
     accuracy = (champion.get("metrics") or {}).get("average_accuracy")
     if accuracy is not None:
-        text += f", average accuracy {percent(accuracy)}"
+        name = metric_name("average_accuracy", str(value["primary_metric"]))
+        text += f", {name} {percent(accuracy)}"
     if value.get("awaiting_approval"):
         text += f"; version {value['awaiting_approval']} awaits approval"
     return text
@@ -156,7 +157,8 @@ def _running(value: Mapping[str, Any], now: datetime, *, bar: int) -> str | Text
     return shown.append("━" * full, style="green").append("━" * (bar - full), style="dim")
 
 
-def _next(daemon: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
+def next_steps(daemon: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
+    """Say what is due, what it waits for, and when the schedule comes."""
     if not daemon.get("running"):
         return [("next", "nothing starts by itself: no daemon runs")]
     waits = daemon.get("waits") or {}
@@ -193,7 +195,8 @@ def _drift(value: Mapping[str, Any]) -> str:
     return text
 
 
-def _disk(daemon: Mapping[str, Any]) -> str:
+def disk_words(daemon: Mapping[str, Any]) -> str:
+    """Say what is free, what an update needs and what is missing, as the daemon saw it last."""
     disk = daemon.get("disk")
     if not disk:
         return "not looked at yet"
@@ -206,9 +209,11 @@ def _disk(daemon: Mapping[str, Any]) -> str:
     return text
 
 
-def _daemon(daemon: Mapping[str, Any], now: datetime) -> str:
+def daemon_words(daemon: Mapping[str, Any], now: datetime) -> str:
+    """Say whether a daemon runs, when it was last alive, and what is wrong with it."""
     if not daemon.get("running"):
-        return "not running"
+        seen = daemon.get("heartbeat_at")
+        return "not running" + (f"; last seen {_ago(seen, now)} ago" if seen else "")
     text = f"{daemon.get('doing', 'running')}, seen {_ago(daemon.get('heartbeat_at'), now)} ago"
     if daemon.get("failures"):
         text += (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
@@ -16,17 +17,22 @@ from contlearn.cli.output import (
     print_reasons,
     table,
 )
-from contlearn.wording import percent
+from contlearn.wording import metric_name, percent
 
 __all__ = ["metric_line", "show_evaluation", "show_status", "show_update"]
 
 _COLOURS = {"promoted": "green", "refused": "red", "failed": "red", "awaiting-approval": "yellow"}
 
 
-def metric_line(metrics: Mapping[str, Any]) -> str:
-    """Write measures on one line; forgetting and transfer in points."""
+def metric_line(metrics: Mapping[str, Any], primary: str) -> str:
+    """Write measures on one line; forgetting and transfer in points.
+
+    Args:
+        metrics: By their names in JSON.
+        primary: The measure whose mean over experiences is `average_accuracy`.
+    """
     return ", ".join(
-        f"{name.replace('_', ' ')} {percent(value)}"
+        f"{metric_name(name, primary)} {percent(value)}"
         for name, value in metrics.items()
         if isinstance(value, int | float) or value is None
     )
@@ -45,6 +51,9 @@ def search_line(search: Mapping[str, Any]) -> str:
 def show_update(value: Mapping[str, Any]) -> None:
     """Write the outcome of a cycle with its reasons."""
     outcome = str(value["outcome"])
+    for file in value["refused_files"]:
+        hint = f" {file['hint']}" if file["hint"] else ""
+        click.echo(f"Not taken in: {file['path']}: {file['message']}{hint}")
     if value["cycle"] is None:
         click.echo(str(value["message"]))
         _show_warnings(value)
@@ -56,7 +65,7 @@ def show_update(value: Mapping[str, Any]) -> None:
         f"[bold {colour}]{outcome}[/bold {colour}]{version}, {value['seconds']:.0f} s"
     )
     if value["metrics"]:
-        click.echo("  " + metric_line(value["metrics"]))
+        click.echo("  " + metric_line(value["metrics"], value["primary_metric"]))
     share = value.get("trained_share")
     if share is not None and share < 1.0:
         click.echo(f"  {100 * share:.2f} % of the parameters were trained")
@@ -81,8 +90,10 @@ def _show_warnings(value: Mapping[str, Any]) -> None:
         click.echo(f"  note: {warning}")
 
 
-def show_status(value: Mapping[str, Any]) -> None:
-    """Write what is served, what waits and what runs."""
+def show_status(value: Mapping[str, Any], now: datetime) -> None:
+    """Write what is served, what waits and for what, and what runs."""
+    from contlearn.cli.live import daemon_words, disk_words, next_steps
+
     champion = value["champion"]
     heading(f"{value['model']}  ·  {value['task']}")
     rows: list[tuple[str, str]] = []
@@ -98,7 +109,7 @@ def show_status(value: Mapping[str, Any]) -> None:
                 ),
             )
         )
-        rows.append(("measures", metric_line(champion["metrics"])))
+        rows.append(("measures", metric_line(champion["metrics"], value["primary_metric"])))
     suspected = value["suspected_records"]
     parts = f" ({suspected} tried part by part)" if suspected else ""
     rows.append(
@@ -119,12 +130,13 @@ def show_status(value: Mapping[str, Any]) -> None:
     last = value["last_cycle"]
     if last is not None:
         rows.append(("last cycle", f"{last['cycle']}: {last['outcome']}"))
-        if last["error"]:
-            rows.append(("", str(last["error"])))
+        if last["why"]:
+            rows.append(("", str(last["why"])))
     running = value["running_cycle"]
     if running is not None:
         state = "interrupted in" if running["interrupted"] else "now in"
-        rows.append(("running", f"{running['cycle']} {state} state {running['state']}"))
+        since = f"since {moment(running['started_at'])} UTC"
+        rows.append(("running", f"{running['cycle']} {state} state {running['state']}, {since}"))
     if value["awaiting_approval"]:
         rows.append(
             (
@@ -135,15 +147,18 @@ def show_status(value: Mapping[str, Any]) -> None:
                 ),
             )
         )
-    daemon = value["daemon"]
-    rows.append(("daemon", "running" if daemon and daemon.get("running") else "not running"))
+    daemon = value["daemon"] or {}
+    rows += next_steps(daemon, now)
+    if daemon.get("disk"):
+        rows.append(("disk", disk_words(daemon)))
+    rows.append(("daemon", daemon_words(daemon, now)))
     table(["", ""], rows)
 
 
 def show_evaluation(value: Mapping[str, Any], *, labels: int = 30) -> None:
     """Write measures, the accuracy matrix, and the weakest labels first."""
     heading(f"Version {value['version']}")
-    click.echo("  " + metric_line(value["metrics"]))
+    click.echo("  " + metric_line(value["metrics"], value["primary_metric"]))
     if unknown := value.get("unknown_label_rows"):
         names = value["unknown_labels"]
         click.echo(

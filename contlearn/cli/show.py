@@ -34,7 +34,7 @@ def _show(value: dict[str, Any]) -> None:
             ("made", f"{moment(value['created_at'])} UTC by cycle {lineage['cycle']}"),
             ("aliases", ", ".join(value["aliases"]) or "none"),
             ("parent", lineage["parent"] or "none"),
-            ("measures", metric_line(value["metrics"])),
+            ("measures", metric_line(value["metrics"], value["primary_metric"])),
             (
                 "learnt",
                 (

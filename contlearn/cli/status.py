@@ -30,7 +30,7 @@ def command(settings: Settings, watch: bool, every: float, as_json: bool) -> Non
             def human() -> None:
                 from contlearn.cli.reports import show_status
 
-                show_status(value)
+                show_status(value, context.clock.now())
 
             print_result(value, as_json=as_json, human=human)
             return

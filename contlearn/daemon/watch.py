@@ -31,6 +31,7 @@ from contlearn.pipeline.outcome import UpdateResult
 from contlearn.pipeline.probation import Probation
 from contlearn.pipeline.scanning import scan_in_child
 from contlearn.pipeline.schedule import local_day, next_scheduled
+from contlearn.pipeline.taking import refused_files
 from contlearn.pipeline.triggers import Trigger
 from contlearn.pipeline.watching import Watcher
 from contlearn.workspace import write_json_atomic
@@ -69,7 +70,9 @@ class Watch:
 
     def __post_init__(self) -> None:
         context, clock = self.context, self.context.clock
-        self._scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
+        self._scanner = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
+        # What the last look at the inbox refused whole; what lies there still is not told again.
+        self._refused: list[dict[str, Any]] = []
         self.log = structlog.get_logger("contlearn.daemon").bind(model=context.config.model.name)
         self.started_at = clock.now()
         self.beat = clock.monotonic()
@@ -77,7 +80,7 @@ class Watch:
         self.doing = "starting"
         self.scan_error: str | None = None
         self.last_error: str | None = None
-        self.disk: dict[str, int] | None = None
+        self.disk: dict[str, int | None] | None = None
         self.is_active = False
         self._lost = threading.Event()
         self.alerts = Alerts(context, self.log)
@@ -265,6 +268,16 @@ class Watch:
     def _probation_due(self) -> bool:
         self._probation_every.seconds = self.context.config.probation.check_interval
         return self._probation_every()
+
+    def _scan(self, context: Context, **options: Any) -> dict[str, Any]:
+        """Take in the inbox, and log each file of which nothing could be used."""
+        report = self._scanner(context, **options)
+        refused = refused_files(report)
+        for file in refused:
+            if file not in self._refused:
+                self.log.warning("file refused", **file)
+        self._refused = refused
+        return report
 
     def _take_in(self) -> None:
         context = self.context

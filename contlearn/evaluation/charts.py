@@ -11,7 +11,7 @@ __all__ = ["bar_cell", "heat_cell", "heat_map", "line_chart", "reliability_chart
 
 _WIDTH: Final = 560
 _HEIGHT: Final = 230
-_LEFT: Final = 44
+_LEFT: Final = 52
 _BOTTOM: Final = 36
 _TOP: Final = 10
 _RIGHT: Final = 12

@@ -130,6 +130,7 @@ def build_report(
     return EvaluationReport(
         version=version,
         metrics=metrics,
+        primary_metric=task.primary_metric,
         accuracy_matrix=matrix,
         per_label=task.per_label(sums, labels) if sums is not None else (),
         confusion=task.confusion(answers, targets) if targets else None,
@@ -153,6 +154,7 @@ def report_to_json(report: EvaluationReport) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "version": report.version,
         "metrics": dict(report.metrics),
+        "primary_metric": report.primary_metric,
         "accuracy_matrix": [list(row) for row in report.accuracy_matrix],
         "per_label": [
             {

@@ -61,10 +61,12 @@ def render_model_card(
     model, lineage = facts.get("model", {}), facts.get("lineage", {})
     kind = _PIPELINES.get(str(model.get("graph")), str(model.get("task", "text-classification")))
     measured = {k: v for k, v in report["metrics"].items() if v is not None}
+    primary = str(report.get("primary_metric", "accuracy"))
+    spoken = {k: metric_name(k, primary) for k in measured}
     rows = sum(item["rows"] for item in report["sets"])
     base = str(model.get("base", ""))
     parts = [
-        _head(name, kind, base if _HUB_ID.fullmatch(base) else None, measured),
+        _head(name, kind, base if _HUB_ID.fullmatch(base) else None, measured, spoken),
         f"# {name}",
         (
             f"A {kind} model, fine-tuned by contlearn from `{_code(Path(base).name or '?')}` as "
@@ -77,7 +79,7 @@ def render_model_card(
             f"On {rows} held-out rows that were never trained on, with the ONNX model as it is "
             f"served ({model.get('precision', '?')})."
         ),
-        _table(("measure", "value"), [(metric_name(k), f"{v:.4f}") for k, v in measured.items()]),
+        _table(("measure", "value"), [(spoken[k], f"{v:.4f}") for k, v in measured.items()]),
         "## What the gate found",
         _table(
             ("rule", "verdict", "why"),
@@ -114,7 +116,13 @@ def render_model_card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _head(name: str, kind: str, base: str | None, measured: Mapping[str, float]) -> str:
+def _head(
+    name: str,
+    kind: str,
+    base: str | None,
+    measured: Mapping[str, float],
+    spoken: Mapping[str, str],
+) -> str:
     head = ["---", "library_name: onnxruntime", f"pipeline_tag: {kind}"]
     # JSON is YAML: quoting it this way keeps any name from being read as something else.
     if base is not None:
@@ -127,7 +135,7 @@ def _head(name: str, kind: str, base: str | None, measured: Mapping[str, float])
         head.append("    metrics:")
         for metric, value in measured.items():
             head += [f"    - type: {metric}", f"      value: {value:.4f}"]
-            head.append(f"      name: {_quoted(metric_name(metric))}")
+            head.append(f"      name: {_quoted(spoken[metric])}")
     return "\n".join([*head, "---"])
 
 

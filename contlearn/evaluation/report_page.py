@@ -8,6 +8,7 @@ texts of forgotten records out of it again. All that comes from data is escaped.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -37,6 +38,7 @@ __all__ = [
     "ShownRecord",
     "render_report",
     "shown_records",
+    "with_changes",
     "with_version",
     "write_report_page",
 ]
@@ -44,6 +46,12 @@ __all__ = [
 REPORT_PAGE: Final = "report.html"
 # Stands for the version's number in a page made before the number is known; see `with_version`.
 VERSION_MARK: Final = "@VERSION@"
+# The end of title and heading, with the mark or a number.
+_NUMBER: Final = re.compile(rf", version (?:{VERSION_MARK}|\d+)(</title>|</h1>)")
+# What became of the version since; the one part of a page that changes.
+_CHANGES_START: Final = "<!-- what became of it -->"
+_CHANGES_END: Final = "<!-- until here -->"
+_CHANGES: Final = re.compile(rf"{_CHANGES_START}.*?{_CHANGES_END}", re.DOTALL)
 _MAX_CHARACTERS: Final = 400
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 # The text of a record, and its words where the task goes word by word.
@@ -70,6 +78,7 @@ def write_report_page(
         facts=facts,
         report=read_json(folder / "report.json"),
         decision=read_json(folder / "decision.json"),
+        version=VERSION_MARK,
     )
     path = folder / REPORT_PAGE
     write_bytes_atomic(path, page.encode(), files=files or FileOperations())
@@ -114,6 +123,7 @@ def render_report(
     links = "".join(f'<a href="#{_anchor(title)}">{escape(title)}</a>' for title, _ in there)
     parts = [
         _head(name, version, facts, decision),
+        f"{_CHANGES_START}{_CHANGES_END}",
         _figures(report),
         f"<nav>{links}</nav>",
         *(
@@ -133,8 +143,30 @@ def render_report(
 
 
 def with_version(page: str, version: int) -> str:
-    """Put the version's number where a page made before has the mark: title and heading."""
-    return page.replace(VERSION_MARK, str(version), 2)
+    """Put the version's number where a page made before has the mark: title and heading.
+
+    One that has a number there already, from before a kill, is given this one.
+    """
+    return _NUMBER.sub(rf", version {version}\1", page, count=2)
+
+
+def with_changes(page: str, changes: Sequence[Mapping[str, Any]]) -> str:
+    """Say in a page of a version when it became champion and when it gave way, and who did it.
+
+    Args:
+        page: What `render_report` made; one without the place for it stays as it is.
+        changes: Entries of the journal, oldest first: each with `kind` (a sentence), `at`, `actor`,
+            `reason`, `by_hand`.
+    """
+    rows = [
+        f"<p><b>{escape(str(item['kind']))}</b> "
+        f'<span class="soft">{escape(str(item["at"])[:16].replace("T", " "))} UTC, '
+        f"{'by hand by' if item['by_hand'] else 'by'} {escape(str(item['actor'] or '–'))}"
+        f"{': ' if item['reason'] else ''}{escape(str(item['reason'] or ''))}</span></p>"
+        for item in changes
+    ]
+    inside = f'<div class="card">{"".join(rows)}</div>' if rows else ""
+    return _CHANGES.sub(lambda _: f"{_CHANGES_START}{inside}{_CHANGES_END}", page, count=1)
 
 
 def shown_records(report: Mapping[str, Any]) -> list[str]:
@@ -172,6 +204,7 @@ def _head(
 
 def _figures(report: Mapping[str, Any]) -> str:
     before = report.get("champion_metrics") or {}
+    primary = str(report.get("primary_metric", "accuracy"))
     cells = []
     for name, value in report["metrics"].items():
         change = ""
@@ -179,7 +212,9 @@ def _figures(report: Mapping[str, Any]) -> str:
             gain = value - before[name]
             style = "soft" if abs(gain) < 5e-4 else "good" if gain > 0 else "bad"
             change = f'<span class="small {style}">{percent(gain, sign=True)} vs. champion</span>'
-        cells.append(f"<div><b>{percent(value)}</b>{escape(metric_name(name))}<br>{change}</div>")
+        cells.append(
+            f"<div><b>{percent(value)}</b>{escape(metric_name(name, primary))}<br>{change}</div>"
+        )
     return f'<section class="figures">{"".join(cells)}</section>'
 
 

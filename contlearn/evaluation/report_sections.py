@@ -66,7 +66,7 @@ def accuracy_matrix(report: Mapping[str, Any]) -> str:
             [f"after {t + 1}, set {k + 1}: {percent(value)}" for k, value in enumerate(row)]
             for t, row in enumerate(matrix)
         ]
-        drawn = heat_map(matrix, titles, label="accuracy after each experience on each set")
+        drawn = heat_map(matrix, titles, label=f"{measure} after each experience on each set")
         last = _matrix_rows(matrix, range(size - 1, size))
         head = "<th>after</th>" + "".join(f"<th>set {k + 1}</th>" for k in range(size))
         return f'{note}<div class="wide">{drawn}</div>{table(head, last, style="narrow")}'
@@ -90,7 +90,7 @@ def _matrix_rows(matrix: Sequence[Sequence[float | None]], which: range) -> list
 
 
 def forgetting_curve(report: Mapping[str, Any]) -> str:
-    """Draw average accuracy and forgetting over experiences, and each set's own curve."""
+    """Draw average measure and forgetting over experiences, and each set's own curve."""
     from contlearn.evaluation.metrics import as_matrix, average_accuracy, forgetting
 
     matrix = report["accuracy_matrix"]
@@ -105,7 +105,8 @@ def forgetting_curve(report: Mapping[str, Any]) -> str:
                 values.append(measure(rows))
             except EvaluationError:
                 values.append(None)
-    whole = line_chart({"average": kept, "forgetting": lost}, "experience")
+    average = metric_name("average_accuracy", str(report.get("primary_metric", "accuracy")))
+    whole = line_chart({average: kept, "forgetting": lost}, "experience")
     curves = {
         f"set {k + 1}": [row[k] if len(row) > k else None for row in matrix]
         for k in range(min(len(matrix) - 1, _CURVES))

@@ -21,6 +21,10 @@ svg .fill-bad { fill: var(--bad); }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .85rem; margin: .3rem 0; }
 .legend i { display: inline-block; width: .7rem; height: .7rem; margin-inline-end: .35rem;
   border-radius: .15rem; background: currentColor; }
+td.bar { position: relative; min-width: 7rem; } td.bar b { position: relative; font-weight: 400; }
+td.bar i { position: absolute; top: .25rem; height: 1.45rem; left: 0; border-radius: .2rem;
+  background: rgba(var(--heat), .28); }
+@media (max-width: 40rem) { svg text { font-size: 15px; } td.bar { min-width: 3.25rem; } }
 """
 STYLE: Final = (
     """
@@ -66,17 +70,14 @@ td.words { white-space: normal; min-width: 8rem; }
 table.narrow td:first-child { white-space: nowrap; min-width: 0; }
 table.facts td:first-child { color: var(--soft); min-width: 9rem; }
 table.facts td.words { min-width: 0; }
-td.bar { position: relative; min-width: 7rem; } td.bar b { position: relative; font-weight: 400; }
-td.bar i { position: absolute; top: .25rem; height: 1.45rem; left: 0; border-radius: .2rem;
-  background: rgba(var(--heat), .28); }
 details { margin: .6rem 0; } summary { cursor: pointer; color: var(--mark); }
 """
     + CHART_STYLE
     + """\
 .flip p { margin: .15rem 0; }
-@media (max-width: 40rem) { svg text { font-size: 15px; }
+@media (max-width: 40rem) {
   body { padding: 1rem .75rem 3rem; } th, td { padding: .3rem .4rem; }
-  td:first-child { min-width: 7rem; } td.bar { min-width: 3.25rem; }
+  td:first-child { min-width: 7rem; }
   table.narrow td:first-child { min-width: 0; }
   .wide th:first-child, .wide td:first-child { position: sticky; left: 0; z-index: 1;
     background: var(--page); }

@@ -116,7 +116,6 @@ def evaluate_cycle(
         score_slices(paired, task, labels, metric or task.primary_metric)
     )
     value["metric"] = metric or task.primary_metric
-    value["primary_metric"] = task.primary_metric
     value["champion_metrics"] = _champion_metrics(paired, task, labels)
     value["flips"] = worst_rows(paired, [[r.record_id for r in s.records] for s in sets])
     value["label_counts"] = _label_counts(task, sets)

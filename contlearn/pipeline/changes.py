@@ -16,6 +16,7 @@ from contlearn.catalog.rows import put
 from contlearn.catalog.schema import cycles, meta
 from contlearn.errors import ContlearnError, StorageError, UsageError
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.report import show_changes
 from contlearn.registry.aliases import resolve_version
 from contlearn.registry.promotion import promote, recover, rollback
 from contlearn.workspace import read_json
@@ -98,7 +99,15 @@ def promote_version(
         return Change(champion=before, previous=before, dry_run=True, notes=notes)
     released, held = synchronise(context, before, hold=False, reason=reason)
     if number != before:
-        context.emit("promoted", version=number, previous=before, reason=reason, actor=actor)
+        context.emit(
+            "promoted",
+            version=number,
+            previous=before,
+            reason=reason,
+            actor=actor,
+            records_released=released,
+            records_held=held,
+        )
     return Change(
         champion=number,
         previous=before,
@@ -168,7 +177,15 @@ def roll_back(
     if dry_run:
         return Change(champion=target.version, previous=before, dry_run=True)
     released, held = synchronise(context, before, hold=hold, reason=why)
-    context.emit("rolled-back", version=target.version, previous=before, reason=reason, actor=actor)
+    context.emit(
+        "rolled-back",
+        version=target.version,
+        previous=before,
+        reason=reason,
+        actor=actor,
+        records_released=released,
+        records_held=held,
+    )
     return Change(
         champion=target.version, previous=before, records_released=released, records_held=held
     )
@@ -234,12 +251,14 @@ def synchronise(
             .values(
                 state="promoted",
                 outcome="promoted",
-                ended_at=context.clock.now().isoformat(),
+                # When the run ended stays: its seconds are not those until somebody decided.
+                ended_at=sa.func.coalesce(cycles.c.ended_at, context.clock.now().isoformat()),
                 error=f"promoted by hand: {reason}",
             )
         )
         _remember(connection, "champion", "" if champion is None else str(champion))
         _remember(connection, "hold", "")
+    show_changes(context, (before, champion))
     return (0, changed) if hold else (changed, 0)
 
 

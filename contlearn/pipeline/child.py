@@ -452,6 +452,11 @@ class _Child:
             "seconds": {stage: facts["seconds"] for stage, facts in done.items()},
             "records_new": training["records_new"],
             "steps": training["steps"],
+            # What the next forecast learns from: seconds and texts of the training itself.
+            "fit": {
+                name: (training["notes"].get("fine_tuning") or {}).get(name)
+                for name in ("seconds", "samples")
+            },
             "trained_share": training["trained_share"],
             "search": training["notes"].get("search"),
             "warnings": training["notes"].get("warnings", []),

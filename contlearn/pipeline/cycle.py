@@ -13,7 +13,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -51,6 +51,7 @@ from contlearn.pipeline.repeating import check_run_key, note_nothing, recorded_r
 from contlearn.pipeline.same_model import check_same_model
 from contlearn.pipeline.scanning import inbox_files, scan_in_child
 from contlearn.pipeline.settling import Settlement
+from contlearn.pipeline.taking import refused_files
 from contlearn.pipeline.triggers import BY_HAND, PART
 from contlearn.redaction import redact_config
 from contlearn.workspace import narrow, storage_border
@@ -177,14 +178,16 @@ class UpdateCycle:
                 return ended
         warnings = check_same_model(context, strategy)
         report = scan(context, progress=self.progress, stop=self)
+        refused = refused_files(report)
         if report.get("waiting") and trigger in BY_HAND:
             # Somebody dropped a file a moment ago and now asks: give it its time to rest.
             context.clock.sleep(context.config.data.rest_seconds + 0.1)
-            scan(context, progress=self.progress, stop=self)
+            later = refused_files(scan(context, progress=self.progress, stop=self))
+            refused += [file for file in later if file not in refused]
         require_space(context)
         forecast = self._forecast(strategy)
         self._require_lease()
-        cycle = self._plan(trigger, run_key, strategy, promote=promote)
+        cycle = self._plan(trigger, run_key, strategy, promote=promote, forecast=forecast)
         if cycle is None:
             message = self._why_nothing()
             if run_key is not None and by_hand:
@@ -195,6 +198,7 @@ class UpdateCycle:
                 message=message,
                 run_key=run_key,
                 warnings=warnings,
+                refused_files=tuple(refused),
             )
         if forecast is not None:
             self.progress("planning", 1, 1, str(forecast))
@@ -204,6 +208,7 @@ class UpdateCycle:
             forecast=forecast.to_json() if forecast else None,
             run_key=run_key,
             warnings=(*warnings, *result.warnings),
+            refused_files=tuple(refused),
         )
 
     def _require_lease(self) -> None:
@@ -240,8 +245,8 @@ class UpdateCycle:
             forecast = self._forecast(strategy)
             cost = f" ({forecast})" if forecast is not None else ""
             message = (
-                f"{counts.pending} records would be learnt with {strategy!r} and "
-                f"{counts.held_out_pending} new rows measured on{cost}."
+                f"{counts.pending - counts.suspected} records would be learnt with {strategy!r} "
+                f"and {counts.held_out_pending} new rows measured on{cost}."
                 + (f" Before that, {files} files of the inbox would be taken in." if files else "")
             )
         return UpdateResult(cycle=None, outcome="nothing-to-do", message=message, warnings=warnings)
@@ -266,7 +271,13 @@ class UpdateCycle:
         )
 
     def _plan(
-        self, trigger: str, run_key: str | None, strategy: str, *, promote: bool
+        self,
+        trigger: str,
+        run_key: str | None,
+        strategy: str,
+        *,
+        promote: bool,
+        forecast: Forecast | None,
     ) -> CycleRow | None:
         context = self.context
         champion = context.registry.champion()
@@ -286,6 +297,7 @@ class UpdateCycle:
                     waiting.cycle_id,
                     state="not-promoted",
                     outcome="not-promoted",
+                    ended_at=waiting.ended_at or context.clock.now().isoformat(),
                     error="Superseded by a later update before it was approved.",
                 )
             cycle_id = create_cycle(
@@ -301,6 +313,10 @@ class UpdateCycle:
             if cycle_id is None:
                 return None
             plan_records(connection, cycle_id, part=part)
+            if forecast is not None and part is None:
+                # What it set out to do is kept beside what it will have taken.
+                numbers = {"planned": asdict(forecast.work)}
+                change_cycle(connection, cycle_id, numbers=numbers)
             cycle = get_cycle(connection, cycle_id)
         context.emit("cycle-started", cycle=cycle_id, trigger=trigger, strategy=strategy)
         return cycle
@@ -335,11 +351,18 @@ class UpdateCycle:
                 self._require_lease()
             result = settlement.fail(error)
         seconds = context.clock.monotonic() - started
+        if not resumed:
+            settlement.keep_seconds(seconds)
         context.emit(
             "cycle-ended", cycle=cycle.cycle_id, outcome=result.outcome, version=result.version
         )
         settlement.clean(folder)
-        return replace(result, seconds=seconds, resumed=resumed)
+        return replace(
+            result,
+            seconds=seconds,
+            resumed=resumed,
+            primary_metric=context.task.primary_metric,
+        )
 
     def _prepare(self, cycle: CycleRow, folder: CycleFolder) -> None:
         """Write the job down once; a resumed cycle keeps the configuration it was planned with."""

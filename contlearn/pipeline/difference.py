@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contlearn.catalog.records import counting_ids
-from contlearn.errors import StorageError, UsageError
+from contlearn.catalog.records import count_learnable, counting_ids
+from contlearn.errors import PluginError, StorageError, UsageError
 from contlearn.evaluation.answers import Answers, unpack_targets
 from contlearn.pipeline.answers import chosen_version
 from contlearn.pipeline.context import Context
@@ -64,11 +65,14 @@ def compare_versions(
             hint="Name two versions; `contlearn history` shows which there are.",
         )
     rows = _that_count(context, list(_common_rows(a, b)))
+    learnt = _learnt(context, a, b)
     return {
         "a": _summary(a),
         "b": _summary(b),
-        "relation": _relation(a, b),
+        "relation": _relation(context, a, b, learnt),
+        "learnt": learnt,
         "metrics": _metrics(a, b),
+        "primary_metric": context.task.primary_metric,
         "sets": _sets(a, b),
         "labels": _labels(a, b),
         "configuration": _changes(
@@ -91,18 +95,56 @@ def _summary(version: ModelVersion) -> dict[str, Any]:
     }
 
 
-def _relation(a: ModelVersion, b: ModelVersion) -> str:
-    """Say whether one version was trained from the other, over any number of steps."""
+def _learnt(context: Context, a: ModelVersion, b: ModelVersion) -> dict[str, dict[str, int]]:
+    """Count experiences and records: those that both versions went through, and those of one."""
     mine, theirs = (set(v.manifest["lineage"]["experiences"]) for v in (a, b))
-    if mine < theirs:
-        return f"version {b.version} has learnt all that version {a.version} has, and more"
-    if theirs < mine:
-        return f"version {a.version} has learnt all that version {b.version} has, and more"
-    shared = len(mine & theirs)
-    return (
-        f"{shared} experiences are shared, {len(mine - theirs)} only version {a.version} has "
-        f"learnt, {len(theirs - mine)} only version {b.version}"
+    parts = {"both": mine & theirs, "a": mine - theirs, "b": theirs - mine}
+    with context.catalog.read() as connection:
+        return {
+            name: {"experiences": len(cycles), "records": count_learnable(connection, cycles)}
+            for name, cycles in parts.items()
+        }
+
+
+def _relation(
+    context: Context, a: ModelVersion, b: ModelVersion, learnt: Mapping[str, Mapping[str, int]]
+) -> str:
+    """Say in numbers what one version has learnt and the other has not."""
+
+    def said(name: str) -> str:
+        experiences, records = learnt[name]["experiences"], learnt[name]["records"]
+        return (
+            f"{experiences} {'experience' if experiences == 1 else 'experiences'} "
+            f"({records:,} records)"
+        )
+
+    words = (
+        f"{said('both')} shared; only version {a.version} has {said('a')}, "
+        f"only version {b.version} has {said('b')}"
     )
+    for less, more, name in ((a, b, "b"), (b, a, "a")):
+        own = "a" if name == "b" else "b"
+        if learnt[own]["experiences"] == 0 and learnt[name]["experiences"]:
+            words = (
+                f"version {more.version} comes after version {less.version}: "
+                f"{said('both')} of both, and {said(name)} more"
+            )
+    for version in (a, b):
+        if version.parent is not None and _starts_anew(context, version):
+            words += (
+                f"; version {version.version} was trained anew "
+                f"({version.manifest['lineage']['strategy']}), not from version {version.parent}"
+            )
+    return words
+
+
+def _starts_anew(context: Context, version: ModelVersion) -> bool:
+    """Say whether a version's strategy began with the base model instead of the champion."""
+    name = str(version.manifest["lineage"].get("strategy"))
+    with contextlib.suppress(PluginError):  # its plugin may be gone
+        strategy = context.manager.get("strategy", name, where="lineage.strategy")
+        return bool(getattr(strategy, "begins_again", False))
+    return False
 
 
 def _metrics(a: ModelVersion, b: ModelVersion) -> dict[str, dict[str, float | None]]:

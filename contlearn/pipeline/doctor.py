@@ -154,6 +154,20 @@ def _memory() -> Check:
     )
 
 
+def _room(context: Context) -> Check:
+    """Say whether the next update fits, as the update itself will ask before it starts."""
+    from contlearn.pipeline.housekeeping import disk_state
+
+    state = disk_state(context)
+    return Check(
+        "room for an update",
+        not state.missing,
+        f"{state.needed / 1e6:,.0f} MB needed, {state.free / 1e6:,.0f} MB free, of which "
+        f"{state.reserve / 1e6:,.0f} MB stay free",
+        f"{state.missing / 1e6:,.0f} MB are missing: free that much, or lower retention.versions.",
+    )
+
+
 def _base(context: Context) -> Check:
     """Look at the configured base model: whether it is here, and who saved it."""
     from contlearn.modeling.base_models import look_at_base
@@ -192,7 +206,7 @@ def examine_workspace(root: Path, *, plugins_dir: Path | None = None) -> list[Ch
             checks = [Check("configuration", True, str(context.workspace.config_file))]
             with context.catalog.read():
                 checks.append(Check("catalog", True, redact(context.catalog.place)))
-            checks += [_kept_secrets(context), _base(context), _same_model(context)]
+            checks += [_kept_secrets(context), _room(context), _base(context), _same_model(context)]
             champion = context.registry.champion()
             problems = context.registry.verify(champion) if champion is not None else []
             checks.append(

@@ -87,6 +87,7 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
         "training": facts["training"],
         "export": facts["export"],
         "metrics": facts["metrics"],
+        "primary_metric": context.task.primary_metric,
         "decision": read_json(chosen.path / "decision.json"),
         "files": facts["files"],
         "forgotten_records": numbers.get("forgotten", 0),

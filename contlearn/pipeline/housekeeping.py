@@ -22,10 +22,13 @@ _FIRST_FACTOR: Final = 3 + _WORK_FACTOR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskState:
-    """Bytes: free on the disk, used by the workspace, allowed to it (0: all), needed next."""
+    """Bytes: free on the disk, used by the workspace, allowed to it (0: all), needed next.
+
+    What is used is counted only where it is limited; else it is None, not 0.
+    """
 
     free: int
-    used: int
+    used: int | None
     allowed: int
     needed: int
     reserve: int
@@ -34,11 +37,11 @@ class DiskState:
     def missing(self) -> int:
         """How much is missing for the next update; 0 when it fits."""
         short = self.needed + self.reserve - self.free
-        if self.allowed:
+        if self.allowed and self.used is not None:
             short = max(short, self.used + self.needed - self.allowed)
         return max(0, short)
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, int | None]:
         """Give it as the entry `disk` of `status --json`."""
         return {
             "free_bytes": self.free,
@@ -88,7 +91,7 @@ def disk_state(context: Context) -> DiskState:
     retention = context.config.retention
     return DiskState(
         free=shutil.disk_usage(context.workspace.root).free,
-        used=folder_bytes(context.workspace.root) if retention.workspace_bytes else 0,
+        used=folder_bytes(context.workspace.root) if retention.workspace_bytes else None,
         allowed=retention.workspace_bytes,
         needed=space_needed(context),
         reserve=retention.min_free_bytes,
@@ -106,10 +109,10 @@ def require_space(context: Context) -> None:
     state = disk_state(context)
     if not state.missing:
         return
-    budget = state.allowed and state.used + state.needed > state.allowed
+    used = state.used or 0
+    budget = state.allowed and used + state.needed > state.allowed
     limit = (
-        f"the workspace has {_size(state.used)} of {_size(state.allowed)} "
-        "(retention.workspace_bytes)"
+        f"the workspace has {_size(used)} of {_size(state.allowed)} (retention.workspace_bytes)"
         if budget
         else f"{_size(state.free)} are free, of which {_size(state.reserve)} stay free "
         "(retention.min_free_bytes)"

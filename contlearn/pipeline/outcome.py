@@ -34,6 +34,10 @@ class UpdateResult:
     doubted: Mapping[str, Any] | None = None
     run_key: str | None = None
     repeated: bool = False
+    # The measure whose mean over experiences `average_accuracy` is.
+    primary_metric: str = "accuracy"
+    # Files of the inbox that were refused whole before it began, with the reasons.
+    refused_files: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -60,6 +64,8 @@ class UpdateResult:
             "doubted": dict(self.doubted) if self.doubted else None,
             "run_key": self.run_key,
             "repeated": self.repeated,
+            "primary_metric": self.primary_metric,
+            "refused_files": [dict(file) for file in self.refused_files],
         }
         if self.error is not None:
             value["error"] = self.error.to_json()

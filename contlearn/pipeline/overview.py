@@ -20,6 +20,7 @@ from contlearn.errors import ContlearnError, StorageError
 from contlearn.monitoring.quarantine import QuarantineTally
 from contlearn.monitoring.signals import read_looks, read_signals
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.housekeeping import folder_bytes
 from contlearn.pipeline.status import read_status
 from contlearn.workspace import read_json
 
@@ -76,6 +77,8 @@ def read_overview(context: Context) -> dict[str, Any]:
             key=lambda item: (-item[1], item[0]),
         )[:15],
         "disk_free_bytes": shutil.disk_usage(context.workspace.root).free,
+        "versions_bytes": folder_bytes(context.workspace.versions),
+        "serving_bytes": folder_bytes(context.workspace.serving(context.config)),
     }
 
 

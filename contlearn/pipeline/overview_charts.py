@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
-__all__ = ["bars", "interval_bar", "looks_chart", "stacked"]
+from contlearn.evaluation.charts import bar_cell
 
-_WIDTH: Final = 640
+__all__ = ["axis_number", "bars", "interval_bar", "looks_chart", "stacked", "tick_values"]
+
+# Narrow enough that a phone shows it whole, with letters that can be read.
+_WIDTH: Final = 560
 _HEIGHT: Final = 220
-_LEFT: Final = 48
+_LEFT: Final = 64
 _RIGHT: Final = 12
-_TOP: Final = 24
+_TOP: Final = 12
 _BOTTOM: Final = 26
 
 
-def bars(items: Sequence[tuple[str, int]], unit: str) -> str:
-    """Draw one horizontal bar for each name."""
+def bars(items: Sequence[tuple[str, int]]) -> str:
+    """Write one line for each name, with a bar behind its number."""
     most = max((number for _, number in items), default=1) or 1
-    step = 20
-    parts = []
-    for place, (name, number) in enumerate(items):
-        y = 4 + place * step
-        width = 380 * number / most
-        shown = name if len(name) <= 26 else name[:25] + "…"
-        parts.append(
-            f'<text x="168" y="{y + 12}" text-anchor="end">{escape(shown)}'
-            f"<title>{escape(name)}</title></text>"
-            f'<rect x="174" y="{y + 2}" width="{width:.1f}" height="13" rx="2" fill="var(--c0)"/>'
-            f'<text x="{180 + width:.1f}" y="{y + 12}">{number}</text>'
-        )
-    height = 8 + step * len(items)
-    return _svg(f"{unit} for each label", _WIDTH, height, parts)
+    rows = [
+        f'<tr><td title="{escape(name)}"><bdi>{escape(name)}</bdi></td>'
+        f"{bar_cell(number / most, f'{number:,}')}</tr>"
+        for name, number in items
+    ]
+    return f'<table class="bars"><tbody>{"".join(rows)}</tbody></table>'
 
 
 def stacked(columns: Sequence[tuple[str, Sequence[float]]], names: Sequence[str], unit: str) -> str:
-    """Draw one column of stacked parts for each step."""
-    most = max((sum(values) for _, values in columns), default=0) or 1
+    """Draw one column of stacked parts for each step.
+
+    Args:
+        columns: Name and parts of each; the first word of a name stands below the axis.
+        names: Of the parts.
+        unit: What is counted.
+    """
+    ticks = tick_values(max((sum(values) for _, values in columns), default=0))
+    most = ticks[-1]
     room = (_WIDTH - _LEFT - _RIGHT) / max(len(columns), 1)
     width = min(40.0, room * 0.8)
-    parts = [_grid(most, unit)]
+    parts = [_grid([(value / most, axis_number(value)) for value in ticks])]
     for place, (name, values) in enumerate(columns):
         x = _LEFT + room * (place + 0.5) - width / 2
         below = 0.0
@@ -52,7 +55,7 @@ def stacked(columns: Sequence[tuple[str, Sequence[float]]], names: Sequence[str]
             parts.append(
                 f'<rect x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" height="{foot - top:.1f}" '
                 f'fill="var(--c{number % 6})"><title>{escape(name)}: {escape(names[number])} '
-                f"{value:.4g} {unit}</title></rect>"
+                f"{axis_number(value)} {unit}</title></rect>"
             )
     for place in sorted({0, len(columns) // 2, len(columns) - 1}):
         x = _LEFT + room * (place + 0.5)
@@ -61,11 +64,39 @@ def stacked(columns: Sequence[tuple[str, Sequence[float]]], names: Sequence[str]
         x = {"start": float(_LEFT), "end": float(_WIDTH - _RIGHT)}.get(anchor, x)
         parts.append(
             f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">'
-            f"{escape(columns[place][0][:17])}</text>"
+            f"{escape(columns[place][0].partition(' ')[0])}</text>"
         )
     used = [n for n in range(len(names)) if any(values[n] for _, values in columns)]
-    parts.append(_legend([(names[n], f"var(--c{n % 6})") for n in used]))
-    return _svg(f"{unit} by {', '.join(names)}", _WIDTH, _HEIGHT, parts)
+    legend = _legend([(names[n], f"var(--c{n % 6})") for n in used])
+    return legend + _svg(f"{unit} by {', '.join(names)}", _WIDTH, _HEIGHT, parts)
+
+
+def tick_values(most: float) -> list[float]:
+    """Give round values for an axis from 0 to at least `most`: three to six of them.
+
+    Example:
+        >>> tick_values(47_813)
+        [0.0, 10000.0, 20000.0, 30000.0, 40000.0, 50000.0]
+        >>> tick_values(0)
+        [0.0, 0.5, 1.0]
+    """
+    if most <= 0:
+        return [0.0, 0.5, 1.0]
+    power = 10.0 ** math.floor(math.log10(most / 5))
+    step = next(power * by for by in (1, 2, 5, 10) if 5 * power * by >= most)
+    return [step * n for n in range(math.ceil(most / step - 1e-9) + 1)]
+
+
+def axis_number(value: float) -> str:
+    """Write a number as people do, short enough for an axis.
+
+    Example:
+        >>> axis_number(48_000), axis_number(2_500_000), axis_number(0.5), axis_number(0)
+        ('48,000', '2.5 M', '0.5', '0')
+    """
+    if value >= 1e6:
+        return f"{value / 1e6:,.4g} M"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def interval_bar(item: Mapping[str, Any]) -> str:
@@ -99,7 +130,7 @@ def looks_chart(looks: Sequence[Mapping[str, Any]]) -> str:
     def x(place: int) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * place / count
 
-    parts = [_grid(1.0, "")]
+    parts = [_grid([(share, f"{share:.0%}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)])]
     for place, item in enumerate(looks):
         if item.get("detected"):
             parts.append(
@@ -134,17 +165,15 @@ def looks_chart(looks: Sequence[Mapping[str, Any]]) -> str:
         parts.append(
             f'<text x="{x(place):.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{moment}</text>'
         )
-    parts.append(
-        _legend(
-            [
-                ("estimated", "var(--mark)"),
-                ("measured", "var(--c1)"),
-                ("held-out", "var(--soft)"),
-                ("drift alarm", "var(--bad)"),
-            ]
-        )
+    legend = _legend(
+        [
+            ("estimated", "var(--mark)"),
+            ("measured", "var(--c1)"),
+            ("held-out", "var(--soft)"),
+            ("drift alarm", "var(--bad)"),
+        ]
     )
-    return _svg("accuracy in production over the looks", _WIDTH, _HEIGHT, parts)
+    return legend + _svg("accuracy in production over the looks", _WIDTH, _HEIGHT, parts)
 
 
 def _runs(
@@ -161,11 +190,11 @@ def _runs(
     return [run for run in runs if run]
 
 
-def _grid(most: float, unit: str) -> str:
+def _grid(ticks: Sequence[tuple[float, str]]) -> str:
+    """Draw a line for each tick: its share of the height, and what stands beside it."""
     lines = []
-    for share in (0.0, 0.5, 1.0):
+    for share, shown in ticks:
         y = _y(share)
-        shown = f"{share:.0%}" if not unit else f"{most * share:.3g}"
         lines.append(
             f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}" '
             f'stroke="var(--line)"/><text x="{_LEFT - 6}" y="{y + 4:.1f}" '
@@ -175,14 +204,9 @@ def _grid(most: float, unit: str) -> str:
 
 
 def _legend(items: Sequence[tuple[str, str]]) -> str:
-    parts, x = [], float(_LEFT)
-    for name, colour in items:
-        parts.append(
-            f'<rect x="{x:.0f}" y="2" width="10" height="10" fill="{colour}"/>'
-            f'<text x="{x + 14:.0f}" y="11">{escape(name)}</text>'
-        )
-        x += 26 + 6.5 * len(name)
-    return "".join(parts)
+    """Write names and colours above a chart, where they wrap on a phone."""
+    parts = [f'<span><i style="color:{colour}"></i>{escape(name)}</span>' for name, colour in items]
+    return f'<div class="legend">{"".join(parts)}</div>'
 
 
 def _y(share: float) -> float:

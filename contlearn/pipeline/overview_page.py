@@ -12,6 +12,9 @@ from typing import Any, Final
 
 from contlearn.evaluation.charts import heat_cell, line_chart
 from contlearn.evaluation.report_style import CHART_STYLE
+from contlearn.evaluation.wording import metric_name
+from contlearn.pipeline.by_hand import is_by_hand
+from contlearn.pipeline.forecast import in_words
 from contlearn.pipeline.overview_charts import bars, interval_bar, looks_chart, stacked
 from contlearn.wording import percent
 
@@ -53,11 +56,16 @@ ol.line li::before { content: ""; position: absolute; left: -1.42rem; top: .8rem
 ol.line li > * { color: var(--text); } ol.line li > .soft { color: var(--soft); }
 ol.line li > b.good { color: var(--good); } ol.line li > b.bad { color: var(--bad); }
 ol.line li > b.warn { color: var(--warn); }
-@media (max-width: 36rem) { svg { max-width: none; }
-  .card svg { max-width: 100%; } body { padding: 1rem .8rem 3rem; } }
+table.bars { width: 100%; max-width: 46rem; } table.bars td.bar { text-align: left; width: 60%; }
+table.bars td:first-child { max-width: 18rem; overflow: hidden; text-overflow: ellipsis; }
+@media (max-width: 40rem) { body { padding: 1rem .8rem 3rem; } th, td { padding: .3rem .4rem; }
+  .wide th:first-child, .wide td:first-child { position: sticky; left: 0; z-index: 1;
+    background: var(--page); }
+  table.bars td:first-child { max-width: 9.5rem; } }
 """
 _SHADE: Final = {
     "promoted": "good",
+    "passed the gate": "good",
     "refused": "bad",
     "failed": "bad",
     "awaiting-approval": "warn",
@@ -118,7 +126,7 @@ def _figures(value: Mapping[str, Any]) -> str:
     status, signals = value["status"], value["signals"] or {}
     metrics = (status["champion"] or {}).get("metrics", {})
     cells = [
-        ("average accuracy", percent(metrics.get("average_accuracy"))),
+        (_average(value), percent(metrics.get("average_accuracy"))),
         ("forgetting", percent(metrics.get("forgetting"))),
     ]
     for name in ("estimated", "measured"):
@@ -126,10 +134,10 @@ def _figures(value: Mapping[str, Any]) -> str:
         if item.get("value") is not None:
             cells.append((f"{name} in production", percent(item["value"])))
     cells += [
-        ("records pending", f"{status['pending_records']}"),
-        ("records held", f"{status['held_records']}"),
-        ("records learnt", f"{status['learnt_records']}"),
-        ("versions", f"{status['versions']}"),
+        ("records pending", f"{status['pending_records']:,}"),
+        ("records held", f"{status['held_records']:,}"),
+        ("records learnt", f"{status['learnt_records']:,}"),
+        ("versions", f"{status['versions']:,}"),
     ]
     inside = "".join(f"<div><b>{shown}</b>{escape(name)}</div>" for name, shown in cells)
     return f'<section class="figures">{inside}</section>'
@@ -186,12 +194,14 @@ def _curves(value: Mapping[str, Any]) -> str:
         return ""
     series = {
         name: [v["metrics"].get(key) for v in made]
-        for name, key in (("average accuracy", "average_accuracy"), ("forgetting", "forgetting"))
+        for name, key in ((_average(value), "average_accuracy"), ("forgetting", "forgetting"))
     }
     numbers = f"versions {made[0]['version']} to {made[-1]['version']}, refused ones too"
     note = f'<p class="soft">Over {numbers}.</p>'
     chart = line_chart(series, "version")
-    return _section("Accuracy and forgetting", f'{note}<div class="wide">{chart}</div>')
+    measure = metric_name(str(value["status"]["primary_metric"]))
+    title = f"{measure[:1].upper()}{measure[1:]} and forgetting"
+    return _section(title, f'{note}<div class="wide">{chart}</div>')
 
 
 def _matrix(matrix: Sequence[Sequence[float | None]]) -> str:
@@ -234,8 +244,14 @@ def _production(value: Mapping[str, Any]) -> str:
     return _section("In production", f'{note}<div class="wide">{looks_chart(looks)}</div>{alarms}')
 
 
+def _average(value: Mapping[str, Any]) -> str:
+    """Name the mean over experiences of the task's measure."""
+    return metric_name("average_accuracy", str(value["status"]["primary_metric"]))
+
+
 def _timeline(value: Mapping[str, Any]) -> str:
     items: list[tuple[str, str]] = []
+    by_hand = {e["version"] for e in value["events"] if e["event"] == "promote" and is_by_hand(e)}
     for version in value["versions"]:
         if "problem" in version:
             items.append(
@@ -249,6 +265,9 @@ def _timeline(value: Mapping[str, Any]) -> str:
             )
             continue
         outcome = version["outcome"] or ("promoted" if version["passed"] else "refused")
+        if outcome == "promoted" and version["version"] in by_hand:
+            # What it was when it was made; that somebody promoted it later stands there.
+            outcome = "passed the gate" if version["passed"] else "refused"
         shade = _SHADE.get(outcome, "soft")
         why = f" by {escape(', '.join(version['refused_by']))}" if version["refused_by"] else ""
         crown = " · champion" if version["is_champion"] else ""
@@ -261,8 +280,8 @@ def _timeline(value: Mapping[str, Any]) -> str:
                     "</span> "
                     f'<b class="{shade}">version {version["version"]} {escape(outcome)}</b>'
                     f"<span>{why}{crown}</span><br>"
-                    f'<span class="soft">average accuracy {average}, {version["labels"]} labels, '
-                    f"{version['records'] or '–'} new records, "
+                    f'<span class="soft">{escape(_average(value))} {average}, '
+                    f"{version['labels']} labels, {_count(version['records'])} new records, "
                     f"{version['seconds']:.0f} s</span></li>"
                 ),
             )
@@ -281,20 +300,7 @@ def _timeline(value: Mapping[str, Any]) -> str:
                 ),
             )
         )
-    for event in value["events"]:
-        if event["event"] == "rollback":
-            reason = escape(str(event.get("reason") or ""))
-            items.append(
-                (
-                    str(event["at"]),
-                    (
-                        f'<li class="warn"><span class="soft">{_moment(event["at"])}</span> '
-                        f'<b class="warn">back to version {event.get("version")}</b> '
-                        f'<span class="soft">{escape(str(event.get("actor") or ""))} '
-                        f"{reason}</span></li>"
-                    ),
-                )
-            )
+    items += [(str(event["at"]), _change(event)) for event in value["events"] if is_by_hand(event)]
     if not items:
         return _section("Versions", '<p class="soft">None yet.</p>')
     items.sort(key=lambda item: item[0], reverse=True)
@@ -305,6 +311,22 @@ def _timeline(value: Mapping[str, Any]) -> str:
     )
     listed = "".join(text for _, text in items[:_TIMELINE])
     return _section("Versions", f'<ol class="line">{listed}</ol>{more}')
+
+
+def _change(event: Mapping[str, Any]) -> str:
+    """Write a change of the champion that no cycle made."""
+    version = event.get("version")
+    if event["event"] == "rollback":
+        shade, words = "warn", f"back to version {version}"
+    else:
+        past = ", past the gate" if event.get("force") else ""
+        shade, words = "good", f"version {version} promoted by hand{past}"
+    before = f"before: version {event['previous']}; " if event.get("previous") else ""
+    said = ": ".join(str(event[key]) for key in ("actor", "reason") if event.get(key))
+    return (
+        f'<li class="{shade}"><span class="soft">{_moment(event["at"])}</span> '
+        f'<b class="{shade}">{words}</b><br><span class="soft">{escape(before + said)}</span></li>'
+    )
 
 
 def _data(value: Mapping[str, Any]) -> str:
@@ -318,13 +340,11 @@ def _data(value: Mapping[str, Any]) -> str:
         )
     if value["labels"]:
         rest = value["labels_in_all"] - len(value["labels"])
-        more = f'<p class="soft">and {rest} further labels</p>' if rest > 0 else ""
-        parts.append(
-            f'<h3>Labels</h3><div class="wide">{bars(value["labels"], "records")}</div>{more}'
-        )
+        more = f'<p class="soft">and {rest:,} further labels</p>' if rest > 0 else ""
+        parts.append(f"<h3>Labels, by their records</h3>{bars(value['labels'])}{more}")
     if value["refused"]:
         rows = [
-            f"<tr><td>{escape(reason)}</td><td>{number}</td></tr>"
+            f"<tr><td>{escape(reason)}</td><td>{number:,}</td></tr>"
             for reason, number in value["refused"]
         ]
         parts.append("<h3>Refused rows</h3>" + _table("<th>reason</th><th>rows</th>", rows))
@@ -333,7 +353,7 @@ def _data(value: Mapping[str, Any]) -> str:
 
 def _costs(value: Mapping[str, Any]) -> str:
     spent = [
-        (str(c["cycle"]), c["numbers"]["seconds"])
+        (f"{_moment(c['started_at'])} {c['cycle']}", c["numbers"]["seconds"])
         for c in value["cycles"]
         if (c["numbers"] or {}).get("seconds")
     ]
@@ -341,11 +361,12 @@ def _costs(value: Mapping[str, Any]) -> str:
         return ""
     stages = list(dict.fromkeys(stage for _, seconds in spent for stage in seconds))[:6]
     columns = [(cycle, [seconds.get(stage, 0.0) for stage in stages]) for cycle, seconds in spent]
-    hours = sum(sum(seconds.values()) for _, seconds in spent) / 3600
-    size = sum(v.get("size_bytes") or 0 for v in value["versions"])
+    taken = in_words(sum(sum(seconds.values()) for _, seconds in spent))
     note = (
-        f"<p>{len(spent)} updates took {hours:.2f} hours in all; the models of all versions take "
-        f"{size / 1e6:.0f} MB, {value['disk_free_bytes'] / 1e9:.1f} GB are free.</p>"
+        f"<p>The newest {len(spent)} updates that came to an end took {taken}. "
+        "All files of the versions (models, checkpoints, states, papers) take "
+        f"{_size(value['versions_bytes'])}, their copies for serving "
+        f"{_size(value['serving_bytes'])}; {_size(value['disk_free_bytes'])} are free.</p>"
     )
     chart = stacked(columns[-60:], stages, "seconds")
     return _section("Costs", f'{note}<div class="wide">{chart}</div>')
@@ -360,6 +381,14 @@ def _table(head: str, rows: Sequence[str]) -> str:
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.0f} MB"
 
 
 def _moment(text: object) -> str:

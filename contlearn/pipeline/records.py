@@ -29,6 +29,18 @@ __all__ = [
     "show_record",
 ]
 
+__all__ = [
+    "forget",
+    "hold",
+    "list_labels",
+    "list_quarantine",
+    "list_records",
+    "release",
+    "show_record",
+]
+
+# A journal's line stays short, whatever was forgotten.
+_AUDITED_IDS: Final = 1000
 # Beyond this many labels the near name is not looked for.
 _MAX_NEAR: Final = 500
 # So many ids of forgotten records stand in the journal.
@@ -146,6 +158,7 @@ def hold(context: Context, record_ids: Sequence[str], *, reason: str = "") -> in
                 .values(state="held", reason=reason)
             ).rowcount
     context.registry.note("hold", actor=context.actor, reason=reason, records=changed)
+    context.emit("records-held", records=changed, reason=reason, actor=context.actor)
     return changed
 
 
@@ -163,6 +176,7 @@ def release(context: Context, record_ids: Sequence[str] | None, *, reason: str =
             rows = list(context.catalog.ids.find_ids(connection, record_ids).values())
         changed = release_records(connection, rows)
     context.registry.note("release", actor=context.actor, reason=reason, records=changed)
+    context.emit("records-released", records=changed, reason=reason, actor=context.actor)
     return changed
 
 
@@ -171,6 +185,9 @@ def forget(context: Context, record_ids: Sequence[str], *, reason: str = "") -> 
 
     Returns:
         How many were forgotten, with what they superseded, and notes on what that means.
+    Raises:
+        StorageError: When something could not be written; run it again, or any ingest, to go on.
+        WorkspaceLocked: When another process is taking files in for very long.
     """
     from contlearn.data.forgetting import forget_records
 
@@ -186,6 +203,7 @@ def forget(context: Context, record_ids: Sequence[str], *, reason: str = "") -> 
         # Hashes of texts and labels; enough to prove that these were forgotten.
         record_ids=list(record_ids[:_AUDITED_IDS]),
     )
+    context.emit("records-forgotten", records=report.records, reason=reason, actor=context.actor)
     return report
 
 

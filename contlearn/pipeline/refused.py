@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contlearn.pipeline.context import Context
-from contlearn.pipeline.taking import with_policy
+from contlearn.pipeline.taking import tell_ingested, with_policy
 
 if TYPE_CHECKING:
     from contlearn.data.report import IngestReport
@@ -27,7 +27,9 @@ def take_back_sheet(
 
     config = with_policy(context.config, on_conflict)
     parts = (context.workspace, config, context.catalog, context.manager)
-    return ingest_corrected(*parts, sheet, clock=context.clock, dry_run=dry_run)
+    report = ingest_corrected(*parts, sheet, clock=context.clock, dry_run=dry_run)
+    tell_ingested(context, report.to_json())
+    return report
 
 
 def retry_refused(
@@ -43,9 +45,11 @@ def retry_refused(
 
     config = with_policy(context.config, on_conflict)
     parts = (context.workspace, config, context.catalog, context.manager)
-    return retry_quarantine(
+    report = retry_quarantine(
         *parts, reason=reason, source=source, clock=context.clock, dry_run=dry_run
     )
+    tell_ingested(context, report.to_json())
+    return report
 
 
 def accept_refused(
@@ -73,9 +77,11 @@ def accept_refused(
 
     config = with_policy(context.config, on_conflict)
     parts = (context.workspace, config, context.catalog, context.manager)
-    return accept_labels(
+    report = accept_labels(
         *parts, accepted, reason=reason, source=source, clock=context.clock, dry_run=dry_run
     )
+    tell_ingested(context, report.to_json())
+    return report
 
 
 def discard_refused(

@@ -7,24 +7,41 @@ puts the number in and moves it to its place. `make_report` makes it anew.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from contlearn.errors import ContlearnError
 from contlearn.evaluation.report_page import (
+    REPORT_PAGE,
     ShownRecord,
     render_report,
     shown_records,
+    with_changes,
     with_version,
 )
 from contlearn.interfaces import Task
+from contlearn.pipeline.by_hand import is_by_hand
+from contlearn.registry.versions import CHANGES
 from contlearn.types import LabelledRecord
 from contlearn.workspace import Workspace, mode_of, read_json, write_bytes_atomic
 
 if TYPE_CHECKING:
     from contlearn.pipeline.context import Context
 
-__all__ = ["make_report", "publish_report", "remove_old_reports", "report_path", "shown"]
+__all__ = [
+    "make_report",
+    "number_page",
+    "publish_report",
+    "remove_old_reports",
+    "report_path",
+    "show_changes",
+    "shown",
+]
+
+# Of the newest changes of the champion a page shows those of its version.
+_CHANGES_READ: Final = 500
 
 
 def report_path(workspace: Workspace, version: int) -> Path:
@@ -60,6 +77,47 @@ def publish_report(workspace: Workspace, made: Path, version: int) -> Path | Non
     return path
 
 
+def number_page(folder: Path, version: int) -> None:
+    """Put the version's number into the page that lies in its folder, before that is sealed."""
+    path = folder / REPORT_PAGE
+    with contextlib.suppress(FileNotFoundError):
+        page = path.read_text(encoding="utf-8")
+        write_bytes_atomic(path, with_version(page, version).encode())
+
+
+def show_changes(context: Context, versions: Iterable[int | None]) -> None:
+    """Say in the pages of these versions what became of them; a page that is not there stays so."""
+    for version in {number for number in versions if number is not None}:
+        path = report_path(context.workspace, version)
+        # A page is no reason to stop a change of the champion; `make_report` makes it anew.
+        with contextlib.suppress(OSError, ContlearnError):
+            page = path.read_text(encoding="utf-8")
+            write_bytes_atomic(path, with_changes(page, _changes_of(context, version)).encode())
+
+
+def _changes_of(context: Context, version: int) -> list[dict[str, Any]]:
+    """Give when a version became champion and when it gave way, oldest first."""
+    found = []
+    for event in islice(context.registry.journal.back(*CHANGES), _CHANGES_READ):
+        came, left = event["version"] == version, event.get("previous") == version
+        if came == left:
+            continue
+        back = "back to " if event["event"] == "rollback" else ""
+        became = "Served again" if back else "Promoted"
+        if event.get("force"):
+            became += ", past the gate"
+        found.append(
+            {
+                "kind": became if came else f"Gave way: {back}version {event['version']}",
+                "at": event["at"],
+                "actor": event.get("actor"),
+                "reason": event.get("reason"),
+                "by_hand": is_by_hand(event) and not str(event.get("actor")).startswith("daemon"),
+            }
+        )
+    return found[::-1]
+
+
 def make_report(context: Context, version: int, *, output: Path | None = None) -> Path:
     """Write the page of a version anew, with the texts that are still there.
 
@@ -87,6 +145,7 @@ def make_report(context: Context, version: int, *, output: Path | None = None) -
         records=shown(records, context.task),
         version=str(version),
     )
+    page = with_changes(page, _changes_of(context, version))
     path = output or report_path(context.workspace, version)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(path, page.encode(), mode=context.workspace.text_mode())

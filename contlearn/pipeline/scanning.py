@@ -12,6 +12,7 @@ from contlearn.errors import TrainingError
 from contlearn.interfaces import Progress, no_progress
 from contlearn.pipeline.children import StopFlag, run_child
 from contlearn.pipeline.context import Context
+from contlearn.pipeline.taking import tell_ingested
 from contlearn.workspace import Workspace
 
 __all__ = ["inbox_files", "scan_in_child"]
@@ -60,17 +61,15 @@ def scan_in_child(
             where=str(log),
             hint="The files are still there; the log has the details.",
         )
-    context.emit(
-        "ingested", **{k: report.get(k, 0) for k in ("accepted", "duplicates", "rejected")}
-    )
+    tell_ingested(context, report)
     return report
 
 
 def inbox_files(workspace: Workspace) -> Iterator[Path]:
     """Give what waits in the inbox or was claimed; not what is still being written."""
     for folder in (workspace.inbox, workspace.claimed):
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(folder):
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
                 if not entry.name.startswith(".") and not entry.name.endswith((".part", ".tmp")):
                     yield Path(entry.path)
 

@@ -13,12 +13,13 @@ from contlearn.catalog.cycles import CycleRow, change_cycle, get_cycle, waiting_
 from contlearn.catalog.parts import Apart, free_part, settle_failed
 from contlearn.catalog.records import settle_learnt, settle_refused
 from contlearn.errors import ContlearnError, RegistryError, TrainingError
+from contlearn.pipeline.by_hand import cycle_reason
 from contlearn.pipeline.changes import promote_version
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.doubting import doubts_of_cycle
 from contlearn.pipeline.job import CycleFolder
 from contlearn.pipeline.outcome import UpdateResult
-from contlearn.pipeline.report import publish_report, remove_old_reports
+from contlearn.pipeline.report import number_page, publish_report, remove_old_reports
 from contlearn.registry.retention import apply_retention
 from contlearn.types import CycleOutcome
 from contlearn.workspace import read_json
@@ -59,7 +60,11 @@ class Settlement:
         version = context.registry.find_by_cycle(cycle.cycle_id)
         if version is None:
             version = context.registry.register(
-                folder.version, cycle_id=cycle.cycle_id, parent=cycle.champion, facts=facts
+                folder.version,
+                cycle_id=cycle.cycle_id,
+                parent=cycle.champion,
+                facts=facts,
+                finish=number_page,
             )
         with contextlib.suppress(ContlearnError, OSError):
             # A page that cannot be written stops no promotion; `make_report` makes it anew.
@@ -76,14 +81,17 @@ class Settlement:
             "version": version.version,
             "reasons": decision["outcomes"],
             "metrics": facts["metrics"],
-            "numbers": result["numbers"],
+            "numbers": {**(cycle.numbers or {}), **result["numbers"]},
         }
         if not passed:
             return self._end_refused(values)
         if not cycle.promote:
             return self._end("not-promoted", values)
         if context.config.gate.approval == "manual":
-            self.enter("awaiting-approval", outcome="awaiting-approval", **values)
+            ended_at = context.clock.now().isoformat()
+            self.enter(
+                "awaiting-approval", outcome="awaiting-approval", ended_at=ended_at, **values
+            )
             return self._result("awaiting-approval")
         self.enter("promoting", **values)
         return self.promote()
@@ -110,7 +118,9 @@ class Settlement:
                 "not-promoted",
                 {"error": "The champion was changed by hand while the challenger was being made."},
             )
-        promote_version(context, row.version, actor=context.actor, reason=f"cycle {cycle.cycle_id}")
+        promote_version(
+            context, row.version, actor=context.actor, reason=cycle_reason(cycle.cycle_id)
+        )
         with context.catalog.write() as connection:
             settle_learnt(connection, cycle.cycle_id)
             change_cycle(
@@ -135,6 +145,8 @@ class Settlement:
                 ended_at=self.context.clock.now().isoformat(),
                 **values,
             )
+        if held:
+            self.context.emit("records-held", cycle=self.cycle.cycle_id, records=held, reason=why)
         message = (
             f"{held} records were refused twice and are held (`contlearn data release` lets them "
             "take part again)."
@@ -201,6 +213,15 @@ class Settlement:
             held=apart.held,
             suspected=apart.suspected,
         )
+
+    def keep_seconds(self, seconds: float) -> None:
+        """Keep how long the whole cycle took, for the forecasts to come."""
+        # It is of no use to the cycle itself: a full disk is told by who needs it.
+        with contextlib.suppress(ContlearnError), self.context.catalog.write() as connection:
+            row = get_cycle(connection, self.cycle.cycle_id)
+            if row is not None and row.outcome != "failed":
+                numbers = {**(row.numbers or {}), "took_seconds": round(seconds, 3)}
+                change_cycle(connection, self.cycle.cycle_id, numbers=numbers)
 
     def _result(self, outcome: CycleOutcome, *, message: str = "") -> UpdateResult:
         with self.context.catalog.read() as connection:

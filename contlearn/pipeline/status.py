@@ -8,7 +8,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from contlearn.catalog.cycles import last_cycle, list_cycles, unfinished_cycle, waiting_cycle
+from contlearn.catalog.cycles import (
+    last_cycle,
+    last_ended,
+    last_success,
+    list_cycles,
+    unfinished_cycle,
+    waiting_cycle,
+)
 from contlearn.catalog.leases import holder_of
 from contlearn.catalog.records import count_records
 from contlearn.catalog.schema import cycles, files
@@ -46,6 +53,7 @@ def read_status(context: Context) -> dict[str, Any]:
     with context.catalog.read() as connection:
         counts = count_records(connection)
         last, running = last_cycle(connection), unfinished_cycle(connection)
+        ended, success = last_ended(connection), last_success(connection)
         recent = list_cycles(connection, _RECENT)
         waiting = waiting_cycle(connection)
         outcome_rows = connection.execute(
@@ -70,6 +78,7 @@ def read_status(context: Context) -> dict[str, Any]:
         "workspace": str(context.workspace.root),
         "model": context.config.model.name,
         "task": context.config.model.task,
+        "primary_metric": context.task.primary_metric,
         "champion": champion,
         "pending_records": counts.pending,
         "never_tried_records": counts.never_tried,
@@ -83,6 +92,8 @@ def read_status(context: Context) -> dict[str, Any]:
         "experiences": champion["experiences"] if champion else 0,
         "versions": len(context.registry.numbers()),
         "last_cycle": last.to_json() if last else None,
+        "last_ended": ended.to_json() if ended else None,
+        "last_success": success.to_json() if success else None,
         "running_cycle": None
         if running is None
         else {
@@ -107,7 +118,7 @@ def read_status(context: Context) -> dict[str, Any]:
                 "outcome": row.outcome or row.state,
                 "version": row.version,
                 "ended_at": row.ended_at,
-                "why": row.error or _refusals(row.reasons),
+                "why": row.why,
             }
             for row in recent
         ],
@@ -128,10 +139,6 @@ def _progress(context: Context, cycle_id: str) -> dict[str, Any] | None:
         value = json.loads(path.read_bytes())
         return value if isinstance(value, dict) else None
     return None
-
-
-def _refusals(reasons: Any) -> str | None:
-    return "; ".join(str(r["message"]) for r in reasons or () if r.get("passed") is False) or None
 
 
 def _looks(context: Context, champion: int | None) -> dict[str, Any] | None:

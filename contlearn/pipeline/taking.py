@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.config import Config
 from contlearn.errors import UsageError, require_several
@@ -16,7 +16,9 @@ from contlearn.pipeline.doubting import look_at_arrivals, newest_row
 if TYPE_CHECKING:
     from contlearn.data.report import IngestReport
 
-__all__ = ["ingest_files", "with_policy"]
+__all__ = ["ingest_files", "refused_files", "tell_ingested", "with_policy"]
+
+_COUNTS: Final = ("accepted", "duplicates", "conflicts", "rejected", "held_out")
 
 
 def ingest_files(
@@ -81,7 +83,36 @@ def ingest_files(
             bring_back_forgotten=bring_back_forgotten,
             **common,
         )
-    return report if dry_run else replace(report, doubted=look_at_arrivals(context, after=before))
+    if not dry_run:
+        report = replace(report, doubted=look_at_arrivals(context, after=before))
+    tell_ingested(context, report.to_json())
+    return report
+
+
+def tell_ingested(context: Context, report: Mapping[str, Any]) -> None:
+    """Tell observers that files were taken in; the same whoever took them in.
+
+    Args:
+        context: The opened workspace.
+        report: What `ingest --json` prints.
+    """
+    if report["dry_run"] or not report["files"]:
+        return
+    context.emit(
+        "ingested",
+        **{name: report[name] for name in _COUNTS},
+        files=len(report["files"]),
+        files_refused=len(refused_files(report)),
+    )
+
+
+def refused_files(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give path, reason, message and hint of each file of an ingest that was refused whole."""
+    return [
+        {name: file[name] for name in ("path", "reason", "message", "hint")}
+        for file in report.get("files", ())
+        if file["verdict"] == "reject"
+    ]
 
 
 def with_policy(config: Config, on_conflict: str | None) -> Config:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from contlearn.catalog.cycles import CycleRow, list_cycles
+from contlearn.catalog.cycles import ENDED, CycleRow, list_cycles
 from contlearn.catalog.schema import triggers
 from contlearn.config import ChannelConfig
 from contlearn.notifications.channels import Delivery, deliver
@@ -79,7 +79,7 @@ def collect(context: Context) -> int:
     for change in _changes(context, int(mark["change"])):
         added += outbox.add(_of_change(context, change))
     # Cycles that have not ended, or wait for somebody, are looked at again.
-    open_ones = [r.seq for r in recent if r.ended_at is None and r.seq > settled]
+    open_ones = [r.seq for r in recent if r.state not in ENDED and r.seq > settled]
     upto = min(open_ones) - 1 if open_ones else max(newest, settled)
     if (upto, number) != (settled, int(mark["change"])):
         _write_mark(context, upto, max(number, int(mark["change"])))
@@ -115,14 +115,13 @@ def _changes(context: Context, after: int) -> list[dict[str, Any]]:
 
 def _of_cycle(context: Context, row: CycleRow) -> Message:
     at = datetime.fromisoformat(row.ended_at or row.started_at)
-    why = [str(r["message"]) for r in row.reasons or () if r.get("passed") is False]
     data = {
         "cycle": row.cycle_id,
         "trigger": row.trigger,
         "version": row.version,
         "previous": row.champion,
         "outcome": row.outcome,
-        "reason": row.error or "; ".join(why) or "",
+        "reason": row.why or "",
     }
     return _message(context, str(row.outcome), f"cycle-{row.cycle_id}-{row.outcome}", at, data)
 

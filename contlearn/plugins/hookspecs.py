@@ -26,6 +26,8 @@ EVENT_KINDS: Final = (
     "recovered",
     "records-held",
     "labels-doubted",
+    "records-released",
+    "records-forgotten",
     "probation-passed",
     "alert",
 )

@@ -105,7 +105,13 @@ class Registry:
             yield
 
     def register(
-        self, staged: Path, *, cycle_id: str, parent: int | None, facts: Mapping[str, Any]
+        self,
+        staged: Path,
+        *,
+        cycle_id: str,
+        parent: int | None,
+        facts: Mapping[str, Any],
+        finish: Callable[[Path, int], None] | None = None,
     ) -> ModelVersion:
         """Give a finished challenger its number and make it a version.
 
@@ -117,6 +123,8 @@ class Registry:
             cycle_id: The cycle that made it.
             parent: The version it was trained from.
             facts: Parts of the manifest: `model`, `golden`, `lineage`, `metrics`, ….
+            finish: Called with the folder and its number before the files are hashed, for papers
+                that name it. After a kill it is called again, perhaps with another number.
         Raises:
             RegistryError: When a file is missing or is a link.
             StorageError: When the disk is full or may not be written.
@@ -135,6 +143,8 @@ class Registry:
                 )
             # Every folder is in the journal now, or was set aside.
             number = self._newest_registered() + 1
+            if finish is not None:
+                finish(staged, number)
             # A run that was killed may have left one, of another manifest.
             if (staged / SIGNATURE).exists():
                 with storage_border("replace an old signature", staged):

@@ -159,7 +159,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "run_last_stage_duration_seconds",
         "seconds",
         "model stage",
-        "How long each stage of the last update took.",
+        "How long each stage took of the last update that did not fail.",
     ),
     # --- quality
     _gauge(
@@ -172,7 +172,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "average_accuracy_ratio",
         "ratio",
         "model",
-        "Mean of the champion's accuracy over the held-out sets of all experiences.",
+        "Mean of the champion's accuracy (entities: F1) over the held-out sets of all experiences.",
     ),
     _gauge(
         "average_forgetting_ratio",

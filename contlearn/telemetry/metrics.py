@@ -151,8 +151,11 @@ class DaemonSnapshot:
         champion: Mapping[str, Any] = status.get("champion") or {}
         metrics: Mapping[str, Any] = champion.get("metrics") or {}
         last: Mapping[str, Any] = status.get("last_cycle") or {}
-        numbers: Mapping[str, Any] = last.get("numbers") or {}
-        start, end = seconds_of(last.get("started_at")), seconds_of(last.get("ended_at"))
+        # What ended stays to be seen while another one runs, and what succeeded after one failed.
+        ended: Mapping[str, Any] = status.get("last_ended") or {}
+        success: Mapping[str, Any] = status.get("last_success") or {}
+        numbers: Mapping[str, Any] = success.get("numbers") or {}
+        start, end = seconds_of(ended.get("started_at")), seconds_of(ended.get("ended_at"))
         intake: Mapping[str, int] = status.get("ingested") or {}
         own = ("average_accuracy", "forgetting", "backward_transfer")
         stages = numbers.get("seconds") or {}
@@ -163,13 +166,13 @@ class DaemonSnapshot:
             "versions": int(status.get("versions") or 0),
             **{name: metrics.get(name) for name in own},
             "champion_scores": _scores(metrics, own),
-            "challenger_scores": _scores(last.get("metrics") or {}, own),
-            "gate": tuple(last.get("reasons") or ()),
+            "challenger_scores": _scores(success.get("metrics") or {}, own),
+            "gate": tuple(success.get("reasons") or ()),
             "outcomes": dict(status.get("outcomes") or {}),
             "run_in_progress": bool(status.get("running_cycle")),
-            "last_start_at": start,
+            "last_start_at": seconds_of(last.get("started_at")),
             "last_completion_at": end,
-            "last_success_at": end if last.get("outcome") not in (None, "failed") else None,
+            "last_success_at": seconds_of(success.get("ended_at")),
             "last_seconds": None if start is None or end is None else end - start,
             "stage_seconds": {str(name): float(value) for name, value in stages.items()},
             "ingested": {

@@ -62,7 +62,7 @@ def plain(text: str) -> str:
 
 
 MEASURES = (
-    "accuracy # %, macro f1 # %, micro f1 # %, average accuracy # %, forgetting # %, "
+    "accuracy # %, macro F1 # %, micro F1 # %, average accuracy # %, forgetting # %, "
     "backward transfer # %"
 )
 
@@ -71,7 +71,8 @@ def test_status(contlearn):
     assert plain(contlearn("status")) == (
         "tickets · text-classification champion version 2 since MOMENT (fp32, 3 labels) "
         f"measures {MEASURES} records 0 pending, 0 held, 89 learnt, 31 held out "
-        "history 2 experiences, 2 versions last cycle CYCLE-00002: promoted daemon not running"
+        "history 2 experiences, 2 versions last cycle CYCLE-00002: promoted "
+        "next nothing starts by itself: no daemon runs daemon not running"
     )
 
 

@@ -22,6 +22,7 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 VALUE = {
     "model": "tickets",
     "task": "text-classification",
+    "primary_metric": "accuracy",
     "champion": {
         "version": 7,
         "promoted_at": "2030-01-01T09:00:00+00:00",

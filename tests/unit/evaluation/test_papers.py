@@ -160,7 +160,7 @@ def test_report_page_shows_decision_matrix_and_what_is_missing():
         assert text in page
     assert "<td></td>" in page  # not measured
     assert "<b>–</b>backward transfer" in page
-    assert 'aria-label="average, forgetting after each experience"' in page
+    assert 'aria-label="average accuracy, forgetting after each experience"' in page
 
 
 def test_report_page_marks_what_fell_in_the_matrix():

@@ -189,11 +189,17 @@ def test_history_page_fits_a_browser_without_errors(context, tmp_path, width):
     log_answers(context, 400, seed=2, minutes=60, weights=(0.7, 0.1, 0.1, 0.1), labels=1.0)
     record_look(context, look(context, window=300))
     page = render_overview(read_overview(context))
-    # The page itself has no script; the copy says whether anything is wider than the window.
-    probe = (
-        "<script>document.title = document.documentElement.scrollWidth <= innerWidth"
-        " ? 'fits' : 'too wide'</script>"
-    )
+    # The page itself has no script; the copy says whether anything is wider than the window, and
+    # whether a chart is cut: by the window, by what scrolls around it, or a word by the chart.
+    probe = """<script>
+      const box = e => e.getBoundingClientRect(), inside = (a, b) =>
+        box(a).left >= box(b).left - 1 && box(a).right <= box(b).right + 1;
+      const charts = [...document.querySelectorAll("svg")];
+      document.title = document.documentElement.scrollWidth > innerWidth ? "too wide"
+        : !charts.every(e => box(e).right <= innerWidth && inside(e, e.parentElement)) ? "cut"
+        : !charts.every(e => [...e.querySelectorAll("text")].every(t => inside(t, e))) ? "words cut"
+        : !charts.every(e => [...e.querySelectorAll("text")].every(t => box(t).height > 8)) ? "tiny"
+        : charts.length ? "fits" : "no chart"</script>"""
     path = tmp_path / "page.html"
     path.write_text(page.replace("</body>", probe + "</body>"))
     frame = tmp_path / "frame.html"

@@ -36,7 +36,8 @@ STATUS = {
     "learnt_records": 100,
     "held_out_records": 20,
     "oldest_pending": "2030-01-01T00:00:00+00:00",
-    "last_cycle": {
+    "last_cycle": {"started_at": "2030-01-01T00:00:00+00:00"},
+    "last_success": {
         "started_at": "2030-01-01T00:00:00+00:00",
         "ended_at": "2030-01-01T00:02:00+00:00",
         "outcome": "promoted",
@@ -51,6 +52,9 @@ STATUS = {
     "outcomes": {"promoted": 4, "refused": 1},
     "ingested": {"accepted": 140, "duplicates": 5, "conflicts": 2, "rejected": 7},
 }
+
+
+STATUS["last_ended"] = STATUS["last_success"]
 
 
 def scrape(*snapshots, heartbeat=lambda: 5.0):

@@ -13,7 +13,7 @@ from contlearn.errors import ConfigError, PluginError, TrainingError
 from contlearn.interfaces import no_progress
 from contlearn.plugins.manager import PluginManager
 from contlearn.training import search as module
-from contlearn.training.estimate import estimate_seconds
+from contlearn.training.estimate import with_search
 from contlearn.training.fit import fit_challenger
 from contlearn.training.search import check_search, score_of, search_settings
 from tests.unit.training.conftest import texts
@@ -244,20 +244,11 @@ def test_another_strategy_leaves_the_options_of_the_configured_one_out():
 def test_forecast_counts_the_trials_up_to_their_limit():
     def cost(**search):
         training = TrainingConfig.model_validate({"search": search})
-        return estimate_seconds(
-            new_records=1000, buffer_records=0, training=training, replay=module_replay(),
-            texts_per_second=10.0,
-        )  # fmt: skip
+        return with_search(training, 100.0)
 
     assert cost(trials=1) == cost()
     assert cost(trials=5) == pytest.approx(5 * cost())
     assert cost(trials=100, minutes=1) == pytest.approx(2 * cost() + 60)
-
-
-def module_replay():
-    from contlearn.config import ReplayConfig
-
-    return ReplayConfig()
 
 
 # -- with a model -------------------------------------------------------------------------------

@@ -1,0 +1,35 @@
+"""Who changed the champion: a cycle with its own challenger, or somebody by hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["cycle_reason", "is_by_hand"]
+
+_CYCLE: Final = re.compile(r"cycle \d{8}-\d{6}-\d{5,}")
+
+
+def cycle_reason(cycle_id: str) -> str:
+    """Give the reason that stands in the journal when a cycle promotes what it made.
+
+    Example:
+        >>> cycle_reason("20300101-000000-00001")
+        'cycle 20300101-000000-00001'
+    """
+    return f"cycle {cycle_id}"
+
+
+def is_by_hand(event: Mapping[str, Any]) -> bool:
+    """Say whether a promotion in the journal was no cycle's own; a rollback never is one's own.
+
+    Example:
+        >>> is_by_hand({"event": "promote", "reason": "cycle 20300101-000000-00001"})
+        False
+        >>> is_by_hand({"event": "promote", "reason": "approved"})
+        True
+    """
+    if event["event"] == "rollback":
+        return True
+    return event["event"] == "promote" and not _CYCLE.fullmatch(str(event.get("reason") or ""))
