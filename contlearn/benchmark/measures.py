@@ -11,7 +11,7 @@ from contlearn.evaluation.metrics import (
     backward_transfer,
     forgetting,
 )
-from contlearn.evaluation.wording import metric_name
+from contlearn.wording import metric_name
 
 __all__ = ["FIGURES", "measures_of", "titles"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from contlearn.benchmark.measures import FIGURES, titles
-from contlearn.evaluation.wording import metric_name
+from contlearn.wording import metric_name
 from contlearn.workspace import write_bytes_atomic
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ def command(settings: Settings, a: int | str, b: int | str, examples: int, as_js
 
 def _show(value: dict[str, Any]) -> None:
     from contlearn.cli.output import heading, number, table
-    from contlearn.evaluation.wording import metric_name
+    from contlearn.wording import metric_name
 
     a, b = value["a"]["version"], value["b"]["version"]
     heading(f"From version {a} to version {b}")

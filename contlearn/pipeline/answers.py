@@ -179,7 +179,7 @@ def evaluate_version(
             context.manager,
             on,
             now=context.clock.now(),
-            known_labels=context.task.labels_of(predictor.label_space.names),
+            known_labels=sorted(_labels_of(context, predictor.label_space)),
         )
         sets = (HeldOutSet(experience=on.name, index=0, records=tuple(records)),)
     else:
@@ -230,7 +230,7 @@ def _unknown_labels(
     Raises:
         RecordError: When there is no other row: such a measure says nothing of the version.
     """
-    known = frozenset(context.task.labels_of(space.names))
+    known = _labels_of(context, space)
     missing: set[str] = set()
     rows = unknown = 0
     for record in (record for held_out in sets for record in held_out.records):
@@ -247,6 +247,13 @@ def _unknown_labels(
             "under [data.label_aliases] in contlearn.toml.",
         )
     return {"unknown_label_rows": unknown, "unknown_labels": names}
+
+
+def _labels_of(context: Context, space: LabelSpace) -> frozenset[str]:
+    """Give the labels of a version as a person names them: classes, or types of entities."""
+    if context.task.graph == "token-classification":
+        return frozenset(context.task.labels_of(space.names))
+    return frozenset(space.names)
 
 
 def _some(names: Sequence[str]) -> str:

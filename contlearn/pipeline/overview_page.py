@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from contlearn.evaluation.charts import heat_cell, line_chart
 from contlearn.evaluation.report_style import CHART_STYLE
-from contlearn.evaluation.wording import metric_name
+from contlearn.wording import metric_name
 from contlearn.pipeline.by_hand import is_by_hand
 from contlearn.pipeline.forecast import in_words
 from contlearn.pipeline.overview_charts import bars, interval_bar, looks_chart, stacked

@@ -29,22 +29,10 @@ __all__ = [
     "show_record",
 ]
 
-__all__ = [
-    "forget",
-    "hold",
-    "list_labels",
-    "list_quarantine",
-    "list_records",
-    "release",
-    "show_record",
-]
-
 # A journal's line stays short, whatever was forgotten.
 _AUDITED_IDS: Final = 1000
 # Beyond this many labels the near name is not looked for.
 _MAX_NEAR: Final = 500
-# So many ids of forgotten records stand in the journal.
-_AUDITED_IDS: Final = 1_000
 
 
 def list_records(

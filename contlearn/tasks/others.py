@@ -170,12 +170,13 @@ def read_choices(value: object) -> list[object] | None:
     if isinstance(value, str):
         if value[:1] not in ("[", "{"):
             return None
+        text = value
         try:
-            value = json.loads(value)
+            value = json.loads(text)
         except (ValueError, RecursionError):
             # As Python shows a list: ['late', 'broken'].
-            quoted = value.startswith("['") and value.endswith("']")
-            return list(value[2:-2].split("', '")) if quoted else None
+            quoted = text.startswith("['") and text.endswith("']")
+            return list(text[2:-2].split("', '")) if quoted else None
     if isinstance(value, Mapping):
         value = value.get("choices")
     return list(value) if isinstance(value, list | tuple) else None

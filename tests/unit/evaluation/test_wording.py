@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from contlearn.evaluation.wording import metric_name, number
+from contlearn.wording import metric_name, number
 
 from contlearn.cli.live import live_view
 from contlearn.evaluation.model_card import render_model_card
