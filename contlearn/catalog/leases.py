@@ -221,23 +221,43 @@ def wait_for_lease(
         False when `stop` was set first.
     """
     seen: tuple[int, float] | None = None
-    since, excused = _running(), False
+    waited, excused = _Waited(seconds, heartbeat_seconds), False
     while not stop.is_set():
         row = _row(catalog, name)
         if row is None or row.is_free:
             return True
+        waited.go_on()
         if row.key != seen:
-            seen, since, excused = row.key, _running(), False
-        elif _running() - since > seconds:
+            seen, waited.seconds, excused = row.key, 0.0, False
+        elif waited.seconds > seconds:
             if catalog.writers():
                 excused = True
             elif excused:
                 # It could not renew until now: it has two heartbeats to do so.
-                since, excused = _running() - seconds + 2 * heartbeat_seconds, False
+                waited.seconds, excused = seconds - 2 * heartbeat_seconds, False
             elif _expire(catalog, name, row):
                 return True
         stop.wait(heartbeat_seconds)
     return False
+
+
+class _Waited:
+    """How long somebody has waited, by its own running clock.
+
+    Of a pause in which it stood still itself little counts: the holder may have done so too, as in
+    a machine that sleeps or a container that was frozen, and must be able to renew when both wake.
+    """
+
+    def __init__(self, seconds: float, heartbeat: float) -> None:
+        self._most = max(2 * heartbeat, seconds / 4)
+        self._at = _running()
+        self.seconds = 0.0
+
+    def go_on(self) -> None:
+        """Count the time since the last call."""
+        now = _running()
+        self.seconds += min(now - self._at, self._most)
+        self._at = now
 
 
 def _expire(catalog: Catalog, name: str, row: _Seen) -> bool:
@@ -298,10 +318,11 @@ def _watch(
     catalog: Catalog, name: str, row: _Seen, patience: float, heartbeat: float
 ) -> _Seen | None:
     """Watch a lease by the running clock; give it as soon as it changes, None when it does not."""
-    until, pause = _running() + patience, threading.Event()
+    waited, pause = _Waited(patience, heartbeat), threading.Event()
     _log.info("watching a lease that seems to have expired", extra={"lease": name})
-    while (left := until - _running()) > 0:
+    while (left := patience - waited.seconds) > 0:
         pause.wait(min(left, heartbeat))
+        waited.go_on()
         now = _row(catalog, name)
         if now is not None and (now.key != row.key or now.is_free):
             return now

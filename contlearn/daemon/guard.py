@@ -73,6 +73,7 @@ class Guard:
         self._holders: dict[int, _Holder] = {}
         # Of each lease: its owner, what a renewal changes, and since when that is so.
         self._leases: dict[str, tuple[str, tuple[int, float], float]] = {}
+        self._looked_at = time.clock_gettime(_CLOCK)
         self.problem: str | None = None
 
     @contextlib.contextmanager
@@ -101,6 +102,9 @@ class Guard:
         if "catalog" not in self._context.__dict__:
             return  # it cannot be opened, or not yet, which others say
         now = time.clock_gettime(_CLOCK)
+        if now - self._looked_at > self._context.config.update.lease_seconds / 2:
+            # This process stood still itself; others may have done so too, and begin anew.
+            self._holders, self._leases = {}, {}
         self._see_holders(now)
         still = [holder for holder in self._holders.values() if self._stands_still(holder, now)]
         if still:
@@ -112,6 +116,7 @@ class Guard:
             if self._may_end(holder, now):
                 self._end(holder)
         self.problem = f"{still[0].words()}." if still else None
+        self._looked_at = time.clock_gettime(_CLOCK)
 
     # -- inside ---------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -226,3 +227,30 @@ def test_holder_that_cannot_be_judged_is_shown_until_its_lease_runs_out(catalog)
     assert is_alive(here(2**22))
     write_row(catalog, owner=here(2**22), expires_at=time.time() - 60)
     assert holder_of(catalog, "x") is None
+
+
+def test_who_slept_itself_judges_nobody_by_that_time(catalog, tmp_path):
+    """Holder and waiter are stopped together, as in a machine that sleeps: the lease stays."""
+    code = (
+        "import sys, threading; from contlearn.catalog import Catalog\n"
+        "from contlearn.catalog.leases import wait_for_lease\n"
+        f"with Catalog('sqlite:///{tmp_path}/c.sqlite') as catalog:\n"
+        "    print('in', flush=True)\n"
+        "    wait_for_lease(catalog, 'x', seconds=4.0, heartbeat_seconds=0.1,\n"
+        "        stop=threading.Event())\n"
+        "print('over', flush=True)"
+    )
+    write_row(catalog, owner="elsewhere:boot:ns:1:2", expires_at=time.time() + 60)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=HERE) as waiter:
+        try:
+            assert waiter.stdout.readline() == b"in\n"
+            time.sleep(0.5)
+            waiter.send_signal(signal.SIGSTOP)
+            time.sleep(5.0)
+            waiter.send_signal(signal.SIGCONT)
+            time.sleep(1.0)
+            assert row(catalog).expires_at > 0.0
+            assert waiter.stdout.readline() == b"over\n"  # a holder that stays silent is followed
+            assert row(catalog).expires_at == 0.0
+        finally:
+            waiter.kill()
