@@ -25,10 +25,10 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test-quick: $(STAMP)
-	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not gpu"
 
 test: check
-	$(BIN)/pytest -n 2 -m "not gpu"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not gpu"
 
 # The benchmarks behind tests/benchmarks/RESULTS.md; hours in all, each can be run alone.
 bench: $(STAMP)

@@ -105,14 +105,13 @@ def test_classification_from_inbox_to_rollback(program, tmp_path):
     assert shown["lineage"]["parent"] == 1
 
 
-def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(program, tmp_path):
-    program.drop("first.jsonl", classified(["billing", "shipping", "garden"], 40))
-    assert program.json("update")["outcome"] == "promoted"
+def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(promoted, tmp_path):
+    program = promoted
     texts = [row["text"] for row in classified(["billing", "shipping", "garden"], 8, seed=3)]
     ours = [p["label"] for p in program.json("predict", *texts)["predictions"]]
     folder = tmp_path / "out"
     exported = program.json("export", folder)
-    assert exported["version"] == 1
+    assert exported["version"] == 2
     assert "model.onnx" in exported["files"]
     assert len([n for n in exported["files"] if n.endswith(".onnx")]) == 1
 
@@ -226,11 +225,8 @@ def test_no_promote_registers_and_leaves_the_records_pending(program):
     assert status["versions"] == 1
 
 
-def test_tampered_version_is_refused_by_name(program):
-    program.drop("first.jsonl", classified(["billing", "shipping"], 40))
-    program.json("update")
-    program.drop("second.jsonl", classified(["garden"], 40, seed=2))
-    assert program.json("update")["outcome"] == "promoted"
+def test_tampered_version_is_refused_by_name(promoted):
+    program = promoted
     for path in (
         program.root / "versions/1",
         program.root / "versions/1/onnx",
