@@ -12,11 +12,10 @@ from typing import Any, Final
 
 from contlearn.evaluation.charts import heat_cell, line_chart
 from contlearn.evaluation.report_style import CHART_STYLE
-from contlearn.wording import metric_name
 from contlearn.pipeline.by_hand import is_by_hand
 from contlearn.pipeline.forecast import in_words
 from contlearn.pipeline.overview_charts import bars, interval_bar, looks_chart, stacked
-from contlearn.wording import percent
+from contlearn.wording import metric_name, percent
 
 __all__ = ["render_overview"]
 
