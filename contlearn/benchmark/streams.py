@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contlearn.config import LimitsConfig
+from contlearn.data.tools import TOOL_FIELDS, read_answer
 from contlearn.errors import RecordError, UsageError
 from contlearn.interfaces import FieldNames, RowProblem, Task
 from contlearn.pipeline.context import Context
@@ -252,6 +253,8 @@ def _record(
     task: Task, row: Mapping[str, object], fields: FieldNames, *, where: str
 ) -> LabelledRecord:
     try:
+        if not TOOL_FIELDS.isdisjoint(row):
+            row = read_answer(row, fields, is_tagging=task.graph == "token-classification")
         inputs, target = task.read_fields(row, fields)
     except RowProblem as problem:
         raise RecordError(

@@ -153,7 +153,9 @@ def _of_label_studio(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
     annotations: Sequence[Any] = row.get("annotations", ())  # type: ignore[assignment] # as above
     answers: list[list[Any]] = []
     for annotation in annotations:
-        if not isinstance(annotation, Mapping) or annotation.get("was_cancelled"):
+        if not isinstance(annotation, Mapping):
+            continue
+        if annotation.get("was_cancelled") or annotation.get("skipped"):
             continue
         values = [
             item["value"]
