@@ -17,9 +17,6 @@ ContlearnError                 what happened, where, what to do; carries the exi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from os import PathLike
-
 __all__ = [
     "ConfigError",
     "ContlearnError",
@@ -34,7 +31,6 @@ __all__ = [
     "UsageError",
     "WorkspaceError",
     "WorkspaceLocked",
-    "require_several",
 ]
 
 
@@ -129,23 +125,3 @@ class WorkspaceError(ContlearnError):
 
 class WorkspaceLocked(ContlearnError):
     """Another process is updating or promoting in this workspace."""
-
-
-def require_several(values: object, *, what: str, where: str) -> None:
-    """Refuse one value where several are meant: its letters or keys would be taken one by one.
-
-    Args:
-        values: What was given.
-        what: What each of several would be, for example "text".
-        where: The argument, for the error.
-    Raises:
-        UsageError: When it is one text, path or object.
-    Example:
-        >>> require_several(["hey"], what="text", where="texts")
-    """
-    if isinstance(values, str | bytes | PathLike | Mapping):
-        raise UsageError(
-            f"One {what} was given where a list of them belongs: {repr(values)[:60]}.",
-            where=where,
-            hint="Put it into a list: [value].",
-        )

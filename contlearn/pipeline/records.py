@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from contlearn.arguments import require_several
 from contlearn.catalog.records import chunks, release_records
 from contlearn.catalog.schema import files, labels, records
-from contlearn.errors import UsageError, require_several
+from contlearn.errors import UsageError
 from contlearn.pipeline.context import Context
 
 __all__ = ["hold", "list_labels", "list_quarantine", "list_records", "release", "show_record"]

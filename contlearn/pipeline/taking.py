@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contlearn.arguments import require_several
 from contlearn.config import Config
-from contlearn.errors import require_several
 from contlearn.interfaces import Progress
 from contlearn.pipeline.context import Context
 
