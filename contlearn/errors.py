@@ -18,9 +18,6 @@ ContlearnError                 what happened, where, what to do; carries the exi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from os import PathLike
-
 from contlearn.redaction import redact
 
 __all__ = [
@@ -38,7 +35,6 @@ __all__ = [
     "UsageError",
     "WorkspaceError",
     "WorkspaceLocked",
-    "require_several",
 ]
 
 
@@ -141,23 +137,3 @@ class WorkspaceLocked(ContlearnError):
 
 class LeaseLost(WorkspaceLocked):
     """This process stood still for so long that another may have taken its work over."""
-
-
-def require_several(values: object, *, what: str, where: str) -> None:
-    """Refuse one value where several are meant: its letters or keys would be taken one by one.
-
-    Args:
-        values: What was given.
-        what: What each of several would be, for example "text".
-        where: The argument, for the error.
-    Raises:
-        UsageError: When it is one text, path or object.
-    Example:
-        >>> require_several(["hey"], what="text", where="texts")
-    """
-    if isinstance(values, str | bytes | PathLike | Mapping):
-        raise UsageError(
-            f"One {what} was given where a list of them belongs: {repr(values)[:60]}.",
-            where=where,
-            hint="Put it into a list: [value].",
-        )

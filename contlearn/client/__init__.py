@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from contlearn.arguments import require_several
 from contlearn.client.answers import (
     Answer,
     PredictedEntity,
@@ -25,7 +26,7 @@ from contlearn.client.answers import (
     read_taken,
 )
 from contlearn.client.retries import ClientError, Retries, problem_of
-from contlearn.errors import ServingError, require_several
+from contlearn.errors import ServingError
 
 if TYPE_CHECKING:
     import httpx

@@ -26,6 +26,7 @@ from typing import Any, Final
 import orjson
 import sqlalchemy as sa
 
+from contlearn.arguments import require_several
 from contlearn.catalog import Catalog
 from contlearn.catalog.ids import HEAD_DIGITS
 from contlearn.catalog.records import chunks
@@ -39,7 +40,7 @@ from contlearn.data.quarantined import unguard_cell
 from contlearn.data.reading import find_parser
 from contlearn.data.segments import empty_rows, read_rows
 from contlearn.data.streams import open_unpacked
-from contlearn.errors import RecordError, require_several
+from contlearn.errors import RecordError
 from contlearn.pages import clear_cards
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.rows import normal_text

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from contlearn.errors import require_several
+from contlearn.arguments import require_several
 from contlearn.interfaces import Predictor
 from contlearn.tasks.marks import word_pattern
 from contlearn.types import ClassPrediction

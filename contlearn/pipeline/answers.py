@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from contlearn.errors import RecordError, RegistryError, UsageError, require_several
+from contlearn.arguments import require_several
+from contlearn.errors import RecordError, RegistryError, UsageError
 from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.pipeline.context import Context
 from contlearn.registry.aliases import resolve_version

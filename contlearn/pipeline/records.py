@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from contlearn.arguments import require_several
 from contlearn.catalog.counting import OPEN_STATES, counts
 from contlearn.catalog.records import chunks, release_records
 from contlearn.catalog.schema import files, labels, records
 from contlearn.data.known import chosen_labels, has_label
-from contlearn.errors import UsageError, require_several
+from contlearn.errors import UsageError
 from contlearn.pipeline.context import Context
 
 if TYPE_CHECKING:

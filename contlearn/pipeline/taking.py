@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from contlearn.arguments import require_several
 from contlearn.config import Config
-from contlearn.errors import UsageError, require_several
+from contlearn.errors import UsageError
 from contlearn.interfaces import Progress
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.doubting import look_at_arrivals, newest_row

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from contlearn.errors import require_several
+from contlearn.arguments import require_several
 
 __all__ = ["write_tiny_model"]
 
