@@ -29,7 +29,8 @@ class RetentionConfig(Section):
     )
     log_bytes: Size = Field(
         5_000_000,
-        description="Size at which a log of a cycle is cut, in bytes or as 5MB.",
+        description="Size at which a log of updates, intake or probation is put aside, in bytes "
+        "or as 5MB.",
     )
     workspace_bytes: Size = Field(
         0,

@@ -34,7 +34,6 @@ __all__ = [
 
 _PR_SET_PDEATHSIG: Final = 1
 _TAIL_BYTES: Final = 4_000
-_LOG_BYTES: Final = 5_000_000
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -62,6 +61,7 @@ class ChildLimits:
         stuck_seconds: Without a message.
         nice: How far it steps back behind other processes.
         threads: Of its numerical libraries.
+        log_bytes: A log that is longer is put aside before the child writes to it.
     """
 
     memory_bytes: int = 0
@@ -69,6 +69,7 @@ class ChildLimits:
     stuck_seconds: float = 0.0
     nice: int = 0
     threads: int = 0
+    log_bytes: int = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def run_child(
         ChildStopped: When `stop` was set and the child ended because of it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    _rotate(log)
+    _rotate(log, limits.log_bytes)
     variables = {
         # OpenMP threads that spin at barriers multiply the time of a step where other programs, the
         # server above all, use the same cores; waiting costs microseconds where none does.
@@ -346,10 +347,10 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _rotate(log: Path) -> None:
+def _rotate(log: Path, most: int) -> None:
     """Keep one former log beside one that has grown."""
     with contextlib.suppress(OSError):
-        if log.stat().st_size > _LOG_BYTES:
+        if log.stat().st_size > most:
             log.replace(log.with_name(log.name + ".1"))
 
 

@@ -420,6 +420,7 @@ class UpdateCycle:
                     # Somebody who waits for it does not want it to step back.
                     nice=0 if cycle.trigger in BY_HAND else settings.nice,
                     threads=settings.threads,
+                    log_bytes=self.context.config.retention.log_bytes,
                 ),
             )
         if end.returncode == 0 and folder.result.exists():

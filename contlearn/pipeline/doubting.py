@@ -109,7 +109,7 @@ def look_at_arrivals(context: Context, *, after: int) -> dict[str, Any]:
                 log=log,
                 on_message=found.update,
                 environ=context.for_children(),
-                limits=ChildLimits(seconds=_SECONDS),
+                limits=ChildLimits(seconds=_SECONDS, log_bytes=context.config.retention.log_bytes),
             )
             if end.returncode != 0 or "looked_at" not in found:
                 why = str(found.get("error") or (end.failure and end.failure.what) or end.explain())

@@ -21,7 +21,7 @@ from contlearn.catalog.schema import records
 from contlearn.config import ProbationConfig
 from contlearn.errors import StorageError
 from contlearn.pipeline.changes import roll_back
-from contlearn.pipeline.children import StopFlag, run_child
+from contlearn.pipeline.children import ChildLimits, StopFlag, run_child
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.live import LiveTotals, quantile, read_live
 from contlearn.statistics.exact import sign_test
@@ -268,6 +268,7 @@ class Probation:
             on_message=found.update,
             stop=self._stop,
             environ=self.context.for_children(),
+            limits=ChildLimits(log_bytes=self.context.config.retention.log_bytes),
         )
         if end.returncode != 0 or "rows" not in found:
             self.context.emit(

@@ -10,7 +10,7 @@ from typing import Any
 
 from contlearn.errors import TrainingError
 from contlearn.interfaces import Progress, no_progress
-from contlearn.pipeline.children import StopFlag, run_child
+from contlearn.pipeline.children import ChildLimits, StopFlag, run_child
 from contlearn.pipeline.context import Context
 from contlearn.pipeline.taking import tell_ingested
 from contlearn.workspace import Workspace
@@ -52,6 +52,7 @@ def scan_in_child(
         on_message=hear,
         stop=stop,
         environ=context.for_children(),
+        limits=ChildLimits(log_bytes=context.config.retention.log_bytes),
     )
     if end.failure is not None:
         raise end.failure

@@ -230,8 +230,11 @@ def test_child_that_talks_while_it_ends_does_not_block(child):
 
 
 def test_log_that_has_grown_is_put_aside(child, tmp_path):
-    (tmp_path / "log.txt").write_bytes(b"x" * 5_000_001)
+    (tmp_path / "log.txt").write_bytes(b"x" * 5_001)
     run, _ = child("import sys\nsys.exit('it broke')")
-    assert "it broke" in run().log_tail
+    assert "it broke" in run(limits=ChildLimits(log_bytes=5_001)).log_tail
+    assert not (tmp_path / "log.txt.1").exists()
+    (tmp_path / "log.txt").write_bytes(b"x" * 5_001)
+    assert "it broke" in run(limits=ChildLimits(log_bytes=5_000)).log_tail
     assert (tmp_path / "log.txt").stat().st_size < 1000
-    assert (tmp_path / "log.txt.1").stat().st_size == 5_000_001
+    assert (tmp_path / "log.txt.1").stat().st_size == 5_001
