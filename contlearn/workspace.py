@@ -34,6 +34,7 @@ __all__ = [
     "SystemClock",
     "Workspace",
     "file_lock",
+    "foreign_name",
     "make_read_only",
     "mode_of",
     "narrow",
@@ -342,6 +343,14 @@ class FileOperations:
 
 
 _FILES = FileOperations()
+
+
+def foreign_name(path: Path) -> str:
+    """Name a file for a library that takes names as UTF-8, whatever the locale of this process.
+
+    In a C locale Python keeps bytes beyond ASCII as surrogates, which such a library refuses.
+    """
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 def mode_of(path: Path) -> int:

@@ -38,10 +38,18 @@ class Marked(str):
     __slots__ = ()
 
 
+class _Console(Console):
+    """Leaves a closed pipe to whoever prints, instead of ending the program with a failure."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass the error on that is being handled."""
+        raise  # rich calls this while it handles the BrokenPipeError
+
+
 def console() -> Console:
     """Make a console on standard output; at least 100 wide when piped, so that rows stay whole."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=max(out.width, 110))
+    out = _Console(highlight=False)
+    return out if out.is_terminal else _Console(highlight=False, width=max(out.width, 110))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -178,7 +186,7 @@ def progress_bars() -> Iterator[Callback]:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[note]}"),
-        console=Console(stderr=True),
+        console=_Console(stderr=True),
         transient=False,
     )
     known: dict[str, Any] = {}

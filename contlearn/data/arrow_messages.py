@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from contlearn.workspace import foreign_name
+
 __all__ = ["asked_bytes"]
 
 _FILE_HEAD: Final = 8
@@ -37,7 +39,7 @@ def asked_bytes(path: Path, *, is_file: bool, most: int) -> int:
     import pyarrow as pa
 
     total = 0
-    with pa.memory_map(str(path)) as source:
+    with pa.memory_map(foreign_name(path)) as source:
         source.seek(_FILE_HEAD if is_file else 0)
         for message in pa.ipc.MessageReader.open_stream(source):
             try:

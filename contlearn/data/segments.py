@@ -12,6 +12,7 @@ import orjson
 
 from contlearn.data.checking import Checked
 from contlearn.types import Inputs, Target
+from contlearn.workspace import foreign_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,7 +134,7 @@ def open_writer(path: Path, schema: Any) -> Any:
     import pyarrow.parquet as parquet
 
     return parquet.ParquetWriter(
-        path,
+        foreign_name(path),
         schema,
         compression=_COMPRESSION,
         compression_level=1,
@@ -156,7 +157,7 @@ def copy_rows(source: Path, target: Path, keep: NDArray[np.bool_]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    with parquet.ParquetFile(source) as file:
+    with parquet.ParquetFile(foreign_name(source)) as file:
         writer = open_writer(target, file.schema_arrow)
         start = 0
         pending: list[Any] = []
@@ -182,7 +183,7 @@ def empty_rows(source: Path, target: Path, places: frozenset[int]) -> None:
     import pyarrow.parquet as parquet
 
     kept_columns = ("record_id", "weight", "line_number")
-    with parquet.ParquetFile(source) as file:
+    with parquet.ParquetFile(foreign_name(source)) as file:
         writer = open_writer(target, file.schema_arrow)
         start = 0
         for batch in file.iter_batches(batch_size=GROUP_ROWS):
@@ -205,7 +206,7 @@ def read_rows(path: Path, positions: Sequence[int] | None = None) -> Iterator[Se
     """
     import pyarrow.parquet as parquet
 
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(foreign_name(path)) as file:
         start, taken = 0, 0
         for group in range(file.metadata.num_row_groups):
             size = file.metadata.row_group(group).num_rows
