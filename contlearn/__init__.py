@@ -19,39 +19,39 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from contlearn.errors import ContlearnError as ContlearnError
-    from contlearn.pipeline.answers import evaluate_version as evaluate_version
-    from contlearn.pipeline.answers import predict_texts as predict_texts
-    from contlearn.pipeline.changes import promote_version as promote_version
-    from contlearn.pipeline.changes import roll_back as roll_back
-    from contlearn.pipeline.context import Context as Context
-    from contlearn.pipeline.cycle import UpdateCycle as UpdateCycle
-    from contlearn.pipeline.history import describe_version as describe_version
-    from contlearn.pipeline.history import read_history as read_history
-    from contlearn.pipeline.history import verify_versions as verify_versions
-    from contlearn.pipeline.making import make_workspace as make_workspace
-    from contlearn.pipeline.outcome import UpdateResult as UpdateResult
-    from contlearn.pipeline.status import read_status as read_status
-    from contlearn.pipeline.taking import ingest_files as ingest_files
+from contlearn.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from contlearn.context import Context as Context
+    from contlearn.cycle.changes import promote_version as promote_version
+    from contlearn.cycle.changes import roll_back as roll_back
+    from contlearn.cycle.outcome import UpdateResult as UpdateResult
+    from contlearn.cycle.update_cycle import UpdateCycle as UpdateCycle
+    from contlearn.errors import ContlearnError as ContlearnError
+    from contlearn.operations.history import describe_version as describe_version
+    from contlearn.operations.history import read_history as read_history
+    from contlearn.operations.history import verify_versions as verify_versions
+    from contlearn.operations.ingest import ingest_files as ingest_files
+    from contlearn.operations.init import make_workspace as make_workspace
+    from contlearn.operations.predict import evaluate_version as evaluate_version
+    from contlearn.operations.predict import predict_texts as predict_texts
+    from contlearn.operations.status import read_status as read_status
 
 _PUBLIC = {
     "ContlearnError": "contlearn.errors",
-    "Context": "contlearn.pipeline.context",
-    "UpdateCycle": "contlearn.pipeline.cycle",
-    "UpdateResult": "contlearn.pipeline.outcome",
-    "describe_version": "contlearn.pipeline.history",
-    "evaluate_version": "contlearn.pipeline.answers",
-    "ingest_files": "contlearn.pipeline.taking",
-    "make_workspace": "contlearn.pipeline.making",
-    "predict_texts": "contlearn.pipeline.answers",
-    "promote_version": "contlearn.pipeline.changes",
-    "read_history": "contlearn.pipeline.history",
-    "read_status": "contlearn.pipeline.status",
-    "roll_back": "contlearn.pipeline.changes",
-    "verify_versions": "contlearn.pipeline.history",
+    "Context": "contlearn.context",
+    "UpdateCycle": "contlearn.cycle.update_cycle",
+    "UpdateResult": "contlearn.cycle.outcome",
+    "describe_version": "contlearn.operations.history",
+    "evaluate_version": "contlearn.operations.predict",
+    "ingest_files": "contlearn.operations.ingest",
+    "make_workspace": "contlearn.operations.init",
+    "predict_texts": "contlearn.operations.predict",
+    "promote_version": "contlearn.cycle.changes",
+    "read_history": "contlearn.operations.history",
+    "read_status": "contlearn.operations.status",
+    "roll_back": "contlearn.cycle.changes",
+    "verify_versions": "contlearn.operations.history",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["megabytes", "metric_name", "milliseconds", "number", "percent"]
+__all__ = ["megabytes", "metric_name", "milliseconds", "number", "percent", "span"]
 
 _NAMES: Final = {"f1": "F1", "macro_f1": "macro F1", "micro_f1": "micro F1"}
 _AVERAGE: Final = "average_accuracy"
@@ -61,3 +61,17 @@ def megabytes(value: float | None) -> str:
 def milliseconds(value: float) -> str:
     """Write a short time."""
     return f"{1000 * value:.2f} ms"
+
+
+def span(seconds: float) -> str:
+    """Say a span of time as people do.
+
+    Example:
+        >>> span(42), span(250), span(7500)
+        ('42 s', '4 min', '2.1 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -24,7 +24,7 @@ from contlearn.errors import (
     WorkspaceError,
     WorkspaceLocked,
 )
-from contlearn.process_facts import command_of, file_locks, is_stopped
+from contlearn.processes.facts import command_of, file_locks, is_stopped
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from contlearn.context import Context
 from contlearn.evaluation.answers import pack_targets
 from contlearn.monitoring.feedback_log import FeedbackLog
 from contlearn.monitoring.prediction_log import LoggedPrediction, PredictionLog
-from contlearn.pipeline.context import Context
 from contlearn.testing import FakeClock
 from contlearn.workspace import write_json_atomic
 from tests.served import LABELS, make_workspace

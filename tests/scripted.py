@@ -7,9 +7,9 @@ import json
 from functools import cached_property
 from pathlib import Path
 
+from contlearn.context import Context
 from contlearn.daemon import Watch
-from contlearn.data.ingest import scan_inbox
-from contlearn.pipeline.context import Context
+from contlearn.data.intake.ingest import scan_inbox
 from contlearn.registry.versions import Registry
 from contlearn.testing import FakeClock
 from contlearn.workspace import Workspace

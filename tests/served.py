@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from contlearn.config import load_config
 from contlearn.inference.manifest import describe_files
 from contlearn.serving.app import create_app, site_of
-from contlearn.serving.server import HttpServer, bind
+from contlearn.serving.http.server import HttpServer, bind
 from contlearn.serving.settings import settings_from_config
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification

@@ -361,8 +361,8 @@ class Soak:
 def daemon_process(workspace: Workspace, clock: Path) -> None:
     """Be the daemon until killed or asked to end."""
     from contlearn.daemon import Watch
+    from contlearn.daemon.probation import Probation
     from contlearn.daemon.slot import UpdateSlot
-    from contlearn.pipeline.probation import Probation
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

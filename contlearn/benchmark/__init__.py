@@ -8,7 +8,8 @@ Example:
 
 from __future__ import annotations
 
-from contlearn.benchmark.compare import BenchmarkResult, compare_strategies
+from contlearn.benchmark.compare import compare_strategies
+from contlearn.benchmark.result import BenchmarkResult
 from contlearn.benchmark.specs import ALWAYS, Spec, parse_spec
 from contlearn.benchmark.streams import (
     Step,

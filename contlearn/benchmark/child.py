@@ -23,8 +23,8 @@ from contlearn.benchmark.measures import measures_of
 from contlearn.benchmark.streams import Step, Stream, load_stream
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
 from contlearn.interfaces import Task
-from contlearn.pipeline.children import die_with_parent, tell_failure
 from contlearn.plugins.manager import PluginManager
+from contlearn.processes.children import die_with_parent, tell_failure
 from contlearn.types import Experience, LabelledRecord, LabelSpace
 from contlearn.workspace import read_json, write_json_atomic
 

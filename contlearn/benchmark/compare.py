@@ -13,13 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from contlearn.benchmark.measures import FIGURES, titles
+from contlearn.benchmark.measures import FIGURES
+from contlearn.benchmark.page import write_page
+from contlearn.benchmark.result import BenchmarkResult, Summary
 from contlearn.benchmark.specs import ALWAYS, RATES, TUNED, Spec, parse_spec
 from contlearn.benchmark.streams import Stream, save_stream
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
 from contlearn.errors import TrainingError, UsageError
-from contlearn.pipeline.children import run_child
 from contlearn.plugins.manager import PluginManager
+from contlearn.processes.children import run_child
 from contlearn.wording import percent
 from contlearn.workspace import file_lock, read_json, storage_border, write_json_atomic
 
@@ -29,79 +31,6 @@ ROWS: Final = "rows.jsonl"
 # A strategy is recommended instead of the default only if it leads by more than this.
 _CLEAR_LEAD: Final = 0.01
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """One line of the table: means over seeds, and the spread of the accuracy."""
-
-    name: str
-    seeds: int
-    is_reference: bool
-    means: Mapping[str, float | None]
-    spread: float | None
-    dev_accuracy: float
-    curve: tuple[float, ...] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchmarkResult:
-    """What came out: all rows, one summary a strategy, a recommendation with its reason."""
-
-    rows: tuple[Mapping[str, Any], ...]
-    summaries: tuple[Summary, ...]
-    recommendation: str
-    reason: str
-    folder: Path
-    steps: tuple[str, ...] = field(default=())
-    primary_metric: str = "accuracy"
-
-    def to_json(self) -> dict[str, Any]:
-        """Give everything as plain values."""
-        return {
-            "recommendation": self.recommendation,
-            "reason": self.reason,
-            "experiences": list(self.steps),
-            "primary_metric": self.primary_metric,
-            "strategies": [
-                {
-                    "name": s.name,
-                    "seeds": s.seeds,
-                    "is_reference": s.is_reference,
-                    **s.means,
-                    "average_accuracy_spread": s.spread,
-                    "dev_accuracy": s.dev_accuracy,
-                    "curve": list(s.curve) if s.curve else None,
-                }
-                for s in self.summaries
-            ],
-            "rows": [dict(row) for row in self.rows],
-            "folder": str(self.folder),
-        }
-
-    def table(self) -> str:
-        """Write the summaries as a Markdown table."""
-        heads = ["strategy", *titles(self.primary_metric), "seeds"]
-        lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-        for summary in self.summaries:
-            cells = [summary.name + (" (reference)" if summary.is_reference else "")]
-            cells += [cell(summary, figure) for figure in FIGURES]
-            lines.append("| " + " | ".join([*cells, str(summary.seeds)]) + " |")
-        return "\n".join(lines)
-
-
-def cell(summary: Summary, figure: str) -> str:
-    """Write one figure as people read it."""
-    value = summary.means.get(figure)
-    if value is None:
-        return "–"
-    if figure == "peak_bytes":
-        return f"{value / 1e6:.0f} MB"
-    if figure == "seconds":
-        return f"{value:.0f}"
-    spread = summary.spread
-    with_spread = figure == "average_accuracy" and spread is not None
-    return f"{100 * value:.1f}" + (f"±{100 * spread:.1f}" if with_spread and spread else "")
 
 
 def compare_strategies(
@@ -182,8 +111,6 @@ def compare_strategies(
             primary_metric=task.primary_metric,
         )
         write_json_atomic(output / "result.json", result.to_json())
-        from contlearn.benchmark.page import write_page
-
         write_page(result, output / "index.html")
         (output / "table.md").write_text(result.table() + "\n", encoding="utf-8")
     return result
@@ -313,12 +240,12 @@ class _Plan:
         )
 
     def _time_left(self) -> str:
-        from contlearn.pipeline.forecast import in_words
+        from contlearn.wording import span
 
         runs = f"{self.left} run{'' if self.left == 1 else 's'}"
         if not self.times:
             return f" ({runs})"
-        return f" ({runs}, about {in_words(self.left * statistics.mean(self.times))} left)"
+        return f" ({runs}, about {span(self.left * statistics.mean(self.times))} left)"
 
 
 def _runs_of(spec: Spec, seeds: Sequence[int]) -> int:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from contlearn.benchmark.measures import FIGURES, titles
+from contlearn.benchmark.result import BenchmarkResult, Summary, cell
 from contlearn.wording import metric_name
 from contlearn.workspace import write_bytes_atomic
-
-if TYPE_CHECKING:
-    from contlearn.benchmark.compare import BenchmarkResult, Summary
 
 __all__ = ["write_page"]
 
@@ -45,8 +43,6 @@ svg { max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px 
 
 def write_page(result: BenchmarkResult, path: Path) -> None:
     """Write the page."""
-    from contlearn.benchmark.compare import cell
-
     heads = "".join(f"<th>{escape(title)}</th>" for title in titles(result.primary_metric))
     rows = "".join(
         f"<tr><td>{escape(s.name)}{' <span class=soft>reference</span>' if s.is_reference else ''}"

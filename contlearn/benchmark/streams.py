@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from contlearn.config import LimitsConfig
-from contlearn.data.tools import TOOL_FIELDS, read_answer
+from contlearn.context import Context
+from contlearn.data.formats.tools import TOOL_FIELDS, read_answer
 from contlearn.errors import RecordError, UsageError
 from contlearn.interfaces import FieldNames, RowProblem, Task
-from contlearn.pipeline.context import Context
 from contlearn.plugins.manager import PluginManager
 from contlearn.types import LabelledRecord, Split
 from contlearn.workspace import read_json, write_bytes_atomic

@@ -16,7 +16,7 @@ from contlearn.catalog.ids import IdIndex
 from contlearn.catalog.migrations import migrate
 from contlearn.catalog.rows import insert_if_absent
 from contlearn.errors import StorageError
-from contlearn.process_facts import command_of, file_locks, is_stopped
+from contlearn.processes.facts import command_of, file_locks, is_stopped
 
 __all__ = ["Catalog"]
 

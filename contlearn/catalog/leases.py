@@ -24,7 +24,7 @@ from contlearn.catalog.database import Catalog
 from contlearn.catalog.rows import insert_if_absent
 from contlearn.catalog.schema import leases
 from contlearn.errors import ContlearnError, LeaseLost, WorkspaceLocked
-from contlearn.process_facts import current_owner, life_of, pid_of
+from contlearn.processes.facts import current_owner, life_of, pid_of
 
 __all__ = [
     "LeaseHolder",

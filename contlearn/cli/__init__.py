@@ -10,11 +10,11 @@ from typing import Final
 
 import click
 
-from contlearn import __version__
 from contlearn.cli.settings import Settings
 from contlearn.cli.terminal import as_json_text, prepare_streams, quiet_pipe
 from contlearn.errors import ContlearnError
 from contlearn.redaction import redact
+from contlearn.version import __version__
 
 __all__ = ["cli", "main"]
 

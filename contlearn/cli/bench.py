@@ -126,8 +126,8 @@ def _settings(items: Sequence[str]) -> dict[str, Any]:
 
 
 def _show(result: Any) -> None:
-    from contlearn.benchmark.compare import cell
     from contlearn.benchmark.measures import FIGURES, titles
+    from contlearn.benchmark.result import cell
     from contlearn.cli.output import table
 
     table(
@@ -164,8 +164,8 @@ def serving(
     settings: Settings, version: int | str | None, seconds: float, dry_run: bool, as_json: bool
 ) -> None:
     """Try the layouts, keep the best."""
-    from contlearn.pipeline.answers import chosen_version
-    from contlearn.serving.measuring import measure_layouts
+    from contlearn.operations.predict import chosen_version
+    from contlearn.serving.compute.measuring import measure_layouts
 
     with settings.open() as context, settings.progress() as progress:
         chosen = chosen_version(context, version)

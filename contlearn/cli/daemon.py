@@ -34,9 +34,9 @@ def command(
     no_standby: bool,
 ) -> None:
     """Run until SIGTERM or Ctrl-C."""
+    from contlearn.context import Context
     from contlearn.daemon import Daemon
     from contlearn.daemon.endpoint import daemon_routes, start_endpoint
-    from contlearn.pipeline.context import Context
     from contlearn.telemetry.logs import configure_logs
 
     given = {"monitoring.host": host, "monitoring.port": port}

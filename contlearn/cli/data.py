@@ -23,8 +23,8 @@ from contlearn.cli.suspects import suspects_command
 from contlearn.types import RecordState
 
 if TYPE_CHECKING:
+    from contlearn.context import Context
     from contlearn.data.selection import Selection
-    from contlearn.pipeline.context import Context
 
 _PATH_CHARACTERS = 1_000
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,7 +57,7 @@ def list_command(
     as_json: bool,
 ) -> None:
     """Print counts and records, without their texts."""
-    from contlearn.pipeline.records import list_records
+    from contlearn.operations.records import list_records
 
     with settings.open() as context:
         value = list_records(
@@ -105,7 +105,7 @@ def list_command(
 @pass_settings
 def show_command(settings: Settings, record_id: str, as_json: bool) -> None:
     """Print one record."""
-    from contlearn.pipeline.records import show_record
+    from contlearn.operations.records import show_record
 
     with settings.open() as context:
         value = show_record(context, record_id)
@@ -127,7 +127,7 @@ def check_command(
     settings: Settings, paths: tuple[Path, ...], file_format: str | None, as_json: bool
 ) -> int:
     """Print counts and the first examples of each problem."""
-    from contlearn.data.ingest import ingest_paths
+    from contlearn.data.intake.ingest import ingest_paths
 
     with settings.open() as context, settings.progress() as progress:
         report = ingest_paths(
@@ -183,7 +183,7 @@ def selection_options(function: F) -> F:
 
 
 def _selection(context: Context, options: dict[str, Any]) -> Selection:
-    from contlearn.data.known import chosen_labels
+    from contlearn.data.intake.known import chosen_labels
     from contlearn.data.selection import Selection
 
     labels = options["labels"]
@@ -212,7 +212,7 @@ def hold_command(
 ) -> None:
     """Hold the records that are chosen."""
     from contlearn.data.selection import select_records
-    from contlearn.pipeline.records import hold
+    from contlearn.operations.records import hold
 
     with settings.open() as context:
         ids = select_records(context.catalog, _selection(context, options))
@@ -231,7 +231,7 @@ def release_command(
 ) -> None:
     """Release held records."""
     from contlearn.data.selection import Selection, select_records
-    from contlearn.pipeline.records import release
+    from contlearn.operations.records import release
 
     with settings.open() as context:
         chosen = _selection(context, options) or Selection(states=("held",))
@@ -251,7 +251,7 @@ def forget_command(
 ) -> None:
     """Forget the records that are chosen; what is left of them is the id."""
     from contlearn.data.selection import select_records
-    from contlearn.pipeline.records import forget
+    from contlearn.operations.records import forget
 
     with settings.open() as context:
         ids = select_records(context.catalog, _selection(context, options))

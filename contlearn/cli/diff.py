@@ -31,7 +31,7 @@ from contlearn.cli.settings import (
 @pass_settings
 def command(settings: Settings, a: int | str, b: int | str, examples: int, as_json: bool) -> None:
     """Compare two versions."""
-    from contlearn.pipeline.difference import compare_versions
+    from contlearn.operations.diff import compare_versions
 
     with settings.open() as context:
         value = compare_versions(context, a, b, examples=examples)

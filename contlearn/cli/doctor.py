@@ -12,7 +12,7 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
 @pass_settings
 def command(settings: Settings, as_json: bool) -> int:
     """Run every check and show what to do about each problem."""
-    from contlearn.pipeline.doctor import examine
+    from contlearn.operations.doctor import examine
 
     checks = examine(settings.root, plugins_dir=settings.plugins_dir)
     failed = [check for check in checks if check.ok is False]

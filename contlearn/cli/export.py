@@ -39,7 +39,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Write the folder."""
-    from contlearn.pipeline.exporting import export_version
+    from contlearn.operations.export import export_version
 
     if len(places) > 2:
         raise click.UsageError("Give at most a version and a folder.")

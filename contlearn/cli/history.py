@@ -22,7 +22,7 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, past_mo
 @pass_settings
 def command(settings: Settings, at: datetime | None, limit: int, as_json: bool) -> None:
     """Print cycles and the journal."""
-    from contlearn.pipeline.history import read_history
+    from contlearn.operations.history import read_history
 
     with settings.open() as context:
         value = read_history(context, at=at, limit=limit)

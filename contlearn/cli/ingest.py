@@ -52,7 +52,7 @@ def command(
     as_json: bool,
 ) -> int:
     """Take files in, or scan the inbox."""
-    from contlearn.pipeline.taking import ingest_files
+    from contlearn.operations.ingest import ingest_files
 
     with settings.open() as context, settings.progress() as progress:
         report = ingest_files(
@@ -142,7 +142,7 @@ def _show_labels(file: dict[str, Any]) -> None:
 
 def _show_doubts(doubted: dict[str, Any] | None, *, accepted: int) -> None:
     """Say which of the new labels the champion doubts, or why it was not asked."""
-    from contlearn.pipeline.doubting import in_words
+    from contlearn.cycle.doubting import in_words
 
     if doubted is None or not accepted or doubted["version"] is None:
         return

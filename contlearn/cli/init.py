@@ -30,7 +30,7 @@ def command(
     import sys
 
     from contlearn.config import Config
-    from contlearn.pipeline.making import make_workspace
+    from contlearn.operations.init import make_workspace
 
     defaults = Config().model
     asking = sys.stdin.isatty() and sys.stdout.isatty() and not as_json

@@ -12,7 +12,7 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
 @pass_settings
 def labels_command(settings: Settings, as_json: bool) -> None:
     """Print every label that a record or the configuration has."""
-    from contlearn.pipeline.records import list_labels
+    from contlearn.operations.records import list_labels
 
     with settings.open() as context:
         value = list_labels(context)

@@ -22,7 +22,7 @@ from contlearn.cli.terminal import quiet_pipe
 def command(settings: Settings, textfile: Path | None) -> None:
     """Write what the daemon would show at a scrape."""
     from contlearn.errors import UsageError
-    from contlearn.pipeline.measuring import workspace_registry
+    from contlearn.operations.metrics import workspace_registry
     from contlearn.telemetry.metrics import encode_metrics
     from contlearn.telemetry.textfile import write_textfile
 

@@ -25,7 +25,7 @@ def command() -> None:
 def test(settings: Settings, channels: tuple[str, ...], as_json: bool) -> int:
     """Send a test message; exit code 1 when a channel did not take it."""
     from contlearn.errors import ConfigError
-    from contlearn.pipeline.telling import try_channels
+    from contlearn.operations.notify import try_channels
 
     with settings.open() as context:
         known = {channel.name: channel for channel in context.config.notifications.channels}
@@ -58,7 +58,7 @@ def test(settings: Settings, channels: tuple[str, ...], as_json: bool) -> int:
 @pass_settings
 def send(settings: Settings, dry_run: bool, as_json: bool) -> int:
     """Collect what happened and tell it; exit code 1 when something still waits."""
-    from contlearn.pipeline.telling import collect, open_outbox, post
+    from contlearn.operations.notify import collect, open_outbox, post
 
     with settings.open() as context:
         if dry_run:

@@ -36,7 +36,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Answer in this process."""
-    from contlearn.pipeline.answers import predict_texts, read_lines
+    from contlearn.operations.predict import predict_texts, read_lines
 
     lines = list(texts)
     if path is not None and str(path) == "-":

@@ -28,7 +28,7 @@ def command(
     settings: Settings, version: int | str, force: bool, reason: str, dry_run: bool, as_json: bool
 ) -> None:
     """Promote by hand."""
-    from contlearn.pipeline.changes import promote_version
+    from contlearn.cycle.changes import promote_version
 
     with settings.open() as context:
         change = promote_version(context, version, reason=reason, force=force, dry_run=dry_run)

@@ -68,7 +68,7 @@ def quarantine_command(
 
 
 def _list(settings: Settings, where: dict[str, Any], limit: int, *, as_json: bool) -> None:
-    from contlearn.pipeline.records import list_quarantine
+    from contlearn.operations.records import list_quarantine
 
     with settings.open() as context:
         value = list_quarantine(context, **where, limit=limit)
@@ -101,7 +101,7 @@ def _list(settings: Settings, where: dict[str, Any], limit: int, *, as_json: boo
 def _export(
     settings: Settings, sheet: Path, where: dict[str, Any], *, dry_run: bool, as_json: bool
 ) -> None:
-    from contlearn.data.quarantined import export_quarantine, read_quarantine
+    from contlearn.data.quarantine.looking import export_quarantine, read_quarantine
 
     with settings.open() as context:
         if dry_run:
@@ -123,7 +123,7 @@ def _export(
 def _take_in(
     settings: Settings, where: dict[str, Any], options: dict[str, Any], *, as_json: bool
 ) -> None:
-    from contlearn.pipeline.refused import accept_refused, retry_refused, take_back_sheet
+    from contlearn.operations.refused import accept_refused, retry_refused, take_back_sheet
 
     common: dict[str, Any] = {key: options[key] for key in ("on_conflict", "dry_run")}
     with settings.open() as context:
@@ -155,7 +155,7 @@ def _take_in(
 
 
 def _discard(settings: Settings, where: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
-    from contlearn.pipeline.refused import discard_refused
+    from contlearn.operations.refused import discard_refused
 
     with settings.open() as context:
         number = discard_refused(context, **where, dry_run=dry_run)

@@ -43,7 +43,7 @@ def command(
 ) -> None:
     """Write one self-contained page and say where it is."""
     from contlearn.errors import UsageError
-    from contlearn.pipeline.reporting import report_all, report_version
+    from contlearn.operations.report import report_all, report_version
 
     if everything and (version is not None or flips):
         raise UsageError(

@@ -76,7 +76,7 @@ def show_update(value: Mapping[str, Any]) -> None:
         print_reasons(value["reasons"])
     doubted = value.get("doubted")
     if doubted and doubted["number"]:
-        from contlearn.pipeline.doubting import in_words
+        from contlearn.cycle.doubting import in_words
 
         click.echo(f"{in_words(doubted)} (`contlearn data suspects --cycle {value['cycle']}`).")
     if value["message"]:
@@ -123,7 +123,7 @@ def show_status(value: Mapping[str, Any], now: datetime) -> None:
     )
     for when, doubted in value["doubted"].items():
         if doubted and doubted["number"]:
-            from contlearn.pipeline.doubting import in_words
+            from contlearn.cycle.doubting import in_words
 
             rows.append(("doubts", f"last {when}: {in_words(doubted)}"))
     rows.append(("history", f"{value['experiences']} experiences, {value['versions']} versions"))

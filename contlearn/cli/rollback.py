@@ -33,7 +33,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Roll back by hand."""
-    from contlearn.pipeline.changes import roll_back
+    from contlearn.cycle.changes import roll_back
 
     with settings.open() as context:
         change = roll_back(context, to=to, hold=hold_records, reason=reason, dry_run=dry_run)

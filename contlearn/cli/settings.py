@@ -14,8 +14,8 @@ import click
 from contlearn.cli.terminal import as_json_text, quiet_pipe
 
 if TYPE_CHECKING:
+    from contlearn.context import Context
     from contlearn.interfaces import Progress
-    from contlearn.pipeline.context import Context
 
 __all__ = [
     "Settings",
@@ -42,7 +42,7 @@ class Settings:
 
     def open(self, overrides: Mapping[str, object] | None = None) -> Context:
         """Open the workspace."""
-        from contlearn.pipeline.context import Context
+        from contlearn.context import Context
 
         return Context.open(self.root, overrides=overrides, plugins_dir=self.plugins_dir)
 

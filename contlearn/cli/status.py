@@ -21,7 +21,7 @@ from contlearn.cli.terminal import as_json_text
 @pass_settings
 def command(settings: Settings, watch: bool, every: float, as_json: bool) -> None:
     """Print the state of the workspace."""
-    from contlearn.pipeline.status import read_status
+    from contlearn.operations.status import read_status
 
     with settings.open() as context:
         if not watch:

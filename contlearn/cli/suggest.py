@@ -56,8 +56,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Choose, show, and write where asked."""
-    from contlearn.pipeline.suggesting import suggest_texts
-    from contlearn.pipeline.suggestion_files import write_suggestions
+    from contlearn.operations.suggest import suggest_texts
+    from contlearn.operations.suggestion_files import write_suggestions
 
     with settings.open() as context, settings.progress() as progress:
         value = suggest_texts(

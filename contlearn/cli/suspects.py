@@ -21,7 +21,7 @@ def suspects_command(
     settings: Settings, cycle: str | None, limit: int, look_at: int, as_json: bool
 ) -> None:
     """Compare the champion's predictions with the labels of records it has not learnt."""
-    from contlearn.pipeline.suspects import find_now, found_by_cycle, with_texts
+    from contlearn.operations.suspects import find_now, found_by_cycle, with_texts
 
     with settings.open() as context:
         value = (

@@ -45,7 +45,7 @@ def command(
             raise click.UsageError("--run-key does not go with --request.")
         return _request(settings, reason, as_json=as_json)
     from contlearn.cli.reports import show_update
-    from contlearn.pipeline.cycle import UpdateCycle
+    from contlearn.cycle.update_cycle import UpdateCycle
 
     with settings.open() as context, settings.progress() as progress:
 
@@ -78,7 +78,7 @@ def command(
 
 def _request(settings: Settings, reason: str, *, as_json: bool) -> int:
     from contlearn.catalog.leases import holder_of
-    from contlearn.pipeline.fired import request_update
+    from contlearn.cycle.causes import request_update
 
     with settings.open() as context:
         asked = request_update(

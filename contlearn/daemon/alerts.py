@@ -7,11 +7,11 @@ import re
 import threading
 from typing import Any, Final
 
+from contlearn.context import Context
 from contlearn.daemon.pacing import Every
 from contlearn.errors import ContlearnError
 from contlearn.monitoring.signals import read_signals
-from contlearn.pipeline.context import Context
-from contlearn.pipeline.telling import collect, post, tell
+from contlearn.operations.notify import collect, post, tell
 
 __all__ = ["Alerts"]
 

@@ -12,10 +12,10 @@ from typing import Any, Final, TypeAlias
 
 from prometheus_client.exposition import choose_encoder
 
+from contlearn.context import Context
 from contlearn.daemon.host import Daemon
 from contlearn.errors import UsageError
-from contlearn.pipeline.context import Context
-from contlearn.pipeline.measuring import Measuring
+from contlearn.operations.metrics import Measuring
 from contlearn.telemetry.metrics import DaemonCollector, make_registry
 
 __all__ = ["Answer", "Route", "daemon_routes", "start_endpoint"]
@@ -53,8 +53,8 @@ def daemon_routes(daemon: Daemon) -> dict[str, Route]:
 
     def page(context: Context) -> Route:
         def answer(_headers: Mapping[str, str]) -> Answer:
-            from contlearn.pipeline.overview import read_overview
-            from contlearn.pipeline.overview_page import render_overview
+            from contlearn.operations.overview import read_overview
+            from contlearn.pages.overview import render_overview
 
             body = render_overview(read_overview(context), live_seconds=_RELOAD_SECONDS)
             return 200, "text/html; charset=utf-8", body.encode()

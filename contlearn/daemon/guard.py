@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from contlearn.catalog.leases import read_leases
+from contlearn.context import Context
 from contlearn.daemon.alerts import Alerts
 from contlearn.errors import ContlearnError, StorageError
-from contlearn.pipeline.context import Context
-from contlearn.process_facts import (
+from contlearn.processes.facts import (
     command_of,
     end_process,
     file_locks,

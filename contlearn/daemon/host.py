@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import structlog
 
+from contlearn.context import Context
 from contlearn.daemon.service_manager import ServiceManager
 from contlearn.daemon.slot import UpdateSlot, default_host_lock
 from contlearn.daemon.watch import Watch
 from contlearn.errors import UsageError
-from contlearn.pipeline.context import Context
 from contlearn.workspace import write_json_atomic
 
 __all__ = ["Daemon"]

@@ -10,12 +10,10 @@ import sqlalchemy as sa
 from contlearn.catalog.cycles import CycleRow, last_cycle, unfinished_cycle, waiting_cycle
 from contlearn.catalog.records import RecordCounts, count_records
 from contlearn.catalog.schema import cycles, records
-from contlearn.daemon.pacing import Every
-from contlearn.monitoring.signals import read_signals, signals_path
-from contlearn.pipeline.context import Context
-from contlearn.pipeline.fired import note_fired, read_fired, read_request, seconds_today
-from contlearn.pipeline.schedule import local_day
-from contlearn.pipeline.triggers import (
+from contlearn.config.schedule import local_day
+from contlearn.context import Context
+from contlearn.cycle.causes import note_fired, read_fired, read_request, seconds_today
+from contlearn.cycle.triggers import (
     Trigger,
     TriggerFacts,
     due_triggers,
@@ -23,6 +21,8 @@ from contlearn.pipeline.triggers import (
     new_labels,
     unused,
 )
+from contlearn.daemon.pacing import Every
+from contlearn.monitoring.signals import read_signals, signals_path
 
 __all__ = ["Judging"]
 

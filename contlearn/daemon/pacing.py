@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from contlearn.catalog.cycles import list_cycles
+from contlearn.context import Context
 from contlearn.interfaces import Clock
-from contlearn.pipeline.context import Context
 
 __all__ = ["BackOff", "Every"]
 

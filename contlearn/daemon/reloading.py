@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from contlearn.context import Context
 from contlearn.daemon.alerts import Alerts
 from contlearn.errors import ContlearnError
-from contlearn.pipeline.context import Context
 
 __all__ = ["Reloading"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from contlearn.pipeline.children import StopFlag
+from contlearn.processes.children import StopFlag
 
 __all__ = ["UpdateSlot", "default_host_lock"]
 

@@ -13,27 +13,27 @@ from typing import Any, Final
 
 import structlog
 
-from contlearn import __version__
 from contlearn.catalog.leases import hold_lease, lease_lost, wait_for_lease
+from contlearn.config.schedule import local_day, next_scheduled
+from contlearn.context import Context
+from contlearn.cycle.causes import add_seconds_today, note_fired, read_fired
+from contlearn.cycle.disk import disk_state, sweep
+from contlearn.cycle.outcome import UpdateResult
+from contlearn.cycle.scanning import scan_in_child
+from contlearn.cycle.taken import refused_files
+from contlearn.cycle.triggers import Trigger
+from contlearn.cycle.update_cycle import UpdateCycle
 from contlearn.daemon.alerts import Alerts
 from contlearn.daemon.guard import Guard
 from contlearn.daemon.judging import Judging
 from contlearn.daemon.pacing import BackOff, Every
+from contlearn.daemon.probation import Probation
 from contlearn.daemon.reloading import Reloading
 from contlearn.daemon.slot import UpdateSlot
+from contlearn.daemon.watching import Watcher
 from contlearn.errors import ContlearnError, LeaseLost, StorageError, WorkspaceLocked
-from contlearn.pipeline.children import ChildStopped
-from contlearn.pipeline.context import Context
-from contlearn.pipeline.cycle import UpdateCycle
-from contlearn.pipeline.fired import add_seconds_today, note_fired, read_fired
-from contlearn.pipeline.housekeeping import disk_state, sweep
-from contlearn.pipeline.outcome import UpdateResult
-from contlearn.pipeline.probation import Probation
-from contlearn.pipeline.scanning import scan_in_child
-from contlearn.pipeline.schedule import local_day, next_scheduled
-from contlearn.pipeline.taking import refused_files
-from contlearn.pipeline.triggers import Trigger
-from contlearn.pipeline.watching import Watcher
+from contlearn.processes.children import ChildStopped
+from contlearn.version import __version__
 from contlearn.workspace import write_json_atomic
 
 __all__ = ["LEASE", "Watch"]

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from contlearn.catalog.belonging import open_catalog
 from contlearn.config import load_config
-from contlearn.data.ingest import scan_inbox
+from contlearn.config.handover import taken_over
+from contlearn.data.intake.ingest import scan_inbox
 from contlearn.errors import ContlearnError, UsageError
-from contlearn.handover import taken_over
 from contlearn.interfaces import Progress
 from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import SystemClock, Workspace

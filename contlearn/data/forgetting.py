@@ -27,6 +27,7 @@ import orjson
 import sqlalchemy as sa
 
 from contlearn.arguments import require_several
+from contlearn.cards import clear_cards
 from contlearn.catalog import Catalog
 from contlearn.catalog.ids import HEAD_DIGITS
 from contlearn.catalog.records import chunks
@@ -34,14 +35,13 @@ from contlearn.catalog.schema import cycle_records, records
 from contlearn.catalog.schema import files as file_table
 from contlearn.config import Config
 from contlearn.data.archive import redacted_name
-from contlearn.data.checking import TEXT_BYTES, text_digest
-from contlearn.data.known import TEXT_DIGITS
-from contlearn.data.quarantined import unguard_cell
-from contlearn.data.reading import find_parser
+from contlearn.data.formats.reading import find_parser
+from contlearn.data.formats.streams import open_unpacked
+from contlearn.data.intake.checking import TEXT_BYTES, text_digest
+from contlearn.data.intake.known import TEXT_DIGITS
+from contlearn.data.quarantine.looking import unguard_cell
 from contlearn.data.segments import empty_rows, read_rows
-from contlearn.data.streams import open_unpacked
 from contlearn.errors import RecordError
-from contlearn.pages import clear_cards
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.rows import normal_text
 from contlearn.tasks.spans import split_words

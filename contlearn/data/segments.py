@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from contlearn.data.checking import Checked
+from contlearn.data.intake.checking import Checked
 from contlearn.types import Inputs, Target
 from contlearn.workspace import foreign_name
 

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
 from contlearn.catalog.schema import files, records
-from contlearn.data.checking import group_hash
-from contlearn.data.known import has_label
+from contlearn.data.intake.checking import group_hash
+from contlearn.data.intake.known import has_label
 from contlearn.errors import UsageError
 
 __all__ = ["Selection", "select_records"]

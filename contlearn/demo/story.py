@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from contlearn.context import Context
+from contlearn.cycle.changes import roll_back
+from contlearn.cycle.outcome import UpdateResult
+from contlearn.cycle.update_cycle import UpdateCycle
 from contlearn.demo.data import fetch_archive, read_domains
 from contlearn.errors import UsageError
-from contlearn.pipeline.changes import roll_back
-from contlearn.pipeline.context import Context
-from contlearn.pipeline.cycle import UpdateCycle
-from contlearn.pipeline.making import make_workspace
-from contlearn.pipeline.outcome import UpdateResult
+from contlearn.operations.init import make_workspace
 from contlearn.workspace import write_bytes_atomic
 
 __all__ = ["Narrator", "tell"]
@@ -179,6 +179,6 @@ def evaluation_of(context: Context, version: int | None) -> dict[str, Any]:
 
 def predict(context: Context, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Predict with the champion in this process."""
-    from contlearn.pipeline.answers import predict_texts
+    from contlearn.operations.predict import predict_texts
 
     return predict_texts(context, texts)["predictions"]  # type: ignore[no-any-return]  # JSON

@@ -6,14 +6,13 @@ proven. No user's text is ever among them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from contlearn.interfaces import FieldNames
-from contlearn.types import Inputs
+from contlearn.interfaces import FieldNames, Task
+from contlearn.types import Inputs, LabelSpace
 
 if TYPE_CHECKING:
-    from contlearn.inference.predictor import OnnxPredictor
     from contlearn.types import FloatArray
 
 __all__ = ["GOLDEN_TEXTS", "check_golden", "write_golden"]
@@ -39,7 +38,29 @@ GOLDEN_TEXTS: Final = (
 _TOLERANCES: Final = {"fp32": 1e-3, "fp16": 2e-2, "int8": 2e-2}
 
 
-def write_golden(predictor: OnnxPredictor) -> dict[str, Any]:
+class Answering(Protocol):
+    """What is needed of a predictor here."""
+
+    precision: str
+    task: Task
+    label_space: LabelSpace
+
+    @property
+    def graph_inputs(self) -> Collection[str]:
+        """Name the graph's inputs."""
+        ...
+
+    @property
+    def graph_outputs(self) -> Mapping[str, str]:
+        """Name the graph's outputs, each with its type."""
+        ...
+
+    def predict_detailed(self, inputs: Sequence[Inputs]) -> Sequence[Any]:
+        """Answer inputs, each with `logits` and `projection`."""
+        ...
+
+
+def write_golden(predictor: Answering) -> dict[str, Any]:
     """Compute what goes into the manifest: texts, outputs, and the graph's inputs and outputs."""
     answers = predictor.predict_detailed(_inputs(predictor, GOLDEN_TEXTS))
     return {
@@ -55,7 +76,7 @@ def write_golden(predictor: OnnxPredictor) -> dict[str, Any]:
     }
 
 
-def check_golden(predictor: OnnxPredictor, golden: Mapping[str, Any] | None) -> list[str]:
+def check_golden(predictor: Answering, golden: Mapping[str, Any] | None) -> list[str]:
     """Answer the golden texts and compare with what was recorded.
 
     The largest difference of logits must stay under the precision's tolerance, as a share of the
@@ -85,7 +106,7 @@ def check_golden(predictor: OnnxPredictor, golden: Mapping[str, Any] | None) -> 
     return problems
 
 
-def _inputs(predictor: OnnxPredictor, texts: Sequence[str]) -> list[Inputs]:
+def _inputs(predictor: Answering, texts: Sequence[str]) -> list[Inputs]:
     fields = FieldNames()
     return [predictor.task.read_inputs(text, fields) for text in texts]
 

@@ -1,7 +1,7 @@
 """What monitoring tells the daemon: one small file that is replaced whole at each look.
 
 The contract. `state/monitoring/signals.json` is written by `contlearn drift --record` and by the
-daemon's own regular look, which runs in a child (`contlearn.pipeline.watching`). Whoever starts
+daemon's own regular look, which runs in a child (`contlearn.daemon.watching`). Whoever starts
 updates reads it with `read_signals`: standard library only, no numpy, under a millisecond, None
 before the first look or when the file is damaged. It is replaced by one rename, so that a reader
 never sees half of it. A trigger looks at four things:

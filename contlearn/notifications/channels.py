@@ -14,11 +14,11 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, Final
 
-from contlearn import __version__
 from contlearn.config import ChannelConfig
 from contlearn.errors import ConfigError
 from contlearn.notifications.messages import Message, render
 from contlearn.notifications.signing import decode_secret, sign
+from contlearn.version import __version__
 
 __all__ = ["Delivery", "deliver"]
 

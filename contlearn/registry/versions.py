@@ -20,7 +20,6 @@ from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from contlearn import __version__
 from contlearn.config import Config
 from contlearn.errors import RegistryError, StorageError
 from contlearn.inference.manifest import (
@@ -39,6 +38,7 @@ from contlearn.registry.leases import leased_versions
 from contlearn.registry.preflight import check_in_child
 from contlearn.registry.store import LocalArtifactStore
 from contlearn.types import LabelSpace, ModelVersion
+from contlearn.version import __version__
 from contlearn.workspace import (
     FileOperations,
     SystemClock,

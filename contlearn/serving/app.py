@@ -20,16 +20,16 @@ from starlette.types import ASGIApp
 
 from contlearn.config import Config
 from contlearn.errors import ServingError
-from contlearn.serving import control, plain, v2_routes
-from contlearn.serving.calibration import choose_layout
-from contlearn.serving.call import Call, Endpoint, Handler
-from contlearn.serving.edge import Edge
-from contlearn.serving.memory import keep_memory_together, quiet_collector
-from contlearn.serving.openapi import openapi_document
-from contlearn.serving.pool import WorkerPool
+from contlearn.serving.compute.calibration import choose_layout
+from contlearn.serving.compute.memory import keep_memory_together, quiet_collector
+from contlearn.serving.compute.pool import WorkerPool
+from contlearn.serving.http import control, plain, v2_routes
+from contlearn.serving.http.call import Call, Endpoint, Handler
+from contlearn.serving.http.edge import Edge
+from contlearn.serving.http.openapi import openapi_document
 from contlearn.serving.settings import ServerSettings, settings_from_config
 from contlearn.serving.site import Site
-from contlearn.serving.version import LoadedVersion
+from contlearn.serving.versions.version import LoadedVersion
 from contlearn.telemetry.logs import get_logger
 from contlearn.telemetry.metrics import make_registry
 from contlearn.workspace import Workspace
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from contlearn.plugins.manager import PluginManager
-    from contlearn.serving.server import HttpServer
+    from contlearn.serving.http.server import HttpServer
 
 __all__ = ["create_app", "run", "site_of"]
 
@@ -167,7 +167,7 @@ def run(
         ServingError: When uvicorn is missing, the address is taken, or the server fell ill.
     """
     try:
-        from contlearn.serving.server import HttpServer, bind
+        from contlearn.serving.http.server import HttpServer, bind
     except ModuleNotFoundError as error:
         raise ServingError(
             f"The server needs {error.name}, which is not installed.",

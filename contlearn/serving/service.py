@@ -10,16 +10,16 @@ from typing import Any
 
 from contlearn.interfaces import RowProblem
 from contlearn.monitoring.prediction_log import LoggedPrediction
-from contlearn.serving.champion import ChampionFollower
-from contlearn.serving.engine import Engine, Lane, VersionRetired
-from contlearn.serving.feedback import FeedbackDesk
-from contlearn.serving.known_labels import WorkspaceLabels
-from contlearn.serving.problems import RequestProblem, not_ready
-from contlearn.serving.request_ids import is_client_id, new_id
+from contlearn.serving.compute.engine import Engine, Lane, VersionRetired
+from contlearn.serving.http.feedback import FeedbackDesk
+from contlearn.serving.http.known_labels import WorkspaceLabels
+from contlearn.serving.http.problems import RequestProblem, not_ready
+from contlearn.serving.http.request_ids import is_client_id, new_id
 from contlearn.serving.settings import ServerSettings
-from contlearn.serving.shelf import Shelf
-from contlearn.serving.trials import Trials
-from contlearn.serving.version import (
+from contlearn.serving.versions.champion import ChampionFollower
+from contlearn.serving.versions.shelf import Shelf
+from contlearn.serving.versions.trials import Trials
+from contlearn.serving.versions.version import (
     Answer,
     Item,
     LoadedVersion,

@@ -13,15 +13,15 @@ from contlearn.errors import ConfigError
 from contlearn.interfaces import Clock, FieldNames, Task
 from contlearn.monitoring.feedback_log import FeedbackLog
 from contlearn.monitoring.prediction_log import PredictionLog, read_predictions
-from contlearn.serving.calibration import choose_layout
-from contlearn.serving.engine import EngineLimits
-from contlearn.serving.known_labels import KnownLabels, WorkspaceLabels
-from contlearn.serving.loading import CheckedLoader
-from contlearn.serving.pool import WorkerPool
-from contlearn.serving.request_ids import ClaimedIds
-from contlearn.serving.roles import Canary, Roles, RolesFile, Shadow
-from contlearn.serving.tokens import Role, Tokens, read_token, read_tokens
-from contlearn.serving.version import Load
+from contlearn.serving.compute.calibration import choose_layout
+from contlearn.serving.compute.engine import EngineLimits
+from contlearn.serving.compute.pool import WorkerPool
+from contlearn.serving.http.known_labels import KnownLabels, WorkspaceLabels
+from contlearn.serving.http.request_ids import ClaimedIds
+from contlearn.serving.http.tokens import Role, Tokens, read_token, read_tokens
+from contlearn.serving.versions.loading import CheckedLoader
+from contlearn.serving.versions.roles import Canary, Roles, RolesFile, Shadow
+from contlearn.serving.versions.version import Load
 from contlearn.workspace import SystemClock, Workspace
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from contlearn.errors import ConfigError
-from contlearn.serving.engine import Engine
-from contlearn.serving.pool import WorkerPool
-from contlearn.serving.problems import RequestProblem
+from contlearn.serving.compute.engine import Engine
+from contlearn.serving.compute.pool import WorkerPool
+from contlearn.serving.http.problems import RequestProblem
 from contlearn.serving.service import Service
 from contlearn.serving.settings import ServerSettings
 from contlearn.telemetry.server_metrics import Instruments

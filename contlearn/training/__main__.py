@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from contlearn.pipeline.child import main
+from contlearn.cycle.child import main
 
 if __name__ == "__main__":
     sys.exit(main())

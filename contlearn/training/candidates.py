@@ -10,11 +10,12 @@ import torch
 
 from contlearn.modeling.text_model import TextModel
 from contlearn.statistics.calibration import fit_temperature
+from contlearn.training.encoded import Part
 from contlearn.training.scoring import features_of, right_share
-from contlearn.training.session import FitSession, Part
+from contlearn.training.session import FitSession
 from contlearn.training.state import encoder_hash
 from contlearn.training.statistics import FeatureStatistics, HeadKind, LinearHead
-from contlearn.training.withdrawn import statistics_that_count
+from contlearn.training.sums import statistics_that_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from contlearn.modeling.checkpoint import Checkpoint
 
-__all__ = ["EncodedSet", "encode_records", "plan_epoch", "unread_notes"]
+__all__ = ["EncodedSet", "Part", "encode_records", "plan_epoch", "unread_notes"]
 
 # Batches of like length are cut from pools of this many batches, so that order stays random.
 _POOL: Final = 16
@@ -207,3 +207,20 @@ def plan_epoch(
         part = part[np.argsort(sizes[part], kind="stable")]
         batches.extend(part[i : i + batch_size].tolist() for i in range(0, len(part), batch_size))
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+@dataclass(slots=True)
+class Part:
+    """Encoded records and which of them training may not see, by position."""
+
+    data: EncodedSet
+    train: list[int]
+    validation: list[int]
+
+    def training_set(self) -> EncodedSet:
+        """Give what may be trained on."""
+        return self.data.subset(self.train)
+
+    def validation_set(self) -> EncodedSet:
+        """Give what early stopping and choices are measured on."""
+        return self.data.subset(self.validation)

@@ -159,7 +159,7 @@ class FineTuning:
             plugins: avalanche plugins.
             experiences_before: How many experiences the model has learnt before.
         """
-        from contlearn.training import avalanche_bridge as bridge
+        from contlearn.training.avalanche import bridge
 
         self._started = time.monotonic()
         device = next(self.model.parameters()).device

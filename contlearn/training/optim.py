@@ -15,6 +15,7 @@ from torch import nn
 
 from contlearn.config import TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
+from contlearn.training.layers import depth_of
 
 __all__ = [
     "SCHEDULES",
@@ -28,7 +29,6 @@ __all__ = [
     "resolved",
 ]
 
-_LAYER: Final = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
 _EMBEDDING: Final = re.compile(r"(?:^|\.)(?:embeddings?|wte|wpe|embed_tokens)\.")
 _NO_DECAY: Final = re.compile(r"(?:^|\.)bias$|norm", re.IGNORECASE)
 _HIGH_RATE: Final = 1e-4
@@ -52,12 +52,6 @@ def check_rate(config: TrainingConfig) -> str | None:
         warnings.warn(message, LearningRateWarning, stacklevel=2)
         return message
     return None
-
-
-def depth_of(name: str) -> int | None:
-    """Give the layer that a parameter belongs to, or None for one outside the layers."""
-    found = _LAYER.search(name)
-    return int(found[1]) if found else None
 
 
 def freeze(encoder: nn.Module, *, embeddings: bool, layers: int) -> None:

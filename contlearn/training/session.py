@@ -20,7 +20,7 @@ from contlearn.modeling.text_model import TextModel
 from contlearn.training.augment import Augmenter
 from contlearn.training.compiled import compiling, eager
 from contlearn.training.dropout import cheap_dropout
-from contlearn.training.encoded import EncodedSet, encode_records
+from contlearn.training.encoded import EncodedSet, Part, encode_records
 from contlearn.training.fine_tuning import (
     FineTuning,
     FineTuningResult,
@@ -44,27 +44,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["FitSession", "Learnt", "Part"]
+__all__ = ["FitSession", "Learnt"]
 
 # Below so many new records nothing is set aside: the few there are must be learnt.
 _LEAST_FOR_VALIDATION: Final = 20
-
-
-@dataclass(slots=True)
-class Part:
-    """Encoded records and which of them training may not see, by position."""
-
-    data: EncodedSet
-    train: list[int]
-    validation: list[int]
-
-    def training_set(self) -> EncodedSet:
-        """Give what may be trained on."""
-        return self.data.subset(self.train)
-
-    def validation_set(self) -> EncodedSet:
-        """Give what early stopping and choices are measured on."""
-        return self.data.subset(self.validation)
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ from tests.served import make_workspace, point_to
 
 
 def look_at_ten_thousand(root: Path) -> None:
-    from contlearn.pipeline.looking import look
+    from contlearn.operations.drift import look
 
     with logged_workspace(root / "looked") as context:
         log_answers(context, 10_000, seed=1)

@@ -88,7 +88,7 @@ def fill(root: Path, rows: int) -> dict[str, Any]:
     """
     import numpy as np
 
-    from contlearn.data.neighbours import BANDS, PERMUTATIONS, Reserve
+    from contlearn.data.intake.neighbours import BANDS, PERMUTATIONS, Reserve
     from contlearn.workspace import FileOperations
     from tests.unit.data.taking import make_config, taker
 

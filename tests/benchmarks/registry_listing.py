@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from contlearn.catalog.schema import cycles
+from contlearn.context import Context
 from contlearn.errors import ContlearnError
-from contlearn.pipeline.context import Context
-from contlearn.pipeline.history import describe_version, read_history
-from contlearn.pipeline.making import make_workspace
+from contlearn.operations.history import describe_version, read_history
+from contlearn.operations.init import make_workspace
 from contlearn.registry.aliases import resolve_version
 from contlearn.registry.promotion import promote, rollback
 from contlearn.registry.versions import Registry

@@ -173,7 +173,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     task = TextClassification()
-    from contlearn.training import avalanche_bridge  # noqa: F401  # its import is not the loop
 
     for name, steps in (
         ("short texts (clinc150)", clinc150(0)),

@@ -127,7 +127,7 @@ def main() -> None:
             {"measure": measure, "value": float(f"{now:.3g}"), "unit": unit, "beside": beside},
         )
 
-    statement = "import contlearn.training.avalanche_bridge"
+    statement = "import contlearn.training.avalanche.bridge"
     now, then = in_turns(before, lambda code: importing(code, statement))
     tell(
         "importing avalanche's part after torch", "CPU s", now["seconds"], then and then["seconds"]

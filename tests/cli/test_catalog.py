@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 
 from contlearn.catalog.leases import hold_lease
-from contlearn.pipeline.context import Context
+from contlearn.context import Context
 from tests.scripted import drop, make_workspace
 
 

@@ -58,8 +58,8 @@ def test_secret_is_one_that_can_be_used(workspace):
 
 
 def test_send_tells_what_waits_without_a_daemon(workspace, listener):
-    from contlearn.pipeline.context import Context
-    from contlearn.pipeline.telling import tell
+    from contlearn.context import Context
+    from contlearn.operations.notify import tell
 
     configure(workspace, listener.url)
     assert run(workspace, "notify", "send") == "0 told, 0 failed, 0 messages wait.\n"

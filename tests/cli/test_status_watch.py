@@ -136,8 +136,8 @@ def test_records_that_are_tried_in_parts_are_shown():
 
 
 def test_empty_workspace_is_shown(workspace):
-    from contlearn.pipeline.context import Context
-    from contlearn.pipeline.status import read_status
+    from contlearn.context import Context
+    from contlearn.operations.status import read_status
 
     with Context.open(workspace.root) as context:
         text = shown(read_status(context))

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from contlearn.pipeline.cycle import UpdateCycle
+from contlearn.cycle.update_cycle import UpdateCycle
 from tests.scripted import ScriptedContext, make_workspace, scan_here
 
 LABEL = "größe"

@@ -15,7 +15,7 @@ from contlearn.config import TrainingConfig
 from contlearn.modeling.checkpoint import new_checkpoint
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
-from contlearn.training import avalanche_bridge as bridge
+from contlearn.training.avalanche import bridge
 from contlearn.training.encoded import encode_records
 from contlearn.training.optim import make_optimizer
 from contlearn.types import LabelSpace

@@ -11,7 +11,7 @@ import pytest
 
 from contlearn.client import AsyncClient, Client, ClientError, PredictedEntity, Retries
 from contlearn.errors import ServingError
-from contlearn.serving.tokens import Tokens
+from contlearn.serving.http.tokens import Tokens
 from tests.served import make_workspace, point_to, running, settings_of, wait_for, write_version
 
 TOKEN = "f" * 32

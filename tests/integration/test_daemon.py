@@ -81,7 +81,7 @@ def test_daemon_updates_on_enough_records_and_is_scraped(program):
         command = [
             sys.executable,
             "-m",
-            "contlearn.pipeline.comparing",
+            "contlearn.daemon.comparing",
             str(program.root),
             "1",
             "1",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from contlearn.data.quarantined import export_quarantine
+from contlearn.data.quarantine.looking import export_quarantine
 from contlearn.errors import PluginError
 from tests.unit.data.taking import LABELS, Taker, make_config, taker
 

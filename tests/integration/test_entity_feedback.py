@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from contlearn.client import Client
-from contlearn.pipeline.context import Context
-from contlearn.pipeline.looking import look
+from contlearn.context import Context
+from contlearn.operations.drift import look
 from tests.served import make_workspace, point_to, running, settings_of, wait_for, write_version
 
 pytestmark = pytest.mark.slow

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from contlearn.client import Client, ClientError
-from contlearn.data.ingest import ingest_paths
+from contlearn.context import Context
+from contlearn.data.intake.ingest import ingest_paths
 from contlearn.monitoring.feedback_log import read_feedback
-from contlearn.pipeline.context import Context
-from contlearn.pipeline.looking import look
+from contlearn.operations.drift import look
 from tests.served import make_workspace, point_to, running, settings_of, wait_for, write_version
 
 TOKEN = "a-token-of-the-test-suite-that-is-long"
@@ -162,7 +162,7 @@ def test_feedback_and_inbox_agree_on_every_label(tmp_path, label, closed):
     report = bring(workspace, "same.jsonl", [{"text": "my parcel please", "label": label}])
     assert taken == (report["accepted"] == 1)
     with Context.open(workspace.root) as context:
-        from contlearn.pipeline.records import list_records
+        from contlearn.operations.records import list_records
 
         newest = list_records(context, limit=1)["records"][0]["label"]
     assert not taken or rows == [{"text": "my parcel please", "label": newest}]

@@ -18,11 +18,11 @@ from contlearn.catalog import Catalog
 from contlearn.catalog.leases import hold_lease, lease_lost, require_lease
 from contlearn.catalog.schema import leases, records
 from contlearn.config import Config
+from contlearn.context import Context
 from contlearn.data.forgetting import forget_records
-from contlearn.data.ingest import ingest_paths, ingest_sources
+from contlearn.data.intake.ingest import ingest_paths, ingest_sources
 from contlearn.data.store import read_records
 from contlearn.errors import ConfigError, StorageError
-from contlearn.pipeline.context import Context
 from contlearn.plugins.manager import PluginManager
 from contlearn.testing import FakeClock
 from contlearn.workspace import Workspace

@@ -18,21 +18,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contlearn.catalog.schema import records as record_table
-from contlearn.data.checking import target_digest, text_digest
+from contlearn.cycle.changes import promote_version, roll_back
+from contlearn.cycle.child import _Child
+from contlearn.cycle.held_out import read_held_out
+from contlearn.cycle.material import read_material
+from contlearn.cycle.update_cycle import UpdateCycle
 from contlearn.data.forgetting import forget_records
+from contlearn.data.intake.checking import target_digest, text_digest
 from contlearn.data.label_quality import out_of_sample_ids
 from contlearn.data.store import read_records
 from contlearn.errors import RegistryError
 from contlearn.modeling.checkpoint import load_checkpoint
 from contlearn.monitoring.label_drift import learnt_labels
-from contlearn.pipeline.changes import promote_version, roll_back
-from contlearn.pipeline.child import _Child
-from contlearn.pipeline.cycle import UpdateCycle
-from contlearn.pipeline.held_out import read_held_out
-from contlearn.pipeline.material import read_material
-from contlearn.pipeline.records import hold, list_labels, release
-from contlearn.pipeline.status import read_status
-from contlearn.pipeline.taking import ingest_files
+from contlearn.operations.ingest import ingest_files
+from contlearn.operations.records import hold, list_labels, release
+from contlearn.operations.status import read_status
 from contlearn.tasks.rows import normal_text
 from contlearn.testing import FakeClock
 from contlearn.training.encoded import encode_records

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from contlearn.evaluation.report_page import render_report
+from contlearn.pages.report import render_report
 from tests.unit.evaluation.made import TASK
 from tests.unit.evaluation.test_papers import DECISION, FACTS, MORE, REPORT, TEXTS
 

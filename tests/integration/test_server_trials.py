@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from contlearn.serving.tokens import Tokens
+from contlearn.serving.http.tokens import Tokens
 from tests.served import (
     copy_version,
     make_workspace,

@@ -17,8 +17,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from contlearn.errors import ServingError
-from contlearn.serving.engine import EngineLimits
-from contlearn.serving.pool import WorkerPool
+from contlearn.serving.compute.engine import EngineLimits
+from contlearn.serving.compute.pool import WorkerPool
 from contlearn.types import Encoding
 from tests.served import (
     Tasks,
@@ -61,7 +61,7 @@ def ask(client):
 
 
 def test_workers_answer_as_the_process_itself_would(tmp_path, pool):
-    from contlearn.serving.loading import CheckedLoader
+    from contlearn.serving.versions.loading import CheckedLoader
 
     for name, tagging in (("texts", False), ("tags", True)):
         folder = write_version(tmp_path / name, 1, tagging=tagging)
@@ -216,7 +216,7 @@ def test_a_dropped_version_takes_its_processes_along(tmp_path, pool):
 SERVER = """
 import sys, time
 from pathlib import Path
-from contlearn.serving.pool import WorkerPool
+from contlearn.serving.compute.pool import WorkerPool
 from tests.served import Tasks
 pool = WorkerPool(2, Tasks())
 pool.start()

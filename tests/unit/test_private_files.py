@@ -9,8 +9,8 @@ import stat
 import pytest
 
 from contlearn.cli import main
-from contlearn.pipeline.cycle import UpdateCycle
-from contlearn.pipeline.reporting import report_all
+from contlearn.cycle.update_cycle import UpdateCycle
+from contlearn.operations.report import report_all
 from contlearn.workspace import Workspace
 from tests.scripted import ScriptedContext, make_workspace, scan_here
 

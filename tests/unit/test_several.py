@@ -8,10 +8,10 @@ import pytest
 
 import contlearn
 from contlearn.client import AsyncClient, Client
+from contlearn.context import Context
 from contlearn.errors import UsageError
 from contlearn.inference.attribution import explain_texts
-from contlearn.pipeline.context import Context
-from contlearn.pipeline.records import hold, release
+from contlearn.operations.records import hold, release
 from contlearn.testing import write_tiny_model
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from contlearn.cli.live import live_view
 from contlearn.evaluation.model_card import render_model_card
-from contlearn.evaluation.report_page import render_report
+from contlearn.pages.report import render_report
 from contlearn.wording import metric_name, number
 from tests.cli.test_status_watch import NOW, VALUE, shown
 from tests.unit.evaluation.test_papers import DECISION, FACTS, REPORT

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from contlearn.errors import ConfigError
+from contlearn.training.layers import depth_of
 from contlearn.training.methods.base import OPTIONS, MethodOptions
 
 if TYPE_CHECKING:
@@ -83,8 +84,6 @@ class TopLayers:
         Raises:
             ConfigError: When the encoder has fewer layers.
         """
-        from contlearn.training.optim import depth_of
-
         depths = [depth_of(name) for name, _ in model.encoder.named_parameters()]
         count = max((depth + 1 for depth in depths if depth is not None), default=0)
         if self.options.layers > count:

@@ -13,7 +13,7 @@ from contlearn.errors import ConfigError
 
 if TYPE_CHECKING:
     from contlearn.modeling.text_model import TextModel
-    from contlearn.training.session import Part
+    from contlearn.training.encoded import Part
 
 __all__ = ["Regularizer", "RegularizerOptions", "RegularizerStart"]
 

@@ -33,7 +33,7 @@ class _Importance:
         Raises:
             ConfigError: With a method whose own parameters begin anew in every update.
         """
-        from contlearn.training.plugins import importance
+        from contlearn.training.avalanche.plugins import importance
         from contlearn.training.resume import load_tensors
 
         start.require_lasting_names(self.name)

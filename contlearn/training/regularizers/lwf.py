@@ -40,7 +40,7 @@ class Lwf:
         teacher = start.load_champion()
         if teacher is None:
             return None
-        from contlearn.training.plugins.from_avalanche import lwf_plugin
+        from contlearn.training.avalanche.plugins.from_avalanche import lwf_plugin
 
         return lwf_plugin(teacher, alpha=self.options.alpha, temperature=self.options.temperature)
 

@@ -48,7 +48,7 @@ class MaskedWords:
         Raises:
             ConfigError: When there is no text, or the tokenizer has no mask.
         """
-        from contlearn.training.plugins.masked import MaskedPieces, read_texts
+        from contlearn.training.avalanche.plugins.masked import MaskedPieces, read_texts
         from contlearn.training.resume import load_tensors
 
         where = "data.unlabelled in contlearn.toml"

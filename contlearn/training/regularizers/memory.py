@@ -67,7 +67,7 @@ class Gem(_Memory):
 
     def make(self, start: RegularizerStart) -> Any:
         """Make the plugin over the exemplars."""
-        from contlearn.training.plugins.memory import BoundedGem
+        from contlearn.training.avalanche.plugins.memory import BoundedGem
 
         memory: Any = start.memory
         return BoundedGem(memory.training_set(), **self.options.model_dump())
@@ -89,7 +89,7 @@ class AGem(_Memory):
 
     def make(self, start: RegularizerStart) -> Any:
         """Make the plugin over the exemplars."""
-        from contlearn.training.plugins.memory import AverageGem
+        from contlearn.training.avalanche.plugins.memory import AverageGem
 
         memory: Any = start.memory
         return AverageGem(memory.training_set(), sample_size=self.options.sample_size)
@@ -112,7 +112,7 @@ class Mir(_Memory):
 
     def make(self, start: RegularizerStart) -> Any:
         """Make the plugin over the exemplars."""
-        from contlearn.training.plugins.memory import Interfered
+        from contlearn.training.avalanche.plugins.memory import Interfered
 
         _one_row_each(start, self.name)
         memory: Any = start.memory
@@ -136,7 +136,7 @@ class ErAce(_Memory):
 
     def make(self, start: RegularizerStart) -> Any:
         """Make the plugin."""
-        from contlearn.training.plugins.memory import NewRows
+        from contlearn.training.avalanche.plugins.memory import NewRows
 
         return NewRows()
 
@@ -164,7 +164,7 @@ class Lfl:
         teacher = start.load_champion()
         if teacher is None:
             return None
-        from contlearn.training.plugins.memory import LessForgetful
+        from contlearn.training.avalanche.plugins.memory import LessForgetful
 
         return LessForgetful(teacher, strength=self.options.strength)
 
@@ -193,7 +193,7 @@ class Der(_Memory):
 
     def make(self, start: RegularizerStart) -> Any:
         """Make the plugin; exemplars of the last experience get the champion's scores."""
-        from contlearn.training.plugins.memory import DarkExperience, stored_logits
+        from contlearn.training.avalanche.plugins.memory import DarkExperience, stored_logits
 
         champion, memory = start.load_champion(), start.memory
         if champion is None or memory is None:
@@ -213,7 +213,7 @@ class Der(_Memory):
         """Write the scores of exemplars that had some; the next update adds new ones."""
         if self._kept is None:
             return
-        from contlearn.training.plugins.memory import save_logits
+        from contlearn.training.avalanche.plugins.memory import save_logits
 
         memory, logits = self._kept
         save_logits(memory, logits, folder)

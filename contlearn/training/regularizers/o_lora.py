@@ -46,7 +46,7 @@ class OLora:
         Raises:
             ConfigError: With another training method.
         """
-        from contlearn.training.plugins.subspace import Orthogonal
+        from contlearn.training.avalanche.plugins.subspace import Orthogonal
         from contlearn.training.resume import load_tensors
 
         if start.method != "lora":

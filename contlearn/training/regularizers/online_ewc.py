@@ -47,7 +47,7 @@ class OnlineEwc:
         Raises:
             ConfigError: With a method whose own parameters begin anew in every update.
         """
-        from contlearn.training.plugins.from_avalanche import ewc_plugin
+        from contlearn.training.avalanche.plugins.from_avalanche import ewc_plugin
         from contlearn.training.resume import load_tensors
 
         if start.changes_names:
@@ -74,7 +74,7 @@ class OnlineEwc:
 
     def save(self, folder: Path, model: TextModel) -> None:
         """Write the importances, and the weights of the challenger as the next anchors."""
-        from contlearn.training.plugins.from_avalanche import ewc_state
+        from contlearn.training.avalanche.plugins.from_avalanche import ewc_state
         from contlearn.training.resume import save_tensors
 
         folder.mkdir(parents=True, exist_ok=True)

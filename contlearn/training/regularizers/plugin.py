@@ -36,7 +36,7 @@ class AvalanchePlugin:
 
     def begin(self, start: RegularizerStart) -> Any:
         """Import the class and make the plugin."""
-        from contlearn.training.plugins.from_avalanche import load_plugin
+        from contlearn.training.avalanche.plugins.from_avalanche import load_plugin
 
         return load_plugin(self.options.path, self.options.options)
 

@@ -34,7 +34,7 @@ class _Robust:
 class _Adversarial(_Robust):
     def begin(self, start: RegularizerStart) -> Any:
         """Make the plugin."""
-        from contlearn.training.plugins.robust import Adversarial
+        from contlearn.training.avalanche.plugins.robust import Adversarial
 
         values = {"steps": 1, "step_size": 1.0, **self.options.model_dump()}
         kind: Any = self.name
@@ -113,7 +113,7 @@ class Smart(_Robust):
 
     def begin(self, start: RegularizerStart) -> Any:
         """Make the plugin."""
-        from contlearn.training.plugins.robust import Smoothness
+        from contlearn.training.avalanche.plugins.robust import Smoothness
 
         return Smoothness(start.model, **self.options.model_dump())
 
@@ -134,7 +134,7 @@ class RDrop(_Robust):
 
     def begin(self, start: RegularizerStart) -> Any:
         """Make the plugin."""
-        from contlearn.training.plugins.robust import RepeatedDropout
+        from contlearn.training.avalanche.plugins.robust import RepeatedDropout
 
         return RepeatedDropout(weight=self.options.weight)
 
@@ -156,6 +156,6 @@ class Mixup(_Robust):
 
     def begin(self, start: RegularizerStart) -> Any:
         """Make the plugin."""
-        from contlearn.training.plugins.robust import HiddenMixup
+        from contlearn.training.avalanche.plugins.robust import HiddenMixup
 
         return HiddenMixup(start.model, **self.options.model_dump())

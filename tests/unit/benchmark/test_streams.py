@@ -5,8 +5,9 @@ import json
 import pytest
 
 from contlearn.benchmark import parse_spec, stream_from_folder, stream_from_rows
-from contlearn.benchmark.compare import Summary, _recommend
+from contlearn.benchmark.compare import _recommend
 from contlearn.benchmark.measures import measures_of
+from contlearn.benchmark.result import Summary
 from contlearn.benchmark.streams import load_stream, save_stream
 from contlearn.config import TrainingConfig
 from contlearn.errors import ContlearnError, PluginError, RecordError, UsageError

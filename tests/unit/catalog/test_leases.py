@@ -47,7 +47,7 @@ def row(catalog):
 
 def here(pid):
     """The owner of that number in another PID namespace of this host, as a container's is."""
-    from contlearn.process_facts import current_owner
+    from contlearn.processes.facts import current_owner
 
     host, boot, _, _, start = current_owner().rsplit(":", 4)
     return f"{host}:{boot}:4026000000:{pid}:{start}"

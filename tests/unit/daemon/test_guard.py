@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import structlog
 
+from contlearn.context import Context
 from contlearn.daemon.alerts import Alerts
 from contlearn.daemon.guard import Guard
-from contlearn.pipeline.context import Context
-from contlearn.process_facts import is_stopped
+from contlearn.processes.facts import is_stopped
 from contlearn.workspace import SystemClock
 from tests.scripted import make_workspace
 

@@ -14,10 +14,10 @@ import structlog
 from contlearn.catalog.leases import hold_lease, holder_of
 from contlearn.catalog.records import release_records
 from contlearn.catalog.schema import leases
-from contlearn.data.known import known_labels
+from contlearn.cycle.causes import request_update
+from contlearn.data.intake.known import known_labels
 from contlearn.errors import WorkspaceLocked
 from contlearn.monitoring.signals import DriftSignal, Signals, write_signals
-from contlearn.pipeline.fired import request_update
 from contlearn.testing import FakeClock
 from tests.scripted import drop, make_workspace, open_watch, outcomes, states
 
@@ -260,7 +260,7 @@ def test_challenger_that_awaits_approval_is_not_made_again(made):
     drop(workspace, "calm", 5)
     assert watch.step().outcome == "awaiting-approval"  # it contains the one before
     assert outcomes(watch) == [("count", "not-promoted"), ("count", "awaiting-approval")]
-    from contlearn.pipeline.changes import promote_version
+    from contlearn.cycle.changes import promote_version
 
     promote_version(watch.context, 2, actor="ada", reason="looks well")
     assert watch.step() is None
@@ -269,7 +269,7 @@ def test_challenger_that_awaits_approval_is_not_made_again(made):
 
 def test_budget_of_a_day_is_kept(made):
     workspace, watch = made("[update]\nmax_minutes_per_day = 1\nmin_new_records = 5\n")
-    from contlearn.pipeline.fired import add_seconds_today
+    from contlearn.cycle.causes import add_seconds_today
 
     day = f"{watch.context.clock.now():%Y-%m-%d}"
     add_seconds_today(watch.context.catalog, day, 60, now=watch.context.clock.now())

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
 from contlearn.catalog.schema import files, records
-from contlearn.data.ingest import scan_inbox
+from contlearn.data.intake.ingest import scan_inbox
 from contlearn.data.store import read_records
 from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import SystemClock, Workspace

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from contlearn.catalog import Catalog
 from contlearn.catalog.schema import files, records
 from contlearn.config import Config
-from contlearn.data.ingest import ingest_paths, scan_inbox
+from contlearn.data.intake.ingest import ingest_paths, scan_inbox
 from contlearn.data.store import read_records
 from contlearn.plugins.manager import PluginManager
 from contlearn.testing import FakeClock

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
+from contlearn.cards import FORGOTTEN, record_card
 from contlearn.data.forgetting import forget_records, forgotten_seen
 from contlearn.data.selection import Selection, select_records
 from contlearn.data.store import read_records
 from contlearn.errors import UsageError
-from contlearn.pages import FORGOTTEN, record_card
 from contlearn.workspace import FileOperations
 
 SECRET = "my card number is four four two one"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from contlearn.config import Config
+from contlearn.context import check_names
 from contlearn.errors import ConfigError, EvaluationError, PluginError
 from contlearn.evaluation.gate import decide
 from contlearn.evaluation.runtime import latency_ratio, mean_latency, measure_runtime
 from contlearn.evaluation.slices import score_slices, script_of, slices_of
-from contlearn.pipeline.context import check_names
 from contlearn.plugins.manager import PluginManager
 from tests.unit.evaluation.made import LABELS, TASK, Scripted, evidence, held_out, pair, record
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from contlearn.config import Config
+from contlearn.context import check_names
 from contlearn.errors import ConfigError, EvaluationError
 from contlearn.evaluation.gate import decide
-from contlearn.pipeline.context import check_names
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.types import LabelSpace

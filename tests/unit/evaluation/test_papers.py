@@ -5,14 +5,14 @@ from html.parser import HTMLParser
 
 import pytest
 
+from contlearn.cards import FORGOTTEN, clear_cards
 from contlearn.evaluation.model_card import render_model_card, write_model_card
-from contlearn.evaluation.report_page import (
+from contlearn.pages.report import (
     VERSION_MARK,
     render_report,
     with_version,
     write_report_page,
 )
-from contlearn.pages import FORGOTTEN, clear_cards
 from contlearn.workspace import write_json_atomic
 
 FACTS = {

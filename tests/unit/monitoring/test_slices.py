@@ -5,7 +5,7 @@ import re
 import pytest
 
 from contlearn.monitoring.slices import largest_difference, slice_matcher, slice_report
-from contlearn.pipeline.slicing import slices_section
+from contlearn.pages.slices import slices_section
 
 
 def test_matchers_look_at_text_language_and_source():

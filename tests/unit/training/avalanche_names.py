@@ -48,7 +48,7 @@ def packages() -> dict[str, dict[str, str]]:
 
 def ways_to_ask_for_more() -> dict[str, bool]:
     """Use avalanche behind the bridge as strangers do; name each way and say whether it works."""
-    from contlearn.training import avalanche_bridge as bridge
+    from contlearn.training.avalanche import bridge
 
     ways = {}
     library = "torchvision" not in sys.modules
@@ -84,7 +84,7 @@ def ways_to_ask_for_more() -> dict[str, bool]:
 
 def strange_homes() -> list[str]:
     """Give the names that we fetch from another place than the package does."""
-    from contlearn.training import lazy_packages
+    from contlearn.training.avalanche import lazy_packages
 
     wrong = []
     for package, names in lazy_packages._HOMES.items():
@@ -105,7 +105,7 @@ def main() -> None:
 
         found = packages()
         before = avalanche.training.DER, type(avalanche.training)
-        importlib.import_module("contlearn.training.avalanche_bridge")
+        importlib.import_module("contlearn.training.avalanche.bridge")
         kept = before == (avalanche.training.DER, types.ModuleType)
         told = {"packages": found, "kept": kept and packages() == found}
     sys.stdout.write(json.dumps(told))

@@ -31,7 +31,7 @@ def test_every_package_holds_what_it_holds_without_us():
 
 def test_a_name_that_is_nowhere_is_an_error():
     code = (
-        "import contlearn.training.avalanche_bridge, avalanche.evaluation as e\n"
+        "import contlearn.training.avalanche.bridge, avalanche.evaluation as e\n"
         "try:\n    e.NoSuchThing\nexcept AttributeError as error:\n    print(error)"
     )
     expected = "module 'avalanche.evaluation' has no attribute 'NoSuchThing'"

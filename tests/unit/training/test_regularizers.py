@@ -10,10 +10,10 @@ import torch
 
 from contlearn.config import ReplayConfig
 from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint
+from contlearn.training.avalanche.plugins.importance import make_ewc
+from contlearn.training.avalanche.plugins.memory import save_logits, stored_logits
+from contlearn.training.avalanche.plugins.robust import Adversarial
 from contlearn.training.encoded import encode_records
-from contlearn.training.plugins.importance import make_ewc
-from contlearn.training.plugins.memory import save_logits, stored_logits
-from contlearn.training.plugins.robust import Adversarial
 from contlearn.training.resume import load_tensors
 from contlearn.types import LabelSpace
 from tests.unit.training.conftest import sentences, texts
@@ -80,7 +80,7 @@ def test_penalty_of_the_next_update_is_what_was_saved(name, importance, scale, l
 
 
 def test_lfl_is_the_distance_of_features_from_the_champions(tiny_model):
-    from contlearn.training.plugins.memory import LessForgetful
+    from contlearn.training.avalanche.plugins.memory import LessForgetful
 
     space = LabelSpace(("a", "b"))
     one, two = (
@@ -103,8 +103,8 @@ def test_lfl_is_the_distance_of_features_from_the_champions(tiny_model):
 
 def test_mir_shows_what_the_step_would_harm_most_and_leaves_weights_alone(tiny_model):
     from contlearn.tasks.text_classification import TextClassification
+    from contlearn.training.avalanche.plugins.memory import Interfered
     from contlearn.training.losses import RowLoss
-    from contlearn.training.plugins.memory import Interfered
 
     space = LabelSpace(("billing", "garden"))
     checkpoint = new_checkpoint(str(tiny_model), labels=space, per="sequence", dropout=0.0)
@@ -153,7 +153,7 @@ def test_the_sum_of_penalties_is_one_penalty_around_the_weighted_mean(tiny_model
     kept = {f"importance/{n}": old[n] for n in names} | {f"anchor/{n}": anchor[n] for n in names}
     plugin = make_ewc(model, kept, started=True, strength=1.0)
     weights = {n: p.detach().clone() for n, p in model.named_parameters()}
-    from contlearn.training.avalanche_bridge import ParamData
+    from contlearn.training.avalanche.bridge import ParamData
 
     plugin.importances[1] = {n: ParamData(n, init_tensor=new[n]) for n in names}
     joined = plugin.lasting_tensors(model)
@@ -395,7 +395,7 @@ def test_masked_words_lower_their_loss_and_are_kept(lineage, tmp_path):
     (lineage.unlabelled / "a.txt").write_text(rows)
     (lineage.unlabelled / "b.jsonl").write_text('{"text": "pay the bill"}\nnot json\n{"text": 3}\n')
     (lineage.unlabelled / "c.csv").write_text("passed over")
-    from contlearn.training.plugins.masked import read_texts
+    from contlearn.training.avalanche.plugins.masked import read_texts
 
     assert len(read_texts(lineage.unlabelled, limit=100)) == 21
     settings = {

@@ -1,0 +1,1 @@
+"""The update cycle and nothing else: plan, the steps of the child, decide, settle."""

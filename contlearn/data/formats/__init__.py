@@ -1,0 +1,1 @@
+"""File formats, one a file: bytes in, rows out, bounded in size and depth."""

@@ -1,0 +1,1 @@
+"""Rows that were refused: kept line by line, looked at, corrected, taken back."""

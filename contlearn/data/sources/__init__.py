@@ -1,0 +1,1 @@
+"""Rows that are fetched: files behind an address, data sets of a hub, SQL queries."""

@@ -1,0 +1,1 @@
+"""What contlearn does, a file a verb: command line, daemon, server and library call these."""

@@ -1,0 +1,295 @@
+"""What changed from one version to another: measures, labels, configuration, answers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contlearn.catalog.records import count_learnable, counting_ids
+from contlearn.context import Context
+from contlearn.errors import PluginError, StorageError, UsageError
+from contlearn.evaluation.answers import Answers, unpack_targets
+from contlearn.operations.predict import chosen_version
+from contlearn.redaction import redact_config
+from contlearn.types import ModelVersion, Target
+from contlearn.workspace import read_json
+
+__all__ = ["compare_versions"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A held-out row, what is right, and what both versions answered."""
+
+    record_id: str
+    experience: str
+    target: Target
+    first: Target
+    second: Target
+
+    @property
+    def kind(self) -> str:
+        """Say how the second version's answer relates to the first one's."""
+        if self.first == self.second:
+            return "same"
+        if self.second == self.target:
+            return "fixed"
+        return "broken" if self.first == self.target else "changed"
+
+
+def compare_versions(
+    context: Context, first: int | str, second: int | str, *, examples: int = 10
+) -> dict[str, Any]:
+    """Compare two versions by what was written when they were made.
+
+    Nothing is predicted anew: answers are compared on the held-out rows that both versions were
+    judged on, as far as these count. A flip is a row whose answer differs: `fixed` (wrong before,
+    right now), `broken` (right before, wrong now) or `changed` (wrong both times).
+
+    Args:
+        context: The opened workspace.
+        first: Number or alias; the state before.
+        second: Number or alias; the state after.
+        examples: At most so many flips of each kind come with their texts.
+    Raises:
+        RegistryError: When a version is not there.
+        UsageError: When both are the same version.
+    """
+    a, b = chosen_version(context, first), chosen_version(context, second)
+    if a.version == b.version:
+        raise UsageError(
+            f"Both are version {a.version}.",
+            where="diff",
+            hint="Name two versions; `contlearn history` shows which there are.",
+        )
+    rows = _that_count(context, list(_common_rows(a, b)))
+    learnt = _learnt(context, a, b)
+    return {
+        "a": _summary(a),
+        "b": _summary(b),
+        "relation": _relation(context, a, b, learnt),
+        "learnt": learnt,
+        "metrics": _metrics(a, b),
+        "primary_metric": context.task.primary_metric,
+        "sets": _sets(a, b),
+        "labels": _labels(a, b),
+        "configuration": _changes(
+            redact_config(a.manifest["lineage"]["config"]),
+            redact_config(b.manifest["lineage"]["config"]),
+        ),
+        "lineage": _changes(_lineage(a), _lineage(b)),
+        "flips": _flips(context, rows, examples),
+    }
+
+
+def _summary(version: ModelVersion) -> dict[str, Any]:
+    facts = version.manifest
+    return {
+        "version": version.version,
+        "parent": version.parent,
+        "created_at": version.created_at.isoformat(timespec="seconds"),
+        "precision": facts["model"]["precision"],
+        "size_bytes": facts["export"]["size_bytes"],
+    }
+
+
+def _learnt(context: Context, a: ModelVersion, b: ModelVersion) -> dict[str, dict[str, int]]:
+    """Count experiences and records: those that both versions went through, and those of one."""
+    mine, theirs = (set(v.manifest["lineage"]["experiences"]) for v in (a, b))
+    parts = {"both": mine & theirs, "a": mine - theirs, "b": theirs - mine}
+    with context.catalog.read() as connection:
+        return {
+            name: {"experiences": len(cycles), "records": count_learnable(connection, cycles)}
+            for name, cycles in parts.items()
+        }
+
+
+def _relation(
+    context: Context, a: ModelVersion, b: ModelVersion, learnt: Mapping[str, Mapping[str, int]]
+) -> str:
+    """Say in numbers what one version has learnt and the other has not."""
+
+    def said(name: str) -> str:
+        experiences, records = learnt[name]["experiences"], learnt[name]["records"]
+        return (
+            f"{experiences} {'experience' if experiences == 1 else 'experiences'} "
+            f"({records:,} records)"
+        )
+
+    words = (
+        f"{said('both')} shared; only version {a.version} has {said('a')}, "
+        f"only version {b.version} has {said('b')}"
+    )
+    for less, more, name in ((a, b, "b"), (b, a, "a")):
+        own = "a" if name == "b" else "b"
+        if learnt[own]["experiences"] == 0 and learnt[name]["experiences"]:
+            words = (
+                f"version {more.version} comes after version {less.version}: "
+                f"{said('both')} of both, and {said(name)} more"
+            )
+    for version in (a, b):
+        if version.parent is not None and _starts_anew(context, version):
+            words += (
+                f"; version {version.version} was trained anew "
+                f"({version.manifest['lineage']['strategy']}), not from version {version.parent}"
+            )
+    return words
+
+
+def _starts_anew(context: Context, version: ModelVersion) -> bool:
+    """Say whether a version's strategy began with the base model instead of the champion."""
+    name = str(version.manifest["lineage"].get("strategy"))
+    with contextlib.suppress(PluginError):  # its plugin may be gone
+        strategy = context.manager.get("strategy", name, where="lineage.strategy")
+        return bool(getattr(strategy, "begins_again", False))
+    return False
+
+
+def _metrics(a: ModelVersion, b: ModelVersion) -> dict[str, dict[str, float | None]]:
+    before, after = a.manifest["metrics"], b.manifest["metrics"]
+    found = {}
+    for name in dict.fromkeys((*before, *after)):
+        one, two = before.get(name), after.get(name)
+        if _is_number(one) or _is_number(two) or one is two is None:
+            both = _is_number(one) and _is_number(two)
+            found[name] = {"a": one, "b": two, "difference": two - one if both else None}
+    return found
+
+
+def _sets(a: ModelVersion, b: ModelVersion) -> list[dict[str, Any]]:
+    """Give each version's measures on every held-out set that both were judged on."""
+    before = {item["experience"]: item for item in _paper(a, "report.json").get("sets", ())}
+    after = {item["experience"]: item for item in _paper(b, "report.json").get("sets", ())}
+    return [
+        {
+            "experience": name,
+            "rows": after[name]["rows"],
+            "a": before[name]["metrics"],
+            "b": after[name]["metrics"],
+        }
+        for name in before
+        if name in after
+    ]
+
+
+def _labels(a: ModelVersion, b: ModelVersion) -> dict[str, list[str]]:
+    before, after = a.label_space.names, b.label_space.names
+    return {
+        "added": [name for name in after if name not in before],
+        "removed": [name for name in before if name not in after],
+    }
+
+
+def _lineage(version: ModelVersion) -> dict[str, Any]:
+    lineage = version.manifest["lineage"]
+    return {
+        key: lineage.get(key)
+        for key in ("strategy", "strategy_options", "seed", "records", "environment")
+    } | {"precision": version.manifest["model"]["precision"]}
+
+
+def _changes(before: Any, after: Any) -> dict[str, dict[str, Any]]:
+    """Give every key whose value differs, as section.key."""
+    one, two = dict(_flat(before)), dict(_flat(after))
+    return {
+        key: {"a": one.get(key), "b": two.get(key)}
+        for key in dict.fromkeys((*one, *two))
+        if one.get(key) != two.get(key)
+    }
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def _common_rows(a: ModelVersion, b: ModelVersion) -> Iterator[_Row]:
+    """Pair the answers of both versions on the rows that both have answered."""
+    first, second = _answers(a, b), _answers(b, a)
+    for record_id, (experience, target, answer) in second.items():
+        if record_id in first:
+            yield _Row(record_id, experience, target, first[record_id][2], answer)
+
+
+def _that_count(context: Context, rows: Sequence[_Row]) -> list[_Row]:
+    """Leave out the rows that were corrected or forgotten since."""
+    ids = [row.record_id for row in rows]
+    with context.catalog.read() as connection:
+        counting = counting_ids(connection, context.catalog.ids, ids)
+    return [row for row in rows if row.record_id in counting]
+
+
+def _answers(version: ModelVersion, other: ModelVersion) -> dict[str, tuple[str, Target, Target]]:
+    """Give a version's answers by record: its own, and those given as the other's champion."""
+    found = {}
+    papers = [(_paper(version, "scores.json"), "challenger")]
+    if _paper(other, "decision.json").get("champion") == version.version:
+        papers.append((_paper(other, "scores.json"), "champion"))
+    for paper, role in papers:
+        for item in paper.get("sets", ()):
+            if item[role] is None:
+                continue
+            targets = unpack_targets(item["targets"])
+            answers = Answers.from_json(item[role]).targets
+            for record_id, target, answer in zip(item["record_ids"], targets, answers, strict=True):
+                found[record_id] = (str(item["experience"]), target, answer)
+    return found
+
+
+def _flips(context: Context, rows: Sequence[_Row], examples: int) -> dict[str, Any]:
+    kinds: dict[str, list[_Row]] = {"fixed": [], "broken": [], "changed": []}
+    for row in rows:
+        if row.kind in kinds:
+            kinds[row.kind].append(row)
+    shown = [row for some in kinds.values() for row in some[:examples]]
+    texts = _texts(context, [row.record_id for row in shown])
+    return {
+        "rows": len(rows),
+        **{kind: len(some) for kind, some in kinds.items()},
+        "examples": [
+            {
+                "kind": row.kind,
+                "text": texts.get(row.record_id),
+                "record_id": row.record_id,
+                "experience": row.experience,
+                "target": _shown(row.target),
+                "a": _shown(row.first),
+                "b": _shown(row.second),
+            }
+            for row in shown
+        ],
+    }
+
+
+def _texts(context: Context, record_ids: Sequence[str]) -> dict[str, str]:
+    """Give the texts of records; one that was forgotten has none."""
+    from contlearn.data.store import read_records
+
+    return {
+        record.record_id: " | ".join(
+            value if isinstance(value, str) else " ".join(map(str, value))
+            for value in record.inputs.values()
+        )
+        for record in read_records(context.workspace, context.catalog, record_ids)
+    }
+
+
+def _paper(version: ModelVersion, name: str) -> dict[str, Any]:
+    """Read a paper of a version; versions of plugins and of old may lack it."""
+    try:
+        return read_json(version.path / name)
+    except StorageError:
+        return {}
+
+
+def _shown(target: Target) -> Any:
+    return target if isinstance(target, str) else list(target)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,1 @@
+"""Everything that writes HTML: one style, one kit of charts. No script, no network."""

@@ -1,1 +1,0 @@
-"""The update cycle: the only package that knows the order of the steps."""

@@ -1,0 +1,1 @@
+"""Running a child: pipes, limits, control groups, signals."""

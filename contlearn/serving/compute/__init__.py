@@ -1,0 +1,1 @@
+"""Computing answers: the queue, the workers, and how this machine computes fastest."""

@@ -1,0 +1,1 @@
+"""The versions a server holds: followed, loaded, swapped, tried, let go."""

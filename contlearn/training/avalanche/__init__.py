@@ -1,0 +1,1 @@
+"""The only importer of avalanche: text models as its strategies and plugins see them."""

@@ -1,0 +1,106 @@
+"""The regular look, in a real child."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from contlearn.cli import main
+from contlearn.daemon.watching import Watcher
+from contlearn.monitoring.signals import MAX_LOOKS, read_looks, read_signals, signals_path
+from contlearn.operations.drift import look, record_look
+from tests.logged import log_answers, logged_workspace
+
+
+@pytest.fixture
+def context(tmp_path):
+    with logged_workspace(tmp_path / "ws") as opened:
+        yield opened
+
+
+def test_watcher_looks_only_when_something_is_new(context):
+    watcher = Watcher(context)
+    assert watcher.look() is False  # nothing was ever answered
+    log_answers(context, 150, seed=1)
+    assert watcher.look() is True
+    assert read_signals(context.workspace.state).look == 0  # too little to judge
+    assert watcher.look() is False
+    log_answers(context, 600, seed=2, minutes=60, labels=0.5)
+    assert watcher.look() is True
+    signals = read_signals(context.workspace.state)
+    assert (signals.look, signals.version, signals.window_records) == (1, 1, 375)
+    assert signals.measured.records > 100
+
+
+def test_watcher_says_why_a_look_failed(context):
+    log_answers(context, 300, seed=1)
+    signals = signals_path(context.workspace.state)
+    signals.unlink(missing_ok=True)
+    signals.mkdir(parents=True)  # where the look wants to write
+    with pytest.raises(Exception, match="look at production failed") as caught:
+        Watcher(context).look()
+    assert caught.value.where.endswith("look.log")
+    assert str(signals) in signals.with_name("look.log").read_text()
+
+
+def test_watcher_works_with_the_configuration_in_force_whatever_the_file_says(context):
+    log_answers(context, 300, seed=1)
+    context.workspace.config_file.write_text("[model]\nname = 7\n")
+    assert Watcher(context).look() is True
+
+
+def test_history_of_looks_is_bounded_and_a_look_stands_in_it_once(context):
+    log_answers(context, 600, seed=1)
+    value = look(context)
+    record_look(context, value)
+    record_look(context, value)
+    (line,) = read_looks(context.workspace.state)
+    assert (line["look"], line["detected"], line["version"]) == (1, False, 1)
+    path = signals_path(context.workspace.state).with_name("looks.jsonl")
+    path.write_text("not json\n" + '{"look": 9}\n' * (MAX_LOOKS + 50))
+    record_look(context, value)
+    assert len(read_looks(context.workspace.state)) == MAX_LOOKS
+    assert read_looks(context.workspace.state)[-1]["look"] == 1
+
+
+def scrape(text):
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_command_shows_the_look_and_writes_a_textfile(context, tmp_path, capsys):
+    from contlearn.registry.promotion import promote
+    from tests.unit.registry.staged import well
+
+    context.registry.preflight = well
+    promote(context.registry, 1, actor="ada", reason="test")
+    log_answers(context, 700, seed=1, labels=1.0)
+    log_answers(context, 400, seed=2, minutes=60, sure=(3, 3), labels=1.0, wrong=0.6)
+    record_look(context, look(context))
+    arguments = ["--workspace", str(context.workspace.root), "metrics"]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    values = scrape(capsys.readouterr().out)
+    assert values["contlearn_drift_alarm", "tickets"] == 1
+    assert values["contlearn_drift_consecutive_looks", "tickets"] == 1
+    assert values["contlearn_accuracy_dropped", "measured", "tickets"] == 1
+    low, point, high = (
+        values["contlearn_estimated_accuracy_ratio", bound, "tickets"]
+        for bound in ("lower", "point", "upper")
+    )
+    assert low < point < high < values["contlearn_held_out_accuracy_ratio", "tickets"]
+    assert values["contlearn_measured_accuracy_records", "tickets"] == 500
+    assert values["contlearn_drift_detected", "ks-confidence", "tickets", "prediction"] == 1
+    assert values["contlearn_drift_p_value", "ks-confidence", "tickets", "prediction"] < 0.01
+    path = tmp_path / "contlearn.prom"
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--textfile", str(path)])
+    assert ended.value.code == 0
+    assert scrape(path.read_text())["contlearn_drift_alarm", "tickets"] == 1
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--textfile", str(tmp_path / "x.txt")])
+    assert ended.value.code == 2
