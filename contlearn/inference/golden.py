@@ -51,8 +51,8 @@ class Answering(Protocol):
         ...
 
     @property
-    def graph_outputs(self) -> Mapping[str, str]:
-        """Name the graph's outputs, each with its type."""
+    def graph_outputs(self) -> Mapping[str, Any]:
+        """Name the graph's outputs, each with its shape."""
         ...
 
     def predict_detailed(self, inputs: Sequence[Inputs]) -> Sequence[Any]:
