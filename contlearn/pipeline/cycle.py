@@ -175,8 +175,8 @@ class UpdateCycle:
             if forecast is not None:
                 self.progress("planning", 1, 1, str(forecast))
             result = self._drive(cycle, resumed=False)
-            said = forecast.to_json() if forecast else None
-            return replace(result, forecast=said, run_key=run_key)
+            cost = forecast.to_json() if forecast else None
+            return replace(result, forecast=cost, run_key=run_key)
 
     def _forecast(self, strategy: str) -> Forecast | None:
         """Say what the cycle will cost; a damaged champion is found by the cycle itself."""
