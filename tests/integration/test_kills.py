@@ -135,7 +135,7 @@ def test_two_updates_at_once_one_is_told(program):
         while program.json("status")["running_cycle"] is None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        second = program.json("update", code=1)
+        second = program.json("update", code=4)
         assert "is updating" in second["error"]
         assert second["hint"]
         out, _ = first.communicate(timeout=200)
