@@ -101,7 +101,7 @@ def test_daemon_updates_on_enough_records_and_is_scraped(program):
         assert second["outcome"] == "nothing-to-do"
         with program.popen("daemon", "--port", "0", "--no-standby") as other:
             _, err = other.communicate(timeout=30)
-        assert other.returncode == 1
+        assert other.returncode == 4
         assert "watching this workspace" in err
     finally:
         process.send_signal(signal.SIGTERM)
