@@ -175,9 +175,16 @@ def _run(arguments: Sequence[str] | None, *, as_json: bool) -> int:
         with quiet_pipe():
             click.echo("Interrupted. The same command takes the work up again.", err=True)
         return 130
-    except Exception:
+    except Exception as error:
         import traceback
 
+        from contlearn.packages import missing_package
+
+        missing = missing_package(error)
+        if missing is not None:
+            with quiet_pipe():
+                _show(missing, as_json=as_json)
+            return missing.exit_code
         with quiet_pipe():
             click.echo(redact(traceback.format_exc()), err=True, nl=False)
             click.echo(

@@ -20,6 +20,7 @@ from contlearn.config.handover import taken_over
 from contlearn.data.intake.ingest import scan_inbox
 from contlearn.errors import ContlearnError, UsageError
 from contlearn.interfaces import Progress
+from contlearn.packages import missing_package
 from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import SystemClock, Workspace
 
@@ -61,7 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
             report = scan_inbox(
                 workspace, config, catalog, manager, clock=SystemClock(), progress=_progress()
             )
-    except ContlearnError as error:
+    except (ContlearnError, ModuleNotFoundError) as raised:
+        error = raised if isinstance(raised, ContlearnError) else missing_package(raised)
+        if error is None:
+            raise
         _say({"kind": type(error).__name__, **error.to_json()})
         return error.exit_code
     except KeyboardInterrupt:

@@ -27,7 +27,8 @@ __all__ = ["Check", "examine", "examine_workspace"]
 _MOST_LOOKED_AT: Final = 2_000
 
 _TRAIN: Final = ("torch", "torchvision", "transformers", "avalanche-lib", "optimum-onnx", "onnx")
-_BASE: Final = ("onnxruntime", "tokenizers", "pyarrow", "SQLAlchemy")
+_BASE: Final = ("onnxruntime", "tokenizers", "SQLAlchemy")
+_INGEST: Final = ("pyarrow", "datasketch")
 _SERVE: Final = ("starlette", "uvicorn")
 
 
@@ -53,6 +54,7 @@ def examine(root: Path, *, plugins_dir: Path | None = None) -> list[Check]:
         )
     ]
     checks += [_package(name, needed=True, extra="") for name in _BASE]
+    checks += [_package(name, needed=False, extra="ingest") for name in _INGEST]
     checks += [_package(name, needed=False, extra="serve") for name in _SERVE]
     checks += [_package(name, needed=False, extra="train") for name in _TRAIN]
     checks.append(_pair())

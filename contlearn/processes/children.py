@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from contlearn import errors
 from contlearn.errors import ContlearnError, TrainingError
+from contlearn.packages import missing_package
 from contlearn.processes.control_groups import ControlGroup, find_delegated
 from contlearn.redaction import redact
 
@@ -307,7 +308,7 @@ def tell_failure(error: Exception, *, log: Path) -> int:
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
         sys.stderr.flush()
     if not isinstance(error, ContlearnError):
-        error = TrainingError(
+        error = missing_package(error) or TrainingError(
             f"{type(error).__name__}: {error}",
             where=str(log),
             hint="The log has the traceback. If it is a bug in contlearn, please report it.",
