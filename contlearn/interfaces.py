@@ -43,7 +43,6 @@ __all__ = [
     "RecordParser",
     "ReplayBuffer",
     "RowProblem",
-    "Strategy",
     "Task",
     "Tokenizer",
     "no_progress",
@@ -281,16 +280,6 @@ class ReplayBuffer(Protocol):
     def load_state(self, state: Mapping[str, object]) -> None:
         """Become the buffer that `state` was taken from."""
         ...
-
-
-@runtime_checkable
-class Strategy(Protocol):
-    """How a model learns an experience. `reads_history` strategies need all earlier records."""
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    reads_history: ClassVar[bool]
-    Options: ClassVar[type[Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -126,8 +125,3 @@ def row_text(row: Any) -> str:
         return orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, ValueError):
         return repr(row)
-
-
-def short_hash(text: str) -> str:
-    """Give eight hex digits of a text's hash."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
