@@ -142,6 +142,18 @@ BENCHMARKS = {
             "from the head of the list."
         ),
     ),
+    "mislabelled": (
+        "Doubtful labels in a later batch",
+        "python -m tests.benchmarks.mislabelled",
+        (
+            "A champion has learnt three fifths of a set and is proved on a part of the rest; what is left "
+            "comes later with wrong labels: a tenth of them, or ten batches of 250 rows (classes fixed by the "
+            "seeds 0 to 9) in which a whole class, or type of entities, has the name of another. Both rules judge "
+            "the same answers: thresholds from the rows of the batch itself, as before, and from the champion's "
+            "held-out rows. named: the pair of both classes is the first that is told. Mistakes that stand in "
+            "the data already count as found wrongly. Seconds were taken beside other work and say nothing."
+        ),
+    ),
     "drift": (
         "Drift detectors",
         "python -m tests.benchmarks.drift, drift_accuracy, drift_peers (its docstring), drift_costs",

@@ -194,7 +194,7 @@ def measure(name: str, most: int) -> None:
     for rule, given in rules.items():
         judged = judge(champion, tenth, wrong, given)
         append_row(
-            "suspects",
+            "mislabelled",
             {
                 "measure": "a tenth of a later batch wrong",
                 **common,
@@ -210,7 +210,7 @@ def measure(name: str, most: int) -> None:
         ]
         all_wrong = sum(len(bad) for _, bad, _, _ in cases)
         append_row(
-            "suspects",
+            "mislabelled",
             {
                 "measure": "a whole class under another's name, ten batches",
                 **common,
