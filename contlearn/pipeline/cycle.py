@@ -49,7 +49,7 @@ from contlearn.pipeline.job import STAGES, CycleFolder, Job
 from contlearn.pipeline.outcome import UpdateResult
 from contlearn.pipeline.scanning import inbox_files, scan_in_child
 from contlearn.pipeline.settling import Settlement
-from contlearn.pipeline.triggers import BY_HAND, PART
+from contlearn.pipeline.triggers import BY_HAND, PART, RESUME
 from contlearn.workspace import storage_border
 
 __all__ = ["CYCLE_LEASE", "UpdateCycle"]
@@ -153,6 +153,11 @@ class UpdateCycle:
             interrupted = unfinished_cycle(connection)
         if interrupted is not None:
             return self._drive(interrupted, resumed=True)
+        if trigger == RESUME:
+            # Another was faster. There is no cause to begin anything.
+            return UpdateResult(
+                cycle=None, outcome="nothing-to-do", message="Nothing is interrupted any more."
+            )
         report = scan(context, progress=self.progress, stop=self)
         if report.get("waiting") and trigger in BY_HAND:
             # Somebody dropped a file a moment ago and now asks: give it its time to rest.

@@ -26,6 +26,7 @@ from contlearn.pipeline.schedule import local_day, next_scheduled, quiet_until
 __all__ = [
     "BY_HAND",
     "PART",
+    "RESUME",
     "Trigger",
     "TriggerFacts",
     "due_triggers",
@@ -41,9 +42,11 @@ __all__ = [
 BY_HAND: Final = ("manual", "demo")
 # Tries one part of the records that made updates fail.
 PART: Final = "part"
+# Takes up what was interrupted, and begins nothing.
+RESUME: Final = "resume"
 # What waits for nothing, and what does not wait for the cool-down.
-_AT_ONCE: Final = ("request", "resume")
-_NOT_COOLED: Final = ("request", "resume", "schedule", "retry", PART)
+_AT_ONCE: Final = ("request", RESUME)
+_NOT_COOLED: Final = ("request", RESUME, "schedule", "retry", PART)
 
 
 @dataclass(frozen=True, slots=True)
