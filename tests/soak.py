@@ -328,7 +328,7 @@ class Soak:
         keys = [key for _, key, _, _ in cycles]
         if None in keys or len(set(keys)) != len(keys):
             self.problems.append("a cause started two cycles, or a cycle has no cause")
-        moments = [key.removeprefix("cron-") for key in keys if key.startswith("cron-")]
+        moments = [key.removeprefix("cron-") for key in keys if (key or "").startswith("cron-")]
         for moment in moments:
             local = datetime.fromisoformat(moment).astimezone(ZoneInfo(ZONE))
             if (local.hour, local.minute) != (3, 0):

@@ -27,6 +27,7 @@ from contlearn.monitoring.signals import Signals
 __all__ = [
     "BY_HAND",
     "PART",
+    "RESUME",
     "Trigger",
     "TriggerFacts",
     "due_triggers",
@@ -42,9 +43,11 @@ __all__ = [
 BY_HAND: Final = ("manual", "demo")
 # Tries one part of the records that made updates fail.
 PART: Final = "part"
+# Takes up what was interrupted, and begins nothing.
+RESUME: Final = "resume"
 # What waits for nothing, and what does not wait for the cool-down.
-_AT_ONCE: Final = ("request", "resume")
-_NOT_COOLED: Final = ("request", "resume", "schedule", "retry", PART)
+_AT_ONCE: Final = ("request", RESUME)
+_NOT_COOLED: Final = ("request", RESUME, "schedule", "retry", PART)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from contlearn.cycle.same_model import check_same_model
 from contlearn.cycle.scanning import inbox_files, scan_in_child
 from contlearn.cycle.settling import Settlement
 from contlearn.cycle.taken import refused_files
-from contlearn.cycle.triggers import BY_HAND, PART
+from contlearn.cycle.triggers import BY_HAND, PART, RESUME
 from contlearn.errors import ContlearnError, LeaseLost, StorageError, TrainingError, UsageError
 from contlearn.interfaces import Progress, no_progress
 from contlearn.processes.children import (
@@ -176,6 +176,11 @@ class UpdateCycle:
             ended = recorded_result(context.catalog, run_key)
             if ended is not None:  # it ended while this process waited for the lease
                 return ended
+        if trigger == RESUME:
+            # Another was faster. There is no cause to begin anything.
+            return UpdateResult(
+                cycle=None, outcome="nothing-to-do", message="Nothing is interrupted any more."
+            )
         warnings = check_same_model(context, strategy)
         report = scan(context, progress=self.progress, stop=self)
         refused = refused_files(report)

@@ -14,6 +14,7 @@ from contlearn.config.schedule import local_day
 from contlearn.context import Context
 from contlearn.cycle.causes import note_fired, read_fired, read_request, seconds_today
 from contlearn.cycle.triggers import (
+    RESUME,
     Trigger,
     TriggerFacts,
     due_triggers,
@@ -82,7 +83,7 @@ class Judging:
             interrupted = unfinished_cycle(connection)
         if interrupted is not None:
             reason = f"the cycle {interrupted.cycle_id} was interrupted"
-            found = [Trigger("resume", reason, "")]
+            found = [Trigger(RESUME, reason, "")]
             facts = None
         else:
             facts = self._facts()
@@ -98,7 +99,7 @@ class Judging:
             if trigger.name != "request":
                 if retry_in > 0:
                     why = f"waiting {retry_in:.0f} s after a failure"
-                elif trigger.name != "resume" and waits_for is not None:
+                elif trigger.name != RESUME and waits_for is not None:
                     why = waits_for
                 elif facts is not None:
                     config = self.context.config

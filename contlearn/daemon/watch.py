@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from contlearn.catalog.leases import hold_lease, lease_lost, wait_for_lease
+from contlearn.catalog.leases import hold_lease, lease_lost, require_lease, wait_for_lease
 from contlearn.config.schedule import local_day, next_scheduled
 from contlearn.context import Context
 from contlearn.cycle.causes import add_seconds_today, note_fired, read_fired
@@ -83,6 +83,7 @@ class Watch:
         self.disk: dict[str, int | None] | None = None
         self.is_active = False
         self._lost = threading.Event()
+        self._token: int | None = None
         self.alerts = Alerts(context, self.log)
         self.guard = Guard(
             context, self.alerts, self.log, [path for path in self._lock_files() if path]
@@ -129,7 +130,7 @@ class Watch:
                     seconds=update.lease_seconds,
                     heartbeat_seconds=update.heartbeat_seconds,
                     lost=self._lost,
-                ):
+                ) as self._token:
                     self._watch()
                 if self._lost.is_set():
                     said = lease_lost(self.context.catalog, LEASE).to_json()
@@ -162,6 +163,8 @@ class Watch:
             return self._step()
         except ChildStopped:
             return None
+        except LeaseLost as error:
+            self.log.warning("the round was left", **error.to_json())
         except ContlearnError as error:
             self._failed(error)
         except Exception as error:
@@ -246,7 +249,10 @@ class Watch:
             self.judging.forget()
         self._take_in()
         self._look()
-        reason = self.probation.look(self) if self._probation_due() else None
+        reason = None
+        if self._probation_due():
+            self._require_lease()
+            reason = self.probation.look(self)
         if reason is not None:
             self.log.error("rolled back by itself", reason=reason)
             self.judging.forget()
@@ -264,6 +270,20 @@ class Watch:
         if trigger is None:
             return None
         return self._update(trigger)
+
+    def _require_lease(self) -> None:
+        """Go on only as the one daemon here: this process may just have stood still for long.
+
+        Raises:
+            LeaseLost: When another has taken over.
+        """
+        if self._token is None:
+            return
+        try:
+            require_lease(self.context.catalog, LEASE, self._token)
+        except LeaseLost:
+            self._lost.set()
+            raise
 
     def _probation_due(self) -> bool:
         self._probation_every.seconds = self.context.config.probation.check_interval
@@ -326,6 +346,7 @@ class Watch:
         with self.slot.turn(self.name, self) as mine:
             if not mine:
                 return None
+            self._require_lease()
             self.log.info("update due", trigger=trigger.name, reason=trigger.reason)
             self.doing = f"updating: {trigger.reason}"
             self.write_state(running=True)

@@ -1,11 +1,12 @@
 """One holder at a time: races with wrong clocks and PID namespaces, and daemons that are stopped.
 
-python -m tests.benchmarks.leases races [ROUNDS]
+python -m tests.benchmarks.leases races [ROUNDS] [sqlite]
 python -m tests.benchmarks.leases stops [RANDOM] [WRITING] [SEED]
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -18,10 +19,14 @@ from tests.soak import small_disk
 from tests.stops import LEASE_SECONDS, stops
 
 
-def races(rounds: int) -> int:
+def races(rounds: int, *, server: bool = True) -> int:
     wrong = 0
-    with postgres() as server, tempfile.TemporaryDirectory() as folder:
-        for name, url in (("PostgreSQL", server), ("SQLite", f"sqlite:///{folder}/c.sqlite")):
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        urls = {"SQLite": f"sqlite:///{folder}/c.sqlite"}
+        if server:
+            urls["PostgreSQL"] = stack.enter_context(postgres())
+        for name, url in urls.items():
             found = Races(url, rounds).run()
             print(json.dumps(found, indent=1))
             wrong += len(found["problems"])
@@ -72,7 +77,7 @@ def stopped(random_stops: int, writing_stops: int, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    what, numbers = sys.argv[1], [int(word) for word in sys.argv[2:]]
+    what, numbers = sys.argv[1], [int(word) for word in sys.argv[2:] if word.isdigit()]
     if what == "races":
-        sys.exit(races(*(numbers or [200])))
+        sys.exit(races(*(numbers or [200]), server="sqlite" not in sys.argv[2:]))
     sys.exit(stopped(*(numbers + [200, 20, 0][len(numbers) :])))

@@ -69,7 +69,7 @@ def workspace(tmp_path_factory):
     with ScriptedContext.open(made.root) as context:
         result = UpdateCycle(context, child="tests.scripted_child", scan=scan_here).run_once()
         assert result.outcome == "promoted"
-    write(made.root / "mehr.jsonl", [{"text": "mehr Größe", "label": "größer"}, {"text": "nichts"}])
+    write(made.root / "mehr.jsonl", [{"text": "mehr Größe", "label": "länge"}, {"text": "nichts"}])
     return made
 
 

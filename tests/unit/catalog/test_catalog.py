@@ -238,3 +238,24 @@ def test_owner_on_another_machine_counts_as_alive():
     assert is_alive("elsewhere:boot:ns:1:2")
     # One of that name may be another machine, and its boot is not ours.
     assert is_alive(f"{os.uname().nodename}:boot:ns:1:2")
+
+
+def test_empty_file_may_be_opened_by_many_at_once(tmp_path):
+    code = (
+        "import sys; from contlearn.catalog import Catalog\n"
+        "print('in', flush=True)\n"
+        "for path in sys.stdin: Catalog('sqlite:///' + path.strip()).close(); print(1, flush=True)"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    others = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(6)]
+    try:
+        assert [other.stdout.readline() for other in others] == ["in\n"] * 6
+        for number in range(20):
+            for other in others:
+                other.stdin.write(f"{tmp_path}/{number}.sqlite\n")
+                other.stdin.flush()
+            assert [other.stdout.readline() for other in others] == ["1\n"] * 6
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()

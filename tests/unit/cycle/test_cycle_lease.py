@@ -86,3 +86,11 @@ def test_update_that_fails_after_it_lost_its_lease_calls_nothing_failed(context)
 
     told(UpdateCycle(context, Taken(), child="tests.scripted_child", scan=scan_here))
     assert [outcome for _, outcome in cycles(context)] == [None]
+
+
+def test_cycle_that_another_finished_meanwhile_is_not_begun_again(context):
+    drop(context.workspace, "calm", 12)
+    scan_here(context)
+    cycle = UpdateCycle(context, child="tests.scripted_child", scan=scan_here)
+    assert cycle.run_once(trigger="resume").outcome == "nothing-to-do"
+    assert cycles(context) == []
