@@ -18,7 +18,7 @@ def test_every_class_of_the_tree_is_drawn_at_its_head():
 def test_exit_codes_are_one_two_or_that_of_a_lock():
     for name in errors.__all__:
         code = getattr(errors, name).exit_code
-        assert code == 4 if name == "WorkspaceLocked" else code in (1, 2)
+        assert code == 4 if name in ("WorkspaceLocked", "LeaseLost") else code in (1, 2)
 
 
 def test_error_survives_the_way_between_processes():

@@ -171,14 +171,14 @@ def test_a_pause_of_the_machine_turns_nobody_away_afterwards():
     made, loaded = engine(workers=1, batch_texts=1), version(predictor)
 
     async def body():
-        await asyncio.gather(*(ask(made, loaded, f"pace {n}") for n in range(60)))
+        await asyncio.gather(*(ask(made, loaded, f"pace {n}") for n in range(20)))
         predictor.seconds = 2.0
         await ask(made, loaded, "paused")
         predictor.seconds = 0.005
-        await asyncio.gather(*(ask(made, loaded, f"after {n}") for n in range(60)))
+        await asyncio.gather(*(ask(made, loaded, f"after {n}") for n in range(20)))
 
     run(body, made)
-    assert len(predictor.calls) == 121
+    assert len(predictor.calls) == 41
 
 
 def test_a_deadline_that_passes_in_the_queue_is_told_and_not_computed():
