@@ -79,7 +79,7 @@ BENCHMARKS = {
     ),
     "startup": (
         "Start-up and memory",
-        "python -m tests.benchmarks.startup",
+        "python -m tests.benchmarks.startup && python -m tests.benchmarks.environments --before ../before",
         "Medians over repeated starts of the program, and resident memory of the process alone.",
     ),
     "frame": (
