@@ -14,7 +14,7 @@ import json
 import os
 import socket
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +62,13 @@ class _Place:
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
+    def without_place(self) -> _Place:
+        """Give the name alone: a catalog inside its workspace is wherever that is."""
+        return replace(self, root="", host="", file_number=0)
+
     def __str__(self) -> str:
+        if not self.root:
+            return f"{self.workspace[:12]}, inside which it was made"
         return f"{self.root} on {self.host} ({self.workspace[:12]})"
 
 
@@ -116,6 +122,8 @@ def claim_catalog(workspace: Workspace, config: Config, *, dry_run: bool = False
             name = _own_name(workspace) or (known.workspace if known is not None else None)
             if not dry_run:
                 place = _here(workspace, name)
+                if _is_inside(catalog, workspace):
+                    place = place.without_place()
                 put(connection, meta, {"key": _KEY, "value": place.to_json()})
     return Claim(
         catalog.place, str(workspace.root.absolute()), None if known is None else str(known)
@@ -150,6 +158,8 @@ def _require_own(catalog: Catalog, workspace: Workspace) -> None:
         known = _recall(connection)
     if known is None:
         mine = _here(workspace, _own_name(workspace))
+        if _is_inside(catalog, workspace):
+            mine = mine.without_place()
         with catalog.write() as connection:
             insert_if_absent(connection, meta, {"key": _KEY, "value": mine.to_json()})
             # Another may have been faster.

@@ -125,7 +125,8 @@ def test_catalog_of_another_workspace_that_was_copied_in_is_refused(run, tmp_pat
     status(run, two.root)
     shutil.copy(one.state / "catalog.sqlite", two.state / "catalog.sqlite")
     said = status(run, two.root, code=2)
-    assert f"belongs to the workspace {one.root}" in said["error"]
+    name = json.loads((one.root / "state" / "workspace.json").read_text())["workspace"]
+    assert f"belongs to the workspace {name[:12]}, inside which it was made" in said["error"]
     claim(run, two.root)
     status(run, two.root)
 

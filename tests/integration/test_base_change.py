@@ -25,7 +25,8 @@ def test_what_is_inside_is_what_manifest_and_show_name(program, tiny_model, tmp_
     program.configure(CLASSIFIER, moved)
     program.drop("2.jsonl", classified(["billing", "shipping"], 40, seed=2))
     second = program.json("update")
-    assert (second["outcome"], second["warnings"]) == ("promoted", [])
+    assert second["outcome"] == "promoted"
+    assert not [said for said in second["warnings"] if "base" in said]
     assert program.json("show")["model"]["base"] == str(moved)
 
     # Another model: nothing runs.
@@ -54,14 +55,14 @@ def test_words_that_cannot_be_learnt_are_told_by_the_update_and_by_predictions(p
     text = CLASSIFIER.replace("text-classification", "token-classification")
     program.configure(text, tiny_model)
     rows = [
-        {"tokens": ["fly", "\ufe0f", "to", city, str(n)], "tags": ["O", "O", "O", "B-city", "O"]}
+        # A stray accent: a word of nothing that can be seen is refused when it is taken in.
+        {"tokens": ["fly", "\u0301", "to", city, str(n)], "tags": ["O", "O", "O", "B-city", "O"]}
         for n, city in enumerate(["Rome", "Oslo", "Prague", "Lisbon"] * 15)
     ]
     program.drop("1.jsonl", rows)
     result = program.json("update")
     assert result["outcome"] == "promoted"
-    (note,) = result["warnings"]
-    assert "have no piece in the tokenizer" in note
+    (note,) = [said for said in result["warnings"] if "no piece in the tokenizer" in said]
     assert "0 of them in an entity" in note
     said = program.json("predict", "fly \ufe0f to Rome")["predictions"][0]
     assert [entity["text"] for entity in said["entities"]] == ["Rome"]
