@@ -13,7 +13,7 @@ def test_every_row_is_there_exactly_once_after_kills_at_random_moments():
     # A process of its own: it forks, which a test process with threads must not.
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.data.killing", "--kills", "12", "--seed", "7"],
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[4],
         capture_output=True,
         text=True,
         timeout=200,
