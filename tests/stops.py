@@ -1,10 +1,10 @@
 """A daemon that is stopped (SIGSTOP) again and again, at random and inside its transactions.
 
-python -m tests.stops RANDOM WRITING [SEED]
+python -m tests.stops RANDOM WRITING [SEED [WITHIN]]
 
 As in `tests.soak` daemon, catalog, inbox, registry and processes are real, the trainer is scripted.
 Two daemons live: one works, one stands by. The one that works is stopped; the other must have its
-lease within twice the time of a lease. What was stopped goes on afterwards, unless it was ended.
+lease within WITHIN seconds, twice the time of a lease if that is left out. What was stopped goes on afterwards, unless it was ended.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Stops(Soak):
 
     random_stops: int = 0
     writing_stops: int = 0
+    within_seconds: float = 2 * LEASE_SECONDS
     followed: dict[str, list[float]] = field(default_factory=dict)
 
     def _live(self) -> None:
@@ -68,7 +69,7 @@ class Stops(Soak):
             time.sleep(0.01)
         seconds = time.monotonic() - began
         self.followed.setdefault(kind, []).append(round(seconds, 2))
-        if seconds > 2 * LEASE_SECONDS:
+        if seconds > self.within_seconds:
             self.problems.append(f"followed after {seconds:.2f} s only ({kind})")
         ended, _ = os.waitpid(victim, os.WNOHANG)
         if ended:
@@ -97,9 +98,22 @@ class Stops(Soak):
         return None
 
 
-def stops(root: Path, random_stops: int, writing_stops: int, seed: int) -> dict[str, object]:
+def stops(
+    root: Path,
+    random_stops: int,
+    writing_stops: int,
+    seed: int,
+    within_seconds: float = 2 * LEASE_SECONDS,
+) -> dict[str, object]:
     """Run a life of stops, and say how long it took until each was followed."""
-    life = Stops(root, kills=0, seed=seed, random_stops=random_stops, writing_stops=writing_stops)
+    life = Stops(
+        root,
+        kills=0,
+        seed=seed,
+        random_stops=random_stops,
+        writing_stops=writing_stops,
+        within_seconds=within_seconds,
+    )
     found = life.run()
     for kind, seconds in life.followed.items():
         ordered = sorted(seconds)
@@ -113,7 +127,8 @@ def stops(root: Path, random_stops: int, writing_stops: int, seed: int) -> dict[
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         chosen = int(sys.argv[3]) if len(sys.argv) > 3 else 0
-        result = stops(Path(temporary), int(sys.argv[1]), int(sys.argv[2]), chosen)
+        within = float(sys.argv[4]) if len(sys.argv) > 4 else 2 * LEASE_SECONDS
+        result = stops(Path(temporary), int(sys.argv[1]), int(sys.argv[2]), chosen, within)
         print(json.dumps(result, indent=1))
         if result["problems"]:
             log = (Path(temporary) / "daemon.log").read_text().splitlines(keepends=True)

@@ -169,7 +169,7 @@ def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(pr
     assert not (tmp_path / "again").exists()
     with (place / "lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        refused = program.json(*again, code=1)
+        refused = program.json(*again, code=4)
         assert "exporting to" in refused["error"]
         assert "another folder" in refused["hint"]
     assert program.json(*again)["parity"]["label_agreement"] >= 0.99

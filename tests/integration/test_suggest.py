@@ -56,7 +56,8 @@ def test_suggestions_and_layouts_of_a_trained_version(program, tmp_path):
             assert all(topic in TOPICS for topic in map(_guess, guesses))
     # What nobody answered teaches nothing; a formula that was answered is not suggested again.
     sheet = tmp_path / "answered.csv"
-    rows = list(csv.DictReader((tmp_path / "out.csv").open(newline="")))
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     for row in rows:
         row["label"] = "billing" if "=cmd" in row["text"] else ""
     with sheet.open("w", newline="") as target:
