@@ -100,7 +100,13 @@ def query(tmp_path_factory):
     write_version(folder, 1)
     point_to(folder, 1, 1)
     registry = make_registry()
-    registry.register(DaemonCollector(lambda: [snapshot(time.time())], heartbeat=time.time))
+    registry.register(
+        DaemonCollector(
+            lambda: [snapshot(time.time())],
+            heartbeat=time.time,
+            blocked=lambda: {"tickets": False},
+        )
+    )
     daemon, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
     try:
         with running(settings_of(workspace)) as server:
