@@ -74,7 +74,7 @@ class Settlement:
         doubted = doubts_of_cycle(result["numbers"])
         if doubted and doubted["number"]:
             # Before anything is promoted: the model may have learnt what is wrong.
-            _log.warning("labels in doubt", extra={"cycle": cycle.cycle_id, **_brief(doubted)})
+            _log.info("labels in doubt", extra={"cycle": cycle.cycle_id, **_brief(doubted)})
             context.emit("labels-doubted", cycle=cycle.cycle_id, **_brief(doubted))
         passed = bool(decision["promoted"])
         values = {
