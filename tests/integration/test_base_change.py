@@ -64,8 +64,16 @@ def test_words_that_cannot_be_learnt_are_told_by_the_update_and_by_predictions(p
     assert result["outcome"] == "promoted"
     (note,) = [said for said in result["warnings"] if "no piece in the tokenizer" in said]
     assert "0 of them in an entity" in note
-    said = program.json("predict", "fly \ufe0f to Rome")["predictions"][0]
-    assert [entity["text"] for entity in said["entities"]] == ["Rome"]
-    assert said["unread"] == [{"start": 4, "end": 5, "reason": "no-pieces"}]
+    # What stands behind such a word is read as if it were not there.
+    cities = ["Rome", "Oslo", "Prague", "Lisbon"]
+    plain = program.json("predict", *(f"fly to {city} 7" for city in cities))["predictions"]
+    said = program.json("predict", *(f"fly \ufe0f to {city} 7" for city in cities))["predictions"]
+    moved = [
+        [{**e, "start": e["start"] + 2, "end": e["end"] + 2} for e in one["entities"]]
+        for one in plain
+    ]
+    assert [one["entities"] for one in said] == moved
+    assert any(moved)
+    assert [one["unread"] for one in said] == [[{"start": 4, "end": 5, "reason": "no-pieces"}]] * 4
     shown = program.run("predict", "fly \ufe0f to Rome")
     assert "Text 1: the word from 4 to 5 (U+FE0F) has no piece, so it was not read." in shown
