@@ -61,7 +61,7 @@ class Addition(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the tensors that are not the encoder's own."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of addition gives its own
 
     def plain(self) -> Any:
         """Give the encoder inside as transformers knows it, for saving."""

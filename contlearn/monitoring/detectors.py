@@ -139,7 +139,7 @@ class ShareShift:
 
     def distance(self, first: FloatArray, second: FloatArray) -> FloatArray:
         """Measure how far rows of counts are apart. Shape: (r, names) twice to (r,)."""
-        raise NotImplementedError
+        raise NotImplementedError  # each detector of shares gives its own
 
     def _values(self, sample: Sample) -> Sequence[str]:
         values: Sequence[str] = getattr(sample, self.needs[0])

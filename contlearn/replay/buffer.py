@@ -66,11 +66,11 @@ class BoundedBuffer:
 
     def slot_of(self, exemplar: Exemplar) -> str:
         """Say which slot a record belongs to."""
-        raise NotImplementedError
+        raise NotImplementedError  # each policy gives its own
 
     def victim_slot(self, key: str) -> str:
         """Say from which slot a record must go when one of `key` is to come in."""
-        raise NotImplementedError
+        raise NotImplementedError  # each policy gives its own
 
     def add(self, exemplars: Iterable[Exemplar]) -> None:
         """Offer records of an experience that was learnt."""

@@ -25,7 +25,7 @@ class Merged:
 
     def config(self, encoder: Any) -> Any:
         """Make peft's configuration for an encoder."""
-        raise NotImplementedError
+        raise NotImplementedError  # each method gives its own
 
     def begin(self, model: TextModel, *, max_tokens: int = 0) -> None:
         """Put the layers in; all else in the encoder stays as it is.

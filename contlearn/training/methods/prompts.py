@@ -37,7 +37,7 @@ class _Virtual:
 
     def config(self, model: TextModel) -> Any:
         """Make peft's configuration."""
-        raise NotImplementedError
+        raise NotImplementedError  # each method gives its own
 
     def begin(self, model: TextModel, *, max_tokens: int = 0) -> None:
         """Freeze the encoder and put peft's parametrisation of the vectors before it.

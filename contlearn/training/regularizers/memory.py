@@ -33,7 +33,7 @@ class _Memory:
 
     def make(self, start: RegularizerStart) -> Any:
         """Make the plugin over the exemplars."""
-        raise NotImplementedError
+        raise NotImplementedError  # each regulariser gives its own
 
     def save(self, folder: Path, model: TextModel) -> None:
         """Save nothing: the exemplars are in the replay buffer."""

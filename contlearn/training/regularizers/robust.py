@@ -25,7 +25,7 @@ class _Robust:
 
     def begin(self, start: RegularizerStart) -> Any:
         """Make the plugin."""
-        raise NotImplementedError
+        raise NotImplementedError  # each regulariser gives its own
 
     def save(self, folder: Path, model: TextModel) -> None:
         """Save nothing."""
