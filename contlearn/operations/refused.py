@@ -11,7 +11,11 @@ from contlearn.cycle.taken import tell_ingested
 from contlearn.operations.ingest import with_policy
 
 if TYPE_CHECKING:
+    from contlearn.catalog import Catalog
+    from contlearn.config import Config
     from contlearn.data.intake.report import IngestReport
+    from contlearn.plugins.manager import PluginManager
+    from contlearn.workspace import Workspace
 
 __all__ = ["accept_refused", "discard_refused", "retry_refused", "take_back_sheet"]
 
@@ -26,11 +30,9 @@ def take_back_sheet(
     """
     from contlearn.data.quarantine.corrected import ingest_corrected
 
-    config = with_policy(context.config, on_conflict)
-    parts = (context.workspace, config, context.catalog, context.manager)
+    parts = _parts(context, on_conflict)
     report = ingest_corrected(*parts, sheet, clock=context.clock, dry_run=dry_run)
-    tell_ingested(context, report.to_json())
-    return report
+    return _told(context, report)
 
 
 def retry_refused(
@@ -44,13 +46,11 @@ def retry_refused(
     """Check refused rows (all, or those of one reason or file) under the present configuration."""
     from contlearn.data.quarantine.corrected import retry_quarantine
 
-    config = with_policy(context.config, on_conflict)
-    parts = (context.workspace, config, context.catalog, context.manager)
+    parts = _parts(context, on_conflict)
     report = retry_quarantine(
         *parts, reason=reason, source=source, clock=context.clock, dry_run=dry_run
     )
-    tell_ingested(context, report.to_json())
-    return report
+    return _told(context, report)
 
 
 def accept_refused(
@@ -76,13 +76,11 @@ def accept_refused(
     """
     from contlearn.data.quarantine.corrected import accept_labels
 
-    config = with_policy(context.config, on_conflict)
-    parts = (context.workspace, config, context.catalog, context.manager)
+    parts = _parts(context, on_conflict)
     report = accept_labels(
         *parts, accepted, reason=reason, source=source, clock=context.clock, dry_run=dry_run
     )
-    tell_ingested(context, report.to_json())
-    return report
+    return _told(context, report)
 
 
 def discard_refused(
@@ -105,3 +103,15 @@ def discard_refused(
     number = discard_quarantine(context.workspace, reason=reason, source=source)
     context.registry.note("discard", actor=context.actor, reason="quarantine", records=number)
     return number
+
+
+def _parts(
+    context: Context, on_conflict: str | None
+) -> tuple[Workspace, Config, Catalog, PluginManager]:
+    config = with_policy(context.config, on_conflict)
+    return context.workspace, config, context.catalog, context.manager
+
+
+def _told(context: Context, report: IngestReport) -> IngestReport:
+    tell_ingested(context, report.to_json())
+    return report
