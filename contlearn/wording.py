@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["megabytes", "metric_name", "milliseconds", "number", "percent", "span"]
+from contlearn.types import Metric
+
+__all__ = [
+    "amount",
+    "megabytes",
+    "metric_name",
+    "milliseconds",
+    "number",
+    "percent",
+    "printable",
+    "span",
+]
 
 _NAMES: Final = {"f1": "F1", "macro_f1": "macro F1", "micro_f1": "micro F1"}
 _AVERAGE: Final = "average_accuracy"
+_PRINTED: Final = 2_000
 
 
 def metric_name(name: str, primary: str = "accuracy") -> str:
@@ -36,6 +48,18 @@ def percent(value: float | None, *, sign: bool = False) -> str:
     if value is None:
         return "–"
     return f"{100 * value:+.1f} %" if sign else f"{100 * value:.1f} %"
+
+
+def amount(value: float | None, metric: Metric | None = None, *, sign: bool = False) -> str:
+    """Write a value of a measure: a share in percent, anything else with its unit.
+
+    Example:
+        >>> amount(0.034), amount(0.25, Metric(name="mae", unit="points"), sign=True)
+        ('3.4 %', '+0.25 points')
+    """
+    if metric is None or not metric.unit or value is None:
+        return percent(value, sign=sign)
+    return f"{'+' if sign and value >= 0 else ''}{number(value)} {metric.unit}"
 
 
 def number(value: float | None) -> str:
@@ -75,3 +99,17 @@ def span(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def printable(text: str, limit: int = _PRINTED) -> str:
+    r"""Show a text with its control characters escaped, cut to a length.
+
+    Example:
+        >>> printable("a\x1b[2J")
+        'a\\x1b[2J'
+    """
+    cut = text[:limit]
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
+    )
+    return shown + ("…" if len(text) > limit else "")

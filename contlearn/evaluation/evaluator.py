@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.errors import EvaluationError
-from contlearn.evaluation.answers import Answers, answer_set, score_answers
+from contlearn.evaluation.answers import answer_set, score_answers
 from contlearn.interfaces import Predictor, Progress, Task
 from contlearn.types import EvaluationReport, HeldOutSet, LabelSpace, SetScores, Target
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
-__all__ = ["build_report", "majority_answers", "report_to_json", "score_sets"]
+__all__ = ["build_report", "report_to_json", "score_sets"]
 
 FORMAT_VERSION: Final = 1
 OVER_EXPERIENCES: Final = ("average_accuracy", "forgetting", "backward_transfer")
@@ -48,12 +47,12 @@ def score_sets(
         (answer_set(predictor, held_out, task, memory=memory, version_key=version_key), held_out)
         for held_out in _told(sets, progress)
     ]
-    covering = task.extend_labels(labels, [r.target for s in sets for r in s.records])
-    covering = task.extend_labels(covering, [t for answers, _ in asked for t in answers.targets])
+    covering = task.outputs(labels, [task.stored(r.target) for s in sets for r in s.records])
+    covering = task.outputs(covering, [t for answers, _ in asked for t in answers.targets])
     return [
         score_answers(
             answers,
-            [record.target for record in held_out.records],
+            [task.stored(record.target) for record in held_out.records],
             task,
             covering,
             experience=held_out.experience,
@@ -61,26 +60,6 @@ def score_sets(
         )
         for answers, held_out in asked
     ]
-
-
-def majority_answers(targets: Sequence[Target]) -> Answers:
-    """Answer without looking at the inputs: always the commonest class, or tag.
-
-    Example:
-        >>> majority_answers(["yes", "no", "yes"]).targets
-        ('yes', 'yes', 'yes')
-    """
-    counts: Counter[str] = Counter()
-    for target in targets:
-        counts.update([target] if isinstance(target, str) else target)
-    # Ties go to the first name, so that the same rows give the same answer.
-    commonest = min(counts, key=lambda name: (-counts[name], name), default="")
-    return Answers(
-        tuple(
-            commonest if isinstance(target, str) else (commonest,) * len(target)
-            for target in targets
-        )
-    )
 
 
 def build_report(
@@ -113,19 +92,19 @@ def build_report(
     before = [list(r) for r in (earlier or {}).get("accuracy_matrix", ())]
     if row is None:
         row = len(before) - 1 if before else max((s.index for s in scores), default=0)
-    targets = [r.target for s in sets for r in s.records]
-    answers: list[Target] = [a for s in scores for a in s.predictions]  # type: ignore[misc]  # answers of the task
-    labels = task.extend_labels(task.extend_labels(LabelSpace(()), targets), answers)
+    targets = [task.stored(r.target) for s in sets for r in s.records]
+    answers: list[Target] = [a for s in scores for a in s.predictions]
+    labels = task.outputs(task.outputs(LabelSpace(()), targets), answers)
     sums = task.statistics(answers, targets, labels).sum(axis=0) if targets else None
     last: list[float | None] = [None] * (row + 1)
     for score in scores:
         if score.index <= row and score.rows:
             last[score.index] = score.metrics[task.primary_metric]
     matrix = [*before[:row], last]
-    metrics: dict[str, float | None] = dict.fromkeys(task.metrics)
+    metrics: dict[str, float | None] = dict.fromkeys(metric.name for metric in task.metrics)
     if sums is not None:
         summary = task.summarise(sums, labels)
-        metrics = {name: float(summary[name]) for name in task.metrics}
+        metrics = {m.name: float(summary[m.name]) for m in task.metrics}
     metrics.update(_over_experiences(matrix))
     return EvaluationReport(
         version=version,

@@ -15,13 +15,10 @@ from contlearn.workspace import FileOperations, read_json, write_bytes_atomic
 __all__ = ["MODEL_CARD", "render_model_card", "write_model_card"]
 
 MODEL_CARD: Final = "MODEL_CARD.md"
+# The class of optimum that loads what is exported for a pipeline of transformers.
 _LOADERS: Final = {
-    "sequence-classification": "ORTModelForSequenceClassification",
+    "text-classification": "ORTModelForSequenceClassification",
     "token-classification": "ORTModelForTokenClassification",
-}
-_PIPELINES: Final = {
-    "sequence-classification": "text-classification",
-    "token-classification": "token-classification",
 }
 # A model's id on a hub; a folder of this machine is nobody else's base model.
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -59,7 +56,8 @@ def render_model_card(
 ) -> str:
     """Write the card as Markdown with a YAML head. Source: the hub's model card specification."""
     model, lineage = facts.get("model", {}), facts.get("lineage", {})
-    kind = _PIPELINES.get(str(model.get("graph")), str(model.get("task", "text-classification")))
+    pipeline = model.get("pipeline")
+    kind = str(pipeline or model.get("task", "text-classification"))
     measured = {k: v for k, v in report["metrics"].items() if v is not None}
     primary = str(report.get("primary_metric", "accuracy"))
     spoken = {k: metric_name(k, primary) for k in measured}
@@ -95,7 +93,7 @@ def render_model_card(
         "## Labels",
         _labels(report["per_label"]),
         "## Use",
-        _use(str(model.get("graph")), kind),
+        _use(pipeline, kind),
         (
             "Divide logits by the calibration temperature "
             f"{float(model.get('temperature', 1.0)):.4g} before taking probabilities. "
@@ -150,8 +148,8 @@ def _labels(labels: Sequence[Mapping[str, Any]]) -> str:
     return f"{names}\n\nThe weakest:\n\n{_table(('label', 'F1', 'held-out rows'), rows)}"
 
 
-def _use(graph: str, kind: str) -> str:
-    loader = _LOADERS.get(graph)
+def _use(pipeline: str | None, kind: str) -> str:
+    loader = None if pipeline is None else _LOADERS.get(pipeline)
     if loader is None:
         return "Load the folder `onnx` with onnxruntime or with contlearn."
     return (

@@ -13,6 +13,7 @@ from contlearn.errors import PluginError, StorageError, UsageError
 from contlearn.evaluation.answers import Answers, unpack_targets
 from contlearn.operations.predict import chosen_version
 from contlearn.redaction import redact_config
+from contlearn.tasks.targets import target_to_json
 from contlearn.types import ModelVersion, Target
 from contlearn.workspace import read_json
 
@@ -257,9 +258,9 @@ def _flips(context: Context, rows: Sequence[_Row], examples: int) -> dict[str, A
                 "text": texts.get(row.record_id),
                 "record_id": row.record_id,
                 "experience": row.experience,
-                "target": _shown(row.target),
-                "a": _shown(row.first),
-                "b": _shown(row.second),
+                "target": target_to_json(row.target),
+                "a": target_to_json(row.first),
+                "b": target_to_json(row.second),
             }
             for row in shown
         ],
@@ -285,10 +286,6 @@ def _paper(version: ModelVersion, name: str) -> dict[str, Any]:
         return read_json(version.path / name)
     except StorageError:
         return {}
-
-
-def _shown(target: Target) -> Any:
-    return target if isinstance(target, str) else list(target)
 
 
 def _is_number(value: object) -> bool:

@@ -16,7 +16,7 @@ from contlearn.inference.manifest import MANIFEST, MODEL_FILE, ONNX_FOLDER, desc
 from contlearn.interfaces import Progress, no_progress
 from contlearn.operations.predict import chosen_version
 from contlearn.registry.pointers import CONFIG, render_config
-from contlearn.types import Inputs, ModelVersion
+from contlearn.types import Calibration, Inputs, ModelVersion
 from contlearn.workspace import file_lock, publish_folder, storage_border, write_json_atomic
 
 __all__ = ["export_version"]
@@ -162,14 +162,13 @@ def _export_again(
 
     facts = version.manifest
     model = dict(facts["model"])
-    fields = context.config.data.field_names()
     state = version.path / "state" / "state.json"
     report = export_model(
         version.path / "checkpoint",
         staged,
         task=context.task,
         samples=_held_out(context, version)
-        or [context.task.read_inputs(text, fields) for text in facts["golden"]["texts"]],
+        or [context.task.probe(text) for text in facts["golden"]["texts"]],
         options=context.config.export,
         max_tokens=model["max_tokens"],
         temperature=model["temperature"],
@@ -187,7 +186,7 @@ def _export_again(
         task=context.task,
         label_space=version.label_space,
         max_tokens=model["max_tokens"],
-        temperature=model["temperature"],
+        calibration=Calibration.from_json(model),
         pad_id=report.pad_id,
     )
     predictor.precision = report.precision

@@ -12,7 +12,7 @@ from contlearn.context import Context
 from contlearn.errors import RecordError, RegistryError, UsageError
 from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.registry.aliases import resolve_version
-from contlearn.types import ClassPrediction, HeldOutSet, Inputs, LabelSpace, ModelVersion
+from contlearn.types import HeldOutSet, Inputs, LabelSpace, ModelVersion
 from contlearn.workspace import read_json
 
 if TYPE_CHECKING:
@@ -130,14 +130,15 @@ def predict_texts(
     chosen = chosen_version(context, version)
     predictor = load_version(context, chosen)
     rows: list[dict[str, Any]] = []
+    flags = context.task.schema().get("properties", {})
     for answer in predictor.predict_detailed(inputs):
-        rows.append(dict(answer.prediction.to_json()))
-        if answer.truncated and isinstance(answer.prediction, ClassPrediction):
+        rows.append(answer.prediction.to_json())
+        if answer.truncated and "truncated" in flags:
             rows[-1]["truncated"] = True
     if explain:
         from contlearn.inference.attribution import explain_texts
 
-        if context.task.graph != "sequence-classification":
+        if "scores" not in context.task.gives:
             raise UsageError(
                 f"Answers of the task {context.config.model.task!r} cannot be explained by words.",
                 where="predict --explain",
@@ -180,7 +181,7 @@ def evaluate_version(
             context.manager,
             on,
             now=context.clock.now(),
-            known_labels=sorted(_labels_of(context, predictor.label_space)),
+            known_labels=sorted(context.task.label_names(predictor.label_space.names)),
         )
         sets = (HeldOutSet(experience=on.name, index=0, records=tuple(records)),)
     else:
@@ -231,7 +232,7 @@ def _unknown_labels(
     Raises:
         RecordError: When there is no other row: such a measure says nothing of the version.
     """
-    known = _labels_of(context, space)
+    known = frozenset(context.task.label_names(space.names))
     missing: set[str] = set()
     rows = unknown = 0
     for record in (record for held_out in sets for record in held_out.records):
@@ -248,13 +249,6 @@ def _unknown_labels(
             "under [data.label_aliases] in contlearn.toml.",
         )
     return {"unknown_label_rows": unknown, "unknown_labels": names}
-
-
-def _labels_of(context: Context, space: LabelSpace) -> frozenset[str]:
-    """Give the labels of a version as a person names them: classes, or types of entities."""
-    if context.task.graph == "token-classification":
-        return frozenset(context.task.labels_of(space.names))
-    return frozenset(space.names)
 
 
 def _some(names: Sequence[str]) -> str:

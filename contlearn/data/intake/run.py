@@ -55,6 +55,7 @@ from contlearn.workspace import FileOperations, Workspace, file_lock, mode_of
 
 __all__ = ["IntakeRun", "shown_name"]
 
+_TASK_KEY: Final = "model.task in contlearn.toml"
 _LOCK_SECONDS: Final = 600.0
 # A claimed file whose reader died this often is refused. Readers die of other causes too (a
 # restart, the memory of another program), so it takes many, and the untried files go first.
@@ -101,7 +102,7 @@ class IntakeRun:
         bring_back: bool = False,
     ) -> Iterator[IntakeRun]:
         """Look the task up, take the lock, and clear away what a killed run had staged."""
-        task = manager.get("task", config.model.task, where="model.task in contlearn.toml")()
+        task = manager.task(config.model.task, config.model.task_options, where=_TASK_KEY)
         operations = files or FileOperations()
         with contextlib.ExitStack() as stack:
             if dry_run:

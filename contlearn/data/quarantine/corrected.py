@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from contlearn.data.quarantine.looking import (
     unguard_cell,
 )
 from contlearn.errors import RecordError, UsageError
-from contlearn.interfaces import Clock, FieldNames, Task
+from contlearn.interfaces import Clock
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.rows import near_label
 from contlearn.workspace import (
@@ -46,6 +45,7 @@ from contlearn.workspace import (
 __all__ = ["accept_labels", "discard_quarantine", "ingest_corrected", "retry_quarantine"]
 
 _PLACE: Final = ("quarantine_file", "line_number")
+_TASK_KEY: Final = "model.task in contlearn.toml"
 _LABEL_REASONS: Final = ("unknown-label", "bad-tag")
 # So many names are looked through for the near one.
 _MAX_NEAR: Final = 2_000
@@ -79,7 +79,7 @@ def ingest_corrected(
     Raises:
         UsageError: When the sheet is not such a sheet.
     """
-    task = manager.get("task", config.model.task, where="model.task in contlearn.toml")()
+    task = manager.task(config.model.task, config.model.task_options, where=_TASK_KEY)
     names = config.data.field_names()
     needed = task.needed_fields(names)
     rows = _read_sheet(sheet, manager, config, needed)
@@ -157,13 +157,13 @@ def accept_labels(
         UsageError: When no refused row has such a label, the known one is not known, or the set of
             labels is closed.
     """
-    task = manager.get("task", config.model.task, where="model.task in contlearn.toml")()
+    task = manager.task(config.model.task, config.model.task_options, where=_TASK_KEY)
     fields = config.data.field_names()
     waiting: dict[str, list[_Candidate]] = {}
     for row in read_quarantine(workspace, reason=reason, source=source):
         if row.reason in _LABEL_REASONS:
             item = _Candidate(row.file, row.line_number, row.fields())
-            for label in _labels_in(item.fields, fields, is_tags=_is_tags(task)):
+            for label in task.labels_in(item.fields, fields):
                 waiting.setdefault(label, []).append(item)
     with catalog.read() as connection:
         known = {*known_labels(connection), *config.data.labels}
@@ -198,18 +198,6 @@ def accept_labels(
     parts = (workspace, config.model_copy(update={"data": data}), catalog, manager)
     rows = list(chosen.values())
     return _take(*parts, rows, "accepted", clock=clock, files=files, dry_run=dry_run)
-
-
-def _is_tags(task: Task) -> bool:
-    return task.graph == "token-classification"
-
-
-def _labels_in(row: Mapping[str, Any], fields: FieldNames, *, is_tags: bool) -> set[str]:
-    """Give the labels of a row as it came."""
-    value = row.get(fields.tags if is_tags else fields.label)
-    if not is_tags:
-        return {unicodedata.normalize("NFC", value)} if isinstance(value, str) else set()
-    return {tag[2:] for tag in value if isinstance(tag, str)} if isinstance(value, list) else set()
 
 
 def _unknown_wish(what: str, name: str, choices: Iterable[str]) -> UsageError:

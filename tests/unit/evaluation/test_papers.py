@@ -25,7 +25,7 @@ FACTS = {
         "processor": ["avx2", "avx512_vnni"],
         "base": "bert-tiny",
         "pooling": "mean",
-        "graph": "sequence-classification",
+        "pipeline": "text-classification",
     },
     "lineage": {"cycle": "20300101-1", "experiences": ["a", "b"], "records": 90, "strategy": "replay", "seed": 17},
     "training": {"steps": 12, "seconds": 3.21, "trained_share": 1.0},
@@ -278,7 +278,7 @@ def test_model_card_is_read_by_the_hub_library():
 def test_model_card_of_entities_and_of_a_base_that_is_a_folder():
     from huggingface_hub import ModelCard
 
-    model = {**FACTS["model"], "graph": "token-classification", "base": "/home/me/models/tiny"}
+    model = {**FACTS["model"], "pipeline": "token-classification", "base": "/home/me/models/tiny"}
     text = render_model_card(
         name="m", facts={**FACTS, "model": model}, report=REPORT, decision=DECISION
     )
