@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from contlearn.errors import EvaluationError
 from contlearn.evaluation.answers import Answers, answer_set, score_answers
 from contlearn.interfaces import Predictor, Progress, Task
-from contlearn.types import EvaluationReport, HeldOutSet, LabelSpace, SetScores, Target
+from contlearn.papers.report import EvaluationReport, SetReport
+from contlearn.types import HeldOutSet, LabelSpace, SetScores, Target
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
-__all__ = ["build_report", "majority_answers", "report_to_json", "score_sets"]
+__all__ = ["build_report", "majority_answers", "score_sets"]
 
-FORMAT_VERSION: Final = 1
 OVER_EXPERIENCES: Final = ("average_accuracy", "forgetting", "backward_transfer")
 
 
@@ -89,7 +89,7 @@ def build_report(
     task: Task,
     *,
     version: int | None = None,
-    earlier: Mapping[str, Any] | None = None,
+    earlier: EvaluationReport | None = None,
     row: int | None = None,
 ) -> EvaluationReport:
     """Put scores together: metrics over all rows, the accuracy matrix, labels, confusion.
@@ -110,7 +110,7 @@ def build_report(
             where="build_report",
             hint="Score the same sets that are reported.",
         )
-    before = [list(r) for r in (earlier or {}).get("accuracy_matrix", ())]
+    before = () if earlier is None else earlier.accuracy_matrix
     if row is None:
         row = len(before) - 1 if before else max((s.index for s in scores), default=0)
     targets = [r.target for s in sets for r in s.records]
@@ -121,7 +121,7 @@ def build_report(
     for score in scores:
         if score.index <= row and score.rows:
             last[score.index] = score.metrics[task.primary_metric]
-    matrix = [*before[:row], last]
+    matrix = (*before[:row], tuple(last))
     metrics: dict[str, float | None] = dict.fromkeys(task.metrics)
     if sums is not None:
         summary = task.summarise(sums, labels)
@@ -135,40 +135,17 @@ def build_report(
         per_label=task.per_label(sums, labels) if sums is not None else (),
         confusion=task.confusion(answers, targets) if targets else None,
         sets=tuple(
-            {
-                "experience": score.experience,
-                "index": score.index,
-                "is_new": held_out.is_new,
-                "rows": score.rows,
-                "metrics": dict(score.metrics),
-                "content_hash": held_out.content_hash,
-            }
+            SetReport(
+                experience=score.experience,
+                index=score.index,
+                is_new=held_out.is_new,
+                rows=score.rows,
+                metrics=score.metrics,
+                content_hash=held_out.content_hash,
+            )
             for score, held_out in zip(scores, sets, strict=True)
         ),
     )
-
-
-def report_to_json(report: EvaluationReport) -> dict[str, Any]:
-    """Give the report as the fields that `evaluate --json` prints and report.json holds."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "version": report.version,
-        "metrics": dict(report.metrics),
-        "primary_metric": report.primary_metric,
-        "accuracy_matrix": [list(row) for row in report.accuracy_matrix],
-        "per_label": [
-            {
-                "label": score.label,
-                "precision": score.precision,
-                "recall": score.recall,
-                "f1": score.f1,
-                "support": score.support,
-            }
-            for score in report.per_label
-        ],
-        "confusion": None if report.confusion is None else dict(report.confusion),
-        "sets": [dict(item) for item in report.sets],
-    }
 
 
 def _over_experiences(matrix: Sequence[Sequence[float | None]]) -> dict[str, float | None]:
