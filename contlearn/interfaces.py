@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
 __all__ = [
-    "ArtifactStore",
     "Clock",
     "Exporter",
     "Field",
@@ -569,41 +568,3 @@ class Exporter(Protocol):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-
-
-class ArtifactStore(Protocol):
-    """Where version folders and the champion pointer live: a local folder, or a bucket.
-
-    Two operations carry every promise: a folder appears complete or not at all, and the pointer
-    changes only from the value the writer read.
-    """
-
-    def publish(self, staged: Path, name: str) -> Path:
-        """Make a staged folder real under `name`, complete or not at all."""
-        ...
-
-    def folder(self, name: str) -> Path | None:
-        """Give a readable path of a published folder, or None."""
-        ...
-
-    def names(self) -> tuple[str, ...]:
-        """List the published folders."""
-        ...
-
-    def remove(self, name: str) -> None:
-        """Take a folder away, complete or not at all."""
-        ...
-
-    def read_pointer(self) -> dict[str, Any] | None:
-        """Read the champion pointer."""
-        ...
-
-    def compare_and_set_pointer(
-        self, expected: Mapping[str, Any] | None, new: Mapping[str, Any] | None
-    ) -> None:
-        """Replace the pointer if it still is `expected`.
-
-        Raises:
-            RegistryError: When another writer was faster.
-        """
-        ...

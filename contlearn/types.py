@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,6 @@ __all__ = [
     "CycleState",
     "Encoding",
     "Entity",
-    "EvaluationReport",
     "Event",
     "Exemplar",
     "Experience",
@@ -34,7 +33,6 @@ __all__ = [
     "LabelSpace",
     "LabelledRecord",
     "Metric",
-    "ModelVersion",
     "PairedScores",
     "Prediction",
     "PromotionDecision",
@@ -388,23 +386,6 @@ class PairedScores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationReport:
-    """Scores of one version over all held-out sets.
-
-    `accuracy_matrix[t][k]` is the primary measure on held-out set k after experience t; what was
-    not measured is null. `average_accuracy` is the mean of the last row.
-    """
-
-    version: int | None
-    metrics: Mapping[str, float | None]
-    primary_metric: str
-    accuracy_matrix: Sequence[Sequence[float | None]]
-    per_label: tuple[LabelScore, ...]
-    confusion: Mapping[str, object] | None
-    sets: tuple[Mapping[str, object], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RuleOutcome:
     """What one gate rule measured and required. `passed` is None when the rule does not apply."""
 
@@ -413,6 +394,22 @@ class RuleOutcome:
     measured: float | None
     required: float | None
     message: str
+
+    @property
+    def verdict(self) -> str:
+        """Say in words what the rule found."""
+        return {True: "passed", False: "refused", None: "not applicable"}[self.passed]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RuleOutcome:
+        """Read what `to_json` gave; what an earlier contlearn did not write is empty."""
+        return cls(
+            rule=str(value.get("rule") or ""),
+            passed=value.get("passed"),
+            measured=value.get("measured"),
+            required=value.get("required"),
+            message=str(value.get("message") or ""),
+        )
 
     def to_json(self) -> dict[str, object]:
         """Give the outcome as the `reasons[]` entry that `update --json` prints."""
@@ -434,6 +431,33 @@ class PromotionDecision:
     promoted: bool
     outcomes: tuple[RuleOutcome, ...]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def refusals(self) -> tuple[RuleOutcome, ...]:
+        """Give what spoke against the challenger."""
+        return tuple(outcome for outcome in self.outcomes if outcome.passed is False)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PromotionDecision:
+        """Read what decision.json holds."""
+        return cls(
+            champion=value.get("champion"),
+            challenger=value.get("challenger"),
+            promoted=value.get("promoted") is True,
+            outcomes=tuple(map(RuleOutcome.from_json, value.get("outcomes") or ())),
+            warnings=tuple(value.get("warnings") or ()),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the decision as decision.json holds it."""
+        return {
+            "format_version": 1,
+            "champion": self.champion,
+            "challenger": self.challenger,
+            "promoted": self.promoted,
+            "outcomes": [outcome.to_json() for outcome in self.outcomes],
+            "warnings": list(self.warnings),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -494,18 +518,6 @@ class ExportReport:
             "tried": [dict(item) for item in self.tried],
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelVersion:
-    """An immutable version folder of the registry and what its manifest says."""
-
-    version: int
-    parent: int | None
-    path: Path
-    created_at: datetime
-    label_space: LabelSpace
-    manifest: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -370,7 +370,7 @@ def daemon_process(workspace: Workspace, clock: Path) -> None:
 
     def compare(version: int, former: int, after: int) -> dict[str, int]:
         """A version that learnt "worse" is worse on new labels; nothing else is."""
-        cycle = context.registry.get(version).manifest["lineage"]["cycle"]
+        cycle = context.registry.get(version).manifest.lineage.cycle
         path = f"{(workspace.state / 'catalog.sqlite').as_uri()}?mode=ro"
         with sqlite3.connect(path, uri=True) as catalog:
             worse = catalog.execute(

@@ -18,6 +18,7 @@ from contlearn.context import Context
 from contlearn.data.formats.tools import TOOL_FIELDS, read_answer
 from contlearn.errors import RecordError, UsageError
 from contlearn.interfaces import FieldNames, RowProblem, Task
+from contlearn.papers.manifest import MANIFEST, read_manifest
 from contlearn.plugins.manager import PluginManager
 from contlearn.types import LabelledRecord, Split
 from contlearn.workspace import read_json, write_bytes_atomic
@@ -161,9 +162,9 @@ def stream_from_workspace(context: Context, *, steps: int = 0) -> Stream:
             where=str(context.workspace.root),
             hint="Name a folder of experiences with --folder, or run `contlearn update` first.",
         )
-    manifest = read_json(context.workspace.versions / str(champion) / "manifest.json")
+    manifest = read_manifest(context.workspace.versions / str(champion) / MANIFEST)
     found: list[tuple[str, Any, Any]] = []
-    for cycle in manifest["lineage"]["experiences"]:
+    for cycle in manifest.lineage.experiences:
         parts: list[Any] = []
         for role in ("train", "held_out"):
             with context.catalog.read() as connection:

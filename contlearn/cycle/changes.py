@@ -17,9 +17,9 @@ from contlearn.catalog.schema import cycles, meta
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, StorageError, UsageError
 from contlearn.pages.version_page import show_changes
+from contlearn.papers.decision import read_decision
 from contlearn.registry.aliases import resolve_version
 from contlearn.registry.promotion import promote, recover, rollback
-from contlearn.workspace import read_json
 
 __all__ = ["Change", "mend", "promote_version", "roll_back", "synchronise"]
 
@@ -120,10 +120,10 @@ def promote_version(
 def _notes(context: Context, version: int, before: int | None) -> tuple[str, ...]:
     """Say what the gate's verdict on a version does not cover."""
     try:
-        decision = read_json(context.registry.get(version).path / "decision.json")
+        decision = read_decision(context.registry.get(version).path)
     except StorageError:
         return ()
-    compared = decision.get("champion")
+    compared = decision.champion
     if before in (None, version, compared):
         return ()
     return (
@@ -265,7 +265,7 @@ def synchronise(
 def _experiences(context: Context, version: int | None) -> list[str]:
     if version is None:
         return []
-    return list(context.registry.get(version).manifest["lineage"]["experiences"])
+    return list(context.registry.get(version).manifest.lineage.experiences)
 
 
 def _recall(context: Context, key: str) -> str:

@@ -29,6 +29,9 @@ from contlearn.cycle.doubting import PROVED, doubts_of_cycle, spread_rows
 from contlearn.cycle.job import STAGES, CycleFolder, Job
 from contlearn.errors import ContlearnError, StorageError, TrainingError
 from contlearn.interfaces import GateEvidence, Predictor, Progress, Task
+from contlearn.papers.decision import DECISION, read_decision
+from contlearn.papers.manifest import MANIFEST, VersionFacts, read_manifest
+from contlearn.papers.report import read_report
 from contlearn.plugins.manager import PluginManager
 from contlearn.processes.children import die_with_parent, tell_failure
 from contlearn.redaction import redact, redact_config, restore_secrets
@@ -156,13 +159,13 @@ class _Child:
     def champion_export(self) -> dict[str, Any]:
         """Give what the champion's export measured; empty before the first promotion."""
         champion = self.champion_folder()
-        return {} if champion is None else dict(read_json(champion / "manifest.json")["export"])
+        return {} if champion is None else read_manifest(champion / MANIFEST).export.to_json()
 
     def champion_labels(self) -> LabelSpace:
         """Give the outputs of the champion; those of the closed set, or none, at first."""
         champion = self.champion_folder()
         if champion is not None:
-            return LabelSpace(tuple(read_json(champion / "manifest.json")["model"]["labels"]))
+            return LabelSpace(read_manifest(champion / MANIFEST).model.labels)
         return self.task.space_from_labels(self.config.data.labels)
 
     def read(self, ids: Sequence[str]) -> tuple[LabelledRecord, ...]:
@@ -326,7 +329,7 @@ class _Child:
             challenger=challenger,
             champion=predictor,
             champion_version=self.job.champion,
-            champion_report=champion / "report.json" if champion else None,
+            champion_folder=champion,
             memory=self.workspace.evaluations,
             output=self.folder.version,
             progress=self.stage_progress("evaluating"),
@@ -368,7 +371,7 @@ class _Child:
 
     def do_deciding(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""
-        from contlearn.evaluation.gate import decide, decision_to_json
+        from contlearn.evaluation.gate import decide
         from contlearn.evaluation.runtime import read_runtime
         from contlearn.evaluation.scoring import load_paired_scores
 
@@ -389,21 +392,22 @@ class _Child:
             self.manager,
             champion=self.job.champion,
         )
-        value = decision_to_json(decision)
-        write_json_atomic(self.folder.version / "decision.json", value)
+        value = decision.to_json()
+        write_json_atomic(self.folder.version / DECISION, value)
         return {"decision": value}
 
-    def write_page_with_texts(self, name: str, facts: dict[str, Any]) -> None:
+    def write_page_with_texts(self, name: str, facts: VersionFacts) -> None:
         """Write the report that people read; it is no part of the version."""
         from contlearn.pages.report import VERSION_MARK, render_report, shown_records
         from contlearn.pages.version_page import shown
 
-        report = read_json(self.folder.version / "report.json")
+        report = read_report(self.folder.version)
         page = render_report(
             name=name,
+            task=self.task,
             facts=facts,
             report=report,
-            decision=read_json(self.folder.version / "decision.json"),
+            decision=read_decision(self.folder.version),
             records=shown(self.read(shown_records(report)), self.task),
             version=VERSION_MARK,
         )
@@ -500,11 +504,12 @@ class _Child:
             "doubted": doubts_of_cycle(numbers),
         }
         name = self.config.model.name
-        write_model_card(self.folder.version, name=name, facts=facts)
-        write_report_page(self.folder.version, name=name, facts=facts)
-        self.write_page_with_texts(name, facts)
+        read = VersionFacts.from_json(facts)
+        write_model_card(self.folder.version, name=name, facts=read)
+        write_report_page(self.folder.version, name=name, task=self.task, facts=read)
+        self.write_page_with_texts(name, read)
         for page in (self.folder.version / "report.html", self.folder.page):
-            add_slices_to_page(self.folder.version / "report.json", page)
+            add_slices_to_page(self.folder.version, page)
         write_json_atomic(
             self.folder.result,
             {"facts": facts, "decision": done["deciding"]["decision"], "numbers": numbers},

@@ -22,7 +22,8 @@ from contlearn.catalog.schema import records
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, StorageError
 from contlearn.processes.children import ChildLimits, die_with_parent, run_child
-from contlearn.types import HeldOutSet, LabelledRecord, ModelVersion
+from contlearn.registry.versions import ModelVersion
+from contlearn.types import HeldOutSet, LabelledRecord
 from contlearn.workspace import read_json, write_json_atomic
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def proof_of(context: Context, version: ModelVersion, predictor: Predictor) -> P
         sets = read_held_out(
             context.workspace,
             context.catalog,
-            version.manifest["lineage"]["experiences"],
+            version.manifest.lineage.experiences,
             capacity=PROOF_ROWS,
         )
         return prove(predictor.label_space.names, ask_opinions(predictor, spread_rows(sets)))

@@ -16,10 +16,10 @@ from contlearn.catalog.cycles import CycleRow, list_cycles
 from contlearn.catalog.records import count_records, counting_ids, experience_records
 from contlearn.config import TrainingConfig
 from contlearn.context import Context
+from contlearn.papers.manifest import MANIFEST, read_manifest
 from contlearn.training.estimate import Work, planned_work, with_search
 from contlearn.training.state import buffered_ids
 from contlearn.wording import span
-from contlearn.workspace import read_json
 
 __all__ = ["Forecast", "forecast_cycle"]
 
@@ -112,13 +112,13 @@ def forecast_cycle(context: Context, *, strategy: str) -> Forecast:
     champion = context.registry.champion()
     if champion is not None:
         folder = context.workspace.versions / str(champion)
-        manifest: dict[str, Any] = read_json(folder / "manifest.json")
+        manifest = read_manifest(folder / MANIFEST)
         kept = buffered_ids(folder / "state")
         with context.catalog.read() as connection:
             buffered = len(counting_ids(connection, context.catalog.ids, kept))
             history = sum(
                 len(experience_records(connection, cycle, "train"))
-                for cycle in manifest["lineage"]["experiences"]
+                for cycle in manifest.lineage.experiences
             )
 
     def planned(config: Any, *, everything: bool) -> Work:

@@ -14,7 +14,7 @@ from contlearn.context import Context
 from contlearn.errors import ConfigError, StorageError
 from contlearn.modeling.base_check import base_fingerprint, check_saved_by
 from contlearn.modeling.base_models import local_folder, look_at_base
-from contlearn.types import ModelVersion
+from contlearn.registry.versions import ModelVersion
 from contlearn.workspace import read_json
 
 __all__ = ["base_inside", "check_same_model"]
@@ -42,13 +42,13 @@ def check_same_model(context: Context, strategy: str) -> tuple[str, ...]:
     if champion is None:
         return look_at_base(model.base).notes
     version = context.registry.get(champion)
-    facts = version.manifest["model"]
-    if facts["task"] != model.task:
+    facts = version.manifest.model
+    if facts.task != model.task:
         raise ConfigError(
-            f"The champion, version {champion}, does {facts['task']}, and cannot become a model "
+            f"The champion, version {champion}, does {facts.task}, and cannot become a model "
             f"for {model.task}.",
             where="model.task in contlearn.toml",
-            hint=f'Set it back to "{facts["task"]}", or make a new workspace: '
+            hint=f'Set it back to "{facts.task}", or make a new workspace: '
             f"`contlearn init DIR --task {model.task}`.",
         )
     notes = list(_notes(context, version))
@@ -85,7 +85,7 @@ def _inside(version: ModelVersion) -> Mapping[str, Any]:
         facts = read_json(version.path / "checkpoint" / "checkpoint.json")
     except StorageError:
         facts = {}
-    return {**version.manifest["model"], **facts}
+    return {**version.manifest.model.to_json(), **facts}
 
 
 def _compare_bases(
@@ -163,7 +163,7 @@ def _notes(context: Context, version: ModelVersion) -> Iterator[str]:
                 f"{' and others' if len(extra) > 5 else ''}, which the champion, version {number}, "
                 "answers: it goes on answering what it has learnt."
             )
-    before = version.manifest.get("lineage", {}).get("config") or {}
+    before = version.manifest.lineage.config
     former = (
         before.get("serving", {}).get("path", config.serving.path),
         before.get("model", {}).get("name", config.model.name),

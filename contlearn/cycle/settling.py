@@ -19,9 +19,10 @@ from contlearn.cycle.job import CycleFolder
 from contlearn.cycle.outcome import UpdateResult
 from contlearn.errors import ContlearnError, RegistryError, TrainingError
 from contlearn.pages.version_page import number_page, publish_report, remove_old_reports
+from contlearn.papers.manifest import VersionFacts
 from contlearn.registry.by_hand import cycle_reason
 from contlearn.registry.retention import apply_retention
-from contlearn.types import CycleOutcome
+from contlearn.types import CycleOutcome, PromotionDecision
 from contlearn.workspace import read_json
 
 __all__ = ["Settlement"]
@@ -54,7 +55,8 @@ class Settlement:
         """Register the challenger, and go the way the gate showed."""
         context, cycle = self.context, self.cycle
         result = read_json(folder.result)
-        decision, facts = result["decision"], result["facts"]
+        decision = PromotionDecision.from_json(result["decision"])
+        facts = VersionFacts.from_json(result["facts"])
         if cycle.state != "deciding":
             self.enter("deciding")
         version = context.registry.find_by_cycle(cycle.cycle_id)
@@ -63,7 +65,7 @@ class Settlement:
                 folder.version,
                 cycle_id=cycle.cycle_id,
                 parent=cycle.champion,
-                facts=facts,
+                facts=facts.to_json(),
                 finish=number_page,
             )
         with contextlib.suppress(ContlearnError, OSError):
@@ -76,15 +78,14 @@ class Settlement:
             # Before anything is promoted: the model may have learnt what is wrong.
             _log.info("labels in doubt", extra={"cycle": cycle.cycle_id, **_brief(doubted)})
             context.emit("labels-doubted", cycle=cycle.cycle_id, **_brief(doubted))
-        passed = bool(decision["promoted"])
         values = {
             "version": version.version,
-            "reasons": decision["outcomes"],
-            "metrics": facts["metrics"],
+            "reasons": [outcome.to_json() for outcome in decision.outcomes],
+            "metrics": facts.metrics,
             "numbers": {**(cycle.numbers or {}), **result["numbers"]},
         }
-        if not passed:
-            return self._end_refused(values)
+        if not decision.promoted:
+            return self._end_refused(decision, values)
         if not cycle.promote:
             return self._end("not-promoted", values)
         if context.config.gate.approval == "manual":
@@ -132,9 +133,11 @@ class Settlement:
             )
         return self._result("promoted")
 
-    def _end_refused(self, values: Mapping[str, object]) -> UpdateResult:
-        reasons = [r for r in values["reasons"] if r["passed"] is False]  # type: ignore[attr-defined]  # a JSON list
-        why = " ".join(str(reason["message"]) for reason in reasons) or "refused by the gate"
+    def _end_refused(
+        self, decision: PromotionDecision, values: Mapping[str, object]
+    ) -> UpdateResult:
+        said = " ".join(outcome.message for outcome in decision.refusals)
+        why = said or "refused by the gate"
         with self.context.catalog.write() as connection:
             held = settle_refused(connection, self.cycle.cycle_id, why)
             change_cycle(

@@ -458,4 +458,4 @@ def _lineage(context: Context, champion: int | None) -> tuple[str, ...]:
     if champion is None:
         return ()
     version = context.registry.get(champion)
-    return tuple(version.manifest["lineage"]["experiences"])
+    return version.manifest.lineage.experiences

@@ -170,11 +170,11 @@ def _shuffled(per_domain: int) -> list[dict[str, str]]:
 
 def evaluation_of(context: Context, version: int | None) -> dict[str, Any]:
     """Give the stored report of a version, as `evaluate --json` prints it."""
-    from contlearn.workspace import read_json
+    from contlearn.papers.report import read_report
 
     if version is None:
         return {}
-    return {**read_json(context.registry.get(version).path / "report.json"), "version": version}
+    return {**read_report(context.registry.get(version).path).to_json(), "version": version}
 
 
 def predict(context: Context, texts: Sequence[str]) -> list[dict[str, Any]]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from contlearn.errors import EvaluationError
 from contlearn.evaluation.answers import answer_set, score_answers
 from contlearn.interfaces import Predictor, Progress, Task
-from contlearn.types import EvaluationReport, HeldOutSet, LabelSpace, SetScores, Target
+from contlearn.papers.report import OVER_EXPERIENCES, EvaluationReport, SetReport
+from contlearn.types import HeldOutSet, LabelSpace, Metric, SetScores, Target
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
-__all__ = ["build_report", "report_to_json", "score_sets"]
-
-FORMAT_VERSION: Final = 1
-OVER_EXPERIENCES: Final = ("average_accuracy", "forgetting", "backward_transfer")
+__all__ = ["build_report", "score_sets"]
 
 
 def score_sets(
@@ -68,7 +66,7 @@ def build_report(
     task: Task,
     *,
     version: int | None = None,
-    earlier: Mapping[str, Any] | None = None,
+    earlier: EvaluationReport | None = None,
     row: int | None = None,
 ) -> EvaluationReport:
     """Put scores together: metrics over all rows, the accuracy matrix, labels, confusion.
@@ -89,7 +87,7 @@ def build_report(
             where="build_report",
             hint="Score the same sets that are reported.",
         )
-    before = [list(r) for r in (earlier or {}).get("accuracy_matrix", ())]
+    before = () if earlier is None else earlier.accuracy_matrix
     if row is None:
         row = len(before) - 1 if before else max((s.index for s in scores), default=0)
     targets = [task.stored(r.target) for s in sets for r in s.records]
@@ -100,67 +98,53 @@ def build_report(
     for score in scores:
         if score.index <= row and score.rows:
             last[score.index] = score.metrics[task.primary_metric]
-    matrix = [*before[:row], last]
+    matrix = (*before[:row], tuple(last))
     metrics: dict[str, float | None] = dict.fromkeys(metric.name for metric in task.metrics)
     if sums is not None:
         summary = task.summarise(sums, labels)
         metrics = {m.name: float(summary[m.name]) for m in task.metrics}
-    metrics.update(_over_experiences(matrix))
+    (primary,) = [metric for metric in task.metrics if metric.name == task.primary_metric]
+    metrics.update(_over_experiences(matrix, primary))
     return EvaluationReport(
         version=version,
         metrics=metrics,
         primary_metric=task.primary_metric,
+        measures=tuple(m for m in task.metrics if m.unit or not m.higher_is_better),
         accuracy_matrix=matrix,
         per_label=task.per_label(sums, labels) if sums is not None else (),
         confusion=task.confusion(answers, targets) if targets else None,
         sets=tuple(
-            {
-                "experience": score.experience,
-                "index": score.index,
-                "is_new": held_out.is_new,
-                "rows": score.rows,
-                "metrics": dict(score.metrics),
-                "content_hash": held_out.content_hash,
-            }
+            SetReport(
+                experience=score.experience,
+                index=score.index,
+                is_new=held_out.is_new,
+                rows=score.rows,
+                metrics=score.metrics,
+                content_hash=held_out.content_hash,
+            )
             for score, held_out in zip(scores, sets, strict=True)
         ),
     )
 
 
-def report_to_json(report: EvaluationReport) -> dict[str, Any]:
-    """Give the report as the fields that `evaluate --json` prints and report.json holds."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "version": report.version,
-        "metrics": dict(report.metrics),
-        "primary_metric": report.primary_metric,
-        "accuracy_matrix": [list(row) for row in report.accuracy_matrix],
-        "per_label": [
-            {
-                "label": score.label,
-                "precision": score.precision,
-                "recall": score.recall,
-                "f1": score.f1,
-                "support": score.support,
-            }
-            for score in report.per_label
-        ],
-        "confusion": None if report.confusion is None else dict(report.confusion),
-        "sets": [dict(item) for item in report.sets],
-    }
+def _over_experiences(
+    matrix: Sequence[Sequence[float | None]], primary: Metric
+) -> dict[str, float | None]:
+    """Give the measures over experiences; null where they are not defined.
 
-
-def _over_experiences(matrix: Sequence[Sequence[float | None]]) -> dict[str, float | None]:
-    """Give the measures over experiences; null where they are not defined."""
+    Forgetting is what got worse and transfer what got better, whichever way the measure goes.
+    """
     from contlearn.evaluation import metrics
 
-    accuracy: FloatArray = metrics.as_matrix(matrix)
+    accuracy: FloatArray = primary.oriented(metrics.as_matrix(matrix))
     values: dict[str, float | None] = {}
     for name in OVER_EXPERIENCES:
         try:
-            values[name] = getattr(metrics, name)(accuracy)
+            value = getattr(metrics, name)(accuracy)
         except EvaluationError:
             values[name] = None
+        else:
+            values[name] = primary.oriented(value) if name == "average_accuracy" else value
     return values
 
 

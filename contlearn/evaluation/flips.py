@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from contlearn.papers.report import Flip
 from contlearn.types import PairedScores
 
 __all__ = ["FLIPS", "worst_rows"]
@@ -15,7 +16,7 @@ FLIPS: Final = 20
 
 def worst_rows(
     pairs: Sequence[PairedScores], record_ids: Sequence[Sequence[str]]
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, tuple[Flip, ...]]:
     """Give the rows that matter most to a reader, by record id, never with a text.
 
     Args:
@@ -23,31 +24,29 @@ def worst_rows(
         record_ids: The ids of their rows.
     Returns:
         `lost`: right before and wrong now, the most confident first; `wrong`: wrong now and not
-        right before either. Each entry has record_id, set, target, before, after and confidence,
-        the last two being null where there is none.
+        right before either.
     """
-    lost: list[dict[str, Any]] = []
-    wrong: list[dict[str, Any]] = []
+    lost: list[Flip] = []
+    wrong: list[Flip] = []
     for pair, ids in zip(pairs, record_ids, strict=True):
         confidences = pair.challenger.confidences
         for row, (record_id, target) in enumerate(zip(ids, pair.targets, strict=True)):
             if pair.challenger.credits[row] >= 1.0:
                 continue
             champion = pair.champion
-            before = None if champion is None else champion.predictions[row]
             was_right = champion is not None and champion.credits[row] >= 1.0
-            entry = {
-                "record_id": record_id,
-                "set": pair.index,
-                "target": target,
-                "before": before,
-                "after": pair.challenger.predictions[row],
-                "confidence": confidences[row] if confidences else None,
-            }
+            entry = Flip(
+                record_id=record_id,
+                set=pair.index,
+                target=target,
+                before=None if champion is None else champion.predictions[row],
+                after=pair.challenger.predictions[row],
+                confidence=confidences[row] if confidences else None,
+            )
             (lost if was_right else wrong).append(entry)
     return {"lost": _worst(lost), "wrong": _worst(wrong)}
 
 
-def _worst(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    entries.sort(key=lambda item: (-(item["confidence"] or 0.0), item["record_id"]))
-    return entries[:FLIPS]
+def _worst(entries: list[Flip]) -> tuple[Flip, ...]:
+    entries.sort(key=lambda item: (-(item.confidence or 0.0), item.record_id))
+    return tuple(entries[:FLIPS])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from contlearn.errors import ConfigError, EvaluationError
 from contlearn.evaluation.evidence import new_sets, short_evidence_warning
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from contlearn.config import GateConfig
     from contlearn.plugins.manager import PluginManager
 
-__all__ = ["decide", "decision_to_json", "make_rules"]
+__all__ = ["decide", "make_rules"]
 
 # Draws that must lie beyond a bound, so that it is more than the luck of the last one.
 _LEAST_BEYOND: Final = 5
@@ -142,15 +142,3 @@ def _refuse_contradictions(config: GateConfig) -> None:
             where="gate.resamples in contlearn.toml",
             hint=f"Draw at least {least} times, or ask for less confidence.",
         )
-
-
-def decision_to_json(decision: PromotionDecision) -> dict[str, Any]:
-    """Give the decision as decision.json holds it."""
-    return {
-        "format_version": 1,
-        "champion": decision.champion,
-        "challenger": decision.challenger,
-        "promoted": decision.promoted,
-        "outcomes": [outcome.to_json() for outcome in decision.outcomes],
-        "warnings": list(decision.warnings),
-    }

@@ -7,10 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from contlearn.evaluation.making import how_it_was_made
+from contlearn.papers.decision import read_decision
+from contlearn.papers.manifest import VersionFacts
+from contlearn.papers.report import EvaluationReport, read_report
+from contlearn.types import LabelScore, PromotionDecision
 from contlearn.wording import metric_name, percent
-from contlearn.workspace import FileOperations, read_json, write_bytes_atomic
+from contlearn.workspace import FileOperations, write_bytes_atomic
 
 __all__ = ["MODEL_CARD", "render_model_card", "write_model_card"]
 
@@ -23,17 +28,26 @@ _LOADERS: Final = {
 # A model's id on a hub; a folder of this machine is nobody else's base model.
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _WEAKEST: Final = 10
+# The rest of how it was made stands in sentences above it.
+_MADE: Final = (
+    "settings that won the search",
+    "training steps",
+    "share of parameters trained",
+    "seed",
+    "label agreement of the export",
+    "hash of the training records",
+)
 
 
 def write_model_card(
-    folder: Path, *, name: str, facts: Mapping[str, Any], files: FileOperations | None = None
+    folder: Path, *, name: str, facts: VersionFacts, files: FileOperations | None = None
 ) -> Path:
     """Write MODEL_CARD.md into a version folder, from its report.json and decision.json.
 
     Args:
         folder: The version being built.
         name: The model's name.
-        facts: Parts of the manifest: `model`, `lineage`, `training`, `export`.
+        facts: What is known of it.
         files: How files are changed.
     Returns:
         The card.
@@ -43,8 +57,8 @@ def write_model_card(
     card = render_model_card(
         name=name,
         facts=facts,
-        report=read_json(folder / "report.json"),
-        decision=read_json(folder / "decision.json"),
+        report=read_report(folder),
+        decision=read_decision(folder),
     )
     path = folder / MODEL_CARD
     write_bytes_atomic(path, card.encode(), files=files or FileOperations())
@@ -52,60 +66,51 @@ def write_model_card(
 
 
 def render_model_card(
-    *, name: str, facts: Mapping[str, Any], report: Mapping[str, Any], decision: Mapping[str, Any]
+    *, name: str, facts: VersionFacts, report: EvaluationReport, decision: PromotionDecision
 ) -> str:
     """Write the card as Markdown with a YAML head. Source: the hub's model card specification."""
-    model, lineage = facts.get("model", {}), facts.get("lineage", {})
-    pipeline = model.get("pipeline")
-    kind = str(pipeline or model.get("task", "text-classification"))
-    measured = {k: v for k, v in report["metrics"].items() if v is not None}
-    primary = str(report.get("primary_metric", "accuracy"))
-    spoken = {k: metric_name(k, primary) for k in measured}
-    rows = sum(item["rows"] for item in report["sets"])
-    base = str(model.get("base", ""))
+    model, lineage = facts.model, facts.lineage
+    kind = model.pipeline or model.task or "text-classification"
+    measured = {k: v for k, v in report.metrics.items() if v is not None}
+    spoken = {k: metric_name(k, report.primary_metric) for k in measured}
+    rows = sum(item.rows for item in report.sets)
+    base = model.base or ""
     parts = [
         _head(name, kind, base if _HUB_ID.fullmatch(base) else None, measured, spoken),
         f"# {name}",
         (
             f"A {kind} model, fine-tuned by contlearn from `{_code(Path(base).name or '?')}` as "
-            f"labelled records arrived: {len(lineage.get('experiences', ()))} experiences so far, "
-            f"the last with {lineage.get('records', '?')} records and the strategy "
-            f"`{_code(lineage.get('strategy', '?'))}`."
+            f"labelled records arrived: {len(lineage.experiences)} experiences so far, "
+            f"the last with {_known(lineage.records)} records and the strategy "
+            f"`{_code(_known(lineage.strategy))}`."
         ),
         "## Measures",
         (
             f"On {rows} held-out rows that were never trained on, with the ONNX model as it is "
-            f"served ({model.get('precision', '?')})."
+            f"served ({_known(model.precision)})."
         ),
         _table(("measure", "value"), [(spoken[k], f"{v:.4f}") for k, v in measured.items()]),
         "## What the gate found",
         _table(
             ("rule", "verdict", "why"),
-            [
-                (
-                    outcome["rule"],
-                    {True: "passed", False: "refused", None: "not applicable"}[outcome["passed"]],
-                    outcome["message"],
-                )
-                for outcome in decision.get("outcomes", ())
-            ],
+            [(outcome.rule, outcome.verdict, outcome.message) for outcome in decision.outcomes],
         ),
         "## Labels",
-        _labels(report["per_label"]),
+        _labels(report.per_label),
         "## Use",
-        _use(pipeline, kind),
+        _use(model.pipeline, kind),
         (
             "Divide logits by the calibration temperature "
-            f"{float(model.get('temperature', 1.0)):.4g} before taking probabilities. "
-            f"Inputs longer than {model.get('max_tokens', '?')} tokens are cut."
+            f"{model.calibration.temperature:.4g} before taking probabilities. "
+            f"Inputs longer than {_known(model.max_tokens)} tokens are cut."
         ),
         "## Limits",
         "The measures hold for texts like the held-out rows. "
         + (
             "The 8-bit model is checked for the processor features "
-            f"{', '.join(model.get('processor', ())) or 'unknown'}; contlearn checks it again "
+            f"{', '.join(model.processor) or 'unknown'}; contlearn checks it again "
             "elsewhere and falls back to 32 bits where it answers otherwise."
-            if model.get("precision") == "int8"
+            if model.precision == "int8"
             else "The model runs in 32 bits."
         ),
         "## How it was made",
@@ -137,14 +142,12 @@ def _head(
     return "\n".join([*head, "---"])
 
 
-def _labels(labels: Sequence[Mapping[str, Any]]) -> str:
+def _labels(labels: Sequence[LabelScore]) -> str:
     if not labels:
         return "None was measured."
-    weakest = sorted(labels, key=lambda item: (item["f1"], item["label"]))[:_WEAKEST]
-    names = ", ".join(f"`{_code(item['label'])}`" for item in labels)
-    rows = [
-        (f"`{_code(item['label'])}`", percent(item["f1"]), str(item["support"])) for item in weakest
-    ]
+    weakest = sorted(labels, key=lambda item: (item.f1, item.label))[:_WEAKEST]
+    names = ", ".join(f"`{_code(item.label)}`" for item in labels)
+    rows = [(f"`{_code(item.label)}`", percent(item.f1), str(item.support)) for item in weakest]
     return f"{names}\n\nThe weakest:\n\n{_table(('label', 'F1', 'held-out rows'), rows)}"
 
 
@@ -162,24 +165,14 @@ def _use(pipeline: str | None, kind: str) -> str:
     )
 
 
-def _making(facts: Mapping[str, Any]) -> str:
-    training, export = facts.get("training", {}), facts.get("export", {})
-    lineage = facts.get("lineage", {})
-    rows = {
-        "settings that won the search": ", ".join(
-            f"{key} = {value}" for key, value in (lineage.get("search") or {}).items()
-        ),
-        "training steps": training.get("steps"),
-        "share of parameters trained": percent(training.get("trained_share")),
-        "seed": lineage.get("seed"),
-        "label agreement of the export": percent(export.get("label_agreement")),
-        "hash of the training records": lineage.get("data_hash"),
-        **(lineage.get("environment") or {}),
-    }
-    return _table(
-        ("what", "value"),
-        [(key, str(value)) for key, value in rows.items() if value not in (None, "", "–")],
-    )
+def _making(facts: VersionFacts) -> str:
+    made = how_it_was_made(facts)
+    names = [name for name in (*_MADE, *facts.lineage.environment) if name in made]
+    return _table(("what", "value"), [(name, made[name]) for name in names])
+
+
+def _known(value: object) -> str:
+    return "?" if value is None else str(value)
 
 
 def _quoted(text: str) -> str:

@@ -22,17 +22,17 @@ from contlearn.evaluation.answers import (
     unpack_targets,
 )
 from contlearn.evaluation.calibration import reliability
-from contlearn.evaluation.evaluator import build_report, report_to_json
+from contlearn.evaluation.evaluator import build_report
 from contlearn.evaluation.flips import worst_rows
-from contlearn.evaluation.slices import score_slices, slices_of, slices_to_json
+from contlearn.evaluation.slices import score_slices, slices_of
 from contlearn.interfaces import Predictor, Progress, Task
+from contlearn.papers.report import REPORT, Comparison, EvaluationReport, read_report
 from contlearn.types import HeldOutSet, LabelSpace, PairedScores, Target
 from contlearn.workspace import read_json, write_json_atomic
 
-__all__ = ["REPORT", "SCORES", "evaluate_cycle", "load_paired_scores"]
+__all__ = ["SCORES", "evaluate_cycle", "load_paired_scores"]
 
 SCORES: Final = "scores.json"
-REPORT: Final = "report.json"
 FORMAT_VERSION: Final = 1
 
 
@@ -43,7 +43,7 @@ def evaluate_cycle(
     challenger: Predictor,
     champion: Predictor | None,
     champion_version: int | None,
-    champion_report: Path | None,
+    champion_folder: Path | None,
     memory: Path,
     output: Path,
     progress: Progress,
@@ -59,7 +59,7 @@ def evaluate_cycle(
         challenger: As it will be served.
         champion: As it is served; None before the first promotion.
         champion_version: Its number, which names its answers in the memory.
-        champion_report: Its report.json, with the earlier rows of the accuracy matrix.
+        champion_folder: Its version, whose report has the earlier rows of the accuracy matrix.
         memory: `state/evaluations`.
         output: The version folder being built.
         progress: Told after each set.
@@ -72,7 +72,7 @@ def evaluate_cycle(
         StorageError: When the disk is full or a stored report is damaged.
     """
     total = sum(len(held_out.records) for held_out in sets)
-    known = _known_answers(champion_report)
+    known = _known_answers(champion_folder)
     done = 0
     mine: list[Answers] = []
     theirs: list[Answers | None] = []
@@ -96,7 +96,7 @@ def evaluate_cycle(
     slices = slices_of([held_out.records for held_out in sets], task)
     write_json_atomic(output / SCORES, _scores_to_json(task, labels, sets, mine, theirs, slices))
     paired, labels = load_paired_scores(output, task)
-    earlier = read_json(champion_report) if champion_report is not None else None
+    earlier = read_report(champion_folder) if champion_folder is not None else None
     if earlier is not None and corrected:
         earlier = _measured_anew(earlier, paired, corrected, task.primary_metric)
     report = build_report(
@@ -104,36 +104,43 @@ def evaluate_cycle(
         sets,
         task,
         earlier=earlier,
-        row=len(earlier["accuracy_matrix"]) if earlier else max((s.index for s in sets), default=0),
+        row=len(earlier.accuracy_matrix) if earlier else max((s.index for s in sets), default=0),
     )
-    value = report_to_json(report)
-    value["experiences"] = [*(earlier or {}).get("experiences", ())]
     new = next((held_out.experience for held_out in sets if held_out.is_new), None)
-    value["experiences"].append(new)
-    value["reliability"] = reliability(paired)
-    value["runtime"] = None if runtime is None else dict(runtime)
-    value["slices"] = slices_to_json(
-        score_slices(paired, task, labels, metric or task.primary_metric)
+    before = () if earlier is None or earlier.comparison is None else earlier.comparison.experiences
+    report = replace(
+        report,
+        sets=tuple(
+            replace(
+                item,
+                champion=None if pair.champion is None else pair.champion.metrics,
+                majority=pair.majority,
+            )
+            for item, pair in zip(report.sets, paired, strict=True)
+        ),
+        comparison=Comparison(
+            experiences=(*before, new),
+            reliability=reliability(paired),
+            runtime=runtime,
+            slices=tuple(score_slices(paired, task, labels, metric or task.primary_metric)),
+            metric=metric or task.primary_metric,
+            champion_metrics=_champion_metrics(paired, task, labels),
+            flips=worst_rows(paired, [[r.record_id for r in s.records] for s in sets]),
+            label_counts=_label_counts(task, sets),
+        ),
     )
-    value["metric"] = metric or task.primary_metric
-    value["champion_metrics"] = _champion_metrics(paired, task, labels)
-    value["flips"] = worst_rows(paired, [[r.record_id for r in s.records] for s in sets])
-    value["label_counts"] = _label_counts(task, sets)
-    for item, pair in zip(value["sets"], paired, strict=True):
-        item["champion"] = None if pair.champion is None else dict(pair.champion.metrics)
-        item["majority"] = pair.majority
-    write_json_atomic(output / REPORT, value)
+    write_json_atomic(output / REPORT, report.to_json())
     return dict(report.metrics)
 
 
 def _measured_anew(
-    earlier: Mapping[str, Any], pairs: Sequence[PairedScores], corrected: Set[str], metric: str
-) -> dict[str, Any]:
+    earlier: EvaluationReport, pairs: Sequence[PairedScores], corrected: Set[str], metric: str
+) -> EvaluationReport:
     """Give the champion's report with its measures on the rows that are left of corrected sets.
 
     What versions before it reached was measured by wrong labels, and they are not asked again.
     """
-    matrix = [list(row) for row in earlier["accuracy_matrix"]]
+    matrix = [list(row) for row in earlier.accuracy_matrix]
     for pair in pairs:
         if pair.experience in corrected:
             for row in matrix:
@@ -141,7 +148,7 @@ def _measured_anew(
                     row[pair.index] = None
             if matrix and pair.champion is not None and pair.index < len(matrix[-1]):
                 matrix[-1][pair.index] = pair.champion.metrics[metric]
-    return {**earlier, "accuracy_matrix": matrix}
+    return replace(earlier, accuracy_matrix=tuple(map(tuple, matrix)))
 
 
 def load_paired_scores(folder: Path, task: Task) -> tuple[tuple[PairedScores, ...], LabelSpace]:
@@ -241,13 +248,13 @@ def _label_counts(task: Task, sets: Sequence[HeldOutSet]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _known_answers(champion_report: Path | None) -> dict[str, tuple[Target, float | None]]:
+def _known_answers(champion_folder: Path | None) -> dict[str, tuple[Target, float | None]]:
     """Give the champion's own answers from when it was the challenger, by record id."""
-    if champion_report is None:
+    if champion_folder is None:
         return {}
     known: dict[str, tuple[Target, float | None]] = {}
     try:
-        value = read_json(champion_report.with_name(SCORES))
+        value = read_json(champion_folder / SCORES)
         if value.get("format_version") != FORMAT_VERSION:
             return {}
         for item in value["sets"]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from contlearn.interfaces import Task
+from contlearn.papers.report import SliceScore
 from contlearn.types import LabelledRecord, LabelSpace, PairedScores
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
-__all__ = ["SLICES", "SliceScore", "score_slices", "script_of", "slices_of", "slices_to_json"]
+__all__ = ["SLICES", "score_slices", "script_of", "slices_of"]
 
 # What every record can be sliced by; the fields named in `data.slices` come on top.
 SLICES: Final = ("length", "script", "source", "group")
@@ -39,17 +39,6 @@ _SCRIPTS: Final = {
     "MODIFIER": "",
     "MATHEMATICAL": "Latin",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceScore:
-    """How both versions do on one slice; `champion` is None where there is none."""
-
-    by: str
-    value: str
-    rows: int
-    challenger: float
-    champion: float | None
 
 
 def script_of(text: str) -> str:
@@ -169,17 +158,3 @@ def score_slices(
     return sorted(
         found, key=lambda score: (score.by, _LENGTH_ORDER.get(score.value, 0), score.value)
     )
-
-
-def slices_to_json(scores: Iterable[SliceScore]) -> list[Mapping[str, object]]:
-    """Give slices as report.json holds them."""
-    return [
-        {
-            "by": score.by,
-            "value": score.value,
-            "rows": score.rows,
-            "challenger": score.challenger,
-            "champion": score.champion,
-        }
-        for score in scores
-    ]

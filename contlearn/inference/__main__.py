@@ -38,8 +38,8 @@ def check_folder(
 ) -> dict[str, object]:
     """Load a model as a server would and compare its golden answers."""
     from contlearn.inference.golden import check_golden
-    from contlearn.inference.manifest import find_manifest, read_manifest
     from contlearn.inference.predictor import OnnxPredictor
+    from contlearn.papers.manifest import find_manifest, read_manifest
     from contlearn.plugins.manager import PluginManager
 
     started = time.monotonic()
@@ -47,7 +47,7 @@ def check_folder(
         predictor = OnnxPredictor.load(
             folder, manager=PluginManager(folder=plugins_dir), threads=threads
         )
-        golden = read_manifest(find_manifest(folder)).get("golden")
+        golden = read_manifest(find_manifest(folder)).golden
         # The fp32 twin cannot repeat the digits of an int8 model; loading and answering is enough.
         recorded = golden.get("precision") if golden else None
         problems = check_golden(predictor, golden) if predictor.precision == recorded else []

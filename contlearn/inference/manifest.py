@@ -1,4 +1,4 @@
-"""What a version's manifest says, and whether the files are still as it says.
+"""Whether the files of a version are still as its manifest says.
 
 Standard library only: the registry, `status` and the daemon read manifests too.
 """
@@ -13,26 +13,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from contlearn.errors import RegistryError
-from contlearn.workspace import read_json
+from contlearn.papers.manifest import MANIFEST, Manifest
 
 __all__ = [
     "FALLBACK_FILE",
-    "FORMAT_VERSION",
-    "MANIFEST",
     "MODEL_FILE",
     "ONNX_FOLDER",
     "SIGNATURE",
     "check_files",
     "describe_files",
     "digest_file",
-    "find_manifest",
     "link_problem",
-    "read_manifest",
     "served_files",
 ]
 
-FORMAT_VERSION: Final = 1
-MANIFEST: Final = "manifest.json"
 ONNX_FOLDER: Final = "onnx"
 MODEL_FILE: Final = "model.onnx"
 # The fp32 twin of an int8 model, for processors whose 8-bit arithmetic differs. Its name does not
@@ -123,52 +117,11 @@ def check_files(
     return problems
 
 
-def served_files(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def served_files(manifest: Manifest) -> dict[str, Mapping[str, Any]]:
     """Give the files of the serving copy, by their names there: those below onnx/."""
     prefix = ONNX_FOLDER + "/"
     return {
         name.removeprefix(prefix): facts
-        for name, facts in manifest["files"].items()
+        for name, facts in manifest.files.items()
         if name.startswith(prefix)
     }
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest and check its format.
-
-    Raises:
-        StorageError: When it is missing or damaged.
-        RegistryError: When another contlearn wrote it, or a part is not there.
-    """
-    manifest = read_json(path)
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise RegistryError(
-            f"The manifest has format version {manifest.get('format_version')}, "
-            f"not {FORMAT_VERSION}.",
-            where=str(path),
-            hint="Use the contlearn that wrote it.",
-        )
-    missing = [key for key in ("version", "files", "model") if key not in manifest]
-    if missing:
-        raise RegistryError(
-            f"The manifest lacks {', '.join(missing)}.",
-            where=str(path),
-            hint="`contlearn verify` says which versions are whole; roll back to one of them.",
-        )
-    return manifest
-
-
-def find_manifest(folder: Path) -> Path:
-    """Find the manifest of a model folder: in it (serving copy) or beside it (version/onnx).
-
-    Raises:
-        RegistryError: When there is none.
-    """
-    for candidate in (folder / MANIFEST, folder.parent / MANIFEST):
-        if candidate.is_file():
-            return candidate
-    raise RegistryError(
-        f"The folder {folder.name} has no {MANIFEST}.",
-        where=str(folder),
-        hint="Name a folder of the serving directory, or versions/<n>/onnx.",
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 from contlearn.errors import ServingError
 from contlearn.inference.manifest import (
     FALLBACK_FILE,
-    MANIFEST,
     MODEL_FILE,
     check_files,
-    find_manifest,
     link_problem,
-    read_manifest,
     served_files,
 )
 from contlearn.inference.opening import damaged, is_quantised, load_tokenizer, open_session
 from contlearn.inference.processor import available_cores, has_safe_int8, processor_features
 from contlearn.interfaces import Task
+from contlearn.papers.manifest import MANIFEST, find_manifest, read_manifest
 from contlearn.types import Calibration, Encoding, Inputs, LabelSpace, Prediction
 
 if TYPE_CHECKING:
@@ -174,25 +172,25 @@ class OnnxPredictor:
         problems += check_files(folder, twin, digests=False)
         if problems:
             raise damaged(folder, problems)
-        model: Mapping[str, Any] = manifest["model"]
-        task = manager.task(str(model["task"]), model.get("task_options"), where=str(manifest_path))
+        model = manifest.model
+        task = manager.task(str(model.task), model.task_options, where=str(manifest_path))
 
         def open_file(name: str) -> OnnxPredictor:
             opened = cls(
                 folder,
                 task=task,
-                label_space=LabelSpace(tuple(model["labels"])),
-                max_tokens=int(model["max_tokens"]),
-                calibration=Calibration.from_json(model),
+                label_space=LabelSpace(model.labels),
+                max_tokens=int(model.max_tokens or 0),
+                calibration=model.calibration,
                 threads=threads,
                 intra_threads=intra_threads,
                 model_file=name,
                 tokenizer=tokenizer,
-                pad_id=int(model.get("pad_id", 0)),
+                pad_id=model.pad_id,
             )
-            opened.version = int(manifest["version"])
-            opened.task_options = dict(model.get("task_options") or {})
-            if model["precision"] == "fp16" and name == MODEL_FILE:
+            opened.version = manifest.version
+            opened.task_options = dict(model.task_options)
+            if model.precision == "fp16" and name == MODEL_FILE:
                 opened.precision = "fp16"
             return opened
 
@@ -200,7 +198,7 @@ class OnnxPredictor:
         if predictor.precision != "int8":
             return predictor
         here = tuple(sorted(processor_features() if features is None else features))
-        if here == tuple(sorted(model.get("processor", ()))):
+        if here == tuple(sorted(model.processor)):
             return predictor
         from contlearn.inference.golden import check_golden
 
@@ -208,7 +206,7 @@ class OnnxPredictor:
         if has_twin and not has_safe_int8(here):
             why = "8-bit products saturate on this processor (no VNNI)"
         else:
-            wrong = check_golden(predictor, manifest.get("golden"))
+            wrong = check_golden(predictor, manifest.golden)
             if not wrong:
                 predictor.notes = ("int8 was checked again on this processor and holds",)
                 return predictor
@@ -219,7 +217,7 @@ class OnnxPredictor:
                 f"The int8 model cannot be used: {why}.",
                 where=str(folder / MODEL_FILE),
                 hint='Set export.precision = "fp32" and update, or serve on a processor with '
-                f"{', '.join(model.get('processor', ())) or 'other features'}.",
+                f"{', '.join(model.processor) or 'other features'}.",
             )
         problems = check_files(folder, twin, digests=verify)
         if problems:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from contlearn.errors import ConfigError, RegistryError
-from contlearn.inference.manifest import MANIFEST, SIGNATURE, link_problem
+from contlearn.inference.manifest import SIGNATURE, link_problem
+from contlearn.papers.manifest import MANIFEST
 
 __all__ = ["require_signature", "require_signing", "sign_manifest", "signature_problems"]
 

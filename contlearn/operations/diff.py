@@ -12,9 +12,12 @@ from contlearn.context import Context
 from contlearn.errors import PluginError, StorageError, UsageError
 from contlearn.evaluation.answers import Answers, unpack_targets
 from contlearn.operations.predict import chosen_version
+from contlearn.papers.decision import read_decision
+from contlearn.papers.report import SetReport, read_report
 from contlearn.redaction import redact_config
+from contlearn.registry.versions import ModelVersion
 from contlearn.tasks.targets import target_to_json
-from contlearn.types import ModelVersion, Target
+from contlearn.types import Target
 from contlearn.workspace import read_json
 
 __all__ = ["compare_versions"]
@@ -77,8 +80,8 @@ def compare_versions(
         "sets": _sets(a, b),
         "labels": _labels(a, b),
         "configuration": _changes(
-            redact_config(a.manifest["lineage"]["config"]),
-            redact_config(b.manifest["lineage"]["config"]),
+            redact_config(a.manifest.lineage.config),
+            redact_config(b.manifest.lineage.config),
         ),
         "lineage": _changes(_lineage(a), _lineage(b)),
         "flips": _flips(context, rows, examples),
@@ -91,14 +94,14 @@ def _summary(version: ModelVersion) -> dict[str, Any]:
         "version": version.version,
         "parent": version.parent,
         "created_at": version.created_at.isoformat(timespec="seconds"),
-        "precision": facts["model"]["precision"],
-        "size_bytes": facts["export"]["size_bytes"],
+        "precision": facts.model.precision,
+        "size_bytes": facts.export.size_bytes,
     }
 
 
 def _learnt(context: Context, a: ModelVersion, b: ModelVersion) -> dict[str, dict[str, int]]:
     """Count experiences and records: those that both versions went through, and those of one."""
-    mine, theirs = (set(v.manifest["lineage"]["experiences"]) for v in (a, b))
+    mine, theirs = (set(v.manifest.lineage.experiences) for v in (a, b))
     parts = {"both": mine & theirs, "a": mine - theirs, "b": theirs - mine}
     with context.catalog.read() as connection:
         return {
@@ -134,14 +137,14 @@ def _relation(
         if version.parent is not None and _starts_anew(context, version):
             words += (
                 f"; version {version.version} was trained anew "
-                f"({version.manifest['lineage']['strategy']}), not from version {version.parent}"
+                f"({version.manifest.lineage.strategy}), not from version {version.parent}"
             )
     return words
 
 
 def _starts_anew(context: Context, version: ModelVersion) -> bool:
     """Say whether a version's strategy began with the base model instead of the champion."""
-    name = str(version.manifest["lineage"].get("strategy"))
+    name = str(version.manifest.lineage.strategy)
     with contextlib.suppress(PluginError):  # its plugin may be gone
         strategy = context.manager.get("strategy", name, where="lineage.strategy")
         return bool(getattr(strategy, "begins_again", False))
@@ -149,26 +152,24 @@ def _starts_anew(context: Context, version: ModelVersion) -> bool:
 
 
 def _metrics(a: ModelVersion, b: ModelVersion) -> dict[str, dict[str, float | None]]:
-    before, after = a.manifest["metrics"], b.manifest["metrics"]
+    before, after = a.manifest.metrics, b.manifest.metrics
     found = {}
     for name in dict.fromkeys((*before, *after)):
         one, two = before.get(name), after.get(name)
-        if _is_number(one) or _is_number(two) or one is two is None:
-            both = _is_number(one) and _is_number(two)
-            found[name] = {"a": one, "b": two, "difference": two - one if both else None}
+        difference = None if one is None or two is None else two - one
+        found[name] = {"a": one, "b": two, "difference": difference}
     return found
 
 
 def _sets(a: ModelVersion, b: ModelVersion) -> list[dict[str, Any]]:
     """Give each version's measures on every held-out set that both were judged on."""
-    before = {item["experience"]: item for item in _paper(a, "report.json").get("sets", ())}
-    after = {item["experience"]: item for item in _paper(b, "report.json").get("sets", ())}
+    before, after = _set_reports(a), _set_reports(b)
     return [
         {
             "experience": name,
-            "rows": after[name]["rows"],
-            "a": before[name]["metrics"],
-            "b": after[name]["metrics"],
+            "rows": after[name].rows,
+            "a": before[name].metrics,
+            "b": after[name].metrics,
         }
         for name in before
         if name in after
@@ -184,11 +185,11 @@ def _labels(a: ModelVersion, b: ModelVersion) -> dict[str, list[str]]:
 
 
 def _lineage(version: ModelVersion) -> dict[str, Any]:
-    lineage = version.manifest["lineage"]
+    lineage = version.manifest.lineage.to_json()
     return {
         key: lineage.get(key)
         for key in ("strategy", "strategy_options", "seed", "records", "environment")
-    } | {"precision": version.manifest["model"]["precision"]}
+    } | {"precision": version.manifest.model.precision}
 
 
 def _changes(before: Any, after: Any) -> dict[str, dict[str, Any]]:
@@ -228,9 +229,10 @@ def _that_count(context: Context, rows: Sequence[_Row]) -> list[_Row]:
 def _answers(version: ModelVersion, other: ModelVersion) -> dict[str, tuple[str, Target, Target]]:
     """Give a version's answers by record: its own, and those given as the other's champion."""
     found = {}
-    papers = [(_paper(version, "scores.json"), "challenger")]
-    if _paper(other, "decision.json").get("champion") == version.version:
-        papers.append((_paper(other, "scores.json"), "champion"))
+    papers = [(_scores(version), "challenger")]
+    with contextlib.suppress(StorageError):
+        if read_decision(other.path).champion == version.version:
+            papers.append((_scores(other), "champion"))
     for paper, role in papers:
         for item in paper.get("sets", ()):
             if item[role] is None:
@@ -280,13 +282,16 @@ def _texts(context: Context, record_ids: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _paper(version: ModelVersion, name: str) -> dict[str, Any]:
-    """Read a paper of a version; versions of plugins and of old may lack it."""
+def _scores(version: ModelVersion) -> dict[str, Any]:
+    """Read a version's answers; versions of plugins and of old may lack them."""
     try:
-        return read_json(version.path / name)
+        return read_json(version.path / "scores.json")
     except StorageError:
         return {}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _set_reports(version: ModelVersion) -> dict[str, SetReport]:
+    """Give a version's measures by experience; nothing where it has no report."""
+    with contextlib.suppress(StorageError):
+        return {item.experience: item for item in read_report(version.path).sets}
+    return {}

@@ -120,8 +120,8 @@ def _flags(
     if not isinstance(version, int) or not all(isinstance(flag, bool) for flag in flags):
         return {}
     try:
-        rule = context.registry.get(version).manifest["model"].get("unknown") or {}
-    except (ContlearnError, KeyError):
+        rule = context.registry.get(version).manifest.model.unknown or {}
+    except ContlearnError:
         return {}
     return {"flagged": flags, "flag_rate": float(rule["rate"])} if "rate" in rule else {}
 

@@ -12,11 +12,13 @@ from typing import Any, Final
 from contlearn.context import Context
 from contlearn.errors import RegistryError, UsageError
 from contlearn.export.samples import MOST_SAMPLES, spread
-from contlearn.inference.manifest import MANIFEST, MODEL_FILE, ONNX_FOLDER, describe_files
+from contlearn.inference.manifest import MODEL_FILE, ONNX_FOLDER, describe_files
 from contlearn.interfaces import Progress, no_progress
 from contlearn.operations.predict import chosen_version
+from contlearn.papers.manifest import MANIFEST, Manifest, VersionFacts
 from contlearn.registry.pointers import CONFIG, render_config
-from contlearn.types import Calibration, Inputs, ModelVersion
+from contlearn.registry.versions import ModelVersion
+from contlearn.types import Calibration, Inputs
 from contlearn.workspace import file_lock, publish_folder, storage_border, write_json_atomic
 
 __all__ = ["export_version"]
@@ -64,8 +66,8 @@ def export_version(
                 hint="Name a new folder; nothing is ever overwritten.",
             )
     facts = chosen.manifest
-    again = precision not in ("as-is", facts["model"]["precision"])
-    parity: dict[str, Any] = {key: facts.get("export", {}).get(key) for key in _PARITY}
+    again = precision not in ("as-is", facts.model.precision)
+    parity: dict[str, Any] = _parity(facts)
     source = chosen.path / ONNX_FOLDER
     problems = context.registry.verify(chosen.version)
     if problems:
@@ -81,11 +83,11 @@ def export_version(
     with storage_border("write the exported folder", target), _staging(target) as staged:
         if again:
             facts = _export_again(context, chosen, staged, precision, progress)
-            parity = {key: facts["export"][key] for key in _PARITY}
+            parity = _parity(facts)
         else:
             shutil.copytree(source, staged)
         files_below = {f"{ONNX_FOLDER}/{k}": v for k, v in describe_files(staged).items()}
-        write_json_atomic(staged / MANIFEST, {**facts, "files": files_below})
+        write_json_atomic(staged / MANIFEST, facts.with_parts(files=files_below).to_json())
         # Triton wants the file below a folder named by the version. optimum looks for *.onnx
         # in all folders and must find exactly one, so this copy has another name.
         (staged / str(chosen.version)).mkdir()
@@ -151,9 +153,14 @@ def _result(
     }
 
 
+def _parity(facts: VersionFacts) -> dict[str, Any]:
+    measured = facts.export.to_json()
+    return {key: measured.get(key) for key in _PARITY}
+
+
 def _export_again(
     context: Context, version: ModelVersion, staged: Path, precision: str, progress: Progress
-) -> dict[str, Any]:
+) -> Manifest:
     """Export a version's checkpoint in another precision; give the manifest that belongs to it."""
     from contlearn.export.onnx import export_model
     from contlearn.inference.golden import write_golden
@@ -161,14 +168,14 @@ def _export_again(
     from contlearn.training.state import buffered_ids
 
     facts = version.manifest
-    model = dict(facts["model"])
+    model = facts.model.to_json()
     state = version.path / "state" / "state.json"
     report = export_model(
         version.path / "checkpoint",
         staged,
         task=context.task,
         samples=_held_out(context, version)
-        or [context.task.probe(text) for text in facts["golden"]["texts"]],
+        or [context.task.probe(text) for text in (facts.golden or {})["texts"]],
         options=context.config.export,
         max_tokens=model["max_tokens"],
         temperature=model["temperature"],
@@ -192,7 +199,7 @@ def _export_again(
     predictor.precision = report.precision
     golden = write_golden(predictor)
     predictor.close()
-    return {**facts, "model": model, "golden": golden, "export": report.to_json()}
+    return facts.with_parts(model=model, golden=golden, export=report.to_json())
 
 
 def _held_out(context: Context, version: ModelVersion) -> list[Inputs]:
@@ -202,7 +209,7 @@ def _held_out(context: Context, version: ModelVersion) -> list[Inputs]:
     with context.catalog.read() as connection:
         sets = [
             experience_records(connection, cycle, "held_out")
-            for cycle in version.manifest["lineage"]["experiences"]
+            for cycle in version.manifest.lineage.experiences
         ]
     return _texts(context, spread(sets, MOST_SAMPLES))
 

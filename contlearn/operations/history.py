@@ -15,11 +15,11 @@ from contlearn.context import Context
 from contlearn.cycle.same_model import base_inside
 from contlearn.errors import UsageError
 from contlearn.operations.predict import chosen_version
+from contlearn.papers.decision import read_decision
 from contlearn.redaction import redact, redact_config
 from contlearn.registry.aliases import aliases, resolve_version
 from contlearn.registry.past import live_at
 from contlearn.registry.serving_copy import verify_serving
-from contlearn.workspace import read_json
 
 __all__ = ["describe_version", "read_history", "verify_versions"]
 
@@ -64,13 +64,12 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
     """
     chosen = chosen_version(context, version)
     facts = chosen.manifest
-    lineage = facts["lineage"]
     with context.catalog.read() as connection:
         gone = connection.execute(
             sa.select(records.c.state, sa.func.count())
             .select_from(cycle_records)
             .join(records, records.c.seq == cycle_records.c.seq)
-            .where(cycle_records.c.cycle_id.in_(lineage["experiences"]), ~counts())
+            .where(cycle_records.c.cycle_id.in_(facts.lineage.experiences), ~counts())
             .group_by(records.c.state)
         ).all()
     numbers = {str(row[0]): int(row[1]) for row in gone}
@@ -81,15 +80,18 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
         "created_at": chosen.created_at.isoformat(timespec="seconds"),
         "path": str(chosen.path),
         # Manifests of before may name a base model that was configured but is not inside.
-        "model": {**facts["model"], "base": redact(base_inside(chosen))},
+        "model": {**facts.model.to_json(), "base": redact(base_inside(chosen))},
         # Versions of before may hold what is secret.
-        "lineage": {**lineage, "config": redact_config(lineage.get("config") or {})},
-        "training": facts["training"],
-        "export": facts["export"],
-        "metrics": facts["metrics"],
+        "lineage": {
+            **facts.lineage.to_json(),
+            "config": redact_config(facts.lineage.config),
+        },
+        "training": facts.training.to_json(),
+        "export": facts.export.to_json(),
+        "metrics": facts.metrics,
         "primary_metric": context.task.primary_metric,
-        "decision": read_json(chosen.path / "decision.json"),
-        "files": facts["files"],
+        "decision": read_decision(chosen.path).to_json(),
+        "files": facts.files,
         "forgotten_records": numbers.get("forgotten", 0),
         "superseded_records": numbers.get("superseded", 0),
     }

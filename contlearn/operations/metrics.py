@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -21,6 +20,7 @@ from contlearn.monitoring.quarantine import QuarantineTally
 from contlearn.monitoring.signals import Signals, read_signals
 from contlearn.monitoring.slices import largest_difference
 from contlearn.operations.status import read_status
+from contlearn.papers.report import read_report
 from contlearn.registry.versions import CHANGES
 from contlearn.statistics.shares import ShareDrift
 from contlearn.telemetry.metrics import (
@@ -114,10 +114,10 @@ def _slices(context: Context, champion: int | None) -> dict[str, float]:
     if champion is None:
         return {}
     try:
-        path = context.registry.get(champion).path / "report.json"
-        slices = json.loads(path.read_bytes()).get("text_slices", ())
-    except (OSError, ValueError, ContlearnError):
+        measured = read_report(context.registry.get(champion).path).comparison
+    except (OSError, ContlearnError):
         return {}
+    slices = (measured and measured.text_slices) or ()
     found = ((str(item["slice"]), largest_difference(item)) for item in slices)
     return {name: value for name, value in found if value is not None}
 
@@ -171,19 +171,20 @@ def _champion_numbers(
     if status["champion"] is None:
         return (), (), None
     version = context.registry.get(status["champion"]["version"])
-    agreement = float(version.manifest["export"]["label_agreement"])
+    agreement = version.manifest.export.label_agreement
     try:
-        matrix = json.loads((version.path / "report.json").read_bytes())["accuracy_matrix"]
-    except (OSError, ValueError, KeyError):
+        matrix = read_report(version.path).accuracy_matrix
+    except (OSError, ContlearnError):
         return (), (), agreement
     if not matrix:
         return (), (), agreement
     last = matrix[-1]
     lost: list[float | None] = []
     for k, now in enumerate(last[:-1]):
-        before = [row[k] for row in matrix[:-1] if len(row) > k and row[k] is not None]
+        column = [row[k] for row in matrix[:-1] if len(row) > k]
+        before = [value for value in column if value is not None]
         lost.append(max(before) - now if before and now is not None else None)
-    return tuple(last), tuple(lost), agreement
+    return last, tuple(lost), agreement
 
 
 def _promotions(context: Context) -> dict[str, int]:

@@ -18,11 +18,12 @@ from contlearn.catalog.cycles import list_cycles
 from contlearn.catalog.schema import records
 from contlearn.context import Context
 from contlearn.cycle.disk import folder_bytes
-from contlearn.errors import ContlearnError, StorageError
+from contlearn.errors import ContlearnError
 from contlearn.monitoring.quarantine import QuarantineTally
 from contlearn.monitoring.signals import read_looks, read_signals
 from contlearn.operations.status import read_status
-from contlearn.workspace import read_json
+from contlearn.papers.decision import read_decision
+from contlearn.papers.report import Matrix, read_report
 
 __all__ = ["read_overview"]
 
@@ -101,7 +102,7 @@ def _versions(
         cycle = by_number.get(number)
         try:
             version = context.registry.get(number)
-            decision = read_json(version.path / "decision.json")
+            decision = read_decision(version.path)
         except ContlearnError as error:
             found.append({**row, "problem": error.what})
             continue
@@ -109,37 +110,29 @@ def _versions(
         row |= {
             "created_at": version.created_at.isoformat(timespec="seconds"),
             "parent": version.parent,
-            "metrics": facts.get("metrics", {}),
-            "labels": len(facts["model"]["labels"]),
-            "precision": facts["model"].get("precision"),
-            "size_bytes": facts.get("export", {}).get("size_bytes"),
-            "records": facts.get("lineage", {}).get("records"),
-            "strategy": facts.get("lineage", {}).get("strategy"),
-            "passed": decision.get("promoted"),
+            "metrics": facts.metrics,
+            "labels": len(facts.model.labels),
+            "precision": facts.model.precision,
+            "size_bytes": facts.export.size_bytes,
+            "records": facts.lineage.records,
+            "strategy": facts.lineage.strategy,
+            "passed": decision.promoted,
             "outcome": cycle["outcome"] if cycle else None,
-            "refused_by": [
-                outcome["rule"]
-                for outcome in decision.get("outcomes", ())
-                if outcome.get("passed") is False
-            ],
+            "refused_by": [outcome.rule for outcome in decision.refusals],
             "seconds": sum(((cycle or {}).get("numbers") or {}).get("seconds", {}).values()),
         }
         found.append(row)
     return found
 
 
-def _matrix(context: Context, status: Mapping[str, Any]) -> list[list[float | None]]:
+def _matrix(context: Context, status: Mapping[str, Any]) -> Matrix:
     champion = status["champion"]
     if champion is None:
-        return []
+        return ()
     try:
-        version = context.registry.get(champion["version"])
-        matrix: list[list[float | None]] = read_json(version.path / "report.json").get(
-            "accuracy_matrix", []
-        )
-    except (ContlearnError, StorageError):
-        return []
-    return matrix
+        return read_report(context.registry.get(champion["version"]).path).accuracy_matrix
+    except ContlearnError:
+        return ()
 
 
 def _days(rows: Sequence[Any]) -> list[dict[str, Any]]:

@@ -11,9 +11,10 @@ from contlearn.arguments import require_several
 from contlearn.context import Context
 from contlearn.errors import RecordError, RegistryError, UsageError
 from contlearn.interfaces import Progress, RowProblem, no_progress
+from contlearn.papers.report import read_report
 from contlearn.registry.aliases import resolve_version
-from contlearn.types import HeldOutSet, Inputs, LabelSpace, ModelVersion
-from contlearn.workspace import read_json
+from contlearn.registry.versions import ModelVersion
+from contlearn.types import HeldOutSet, Inputs, LabelSpace
 
 if TYPE_CHECKING:
     from contlearn.inference.predictor import OnnxPredictor
@@ -168,7 +169,7 @@ def evaluate_version(
             rows.
     """
     from contlearn.cycle.held_out import read_held_out
-    from contlearn.evaluation.evaluator import build_report, report_to_json, score_sets
+    from contlearn.evaluation.evaluator import build_report, score_sets
 
     chosen = chosen_version(context, version)
     predictor = load_version(context, chosen)
@@ -188,7 +189,7 @@ def evaluate_version(
         sets = read_held_out(
             context.workspace,
             context.catalog,
-            chosen.manifest["lineage"]["experiences"],
+            chosen.manifest.lineage.experiences,
             capacity=context.config.gate.reserve_rows,
         )
     if not any(held_out.records for held_out in sets):
@@ -207,9 +208,9 @@ def evaluate_version(
         version_key=f"version-{chosen.version}",
         progress=progress,
     )
-    stored = None if on is not None else read_json(chosen.path / "report.json")
+    stored = None if on is not None else read_report(chosen.path)
     report = build_report(scores, sets, context.task, version=chosen.version, earlier=stored)
-    value = report_to_json(report) | unknown
+    value = report.to_json() | unknown
     if context.config.monitoring.slices:
         from contlearn.pages.slices import slices_of
 

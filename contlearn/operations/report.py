@@ -11,7 +11,7 @@ from contlearn.cards import record_card
 from contlearn.context import Context
 from contlearn.errors import EvaluationError
 from contlearn.operations.predict import chosen_version
-from contlearn.types import ModelVersion
+from contlearn.registry.versions import ModelVersion
 from contlearn.workspace import storage_border, write_bytes_atomic
 
 __all__ = ["flips_section", "report_all", "report_version", "worst_flips"]
@@ -54,7 +54,7 @@ def report_version(
     chosen = chosen_version(context, version)
     with storage_border("write the page", output or context.workspace.reports):
         path = make_report(context, chosen.version, output=output)
-    add_slices_to_page(chosen.path / "report.json", path)
+    add_slices_to_page(chosen.path, path)
     found = worst_flips(context, chosen, flips) if flips else []
     if flips:
         page = path.read_text(encoding="utf-8")

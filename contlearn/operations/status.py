@@ -40,11 +40,11 @@ def champion_facts(context: Context) -> dict[str, Any] | None:
     return {
         "version": number,
         "promoted_at": promoted_at(context.registry, number),
-        "metrics": facts.get("metrics", {}),
-        "labels": len(facts["model"]["labels"]),
-        "precision": facts["model"]["precision"],
-        "strategy": facts["lineage"]["strategy"],
-        "experiences": len(facts["lineage"]["experiences"]),
+        "metrics": facts.metrics,
+        "labels": len(facts.model.labels),
+        "precision": facts.model.precision,
+        "strategy": facts.lineage.strategy,
+        "experiences": len(facts.lineage.experiences),
     }
 
 

@@ -7,7 +7,6 @@ texts of forgotten records out of it again. All that comes from data is escaped.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from contlearn.cards import FORGOTTEN, record_card
+from contlearn.evaluation.making import how_it_was_made
+from contlearn.interfaces import Task
 from contlearn.pages.report_sections import (
     accuracy_matrix,
     confusions,
@@ -29,8 +30,12 @@ from contlearn.pages.report_sections import (
     table,
 )
 from contlearn.pages.style import STYLE
-from contlearn.wording import megabytes, metric_name, number, percent
-from contlearn.workspace import FileOperations, read_json, write_bytes_atomic
+from contlearn.papers.decision import read_decision
+from contlearn.papers.manifest import VersionFacts
+from contlearn.papers.report import Comparison, EvaluationReport, Flip, read_report
+from contlearn.types import PromotionDecision, Target
+from contlearn.wording import amount, metric_name, number, percent
+from contlearn.workspace import FileOperations, write_bytes_atomic
 
 __all__ = [
     "REPORT_PAGE",
@@ -59,14 +64,15 @@ ShownRecord = tuple[str, "tuple[str, ...] | None"]
 
 
 def write_report_page(
-    folder: Path, *, name: str, facts: Mapping[str, Any], files: FileOperations | None = None
+    folder: Path, *, name: str, task: Task, facts: VersionFacts, files: FileOperations | None = None
 ) -> Path:
     """Write report.html into a version folder, from its report.json and decision.json.
 
     Args:
         folder: The version being built.
         name: The model's name.
-        facts: Parts of the manifest: `model`, `lineage`, `training`, `export`.
+        task: Writes its answers.
+        facts: What is known of it.
         files: How files are changed.
     Returns:
         The page.
@@ -75,9 +81,10 @@ def write_report_page(
     """
     page = render_report(
         name=name,
+        task=task,
         facts=facts,
-        report=read_json(folder / "report.json"),
-        decision=read_json(folder / "decision.json"),
+        report=read_report(folder),
+        decision=read_decision(folder),
         version=VERSION_MARK,
     )
     path = folder / REPORT_PAGE
@@ -88,9 +95,10 @@ def write_report_page(
 def render_report(
     *,
     name: str,
-    facts: Mapping[str, Any],
-    report: Mapping[str, Any],
-    decision: Mapping[str, Any],
+    task: Task,
+    facts: VersionFacts,
+    report: EvaluationReport,
+    decision: PromotionDecision,
     records: Mapping[str, ShownRecord] | None = None,
     version: str | None = None,
 ) -> str:
@@ -98,24 +106,26 @@ def render_report(
 
     Args:
         name: The model's name.
-        facts: Parts of the manifest.
-        report: What report.json holds.
-        decision: What decision.json holds.
+        task: Writes its answers.
+        facts: What is known of it.
+        report: What was measured.
+        decision: What the gate said.
         records: The texts to show, by record id; without them rows are named by their ids.
         version: The version's number, or `VERSION_MARK`.
     """
+    beside = report.comparison or Comparison()
     sections: list[tuple[str, str]] = [
         ("Decision", _decision(decision)),
         ("Accuracy matrix", accuracy_matrix(report)),
         ("Forgetting", forgetting_curve(report)),
         ("Held-out sets", held_out_sets(report)),
         ("Slices", slices(report)),
-        ("Labels", per_label(report["per_label"])),
-        ("Confusions", confusions(report.get("confusion"))),
-        ("Reliability of confidences", reliability_diagram(report.get("reliability"))),
-        ("Worst rows", _worst_rows(report.get("flips"), records)),
-        ("Latency", latency(report.get("runtime"))),
-        ("Labels in doubt", doubts(facts.get("doubted"))),
+        ("Labels", per_label(report.per_label)),
+        ("Confusions", confusions(report.confusion)),
+        ("Reliability of confidences", reliability_diagram(beside.reliability)),
+        ("Worst rows", _worst_rows(task, beside.flips, records)),
+        ("Latency", latency(beside.runtime)),
+        ("Labels in doubt", doubts(facts.doubted)),
         ("Data", counts(report, facts)),
         ("How it was made", _making(facts)),
     ]
@@ -169,10 +179,10 @@ def with_changes(page: str, changes: Sequence[Mapping[str, Any]]) -> str:
     return _CHANGES.sub(lambda _: f"{_CHANGES_START}{inside}{_CHANGES_END}", page, count=1)
 
 
-def shown_records(report: Mapping[str, Any]) -> list[str]:
+def shown_records(report: EvaluationReport) -> list[str]:
     """Give the ids of the records that a page of this report shows."""
-    flips = report.get("flips") or {}
-    return list(dict.fromkeys(item["record_id"] for kind in flips.values() for item in kind))
+    flips = {} if report.comparison is None else report.comparison.flips
+    return list(dict.fromkeys(item.record_id for kind in flips.values() for item in kind))
 
 
 def _title(name: str, version: str | None) -> str:
@@ -183,76 +193,75 @@ def _anchor(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
-def _head(
-    name: str, version: str | None, facts: Mapping[str, Any], decision: Mapping[str, Any]
-) -> str:
-    passed = bool(decision.get("promoted"))
+def _head(name: str, version: str | None, facts: VersionFacts, decision: PromotionDecision) -> str:
+    passed = decision.promoted
     verdict = "The gate let it pass" if passed else "The gate refused it"
-    champion = decision.get("champion")
+    champion = decision.champion
     against = f"compared with version {champion}" if champion is not None else "the first version"
-    lineage, model = facts.get("lineage", {}), facts.get("model", {})
+    lineage, model = facts.lineage, facts.model
     return (
         f"<header><h1>{escape(_title(name, version))}</h1>"
         f'<p><span class="verdict {"good" if passed else "bad"}">{verdict}</span> '
         f'<span class="soft">{escape(against)}</span></p>'
-        f'<p class="soft">Cycle {escape(str(lineage.get("cycle", "–")))} · '
-        f"{escape(str(model.get('task', '–')))} · {len(model.get('labels', ()))} outputs · "
-        f"{escape(str(lineage.get('strategy', '–')))} · "
-        f"{escape(str(model.get('precision', '–')))}</p></header>"
+        f'<p class="soft">Cycle {escape(lineage.cycle or "–")} · '
+        f"{escape(model.task or '–')} · {len(model.labels)} outputs · "
+        f"{escape(lineage.strategy or '–')} · "
+        f"{escape(model.precision or '–')}</p></header>"
     )
 
 
-def _figures(report: Mapping[str, Any]) -> str:
-    before = report.get("champion_metrics") or {}
-    primary = str(report.get("primary_metric", "accuracy"))
+def _figures(report: EvaluationReport) -> str:
+    before = (report.comparison or Comparison()).champion_metrics or {}
     cells = []
-    for name, value in report["metrics"].items():
-        change = ""
+    for name, value in report.metrics.items():
+        change, metric = "", report.measure(name)
         if value is not None and before.get(name) is not None:
             gain = value - before[name]
-            style = "soft" if abs(gain) < 5e-4 else "good" if gain > 0 else "bad"
-            change = f'<span class="small {style}">{percent(gain, sign=True)} vs. champion</span>'
+            better = gain if metric is None else metric.oriented(gain)
+            style = "soft" if abs(gain) < 5e-4 else "good" if better > 0 else "bad"
+            moved = amount(gain, metric, sign=True)
+            change = f'<span class="small {style}">{moved} vs. champion</span>'
         cells.append(
-            f"<div><b>{percent(value)}</b>{escape(metric_name(name, primary))}<br>{change}</div>"
+            f"<div><b>{amount(value, metric)}</b>"
+            f"{escape(metric_name(name, report.primary_metric))}<br>{change}</div>"
         )
     return f'<section class="figures">{"".join(cells)}</section>'
 
 
-def _decision(decision: Mapping[str, Any]) -> str:
-    words = {True: ("good", "passed"), False: ("bad", "refused"), None: ("soft", "not applicable")}
-    parts = [
-        f'<p class="card bad">{escape(warning)}</p>' for warning in decision.get("warnings", ())
-    ]
+def _decision(decision: PromotionDecision) -> str:
+    styles = {True: "good", False: "bad", None: "soft"}
+    parts = [f'<p class="card bad">{escape(warning)}</p>' for warning in decision.warnings]
     # What refused comes first; the order of the rules stays otherwise.
     order = {False: 0, True: 1, None: 2}
-    for outcome in sorted(decision.get("outcomes", ()), key=lambda item: order[item["passed"]]):
-        style, word = words[outcome["passed"]]
+    for outcome in sorted(decision.outcomes, key=lambda item: order[item.passed]):
         numbers = ""
-        if outcome["measured"] is not None:
-            numbers = f"measured {number(outcome['measured'])}"
-        if outcome["required"] is not None:
-            numbers += f"{', ' if numbers else ''}required {number(outcome['required'])}"
+        if outcome.measured is not None:
+            numbers = f"measured {number(outcome.measured)}"
+        if outcome.required is not None:
+            numbers += f"{', ' if numbers else ''}required {number(outcome.required)}"
         # A warning that stands above is not said twice.
-        said = outcome["message"] in decision.get("warnings", ())
-        message = "" if said else f"<p>{escape(outcome['message'])}</p>"
+        said = outcome.message in decision.warnings
+        message = "" if said else f"<p>{escape(outcome.message)}</p>"
         parts.append(
-            f'<div class="rule"><b>{escape(outcome["rule"])}</b> '
-            f'<span class="{style}">{word}</span> <span class="soft small">{numbers}</span>'
-            f"{message}</div>"
+            f'<div class="rule"><b>{escape(outcome.rule)}</b> '
+            f'<span class="{styles[outcome.passed]}">{outcome.verdict}</span> '
+            f'<span class="soft small">{numbers}</span>{message}</div>'
         )
     return "".join(parts)
 
 
-def _worst_rows(flips: Mapping[str, Any] | None, records: Mapping[str, ShownRecord] | None) -> str:
+def _worst_rows(
+    task: Task, flips: Mapping[str, Sequence[Flip]], records: Mapping[str, ShownRecord] | None
+) -> str:
     titles = {
         "lost": "Right in the champion, wrong now; the most confident first",
         "wrong": "Wrong now, and not right before; the most confident first",
     }
     parts = []
     for kind, title in titles.items():
-        items = (flips or {}).get(kind) or ()
+        items = flips.get(kind, ())
         if items:
-            cards = "".join(_card(item, records) for item in items)
+            cards = "".join(_card(task, item, records) for item in items)
             parts.append(f'<p class="soft">{title}.</p>{cards}')
     if parts and records is None:
         parts.insert(
@@ -263,8 +272,8 @@ def _worst_rows(flips: Mapping[str, Any] | None, records: Mapping[str, ShownReco
     return "".join(parts)
 
 
-def _card(item: Mapping[str, Any], records: Mapping[str, ShownRecord] | None) -> str:
-    shown = None if records is None else records.get(item["record_id"])
+def _card(task: Task, item: Flip, records: Mapping[str, ShownRecord] | None) -> str:
+    shown = None if records is None else records.get(item.record_id)
     text, words = shown if shown is not None else (None, None)
     if text is not None:
         cut = text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + " …"
@@ -272,70 +281,27 @@ def _card(item: Mapping[str, Any], records: Mapping[str, ShownRecord] | None) ->
     elif records is not None:
         first = f'<p class="soft">{FORGOTTEN}</p>'
     else:
-        first = f"<p><code>{escape(item['record_id'])}</code></p>"
-    sure = "" if item.get("confidence") is None else f" ({percent(item['confidence'])} sure)"
-    before = item.get("before")
-    answers = [f"expected <b>{_answer(item['target'], words)}</b>"]
-    if before is not None and before != item["target"]:
-        answers.append(f"before <b>{_answer(before, words)}</b>")
-    answers.append(f'now <b class="bad">{_answer(item["after"], words)}</b>{sure}')
-    answers.append(f"set {int(item['set']) + 1}")
+        first = f"<p><code>{escape(item.record_id)}</code></p>"
+    sure = "" if item.confidence is None else f" ({percent(item.confidence)} sure)"
+    answers = [f"expected <b>{_answer(task, item.target, words)}</b>"]
+    if item.before is not None and item.before != item.target:
+        answers.append(f"before <b>{_answer(task, item.before, words)}</b>")
+    answers.append(f'now <b class="bad">{_answer(task, item.after, words)}</b>{sure}')
+    answers.append(f"set {item.set + 1}")
     body = f'{first}<p class="small">{" · ".join(answers)}</p>'
-    return record_card(item["record_id"], body)
+    return record_card(item.record_id, body)
 
 
-def _answer(answer: str | Sequence[str], words: tuple[str, ...] | None) -> str:
-    """Write an answer: a class as it is, tags as the entities they mark."""
-    if isinstance(answer, str):
-        return f"<bdi>{_escape(answer)}</bdi>"
-    spans: list[tuple[str, list[int]]] = []
-    for place, tag in enumerate(answer):
-        if tag.startswith("B-") or (tag.startswith("I-") and not (spans and spans[-1][1])):
-            spans.append((tag[2:], [place]))
-        elif tag.startswith("I-"):
-            spans[-1][1].append(place)
-    if not spans:
-        return "no entity"
-    if words is None or len(words) != len(answer):
-        return ", ".join(f"<bdi>{_escape(kind)}</bdi>" for kind, _ in spans)
-    return ", ".join(
-        f"<bdi>{_escape(' '.join(words[i] for i in places))}</bdi> ({_escape(kind)})"
-        for kind, places in spans
-    )
+def _answer(task: Task, answer: Target, words: tuple[str, ...] | None) -> str:
+    return f"<bdi>{_escape(task.shown(answer, words))}</bdi>"
 
 
-def _making(facts: Mapping[str, Any]) -> str:
-    training, export = facts.get("training", {}), facts.get("export", {})
-    lineage, model = facts.get("lineage", {}), facts.get("model", {})
-    options = lineage.get("strategy_options") or {}
-    items = {
-        "base model": model.get("base"),
-        "pooling": model.get("pooling"),
-        "token limit": model.get("max_tokens"),
-        "calibration temperature": number(model.get("temperature")),
-        "strategy": lineage.get("strategy"),
-        "its options": json.dumps(options, ensure_ascii=False) if options else None,
-        "settings that won the search": _settings(lineage.get("search")),
-        "training steps": training.get("steps"),
-        "training seconds": number(training.get("seconds")),
-        "share of parameters trained": percent(training.get("trained_share")),
-        "seed": lineage.get("seed"),
-        "label agreement of the export": percent(export.get("label_agreement")),
-        "largest difference of logits": number(export.get("max_abs_difference")),
-        "size of model.onnx": megabytes(export.get("size_bytes")),
-        "notes of the export": "; ".join(export.get("notes") or ()),
-        "processor": ", ".join(model.get("processor", ())),
-    }
+def _making(facts: VersionFacts) -> str:
     rows = [
-        f'<tr><td>{escape(name)}</td><td class="words">{escape(str(value))}</td></tr>'
-        for name, value in items.items()
-        if value not in (None, "", "–")
+        f'<tr><td>{escape(name)}</td><td class="words">{escape(value)}</td></tr>'
+        for name, value in how_it_was_made(facts).items()
     ]
     return table("", rows, style="facts")
-
-
-def _settings(settings: Mapping[str, Any] | None) -> str | None:
-    return ", ".join(f"{key} = {value}" for key, value in settings.items()) if settings else None
 
 
 def _escape(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any, Final
 
@@ -15,7 +16,10 @@ from contlearn.pages.charts import (
     line_chart,
     reliability_chart,
 )
-from contlearn.wording import metric_name, milliseconds, percent
+from contlearn.papers.manifest import TrainingFacts, VersionFacts
+from contlearn.papers.report import Comparison, EvaluationReport, SetReport
+from contlearn.types import LabelScore, Metric
+from contlearn.wording import amount, metric_name, milliseconds, number, percent
 
 __all__ = [
     "accuracy_matrix",
@@ -49,12 +53,12 @@ def table(head: str, rows: Sequence[str], *, style: str = "") -> str:
     return f'<div class="wide"><table{name}>{top}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def accuracy_matrix(report: Mapping[str, Any]) -> str:
+def accuracy_matrix(report: EvaluationReport) -> str:
     """Show R[t, k] as a heat map; a fall from the best so far is marked."""
-    matrix = report["accuracy_matrix"]
+    matrix = report.accuracy_matrix
     if not matrix:
         return ""
-    measure = escape(metric_name(str(report.get("primary_metric", "the task's measure"))))
+    measure, metric = escape(metric_name(report.primary_metric)), report.measure("average_accuracy")
     note = (
         f'<p class="soft">Row t: {measure} of the model after experience t. Column k: on the '
         "held-out rows of experience k. ▼ is the fall from the best so far; what was not measured "
@@ -63,39 +67,43 @@ def accuracy_matrix(report: Mapping[str, Any]) -> str:
     size = len(matrix)
     if size > _MATRIX_SETS:
         titles = [
-            [f"after {t + 1}, set {k + 1}: {percent(value)}" for k, value in enumerate(row)]
+            [f"after {t + 1}, set {k + 1}: {amount(value, metric)}" for k, value in enumerate(row)]
             for t, row in enumerate(matrix)
         ]
-        drawn = heat_map(matrix, titles, label=f"{measure} after each experience on each set")
-        last = _matrix_rows(matrix, range(size - 1, size))
+        drawn = "" if metric else heat_map(matrix, titles, label=f"{measure} after each experience")
+        last = _matrix_rows(matrix, range(size - 1, size), metric)
         head = "<th>after</th>" + "".join(f"<th>set {k + 1}</th>" for k in range(size))
         return f'{note}<div class="wide">{drawn}</div>{table(head, last, style="narrow")}'
     head = "<th>after</th>" + "".join(f"<th>set {k + 1}</th>" for k in range(size))
-    return note + table(head, _matrix_rows(matrix, range(size)), style="narrow")
+    return note + table(head, _matrix_rows(matrix, range(size), metric), style="narrow")
 
 
-def _matrix_rows(matrix: Sequence[Sequence[float | None]], which: range) -> list[str]:
+def _matrix_rows(
+    matrix: Sequence[Sequence[float | None]], which: range, metric: Metric | None
+) -> list[str]:
     rows = []
     for t in which:
         cells = []
         for k, value in enumerate(matrix[t]):
             before = [r[k] for r in matrix[:t] if len(r) > k]
-            best = max((v for v in before if v is not None), default=None)
-            fall = 0.0 if best is None or value is None else best - value
-            cells.append(
-                heat_cell(value, percent(value), f"▼{100 * fall:.1f}" if fall >= _DROP else "")
-            )
+            turned = metric.oriented if metric else float
+            best = max((turned(v) for v in before if v is not None), default=None)
+            fall = 0.0 if best is None or value is None else best - turned(value)
+            lost = f"▼{100 * fall:.1f}" if metric is None else f"▼{number(fall)}"
+            cells.append(_cell(value, metric, lost if fall >= _DROP else ""))
         rows.append(f"<tr><td>experience {t + 1}</td>{''.join(cells)}</tr>")
     return rows
 
 
-def forgetting_curve(report: Mapping[str, Any]) -> str:
+def forgetting_curve(report: EvaluationReport) -> str:
     """Draw average measure and forgetting over experiences, and each set's own curve."""
     from contlearn.evaluation.metrics import as_matrix, average_accuracy, forgetting
 
-    matrix = report["accuracy_matrix"]
+    matrix = report.accuracy_matrix
     if len(matrix) < 2:
         return ""
+    if report.measure("forgetting") is not None:
+        return '<p class="soft">Curves are drawn of shares only; the matrix has the numbers.</p>'
     kept: list[float | None] = []
     lost: list[float | None] = []
     for t in range(len(matrix)):
@@ -105,7 +113,7 @@ def forgetting_curve(report: Mapping[str, Any]) -> str:
                 values.append(measure(rows))
             except EvaluationError:
                 values.append(None)
-    average = metric_name("average_accuracy", str(report.get("primary_metric", "accuracy")))
+    average = metric_name("average_accuracy", report.primary_metric)
     whole = line_chart({average: kept, "forgetting": lost}, "experience")
     curves = {
         f"set {k + 1}": [row[k] if len(row) > k else None for row in matrix]
@@ -120,28 +128,30 @@ def forgetting_curve(report: Mapping[str, Any]) -> str:
     )
 
 
-def held_out_sets(report: Mapping[str, Any]) -> str:
+def held_out_sets(report: EvaluationReport) -> str:
     """Show every measure on every set, beside the champion's; of many sets the first measure."""
-    items = report["sets"]
+    items = report.sets
     if len(items) > _SETS_SHOWN:
-        first = [{**item, "metrics": dict(list(item["metrics"].items())[:1])} for item in items]
-        whole = f"<details><summary>All measures</summary>{_set_table(items)}</details>"
-        return _set_table(first) + whole
-    return _set_table(items) if items else ""
+        first = [replace(item, metrics=dict(list(item.metrics.items())[:1])) for item in items]
+        whole = f"<details><summary>All measures</summary>{_set_table(report, items)}</details>"
+        return _set_table(report, first) + whole
+    return _set_table(report, items) if items else ""
 
 
-def _set_table(items: Sequence[Mapping[str, Any]]) -> str:
+def _set_table(report: EvaluationReport, items: Sequence[SetReport]) -> str:
     rows = []
     for item in items:
-        champion = item.get("champion") or {}
-        new = " (new)" if item.get("is_new") else ""
-        for place, (name, value) in enumerate(item["metrics"].items()):
-            first = f"set {item['index'] + 1}{new}" if place == 0 else ""
-            size = f"{item['rows']:,}" if place == 0 else ""
+        champion = item.champion or {}
+        new = " (new)" if item.is_new else ""
+        for place, (name, value) in enumerate(item.metrics.items()):
+            first = f"set {item.index + 1}{new}" if place == 0 else ""
+            size = f"{item.rows:,}" if place == 0 else ""
+            metric, before = report.measure(name), champion.get(name)
             rows.append(
                 f"<tr><td>{first}</td><td>{size}</td>"
-                f'<td class="words">{escape(metric_name(name))}</td><td>{percent(value)}</td>'
-                f"<td>{percent(champion.get(name))}</td>{_change(value, champion.get(name))}</tr>"
+                f'<td class="words">{escape(metric_name(name))}</td>'
+                f"<td>{amount(value, metric)}</td>"
+                f"<td>{amount(before, metric)}</td>{_change(value, before, metric)}</tr>"
             )
     head = (
         '<th>set</th><th>rows</th><th class="words">measure</th><th>now</th>'
@@ -150,21 +160,22 @@ def _set_table(items: Sequence[Mapping[str, Any]]) -> str:
     return table(head, rows, style="narrow")
 
 
-def slices(report: Mapping[str, Any]) -> str:
+def slices(report: EvaluationReport) -> str:
     """Show the measure on parts of the rows: by length, script, source, group, field."""
-    items = report.get("slices") or ()
-    if not items:
+    beside = report.comparison
+    if beside is None or not beside.slices:
         return ""
-    measure = escape(metric_name(str(report.get("metric", "the measure"))))
+    measure = escape(metric_name(beside.metric or "the measure"))
+    metric = report.measure(beside.metric or "")
     rows, last = [], None
-    for item in items:
-        by = "" if item["by"] == last else item["by"]
-        last = item["by"]
+    for item in beside.slices:
+        by = "" if item.by == last else item.by
+        last = item.by
         rows.append(
-            f'<tr><td>{escape(by)}</td><td class="words"><bdi>{escape(str(item["value"]))}</bdi>'
-            f"</td><td>{item['rows']:,}</td>"
-            f"{heat_cell(item['challenger'], percent(item['challenger']))}"
-            f"<td>{percent(item['champion'])}</td>{_change(item['challenger'], item['champion'])}"
+            f'<tr><td>{escape(by)}</td><td class="words"><bdi>{escape(item.value)}</bdi>'
+            f"</td><td>{item.rows:,}</td>"
+            f"{_cell(item.challenger, metric)}<td>{amount(item.champion, metric)}</td>"
+            f"{_change(item.challenger, item.champion, metric)}"
             "</tr>"
         )
     head = (
@@ -175,14 +186,14 @@ def slices(report: Mapping[str, Any]) -> str:
     return note + table(head, rows, style="narrow")
 
 
-def per_label(labels: Sequence[Mapping[str, Any]]) -> str:
+def per_label(labels: Sequence[LabelScore]) -> str:
     """Show every label, the weakest first; a long list is folded."""
-    ordered = sorted(labels, key=lambda item: (item["f1"], item["label"]))
-    most = max((item["support"] for item in ordered), default=1) or 1
+    ordered = sorted(labels, key=lambda item: (item.f1, item.label))
+    most = max((item.support for item in ordered), default=1) or 1
     rows = [
-        f"<tr><td><bdi>{escape(item['label'])}</bdi></td><td>{percent(item['precision'])}</td>"
-        f"<td>{percent(item['recall'])}</td>{heat_cell(item['f1'], percent(item['f1']))}"
-        f"{bar_cell(item['support'] / most, str(item['support']))}</tr>"
+        f"<tr><td><bdi>{escape(item.label)}</bdi></td><td>{percent(item.precision)}</td>"
+        f"<td>{percent(item.recall)}</td>{heat_cell(item.f1, percent(item.f1))}"
+        f"{bar_cell(item.support / most, str(item.support))}</tr>"
         for item in ordered
     ]
     head = "<th>label</th><th>precision</th><th>recall</th><th>F1</th><th>rows</th>"
@@ -297,29 +308,28 @@ def latency(runtime: Mapping[str, Any] | None) -> str:
     return note + table(head, rows, style="narrow")
 
 
-def counts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def counts(report: EvaluationReport, facts: VersionFacts) -> str:
     """Show how many records were learnt and measured on, and how they spread over labels."""
-    lineage, training = facts.get("lineage", {}), facts.get("training", {})
-    new = sum(item["rows"] for item in report["sets"] if item.get("is_new"))
-    old = sum(item["rows"] for item in report["sets"] if not item.get("is_new"))
-    cut = _tokens(report.get("runtime"))
+    lineage, beside = facts.lineage, report.comparison or Comparison()
+    new = sum(item.rows for item in report.sets if item.is_new)
+    old = sum(item.rows for item in report.sets if not item.is_new)
+    cut = _tokens(beside.runtime)
     items = {
-        "records learnt in this update": _count(lineage.get("records")),
-        "experiences on the lineage": _count(len(lineage.get("experiences", ())) or None),
+        "records learnt in this update": _count(lineage.records),
+        "experiences on the lineage": _count(len(lineage.experiences) or None),
         "held-out rows of this update": _count(new),
         "held-out rows of earlier ones": _count(old),
-        "records in the replay buffer": _buffer(training),
+        "records in the replay buffer": _buffer(facts.training),
         "pieces unknown to the tokenizer": cut[0],
         "held-out texts cut at the token limit": cut[1],
-        **_unread_words(report.get("runtime")),
+        **_unread_words(beside.runtime),
     }
     rows = [
         f'<tr><td>{name}</td><td class="words">{value}</td></tr>'
         for name, value in items.items()
         if value is not None
     ]
-    learnt: Mapping[str, int] = training.get("label_counts") or {}
-    measured: Mapping[str, int] = report.get("label_counts") or {}
+    learnt, measured = facts.training.label_counts, beside.label_counts
     names = sorted({*learnt, *measured}, key=lambda name: (-learnt.get(name, 0), name))
     most = max([*learnt.values(), *measured.values()], default=1)
     per = [
@@ -357,8 +367,8 @@ def doubts(value: Mapping[str, Any] | None) -> str:
     return note + (table(head, rows) if rows else "")
 
 
-def _buffer(training: Mapping[str, Any]) -> str | None:
-    held, most = training.get("buffer_records"), training.get("buffer_capacity")
+def _buffer(training: TrainingFacts) -> str | None:
+    held, most = training.buffer_records, training.buffer_capacity
     if held is None or most is None:
         return _count(held)
     return f"{held:,} (at most {most:,})"
@@ -392,9 +402,18 @@ def _count(value: Any) -> str | None:
     return None if value is None else f"{value:,}"
 
 
-def _change(value: float | None, before: float | None) -> str:
+def _cell(value: float | None, metric: Metric | None, note: str = "") -> str:
+    """Make a cell of a measure; only shares have a colour, as nothing says how far others go."""
+    if metric is None or value is None:
+        return heat_cell(value, percent(value), note)
+    more = f' <span class="bad small">{escape(note)}</span>' if note else ""
+    return f"<td>{escape(amount(value, metric))}{more}</td>"
+
+
+def _change(value: float | None, before: float | None, metric: Metric | None) -> str:
     if value is None or before is None:
         return "<td>–</td>"
     gain = value - before
-    style = "soft" if abs(gain) < 5e-4 else "good" if gain > 0 else "bad"
-    return f'<td class="{style}">{percent(gain, sign=True)}</td>'
+    better = gain if metric is None else metric.oriented(gain)
+    style = "soft" if abs(gain) < 5e-4 else "good" if better > 0 else "bad"
+    return f'<td class="{style}">{amount(gain, metric, sign=True)}</td>'

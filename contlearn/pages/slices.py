@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from contlearn.interfaces import Task
 from contlearn.monitoring.slices import slice_report
+from contlearn.papers.report import REPORT, Comparison, read_report
 from contlearn.types import HeldOutSet
 from contlearn.workspace import (
     mode_of,
-    read_json,
     storage_border,
     write_bytes_atomic,
     write_json_atomic,
 )
 
-__all__ = ["TEXT_SLICES", "add_slices", "add_slices_to_page", "slices_of", "slices_section"]
-
-TEXT_SLICES: Final = "text_slices"
+__all__ = ["add_slices", "add_slices_to_page", "slices_of", "slices_section"]
 
 
 def slices_of(
@@ -55,18 +54,20 @@ def add_slices(
     if not slices:
         return
     pairs, _ = load_paired_scores(folder, task)
-    report = read_json(folder / "report.json")
-    report[TEXT_SLICES] = slices_of(slices, sets, [p.challenger.predictions for p in pairs], task)
-    write_json_atomic(folder / "report.json", report)
+    found = slices_of(slices, sets, [p.challenger.predictions for p in pairs], task)
+    report = read_report(folder)
+    comparison = replace(report.comparison or Comparison(), text_slices=tuple(found))
+    write_json_atomic(folder / REPORT, replace(report, comparison=comparison).to_json())
 
 
-def add_slices_to_page(report: Path, path: Path) -> None:
-    """Add the slices of a report.json to a page of it, where there are some.
+def add_slices_to_page(folder: Path, path: Path) -> None:
+    """Add the slices of a version's report to a page of it, where there are some.
 
     Raises:
         StorageError: When either cannot be read or written.
     """
-    slices = read_json(report).get(TEXT_SLICES)
+    comparison = read_report(folder).comparison
+    slices = None if comparison is None else comparison.text_slices
     if not slices:
         return
     with storage_border("add slices to the page", path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence, Set
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,10 +23,12 @@ from contlearn.pages.report import (
     with_changes,
     with_version,
 )
+from contlearn.papers.decision import read_decision
+from contlearn.papers.report import EvaluationReport, read_report
 from contlearn.registry.by_hand import is_by_hand
 from contlearn.registry.versions import CHANGES
 from contlearn.types import LabelledRecord
-from contlearn.workspace import Workspace, mode_of, read_json, write_bytes_atomic
+from contlearn.workspace import Workspace, mode_of, write_bytes_atomic
 
 if TYPE_CHECKING:
     from contlearn.context import Context
@@ -132,16 +135,17 @@ def make_report(context: Context, version: int, *, output: Path | None = None) -
     from contlearn.data.store import read_records
 
     chosen = context.registry.get(version)
-    report = read_json(chosen.path / "report.json")
+    report = read_report(chosen.path)
     ids = shown_records(report)
     records = read_records(context.workspace, context.catalog, ids)
     every = read_records(context.workspace, context.catalog, ids, with_superseded=True)
     corrected = {one.record_id for one in every} - {one.record_id for one in records}
     page = render_report(
         name=context.config.model.name,
-        facts=_facts(chosen.manifest),
+        task=context.task,
+        facts=chosen.manifest,
         report=_without(report, corrected),
-        decision=read_json(chosen.path / "decision.json"),
+        decision=read_decision(chosen.path),
         records=shown(records, context.task),
         version=str(version),
     )
@@ -152,13 +156,15 @@ def make_report(context: Context, version: int, *, output: Path | None = None) -
     return path
 
 
-def _without(report: dict[str, Any], record_ids: Set[str]) -> dict[str, Any]:
+def _without(report: EvaluationReport, record_ids: Set[str]) -> EvaluationReport:
     """Leave rows out of the worst ones: their labels were wrong, not the answers."""
+    if report.comparison is None:
+        return report
     flips = {
-        kind: [item for item in items if item["record_id"] not in record_ids]
-        for kind, items in (report.get("flips") or {}).items()
+        kind: tuple(item for item in items if item.record_id not in record_ids)
+        for kind, items in report.comparison.flips.items()
     }
-    return {**report, "flips": flips}
+    return replace(report, comparison=replace(report.comparison, flips=flips))
 
 
 def remove_old_reports(workspace: Workspace, versions: Sequence[int]) -> None:
@@ -167,9 +173,3 @@ def remove_old_reports(workspace: Workspace, versions: Sequence[int]) -> None:
         for path in workspace.reports.glob("*.html"):
             if path.stem.isdigit() and int(path.stem) not in versions:
                 path.unlink(missing_ok=True)
-
-
-def _facts(manifest: Any) -> dict[str, Any]:
-    return {
-        key: manifest.get(key, {}) for key in ("model", "lineage", "training", "export", "doubted")
-    }

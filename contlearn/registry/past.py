@@ -38,7 +38,7 @@ def live_at(registry: Registry, moment: datetime) -> dict[str, Any]:
 def promoted_at(registry: Registry, number: int) -> str | None:
     """Say when a version became champion last; None when it never did."""
     pointer = registry.serving.read_pointer()
-    if pointer is not None and pointer["version"] == number and "at" in pointer:
-        return str(pointer["at"])
+    if pointer is not None and pointer.version == number and pointer.at is not None:
+        return pointer.at
     found = [registry.journal.find_last(event, version=number) for event in CHANGES]
     return max((str(record["at"]) for record in found if record is not None), default=None)

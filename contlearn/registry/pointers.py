@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from contlearn.papers.manifest import Manifest
 from contlearn.workspace import FileOperations, storage_border
 
 __all__ = ["CONFIG", "LINK", "derive_pointers", "render_config"]
@@ -17,7 +18,7 @@ LINK: Final = "current"
 CONFIG: Final = "config.pbtxt"
 
 
-def derive_pointers(root: Path, manifest: Mapping[str, Any], *, files: FileOperations) -> bool:
+def derive_pointers(root: Path, manifest: Manifest, *, files: FileOperations) -> bool:
     """Write `config.pbtxt` and the link `current` for a version, where they differ.
 
     Args:
@@ -27,7 +28,7 @@ def derive_pointers(root: Path, manifest: Mapping[str, Any], *, files: FileOpera
     Returns:
         Whether anything had to be written.
     """
-    number = str(manifest["version"])
+    number = str(manifest.version)
     changed = False
     text = render_config(root.name, manifest).encode()
     with storage_border("write the serving directory", root):
@@ -49,9 +50,7 @@ def derive_pointers(root: Path, manifest: Mapping[str, Any], *, files: FileOpera
     return changed
 
 
-def render_config(
-    name: str | None, manifest: Mapping[str, Any], *, filename: str | None = None
-) -> str:
+def render_config(name: str | None, manifest: Manifest, *, filename: str | None = None) -> str:
     """Write Triton's description of an encoder that serves exactly one version.
 
     Without the specific policy Triton serves the highest number, and a rollback would be ignored.
@@ -63,13 +62,13 @@ def render_config(
         manifest: Of the version.
         filename: The model's file in the version's folder, where it is not model.onnx.
     """
-    model: Mapping[str, Any] = manifest["model"]
-    graph = (manifest.get("golden") or {}).get("graph") or {}
-    labels = len(model["labels"])
+    model, given = manifest.model, manifest.model.to_json()
+    graph = (manifest.golden or {}).get("graph") or {}
+    labels = len(model.labels)
     inputs = graph.get("inputs") or ["input_ids", "attention_mask"]
     outputs: Mapping[str, Any] = graph.get("outputs") or {"logits": [None, labels]}
-    alone = model.get("precision") == "int8"
-    kind = {"int8": "KIND_CPU", "fp16": "KIND_GPU"}.get(str(model.get("precision")))
+    alone = model.precision == "int8"
+    kind = {"int8": "KIND_CPU", "fp16": "KIND_GPU"}.get(str(model.precision))
     lines = [
         *([f"name: {json.dumps(name)}"] if name is not None else []),
         'backend: "onnxruntime"',
@@ -86,13 +85,13 @@ def render_config(
             for item, shape in outputs.items()
         ),
         "]",
-        f"version_policy {{ specific {{ versions: [ {manifest['version']} ] }} }}",
+        f"version_policy {{ specific {{ versions: [ {manifest.version} ] }} }}",
         *([] if alone else ["dynamic_batching { max_queue_delay_microseconds: 2000 }"]),
         *([f"instance_group [ {{ kind: {kind} }} ]"] if kind else []),
         *(
-            f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(str(model[key]))} }} }}'
+            f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(str(given[key]))} }} }}'
             for key in ("task", "max_tokens", "temperature", "precision")
-            if key in model
+            if key in given
         ),
     ]
     return "\n".join(lines) + "\n"

@@ -12,21 +12,20 @@ from typing import Any, Final
 
 from contlearn.errors import RegistryError, StorageError
 from contlearn.inference.manifest import (
-    MANIFEST,
     ONNX_FOLDER,
     SIGNATURE,
     check_files,
     digest_file,
-    read_manifest,
     served_files,
 )
+from contlearn.papers.decision import DECISION, read_decision
+from contlearn.papers.manifest import MANIFEST, read_manifest
+from contlearn.papers.pointer import POINTER, Pointer
 from contlearn.registry.pointers import derive_pointers
 from contlearn.registry.retention import finish_deletions
 from contlearn.registry.serving_copy import copy_problems
-from contlearn.registry.store import POINTER
-from contlearn.registry.versions import CHANGES, Registry
-from contlearn.types import ModelVersion
-from contlearn.workspace import read_json, storage_border
+from contlearn.registry.versions import CHANGES, ModelVersion, Registry
+from contlearn.workspace import storage_border
 
 __all__ = ["promote", "recover", "rollback"]
 
@@ -71,10 +70,10 @@ def promote(
         if why is not None:
             raise RegistryError(
                 f"Version {version} was refused: {why}",
-                where=str(target.path / "decision.json"),
+                where=str(target.path / DECISION),
                 hint="Add --force with a --reason to promote it all the same.",
             )
-        if not dry_run and (before is None or before["version"] != version):
+        if not dry_run and (before is None or before.version != version):
             top = registry.last_change()
             _change(
                 registry,
@@ -144,7 +143,7 @@ def recover(registry: Registry) -> list[str]:
         return _mend(registry)
 
 
-def _begin(registry: Registry, seen: int, *, dry_run: bool) -> dict[str, Any] | None:
+def _begin(registry: Registry, seen: int, *, dry_run: bool) -> Pointer | None:
     """Mend what was left half done, and see that nobody was faster since `seen` was read."""
     if registry.epoch() != seen:
         raise RegistryError(
@@ -194,7 +193,7 @@ def _way_back(registry: Registry, to: int | None) -> dict[str, Any]:
 def _change(
     registry: Registry,
     target: ModelVersion,
-    before: Mapping[str, Any] | None,
+    before: Pointer | None,
     *,
     kind: str,
     below: int | None,
@@ -204,8 +203,8 @@ def _change(
 ) -> None:
     number = target.version
     last = registry.last_change()
-    epoch = max(int(record["epoch"]) if record else 0 for record in (before, last)) + 1
-    previous = int(before["version"]) if before else None
+    epoch = max(before.epoch if before else 0, int(last["epoch"]) if last else 0) + 1
+    previous = before.version if before else None
     facts = {
         "epoch": epoch,
         "version": number,
@@ -227,16 +226,16 @@ def _change(
             hint="The champion is unchanged. Try `python -m contlearn.inference check` on the "
             "folder, or update again.",
         )
-    pointer = {
-        "version": number,
-        "epoch": epoch,
-        "sha256": digest_file(target.path / MANIFEST),
-        "at": registry.clock.now().isoformat(),
-    }
+    pointer = Pointer(
+        version=number,
+        epoch=epoch,
+        sha256=digest_file(target.path / MANIFEST),
+        at=registry.clock.now().isoformat(),
+    )
     registry.serving.compare_and_set_pointer(before, pointer)
     # From here on the promotion has happened; a kill is mended forwards.
     derive_pointers(registry.serving.root, target.manifest, files=registry.files)
-    registry.journal.append(kind, **facts, since=pointer["at"])
+    registry.journal.append(kind, **facts, since=pointer.at)
 
 
 def _bring(registry: Registry, number: int) -> None:
@@ -272,18 +271,13 @@ def _bring(registry: Registry, number: int) -> None:
 
 def _refusal(version: ModelVersion) -> str | None:
     """Say why the gate does not let a version pass; None when it passed."""
-    path = version.path / "decision.json"
-    if not path.exists():
+    if not (version.path / DECISION).exists():
         return "it was never judged by the gate"
-    decision = read_json(path)
-    if decision.get("promoted") is True:
+    decision = read_decision(version.path)
+    if decision.promoted:
         return None
-    failed = [
-        str(outcome.get("message") or outcome.get("rule"))
-        for outcome in decision.get("outcomes", ())
-        if outcome.get("passed") is False
-    ]
-    return " ".join(failed) or "the gate did not let it pass"
+    failed = " ".join(outcome.message or outcome.rule for outcome in decision.refusals)
+    return failed or "the gate did not let it pass"
 
 
 def _require_whole(registry: Registry, number: int) -> None:
@@ -297,7 +291,7 @@ def _require_whole(registry: Registry, number: int) -> None:
         )
 
 
-def _pointer_or_none(registry: Registry) -> dict[str, Any] | None:
+def _pointer_or_none(registry: Registry) -> Pointer | None:
     try:
         return registry.serving.read_pointer()
     except StorageError:
@@ -313,11 +307,12 @@ def _mend(registry: Registry) -> list[str]:
     pointer = _pointer_or_none(registry)
     if intent is not None and not _is_closed(registry, intent):
         facts = {key: intent[key] for key in _FACTS}
-        if pointer is not None and all(pointer[key] == intent[key] for key in ("epoch", "version")):
+        meant = (intent["epoch"], intent["version"])
+        if pointer is not None and (pointer.epoch, pointer.version) == meant:
             version = registry.get(int(intent["version"]))
             derive_pointers(registry.serving.root, version.manifest, files=registry.files)
             # `at` will be the time of mending; the version is live since the pointer was renamed.
-            registry.journal.append(str(intent["kind"]), **facts, since=pointer.get("at"))
+            registry.journal.append(str(intent["kind"]), **facts, since=pointer.at)
             actions.append(f"the promotion of version {intent['version']} was finished")
         else:
             registry.journal.append("abandon", **facts, why="interrupted before the commit")
@@ -349,23 +344,23 @@ def _rewrite_pointer(registry: Registry, last: Mapping[str, Any]) -> str:
         return f"current.json is lost, and version {number} cannot be served again: {error}"
     registry.files.unlink(registry.serving.root / POINTER)
     registry.serving.compare_and_set_pointer(
-        None, {"version": number, "epoch": last["epoch"], "sha256": digest, "at": last["at"]}
+        None, Pointer(version=number, epoch=last["epoch"], sha256=digest, at=last["at"])
     )
     return "current.json was written again from the journal"
 
 
-def _mend_copy(registry: Registry, pointer: Mapping[str, Any], *, deep: bool) -> list[str]:
+def _mend_copy(registry: Registry, pointer: Pointer, *, deep: bool) -> list[str]:
     """See that the champion's copy is there, and that the derived pointers agree with it.
 
     Sizes are compared always, contents after an interruption; a server checks contents itself.
     """
-    number = int(pointer["version"])
+    number = pointer.version
     folder = registry.serving.root / str(number)
     actions = []
     try:
         manifest = read_manifest(folder / MANIFEST)
         problems = check_files(folder, served_files(manifest), digests=deep)
-        if digest_file(folder / MANIFEST) != pointer.get("sha256"):
+        if digest_file(folder / MANIFEST) != pointer.sha256:
             problems.append(f"{MANIFEST} was changed")
         if folder.is_symlink():
             problems.append("it is a link")

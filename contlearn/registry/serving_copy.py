@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from contlearn.errors import RegistryError, StorageError
-from contlearn.inference.manifest import (
-    MANIFEST,
-    check_files,
-    digest_file,
-    read_manifest,
-    served_files,
-)
+from contlearn.inference.manifest import check_files, digest_file, served_files
 from contlearn.inference.signature import signature_problems
-from contlearn.registry.store import POINTER
+from contlearn.papers.manifest import MANIFEST, read_manifest
+from contlearn.papers.pointer import POINTER
 from contlearn.registry.versions import Registry
 
 __all__ = ["copy_problems", "verify_serving"]
@@ -28,7 +23,7 @@ def verify_serving(registry: Registry) -> list[str]:
     except StorageError as error:
         return [error.what]
     if pointer is not None:
-        return copy_problems(registry, int(pointer["version"]), pointer.get("sha256"))
+        return copy_problems(registry, pointer.version, pointer.sha256)
     last = registry.last_change()
     if last is None:
         return []

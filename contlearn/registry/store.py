@@ -6,11 +6,11 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from contlearn.errors import RegistryError, StorageError
+from contlearn.errors import RegistryError
+from contlearn.papers.pointer import POINTER, Pointer, read_pointer
 from contlearn.workspace import (
     FileOperations,
     publish_folder,
@@ -18,9 +18,8 @@ from contlearn.workspace import (
     write_bytes_atomic,
 )
 
-__all__ = ["POINTER", "LocalArtifactStore"]
+__all__ = ["LocalArtifactStore"]
 
-POINTER: Final = "current.json"
 # Work in progress and leavings; readers look at numeric names only.
 _STAGED: Final = ".staged-"
 _TRASH: Final = ".trash-"
@@ -30,7 +29,10 @@ _DAMAGED_KEPT: Final = 3
 
 
 class LocalArtifactStore:
-    """An `ArtifactStore` in a local folder.
+    """Where version folders and the champion pointer live.
+
+    Two operations carry every promise: a folder appears complete or not at all, and the pointer
+    changes only from the value the writer read.
 
     Args:
         root: The folder; made when first written to.
@@ -139,46 +141,15 @@ class LocalArtifactStore:
                 removed.append(path.name)
         return removed
 
-    def read_pointer(self) -> dict[str, Any] | None:
+    def read_pointer(self) -> Pointer | None:
         """Read the champion pointer; None before the first promotion.
 
         Raises:
             StorageError: When it is damaged.
         """
-        path = self.root / POINTER
-        try:
-            value = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(
-                f"{POINTER} cannot be read: {error.strerror}.",
-                where=str(path),
-                hint="Give this user the right to read it, or check the disk.",
-            ) from error
-        except ValueError as error:
-            raise StorageError(
-                f"{POINTER} is damaged: {error}.",
-                where=str(path),
-                hint="The next `contlearn update`, `promote` or `rollback` writes it again from "
-                "the journal.",
-            ) from error
-        if (
-            not isinstance(value, dict)
-            or not isinstance(value.get("version"), int)
-            or not isinstance(value.get("epoch"), int)
-        ):
-            raise StorageError(
-                f"{POINTER} does not name a version.",
-                where=str(path),
-                hint="The next `contlearn update`, `promote` or `rollback` writes it again from "
-                "the journal.",
-            )
-        return value
+        return read_pointer(self.root)
 
-    def compare_and_set_pointer(
-        self, expected: Mapping[str, Any] | None, new: Mapping[str, Any] | None
-    ) -> None:
+    def compare_and_set_pointer(self, expected: Pointer | None, new: Pointer | None) -> None:
         """Replace the pointer if it still is `expected`. The caller holds the registry's lock.
 
         Raises:
@@ -186,8 +157,8 @@ class LocalArtifactStore:
             StorageError: When the disk is full or may not be written.
         """
         found = self.read_pointer()
-        if found != (None if expected is None else dict(expected)):
-            now = found["version"] if found else None
+        if found != expected:
+            now = found.version if found else None
             raise RegistryError(
                 f"Another process made version {now} the champion meanwhile.",
                 where=str(self.root / POINTER),
@@ -199,7 +170,7 @@ class LocalArtifactStore:
                 self._files.unlink(path)
                 self._files.fsync_folder(self.root)
             return
-        write_bytes_atomic(path, json.dumps(dict(new)).encode() + b"\n", files=self._files)
+        write_bytes_atomic(path, json.dumps(new.to_json()).encode() + b"\n", files=self._files)
 
     def _bring(self, staged: Path, name: str) -> Path:
         """Copy a staged folder from another file system."""

@@ -11,9 +11,9 @@ The serving directory belongs to `promotion`; here it is only read.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import count, islice, takewhile
@@ -22,22 +22,15 @@ from typing import Any, Final, TypeAlias
 
 from contlearn.config import Config
 from contlearn.errors import RegistryError, StorageError
-from contlearn.inference.manifest import (
-    FORMAT_VERSION,
-    MANIFEST,
-    SIGNATURE,
-    check_files,
-    describe_files,
-    digest_file,
-    read_manifest,
-)
+from contlearn.inference.manifest import SIGNATURE, check_files, describe_files, digest_file
 from contlearn.inference.signature import sign_manifest, signature_problems
 from contlearn.interfaces import Clock
+from contlearn.papers.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_manifest
 from contlearn.registry.journal import Journal
 from contlearn.registry.leases import leased_versions
 from contlearn.registry.preflight import check_in_child
 from contlearn.registry.store import LocalArtifactStore
-from contlearn.types import LabelSpace, ModelVersion
+from contlearn.types import LabelSpace
 from contlearn.version import __version__
 from contlearn.workspace import (
     FileOperations,
@@ -50,7 +43,7 @@ from contlearn.workspace import (
     write_json_atomic,
 )
 
-__all__ = ["CHANGES", "Preflight", "Registry"]
+__all__ = ["CHANGES", "ModelVersion", "Preflight", "Registry"]
 
 # Loads a serving folder and compares its golden answers; gives problems, none when it is well.
 Preflight: TypeAlias = Callable[[Path], "list[str]"]
@@ -58,6 +51,18 @@ Preflight: TypeAlias = Callable[[Path], "list[str]"]
 CHANGES: Final = ("promote", "rollback")
 _LOCK_SECONDS: Final = 60.0
 _NO_FOLDER: Final = "it is a link or a file, not a folder of its own"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """An immutable version folder of the registry and what its manifest says."""
+
+    version: int
+    parent: int | None
+    path: Path
+    created_at: datetime
+    label_space: LabelSpace
+    manifest: Manifest
 
 
 class Registry:
@@ -183,11 +188,11 @@ class Registry:
         try:
             manifest = read_manifest(folder / MANIFEST)
             return ModelVersion(
-                version=int(manifest["version"]),
-                parent=manifest.get("parent"),
+                version=manifest.version,
+                parent=manifest.parent,
                 path=folder,
-                created_at=datetime.fromisoformat(manifest["created_at"]),
-                label_space=LabelSpace(tuple(manifest["model"]["labels"])),
+                created_at=datetime.fromisoformat(manifest.created_at or ""),
+                label_space=LabelSpace(manifest.model.labels),
                 manifest=manifest,
             )
         except (StorageError, KeyError, TypeError, ValueError) as error:
@@ -237,7 +242,7 @@ class Registry:
     def champion(self) -> int | None:
         """Give the version that is served; None before the first promotion."""
         pointer = self.serving.read_pointer()
-        return None if pointer is None else int(pointer["version"])
+        return None if pointer is None else pointer.version
 
     def epoch(self) -> int:
         """Give the number of changes of the champion so far, whichever of the two files is lost.
@@ -246,11 +251,11 @@ class Registry:
             RegistryError: When the newest lines of the journal are damaged.
         """
         last = self.last_change()
+        epochs = [0 if last is None else int(last["epoch"])]
         with contextlib.suppress(StorageError):
-            last = max(
-                (last, self.serving.read_pointer()), key=lambda it: int(it["epoch"]) if it else 0
-            )
-        return int(last["epoch"]) if last else 0
+            pointer = self.serving.read_pointer()
+            epochs.append(0 if pointer is None else pointer.epoch)
+        return max(epochs)
 
     def last_change(self) -> dict[str, Any] | None:
         """Give the journal's record of the newest promotion or rollback."""
@@ -294,19 +299,18 @@ class Registry:
             raise self._unknown(number)
         try:
             manifest = read_manifest(folder / MANIFEST)
-            files: Mapping[str, Mapping[str, Any]] = manifest["files"]
-            problems = check_files(folder, files)
+            problems = check_files(folder, manifest.files)
         except (RegistryError, StorageError) as error:
             return [f"{MANIFEST}: {error.what}"]
         except (KeyError, TypeError, AttributeError):
             return [f"{MANIFEST} does not describe its files"]
-        if manifest["version"] != number:
-            problems.append(f"{MANIFEST} belongs to version {manifest['version']}")
+        if manifest.version != number:
+            problems.append(f"{MANIFEST} belongs to version {manifest.version}")
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
             if (
                 name in (MANIFEST, SIGNATURE)
-                or name in files
+                or name in manifest.files
                 or (path.is_dir() and not path.is_symlink())
             ):
                 continue
@@ -352,7 +356,7 @@ class Registry:
                 if self._is_no_folder(number):
                     raise self._unknown(number)
                 manifest = read_manifest(folder / MANIFEST)
-                problems = check_files(folder, manifest["files"])
+                problems = check_files(folder, manifest.files)
             except (RegistryError, StorageError) as error:
                 problems = [error.what]
             if problems:
@@ -365,13 +369,13 @@ class Registry:
         return actions
 
     def _journal_version(self, folder: Path, number: int) -> None:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = read_manifest(folder / MANIFEST)
         self.journal.append(
             "register",
             version=number,
-            parent=manifest.get("parent"),
+            parent=manifest.parent,
             manifest=digest_file(folder / MANIFEST),
-            cycle=manifest.get("cycle"),
+            cycle=manifest.cycle,
         )
 
     def _newest_registered(self) -> int:

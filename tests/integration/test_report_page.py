@@ -11,9 +11,8 @@ import subprocess
 
 import pytest
 
-from contlearn.pages.report import render_report
 from tests.unit.evaluation.made import TASK
-from tests.unit.evaluation.test_papers import DECISION, FACTS, MORE, REPORT, TEXTS
+from tests.unit.evaluation.test_papers import DECISION, FACTS, MORE, REPORT, TEXTS, report_page
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +106,7 @@ def look(chromium, folder, page, *, width=1000, dark=False):
 
 
 def test_report_opens_without_an_error_and_fetches_nothing(chromium, report, tmp_path):
-    page = render_report(
+    page = report_page(
         name="tickets", facts=FACTS, report=report, decision=DECISION, records=TEXTS, version="12"
     )
     seen, found = look(chromium, tmp_path, page)
@@ -128,9 +127,7 @@ def test_report_opens_without_an_error_and_fetches_nothing(chromium, report, tmp
 def test_report_fits_a_phone_and_is_dark_where_the_reader_is(
     chromium, report, tmp_path, width, dark
 ):
-    page = render_report(
-        name="tickets", facts=FACTS, report=report, decision=DECISION, records=TEXTS
-    )
+    page = report_page(name="tickets", facts=FACTS, report=report, decision=DECISION, records=TEXTS)
     seen, _ = look(chromium, tmp_path, page, width=width, dark=dark)
     assert seen["scrolls"] <= 0
     assert seen["wide"] == []
@@ -139,7 +136,7 @@ def test_report_fits_a_phone_and_is_dark_where_the_reader_is(
 
 def test_the_browser_sees_what_is_looked_for(chromium, report, tmp_path):
     """A page that does all that a report must not do is noticed."""
-    page = render_report(name="tickets", facts=FACTS, report=report, decision=DECISION)
+    page = report_page(name="tickets", facts=FACTS, report=report, decision=DECISION)
     bad = '<p style="width:3000px">wide</p><img src="http://127.0.0.1:9/x.png"><a href="#x">x</a>'
     seen, found = look(chromium, tmp_path, page.replace("<nav>", f"{bad}<nav><a href='#gone'></a>"))
     assert any("Content Security Policy" in line for line in found["console of plain"])

@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from contlearn.cli.live import live_view
-from contlearn.evaluation.model_card import render_model_card
-from contlearn.pages.report import render_report
 from contlearn.wording import metric_name, number
 from tests.cli.test_status_watch import NOW, VALUE, shown
-from tests.unit.evaluation.test_papers import DECISION, FACTS, REPORT
+from tests.unit.evaluation.test_papers import DECISION, FACTS, REPORT, card_of, report_page
 
 ENTITIES = {**REPORT, "primary_metric": "f1"}
 
@@ -17,8 +15,8 @@ ENTITIES = {**REPORT, "primary_metric": "f1"}
 @pytest.mark.parametrize(
     "page",
     [
-        lambda report: render_report(name="x", facts=FACTS, report=report, decision=DECISION),
-        lambda report: render_model_card(name="x", facts=FACTS, report=report, decision=DECISION),
+        lambda report: report_page(name="x", facts=FACTS, report=report, decision=DECISION),
+        lambda report: card_of(name="x", facts=FACTS, report=report, decision=DECISION),
     ],
     ids=["report", "model card"],
 )

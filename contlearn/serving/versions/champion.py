@@ -17,48 +17,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import Clock
+from contlearn.papers.manifest import MANIFEST, VersionFacts
+from contlearn.papers.pointer import POINTER, Pointer, read_pointer
 from contlearn.registry.leases import hold_version
 from contlearn.serving.compute.memory import release_memory
 from contlearn.serving.versions.loading import LOAD_NICE
 from contlearn.serving.versions.version import Load, LoadedVersion
 from contlearn.telemetry.server_metrics import ServerMetrics
 
-__all__ = ["ChampionFollower", "Pointer", "read_pointer"]
+__all__ = ["ChampionFollower"]
 
 _log = logging.getLogger("contlearn.serving")
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """What current.json says."""
-
-    version: int
-    epoch: int
-    sha256: str
-
-
-def read_pointer(folder: Path) -> Pointer | None:
-    """Read current.json; None before the first promotion.
-
-    Raises:
-        ServingError: When it is damaged.
-    """
-    path = folder / "current.json"
-    try:
-        value = json.loads(path.read_bytes())
-        return Pointer(int(value["version"]), int(value["epoch"]), str(value.get("sha256", "")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ServingError(
-            f"current.json cannot be read: {error}.",
-            where=str(path),
-            hint="Promote a version again: `contlearn promote VERSION`.",
-        ) from error
 
 
 @dataclass
@@ -148,7 +120,7 @@ class ChampionFollower:
 
     def _read_stamp(self) -> tuple[int, ...] | None:
         try:
-            stat = (self.folder / "current.json").stat()
+            stat = (self.folder / POINTER).stat()
         except FileNotFoundError:
             return None
         return (stat.st_mtime_ns, stat.st_ino, stat.st_size)
@@ -237,14 +209,14 @@ class ChampionFollower:
 
     def _load_now(self, pointer: Pointer) -> LoadedVersion:
         folder = (self.folder / str(pointer.version)).resolve()
-        manifest = _read_manifest(folder, pointer)
+        facts = _read_facts(folder, pointer)
         predictor = self.load(folder)
         return LoadedVersion(
             number=pointer.version,
             epoch=pointer.epoch,
             predictor=predictor,
             folder=folder,
-            manifest=manifest,
+            facts=facts,
             loaded_at=self.clock.now().timestamp(),
         )
 
@@ -265,8 +237,8 @@ class ChampionFollower:
         )
 
 
-def _read_manifest(folder: Path, pointer: Pointer) -> dict[str, Any]:
-    path = folder / "manifest.json"
+def _read_facts(folder: Path, pointer: Pointer) -> VersionFacts:
+    path = folder / MANIFEST
     try:
         data = path.read_bytes()
         value = json.loads(data)
@@ -282,4 +254,4 @@ def _read_manifest(folder: Path, pointer: Pointer) -> dict[str, Any]:
             where=str(path),
             hint="Promote the version again, so that it is copied anew, or roll back.",
         )
-    return value if isinstance(value, dict) else {}
+    return VersionFacts.from_json(value if isinstance(value, dict) else {})

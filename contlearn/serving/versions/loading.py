@@ -47,8 +47,9 @@ class CheckedLoader:
             RegistryError: When the version is not signed, and has to be.
         """
         from contlearn.inference.golden import check_golden
-        from contlearn.inference.manifest import find_manifest, read_manifest, served_files
+        from contlearn.inference.manifest import served_files
         from contlearn.inference.predictor import OnnxPredictor
+        from contlearn.papers.manifest import find_manifest, read_manifest
 
         if self._public_key is not None:
             from contlearn.inference.signature import require_signature
@@ -68,7 +69,7 @@ class CheckedLoader:
         self._tokenizer = (digest, predictor.tokenizer)
         # The first answer brings in what is imported late; no request should wait for that.
         predictor.predict([predictor.task.read_inputs("Is this thing on?", FieldNames())])
-        golden = manifest.get("golden")
+        golden = manifest.golden
         # The fp32 twin of an int8 model cannot repeat its digits; that it answers is enough.
         if golden is not None and golden.get("precision") == predictor.precision:
             problems = check_golden(predictor, golden)

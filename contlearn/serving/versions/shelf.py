@@ -7,13 +7,13 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import Clock
+from contlearn.papers.manifest import MANIFEST, VersionFacts
 from contlearn.registry.leases import hold_version
 from contlearn.serving.compute.memory import release_memory
 from contlearn.serving.versions.roles import CHALLENGER, Roles
@@ -135,7 +135,7 @@ class Shelf:
             numbers = [
                 int(path.name)
                 for path in self.registry.iterdir()
-                if path.name.isdigit() and (path / "manifest.json").is_file()
+                if path.name.isdigit() and (path / MANIFEST).is_file()
             ]
             newest = max(numbers, default=0)
             return newest if newest > (champion or 0) else None
@@ -148,7 +148,7 @@ class Shelf:
                 # Without the right to write there, a server can serve all the same.
                 with contextlib.suppress(OSError, ContlearnError):
                     hold.enter_context(hold_version(self.leases, number))
-            folder, manifest = self._find(number)
+            folder, facts = self._find(number)
             predictor = self.load(folder)
         except Exception as error:
             hold.close()
@@ -167,22 +167,23 @@ class Shelf:
             epoch=0,
             predictor=predictor,
             folder=folder,
-            manifest=manifest,
+            facts=facts,
             loaded_at=self.clock.now().timestamp(),
         )
         self.problems.pop(number, None)
         self._failed_at.pop(number, None)
         _log.info("version beside the champion", extra={"version": number})
 
-    def _find(self, number: int) -> tuple[Path, Mapping[str, Any]]:
-        places = [(self.folder / str(number), self.folder / str(number) / "manifest.json")]
+    def _find(self, number: int) -> tuple[Path, VersionFacts]:
+        places = [(self.folder / str(number), self.folder / str(number) / MANIFEST)]
         if self.registry is not None:
             version = self.registry / str(number)
-            places.append((version / "onnx", version / "manifest.json"))
+            places.append((version / "onnx", version / MANIFEST))
         for folder, manifest in places:
             if folder.is_dir() and manifest.is_file():
                 value = json.loads(manifest.read_bytes())
-                return folder.resolve(), value if isinstance(value, dict) else {}
+                facts = VersionFacts.from_json(value if isinstance(value, dict) else {})
+                return folder.resolve(), facts
         raise ServingError(
             f"There is no version {number}.",
             where=str(self.folder),

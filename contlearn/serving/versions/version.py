@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from contlearn.errors import ServingError
 from contlearn.inference.familiarity import is_unknown
 from contlearn.interfaces import Predictor
+from contlearn.papers.manifest import VersionFacts
 from contlearn.types import Encoding, Inputs, Prediction
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class LoadedVersion:
         epoch: Which promotion made it champion.
         predictor: What answers.
         folder: Where it was loaded from.
-        manifest: What its manifest says.
+        facts: What its manifest says.
         loaded_at: Seconds since the epoch.
     """
 
@@ -70,7 +71,7 @@ class LoadedVersion:
     epoch: int
     predictor: Predictor
     folder: Path
-    manifest: Mapping[str, Any] = field(default_factory=dict)
+    facts: VersionFacts = field(default_factory=VersionFacts)
     loaded_at: float = 0.0
     _users: int = field(default=0, init=False)
     _retired: bool = field(default=False, init=False)
@@ -183,6 +184,4 @@ class LoadedVersion:
     @property
     def unknown_rule(self) -> Mapping[str, Any] | None:
         """Give how unknown texts are told, where the version was calibrated for it."""
-        model = self.manifest.get("model")
-        rule = model.get("unknown") if isinstance(model, Mapping) else None
-        return rule if isinstance(rule, Mapping) else None
+        return self.facts.model.unknown

@@ -15,7 +15,7 @@ from contlearn.catalog.schema import cycle_records, cycles, records
 from contlearn.cli import main
 from contlearn.cycle.update_cycle import UpdateCycle
 from contlearn.errors import UsageError
-from contlearn.registry.store import POINTER
+from contlearn.papers.pointer import POINTER
 from contlearn.registry.versions import Registry
 from contlearn.workspace import FileOperations
 from tests.scripted import (

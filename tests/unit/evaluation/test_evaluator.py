@@ -9,10 +9,10 @@ from contlearn.errors import EvaluationError
 from contlearn.evaluation.answers import Answers, pack_targets, unpack_targets
 from contlearn.evaluation.evaluator import (
     build_report,
-    report_to_json,
     score_sets,
 )
 from contlearn.evaluation.scoring import evaluate_cycle, load_paired_scores
+from contlearn.papers.report import EvaluationReport
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
 from contlearn.types import LabelSpace
@@ -125,9 +125,13 @@ def test_report_adds_a_row_to_the_matrix_of_the_parent():
     sets = [held_out(["a", "b"]), held_out(["b", "c"], index=2, start=10)]
     scores = score_sets(Scripted(_table(sets[0]) | _table(sets[1], wrong=(0,))), sets, TASK, LABELS)
     report = build_report(
-        scores, sets, TASK, earlier={"accuracy_matrix": [[1.0], [0.5, None]]}, row=2
+        scores,
+        sets,
+        TASK,
+        earlier=EvaluationReport.from_json({"accuracy_matrix": [[1.0], [0.5, None]]}),
+        row=2,
     )
-    assert report.accuracy_matrix == [[1.0], [0.5, None], [1.0, None, 0.5]]
+    assert report.accuracy_matrix == ((1.0,), (0.5, None), (1.0, None, 0.5))
     assert report.metrics["accuracy"] == 0.75
     assert report.metrics["average_accuracy"] == 0.75
     assert report.metrics["forgetting"] == 0.0
@@ -142,13 +146,13 @@ def test_report_replaces_its_own_last_row():
     sets = [held_out(["a", "b"])]
     scores = score_sets(Scripted(_table(sets[0])), sets, TASK, LABELS)
     assert build_report(
-        scores, sets, TASK, earlier={"accuracy_matrix": [[0.4]]}
-    ).accuracy_matrix == [[1.0]]
+        scores, sets, TASK, earlier=EvaluationReport.from_json({"accuracy_matrix": [[0.4]]})
+    ).accuracy_matrix == ((1.0,),)
 
 
 def test_report_of_a_first_version_has_no_measures_over_experiences():
     sets = [held_out(["a", "b"])]
-    value = report_to_json(build_report(score_sets(Scripted({}), sets, TASK, LABELS), sets, TASK))
+    value = build_report(score_sets(Scripted({}), sets, TASK, LABELS), sets, TASK).to_json()
     assert value["metrics"] == {
         "accuracy": 0.5, "macro_f1": pytest.approx(1 / 3), "micro_f1": 0.5,
         "average_accuracy": 0.5, "forgetting": None, "backward_transfer": None,
@@ -161,7 +165,7 @@ def test_report_without_rows_is_a_report_with_nothing_measured():
     assert report.metrics == dict.fromkeys(
         ("accuracy", "macro_f1", "micro_f1", "average_accuracy", "forgetting", "backward_transfer")
     )
-    assert (report.per_label, report.confusion, report.accuracy_matrix) == ((), None, [[None]])
+    assert (report.per_label, report.confusion, report.accuracy_matrix) == ((), None, ((None,),))
 
 
 def test_report_needs_one_score_a_set():
@@ -178,7 +182,7 @@ def _cycle(tmp_path, sets, challenger, *, champion=None, parent=None, name="v", 
         challenger=challenger,
         champion=champion,
         champion_version=1 if champion else None,
-        champion_report=parent / "report.json" if parent else None,
+        champion_folder=parent,
         memory=tmp_path / "evaluations",
         output=output,
         progress=_quiet,

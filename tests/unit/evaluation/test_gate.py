@@ -12,7 +12,7 @@ from contlearn.evaluation.evidence import (
     metric_of,
     rows_needed,
 )
-from contlearn.evaluation.gate import decide, decision_to_json
+from contlearn.evaluation.gate import decide
 from contlearn.plugins import hookimpl
 from contlearn.plugins.manager import PluginManager
 from contlearn.statistics import bootstrap
@@ -314,7 +314,7 @@ def test_gate_keeps_every_outcome_also_after_a_refusal(manager):
         ("floor", None),
     ]  # fmt: skip
     assert (decision.promoted, decision.champion, decision.challenger) == (False, 3, 4)
-    value = decision_to_json(decision)
+    value = decision.to_json()
     assert value["outcomes"][1]["measured"] < value["outcomes"][1]["required"]
 
 

@@ -13,7 +13,11 @@ from contlearn.pages.report import (
     with_version,
     write_report_page,
 )
+from contlearn.papers.manifest import VersionFacts
+from contlearn.papers.report import EvaluationReport
+from contlearn.types import PromotionDecision
 from contlearn.workspace import write_json_atomic
+from tests.unit.evaluation.made import TAGGING, TASK
 
 FACTS = {
     "model": {
@@ -88,6 +92,24 @@ TEXTS = {
 }
 
 
+def _read(facts, report, decision):
+    """Give the three papers as they are read from a version's folder."""
+    return {
+        "facts": VersionFacts.from_json(facts),
+        "report": EvaluationReport.from_json(report),
+        "decision": PromotionDecision.from_json(decision),
+    }
+
+
+def report_page(*, facts, report, decision, **more):
+    task = TAGGING if facts["model"].get("pipeline") == "token-classification" else TASK
+    return render_report(**_read(facts, report, decision), task=task, **more)
+
+
+def card_of(*, name, facts, report, decision):
+    return render_model_card(name=name, **_read(facts, report, decision))
+
+
 class Balance(HTMLParser):
     """Checks that every element that is opened is closed, in order."""
 
@@ -111,7 +133,7 @@ class Balance(HTMLParser):
 
 
 def _page(*, records=None, version=None, **changes):
-    return render_report(
+    return report_page(
         name="my <model>",
         facts=FACTS,
         report={**REPORT, **changes},
@@ -200,7 +222,7 @@ def test_report_page_shows_slices_latency_and_counts():
 def test_report_page_says_how_full_the_replay_buffer_is():
     training = {**FACTS["training"], "buffer_records": 1432, "buffer_capacity": 2000}
     facts = {**FACTS, "training": training}
-    page = render_report(name="m", facts=facts, report=REPORT, decision=DECISION)
+    page = report_page(name="m", facts=facts, report=REPORT, decision=DECISION)
     assert 'records in the replay buffer</td><td class="words">1,432 (at most 2,000)</td>' in page
     # Versions that were made before it was written down show nothing.
     assert "replay buffer" not in _page()
@@ -243,7 +265,7 @@ def test_the_number_goes_into_title_and_heading_only():
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_model_card_names_measures_rules_and_limits(precision):
     facts = {**FACTS, "model": {**FACTS["model"], "precision": precision}}
-    card = render_model_card(name="my: model", facts=facts, report=REPORT, decision=DECISION)
+    card = card_of(name="my: model", facts=facts, report=REPORT, decision=DECISION)
     head = card.split("---")[1]
     assert 'base_model: "bert-tiny"' in head
     assert '- name: "my: model"' in head
@@ -259,7 +281,7 @@ def test_model_card_is_read_by_the_hub_library():
 
     labels = [{**REPORT["per_label"][0], "label": name} for name in ("<yes>", "a`b\n|c")]
     card = ModelCard(
-        render_model_card(
+        card_of(
             name="my: model", facts=FACTS, report={**REPORT, "per_label": labels}, decision=DECISION
         )
     )
@@ -279,9 +301,7 @@ def test_model_card_of_entities_and_of_a_base_that_is_a_folder():
     from huggingface_hub import ModelCard
 
     model = {**FACTS["model"], "pipeline": "token-classification", "base": "/home/me/models/tiny"}
-    text = render_model_card(
-        name="m", facts={**FACTS, "model": model}, report=REPORT, decision=DECISION
-    )
+    text = card_of(name="m", facts={**FACTS, "model": model}, report=REPORT, decision=DECISION)
     card = ModelCard(text)
     assert card.data.pipeline_tag == "token-classification"
     assert card.data.base_model is None
@@ -292,8 +312,14 @@ def test_model_card_of_entities_and_of_a_base_that_is_a_folder():
 def test_papers_are_written_beside_their_reports(tmp_path):
     write_json_atomic(tmp_path / "report.json", REPORT)
     write_json_atomic(tmp_path / "decision.json", DECISION)
-    assert write_report_page(tmp_path, name="m", facts=FACTS).name == "report.html"
-    assert write_model_card(tmp_path, name="m", facts=FACTS).name == "MODEL_CARD.md"
+    assert (
+        write_report_page(tmp_path, name="m", task=TASK, facts=VersionFacts.from_json(FACTS)).name
+        == "report.html"
+    )
+    assert (
+        write_model_card(tmp_path, name="m", facts=VersionFacts.from_json(FACTS)).name
+        == "MODEL_CARD.md"
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "MODEL_CARD.md",
         "decision.json",

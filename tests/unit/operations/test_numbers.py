@@ -238,10 +238,9 @@ def test_page_of_a_version_says_what_became_of_it(make):
     made.step("calm")
     made.step("loud")
     made.workspace.reports.mkdir(exist_ok=True)
-    from contlearn.pages.report import render_report
-    from tests.unit.evaluation.test_papers import DECISION, FACTS, REPORT
+    from tests.unit.evaluation.test_papers import DECISION, FACTS, REPORT, report_page
 
-    page = render_report(name="x", facts=FACTS, report=REPORT, decision=DECISION, version="2")
+    page = report_page(name="x", facts=FACTS, report=REPORT, decision=DECISION, version="2")
     path = made.workspace.reports / "2.html"
     path.write_text(page, encoding="utf-8")
     roll_back(made.context, actor="bob", reason="it was <worse>")

@@ -77,7 +77,7 @@ def serving_state(registry: Registry) -> dict:
     root = registry.serving.root
     pointer = registry.serving.read_pointer()
     return {
-        "pointer": None if pointer is None else (pointer["version"], pointer["epoch"]),
+        "pointer": None if pointer is None else (pointer.version, pointer.epoch),
         "link": os.readlink(root / "current") if (root / "current").is_symlink() else None,
         "config": (root / "config.pbtxt").read_text() if (root / "config.pbtxt").exists() else None,
     }

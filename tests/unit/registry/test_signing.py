@@ -8,8 +8,9 @@ import pytest
 
 from contlearn.config import SigningConfig
 from contlearn.errors import ConfigError, RegistryError
-from contlearn.inference.manifest import MANIFEST, SIGNATURE
+from contlearn.inference.manifest import SIGNATURE
 from contlearn.inference.signature import require_signature, signature_problems
+from contlearn.papers.manifest import MANIFEST
 from contlearn.registry.promotion import promote
 from contlearn.registry.serving_copy import verify_serving
 from tests.unit.registry.staged import make_registry, promoted, register

@@ -30,7 +30,7 @@ def test_register_moves_the_folder_and_writes_its_manifest(registry):
     version = register(registry, "c1")
     assert (version.version, version.parent, version.label_space.names) == (1, None, ("no", "yes"))
     assert version.path == registry.workspace.versions / "1"
-    assert set(version.manifest["files"]) == {
+    assert set(version.manifest.files) == {
         "onnx/model.onnx",
         "onnx/tokenizer.json",
         "checkpoint/head.safetensors",

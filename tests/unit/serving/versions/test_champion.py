@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from contlearn.errors import ServingError
-from contlearn.serving.versions.champion import ChampionFollower, Pointer, read_pointer
+from contlearn.errors import StorageError
+from contlearn.papers.pointer import Pointer, read_pointer
+from contlearn.serving.versions.champion import ChampionFollower
 from contlearn.telemetry.metrics import encode_metrics, make_registry
 from contlearn.telemetry.server_metrics import ServerMetrics
 from contlearn.types import LabelSpace
@@ -116,7 +117,7 @@ def test_a_damaged_pointer_is_reported_and_the_old_version_answers(follower, tmp
     assert not follower.check()
     assert follower.current.number == 1
     assert "current.json cannot be read" in follower.problem.what
-    with pytest.raises(ServingError):
+    with pytest.raises(StorageError):
         read_pointer(tmp_path)
     promote(tmp_path, 1, 1)
     follower.check()
@@ -135,4 +136,4 @@ def test_a_version_in_use_is_not_closed(follower, tmp_path):
 
 def test_read_pointer_gives_what_is_written(tmp_path):
     promote(tmp_path, 7, 42, digest="ab")
-    assert read_pointer(tmp_path) == Pointer(7, 42, "ab")
+    assert read_pointer(tmp_path) == Pointer(version=7, epoch=42, sha256="ab")

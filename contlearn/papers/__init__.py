@@ -1,0 +1,1 @@
+"""What is written about versions: pointer, manifest, report and decision, parsed here alone."""

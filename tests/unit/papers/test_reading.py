@@ -1,0 +1,131 @@
+"""What is read from a version's papers is what was written, whichever contlearn wrote it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from contlearn.errors import RegistryError, StorageError
+from contlearn.papers.decision import DECISION, read_decision
+from contlearn.papers.manifest import Manifest, VersionFacts, read_manifest
+from contlearn.papers.pointer import POINTER, Pointer, read_pointer
+from contlearn.papers.report import REPORT, read_report
+from contlearn.types import PromotionDecision
+
+SCORES = {"accuracy": 0.5}
+WHOLE = {
+    "format_version": 1,
+    "version": None,
+    "metrics": {"accuracy": 0.5, "forgetting": None},
+    "primary_metric": "accuracy",
+    "accuracy_matrix": [[0.25], [None, 0.5]],
+    "per_label": [{"label": "a", "precision": 1.0, "recall": 0.5, "f1": 0.75, "support": 4}],
+    "confusion": {"labels": ["a"], "matrix": [[4]]},
+    "sets": [
+        {
+            "experience": "c1", "index": 0, "is_new": True, "rows": 4, "metrics": SCORES,
+            "content_hash": "aa", "champion": None, "majority": 0.25,
+        }
+    ],
+    "experiences": [None, "c1"],
+    "reliability": None,
+    "runtime": None,
+    "slices": [{"by": "script", "value": "Latin", "rows": 4, "challenger": 0.5, "champion": None}],
+    "metric": "accuracy",
+    "champion_metrics": None,
+    "flips": {
+        "lost": [],
+        "wrong": [
+            {
+                "record_id": "r1", "set": 0, "target": ["O", "B-x"], "before": None,
+                "after": ["O", "O"], "confidence": None,
+            }
+        ],
+    },
+    "label_counts": {"a": 4},
+    "text_slices": [{"slice": "short", "rows": 4}],
+}  # fmt: skip
+
+
+def _write(path, value):
+    path.write_text(json.dumps(value))
+    return path.parent
+
+
+def test_report_is_written_as_it_was_read(tmp_path):
+    report = read_report(_write(tmp_path / REPORT, WHOLE))
+    assert json.dumps(report.to_json()) == json.dumps(WHOLE)
+    assert report.comparison.flips["wrong"][0].target == ("O", "B-x")
+
+
+def test_report_of_an_earlier_contlearn_opens(tmp_path):
+    report = read_report(_write(tmp_path / REPORT, {"metrics": SCORES, "accuracy_matrix": [[0.5]]}))
+    assert (report.accuracy_matrix, report.sets, report.primary_metric) == (
+        ((0.5,),),
+        (),
+        "accuracy",
+    )
+
+
+@pytest.mark.parametrize("change", [{"per_label": [{}]}, {"sets": [1]}, {"accuracy_matrix": [3]}])
+def test_damaged_report_is_told_with_its_place(tmp_path, change):
+    with pytest.raises(StorageError, match=r"report\.json is damaged"):
+        read_report(_write(tmp_path / REPORT, WHOLE | change))
+
+
+def test_decision_is_written_as_it_was_read_and_names_what_refused(tmp_path):
+    outcome = {"rule": "gain", "passed": False, "measured": 1, "required": 2.0, "message": "No."}
+    value = {
+        "format_version": 1, "champion": 2, "challenger": None, "promoted": False,
+        "outcomes": [outcome, {**outcome, "rule": "floor", "passed": None}], "warnings": ["w"],
+    }  # fmt: skip
+    decision = read_decision(_write(tmp_path / DECISION, value))
+    assert json.dumps(decision.to_json()) == json.dumps(value)
+    assert [one.rule for one in decision.refusals] == ["gain"]
+    assert [one.verdict for one in decision.outcomes] == ["refused", "not applicable"]
+    assert PromotionDecision.from_json({}).promoted is False
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"version": 3, "epoch": 7, "sha256": "ab", "at": "2030-01-01"}, {"version": 3, "epoch": 7}],
+)
+def test_pointer_is_written_as_it_was_read(tmp_path, value):
+    pointer = read_pointer(_write(tmp_path / POINTER, value))
+    assert json.dumps(pointer.to_json()) == json.dumps(value)
+    assert pointer == Pointer(**value)
+
+
+def test_manifest_keeps_what_another_contlearn_wrote(tmp_path):
+    value = {
+        "format_version": 1, "version": 4, "of_tomorrow": 1, "files": {},
+        "model": {"labels": ["a", "b"], "temperature": 2, "new": True}, "lineage": {"cycle": "c4"},
+    }  # fmt: skip
+    folder = _write(tmp_path / "manifest.json", value)
+    manifest = read_manifest(folder / "manifest.json")
+    assert manifest.to_json() == value
+    assert manifest.model.to_json() == value["model"]
+    assert (manifest.model.labels, manifest.model.temperature) == (("a", "b"), 2.0)
+    assert (manifest.lineage.cycle, manifest.lineage.experiences) == ("c4", ())
+    other = manifest.with_parts(model={"labels": ["c"]})
+    assert isinstance(other, Manifest)
+    assert (other.model.labels, other.to_json()["of_tomorrow"]) == (("c",), 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"format_version": 2}, "format version 2, not 1"),
+        ({"format_version": 1, "model": {}}, r"lacks version, files, model\.labels"),
+        ({"format_version": 1, "version": "x", "files": {}, "model": {"labels": []}}, "damaged"),
+        ({"format_version": 1, "version": 1, "files": {}, "model": [1]}, "damaged"),
+    ],
+)
+def test_manifest_that_is_none_is_refused(tmp_path, value, message):
+    with pytest.raises(RegistryError, match=message):
+        read_manifest(_write(tmp_path / "manifest.json", value) / "manifest.json")
+
+
+def test_facts_of_nothing_are_empty():
+    assert VersionFacts.from_json({}) == VersionFacts()
