@@ -149,13 +149,21 @@ def check_names(config: Config, manager: PluginManager) -> None:
         require_given(task, type(rule), where="gate.rules")
         if hasattr(rule, "check"):
             rule.check(config)
-    metrics = [metric.name for metric in task.metrics]
+    metrics = {metric.name: metric for metric in task.metrics}
     if config.gate.metric and config.gate.metric not in metrics:
         raise ConfigError(
             f"The task {config.model.task!r} has no metric {config.gate.metric!r}.",
             where="gate.metric in contlearn.toml",
             hint=f"Choose one of: {', '.join(metrics)}.",
         )
+    metric = metrics[config.gate.metric or task.primary_metric]
+    for key in ("margin", "min_gain"):
+        if not metric.unit and getattr(config.gate, key) >= 1.0:
+            raise ConfigError(
+                f"gate.{key} is {getattr(config.gate, key):g}, but {metric.name} is a share.",
+                where=f"gate.{key} in contlearn.toml",
+                hint="Give a number below 1: 0.03 is three points of a hundred.",
+            )
     if config.update.schedule:
         check_schedule(config)
 

@@ -438,6 +438,10 @@ class Task(Protocol):
         """Write a target for people; `words` are those of the text, where they are at hand."""
         ...
 
+    def cells(self, value: Mapping[str, Any]) -> tuple[dict[str, str | float], ...]:
+        """Give the rows of a table that show a prediction's `value`: cells by their titles."""
+        ...
+
     def schema(self) -> dict[str, Any]:
         """Give the JSON Schema of a prediction's `value`."""
         ...

@@ -255,7 +255,7 @@ def _record(
 ) -> LabelledRecord:
     try:
         if not TOOL_FIELDS.isdisjoint(row):
-            row = read_answer(row, fields, labelling=task.labelling)
+            row = read_answer(row, fields, task)
         inputs, target = task.read_fields(row, fields)
     except RowProblem as problem:
         raise RecordError(

@@ -326,8 +326,10 @@ class Floor:
                 ),
             )
         metric = metric_of(evidence)
-        named = evidence.task.labelling != "value"
-        always = f"always answering the commonest {'label' if named else 'value'}"
+        has_labels = evidence.task.labelling != "value"
+        always = (
+            "always answering the commonest label" if has_labels else "answering without a look"
+        )
         rows = sum(map(rows_of, pairs))
         value = float(metric(np.concatenate([p.challenger.statistics for p in pairs]).sum(axis=0)))
         floor = float(

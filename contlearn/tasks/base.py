@@ -270,9 +270,9 @@ class TaskBase:
         return float(answer == target)
 
     def key_of(self, target: Target) -> str:
-        """Give a text as it is, and of anything else a hash."""
-        if isinstance(target, str):
-            return target
+        """Give a text or a number as it is written, and of anything else a hash."""
+        if isinstance(target, str | int | float):
+            return str(target)
         text = json.dumps(target_to_json(target), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
@@ -316,6 +316,17 @@ class TaskBase:
             else json.dumps(target_to_json(target), ensure_ascii=False)
         )
         return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " …"
+
+    def cells(self, value: Mapping[str, Any]) -> tuple[dict[str, str | float], ...]:
+        """Give one row with the value's texts and numbers, and anything else as JSON."""
+        return (
+            {
+                name: item
+                if isinstance(item, str | float | int)
+                else json.dumps(target_to_json(item), ensure_ascii=False)
+                for name, item in value.items()
+            },
+        )
 
     def schema(self) -> dict[str, Any]:
         """Give the schema of any object."""

@@ -29,7 +29,7 @@ from contlearn.types import (
     Target,
     label_name,
 )
-from contlearn.wording import printable
+from contlearn.wording import percent, printable
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
@@ -246,6 +246,10 @@ class TextClassification(TaskBase):
         for answer, target in zip(answers, targets, strict=True):
             matrix[index[_class(target)]][index[_class(answer)]] += 1
         return {"labels": names, "matrix": matrix}
+
+    def cells(self, value: Mapping[str, Any]) -> tuple[dict[str, str | float], ...]:
+        """Give label and confidence."""
+        return ({"label": value["label"], "confidence": percent(value["confidence"])},)
 
     def schema(self) -> dict[str, Any]:
         """Describe label, confidence and scores, and what the server adds."""

@@ -479,6 +479,19 @@ class TokenClassification(TaskBase):
             return ", ".join(kind for kind, _, _ in found)
         return ", ".join(f"{' '.join(words[first:end])} ({kind})" for kind, first, end in found)
 
+    def cells(self, value: Mapping[str, Any]) -> tuple[dict[str, str | float], ...]:
+        """Give a row for each entity."""
+        return tuple(
+            {
+                "entity": entity["text"],
+                "type": entity["type"],
+                "from": entity["start"],
+                "to": entity["end"],
+                "score": round(entity["score"], 2),
+            }
+            for entity in value["entities"]
+        ) or ({"entity": "–", "type": "", "from": "", "to": "", "score": ""},)
+
     def schema(self) -> dict[str, Any]:
         """Describe the entities, and what was not read."""
         place = {"start": {"type": "integer"}, "end": {"type": "integer"}}

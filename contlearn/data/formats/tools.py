@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from contlearn.data.quarantine.looking import unguard_cell
-from contlearn.interfaces import FieldNames, Labelling, RowProblem
+from contlearn.interfaces import FieldNames, Labelling, RowProblem, Task
 from contlearn.tasks.others import read_choices
 from contlearn.tasks.spans import placed_words, tags_on_words
 
@@ -48,17 +48,18 @@ _ARGILLA: Final = frozenset(
 Row = Mapping[str, object]
 
 
-def read_answer(row: Row, fields: FieldNames, *, labelling: Labelling) -> Row:
+def read_answer(row: Row, fields: FieldNames, task: Task) -> Row:
     """Give what a person answered as a row under the configured names.
 
     Args:
         row: A row with one of `TOOL_FIELDS`; one that no tool wrote is given back as it is.
         fields: The configured names.
-        labelling: How a person answers the task: by a choice, by spans, or by a value.
+        task: Says how a person answers it: by a choice, by spans, or by a value.
     Raises:
         RowProblem: not-answered, rejected-answer or conflict; bad-span where an entity fits no
             words.
     """
+    labelling = task.labelling
     answer = _word(row.get("answer"))
     if answer == "reject":
         raise RowProblem(
@@ -74,7 +75,7 @@ def read_answer(row: Row, fields: FieldNames, *, labelling: Labelling) -> Row:
     if status in _ARGILLA_OPEN and not _ARGILLA.isdisjoint(row):
         raise _not_answered(f"The row has no submitted answer (status: {status}).")
     listed = row.get("annotations", row.get("predictions"))
-    if isinstance(listed, list) and isinstance(row.get("data"), Mapping):
+    if labelling != "value" and isinstance(listed, list) and isinstance(row.get("data"), Mapping):
         return _of_label_studio(row, fields, labelling=labelling)
     form = row.get(SUGGESTION)
     if form is None and answer != "accept" and _is_old_suggestion(row):
@@ -85,7 +86,9 @@ def read_answer(row: Row, fields: FieldNames, *, labelling: Labelling) -> Row:
         row = {name: _unguarded(value) for name, value in row.items()}
     if form == "prodigy" and answer != "accept":
         raise _not_answered("The row is a suggestion that nobody answered.")
-    if answer == "accept":
+    if labelling == "value":
+        pass  # the row's own field holds the answer: no tool has another place for it
+    elif answer == "accept":
         row = _of_prodigy(row, fields, labelling=labelling)
     elif form is not None or "lead_time" in row:
         row = _with_label(row, fields, labelling=labelling)

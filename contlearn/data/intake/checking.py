@@ -133,7 +133,7 @@ class RowChecker:
             RowProblem: With the reason code of the first thing that is wrong.
         """
         if not TOOL_FIELDS.isdisjoint(row):
-            row = read_answer(row, self._fields, labelling=self._task.labelling)
+            row = read_answer(row, self._fields, self._task)
         row, warnings = self._task.tidy(row, self._fields, self.book)
         try:
             inputs, target = self._task.read_fields(row, self._fields)
