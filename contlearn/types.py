@@ -329,6 +329,11 @@ class Metric:
         """Turn values, or an array of them, so that more is better; and turn them back."""
         return value if self.higher_is_better else -value
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share of which more is better, as most are; reports say which are not."""
+        return self.higher_is_better and not self.unit
+
     def to_json(self) -> dict[str, Any]:
         """Give what a report says of it."""
         return {"unit": self.unit, "higher_is_better": self.higher_is_better}

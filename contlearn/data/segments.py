@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from contlearn.data.intake.checking import Checked
-from contlearn.tasks.targets import target_from_json, target_to_json
+from contlearn.targets import target_from_json, target_to_json
 from contlearn.types import Inputs, Target
 from contlearn.workspace import foreign_name
 

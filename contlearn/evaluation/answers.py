@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from contlearn.errors import StorageError
 from contlearn.interfaces import Predictor, Task
-from contlearn.tasks.targets import target_from_json, target_to_json
+from contlearn.targets import target_from_json, target_to_json
 from contlearn.types import HeldOutSet, LabelSpace, SetScores, Target
 from contlearn.workspace import read_json, write_json_atomic
 

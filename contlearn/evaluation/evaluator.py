@@ -109,7 +109,7 @@ def build_report(
         version=version,
         metrics=metrics,
         primary_metric=task.primary_metric,
-        measures=tuple(m for m in task.metrics if m.unit or not m.higher_is_better),
+        measures=tuple(metric for metric in task.metrics if not metric.is_share),
         accuracy_matrix=matrix,
         per_label=task.per_label(sums, labels) if sums is not None else (),
         confusion=task.confusion(answers, targets) if targets else None,
@@ -144,7 +144,9 @@ def _over_experiences(
         except EvaluationError:
             values[name] = None
         else:
-            values[name] = primary.oriented(value) if name == "average_accuracy" else value
+            # Adding zero takes the sign of a turned zero away.
+            turned = primary.oriented(value) + 0.0
+            values[name] = turned if name == "average_accuracy" else value
     return values
 
 

@@ -13,10 +13,10 @@ from contlearn.errors import PluginError, StorageError, UsageError
 from contlearn.evaluation.answers import Answers, unpack_targets
 from contlearn.operations.predict import chosen_version
 from contlearn.papers.decision import read_decision
-from contlearn.papers.report import SetReport, read_report
+from contlearn.papers.report import SetReport, measured_by, read_report
 from contlearn.redaction import redact_config
 from contlearn.registry.versions import ModelVersion
-from contlearn.tasks.targets import target_to_json
+from contlearn.targets import target_to_json
 from contlearn.types import Target
 from contlearn.workspace import read_json
 
@@ -76,7 +76,7 @@ def compare_versions(
         "relation": _relation(context, a, b, learnt),
         "learnt": learnt,
         "metrics": _metrics(a, b),
-        "primary_metric": context.task.primary_metric,
+        **measured_by(context.task.metrics, context.task.primary_metric),
         "sets": _sets(a, b),
         "labels": _labels(a, b),
         "configuration": _changes(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from contlearn.errors import StorageError
-from contlearn.tasks.targets import target_from_json, target_to_json
+from contlearn.targets import target_from_json, target_to_json
 from contlearn.types import LabelScore, Metric, Target
 from contlearn.workspace import read_json
 
@@ -21,6 +21,7 @@ __all__ = [
     "Matrix",
     "SetReport",
     "SliceScore",
+    "measured_by",
     "read_report",
 ]
 
@@ -246,6 +247,15 @@ class EvaluationReport:
         if self.measures:
             value["measures"] = {metric.name: metric.to_json() for metric in self.measures}
         return value if self.comparison is None else value | self.comparison.to_json()
+
+
+def measured_by(metrics: Iterable[Metric], primary: str) -> dict[str, Any]:
+    """Say in a result which measure is the primary one, and which are no shares.
+
+    `wording.Measures.of` reads it.
+    """
+    unlike = {metric.name: metric.to_json() for metric in metrics if not metric.is_share}
+    return {"primary_metric": primary, **({"measures": unlike} if unlike else {})}
 
 
 def read_report(folder: Path) -> EvaluationReport:

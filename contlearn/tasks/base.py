@@ -24,8 +24,8 @@ from contlearn.interfaces import (
     RowProblem,
     Tokenizer,
 )
+from contlearn.targets import target_to_json
 from contlearn.tasks.rows import clean_text, need_field, normal_text, type_name
-from contlearn.tasks.targets import target_to_json
 from contlearn.tasks.vocabulary import unknown_id
 from contlearn.types import (
     Calibration,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.interfaces import FieldNames, RowProblem, Task
-from contlearn.tasks.targets import target_from_json, target_to_json
+from contlearn.targets import target_from_json, target_to_json
 from contlearn.testing.checks import check_class
 from contlearn.types import Calibration, Inputs, LabelSpace, Prediction, Target
 

@@ -165,7 +165,7 @@ def test_what_needs_classes_is_refused_when_the_configuration_is_read(learnt):
         ):
             changed = before.replace("[training]\n", f"[training]\n{line}\n")
             (learnt.root / "contlearn.toml").write_text(changed)
-            assert f"needs {missing}" in learnt.json("status", code=None)["error"]
+            assert f"needs {missing}" in learnt.json("status", code=2)["error"]
     finally:
         (learnt.root / "contlearn.toml").write_text(before)
 
@@ -175,5 +175,4 @@ def test_forgetting_rolling_back_and_verifying_work(learnt):
     assert learnt.json("promote", 2)["champion"] == 2
     assert learnt.json("verify")["ok"] is True
     record = learnt.json("data", "list", "--limit", 1)["records"][0]
-    assert isinstance(record["target"], int)
     assert learnt.json("data", "forget", record["record_id"])["records"] == 1

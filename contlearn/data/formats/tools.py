@@ -92,9 +92,8 @@ def read_answer(row: Row, fields: FieldNames, task: Task) -> Row:
         row = _of_prodigy(row, fields, labelling=labelling)
     elif form is not None or "lead_time" in row:
         row = _with_label(row, fields, labelling=labelling)
-    if form is not None and _is_empty(
-        row.get(fields.tags if labelling == "spans" else fields.label)
-    ):
+    answers = [row.get(fields.of(field.name)) for field in task.fields if field.is_target]
+    if form is not None and all(map(_is_empty, answers)):
         raise _not_answered("The row is a suggestion that nobody answered.")
     return row
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from contlearn.errors import ServingError
 from contlearn.interfaces import Task
 from contlearn.serving.compute.messages import receive, send, send_sockets
-from contlearn.tasks.targets import target_from_json
+from contlearn.targets import target_from_json
 from contlearn.types import Encoding, Inputs, LabelSpace, Prediction
 
 if TYPE_CHECKING:

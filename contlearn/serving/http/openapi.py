@@ -190,8 +190,8 @@ def _feedback() -> dict[str, Any]:
             "index": {"type": "integer", "minimum": 0},
             "label": {
                 "anyOf": [{"type": name} for name in ("string", "array", "number", "object")],
-                "description": "A class; a tag for each word, or entities with start, end, type; or "
-                "whatever else the task learns",
+                "description": "A class; a tag for each word, or entities with start, end, type; "
+                "or whatever else the task learns",
             },
             "text": {
                 "type": "string",
