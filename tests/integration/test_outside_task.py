@@ -175,4 +175,4 @@ def test_forgetting_rolling_back_and_verifying_work(learnt):
     assert learnt.json("promote", 2)["champion"] == 2
     assert learnt.json("verify")["ok"] is True
     record = learnt.json("data", "list", "--limit", 1)["records"][0]
-    assert learnt.json("data", "forget", record["record_id"])["records"] == 1
+    assert learnt.json("data", "forget", record["record_id"])["forgotten"] == 1

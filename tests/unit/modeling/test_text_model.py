@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -168,3 +170,17 @@ def test_position_limit_is_what_the_encoder_can_read(kind, positions, limit):
         pad_token_id=1,
     )
     assert position_limit(AutoModel.from_config(config)) == limit
+
+
+@pytest.mark.parametrize(("per", "view"), [("sequence", "pooled"), ("word", "words")])
+def test_checkpoint_of_an_earlier_contlearn_is_read_as_it_was_meant(
+    tiny_model, tmp_path, per, view
+):
+    head = HeadSpec(name="logits", outputs=LabelSpace(("O", "B-x", "I-x")), view=view)
+    save_checkpoint(new_checkpoint(str(tiny_model), head=head), tmp_path)
+    path = tmp_path / "checkpoint.json"
+    facts = json.loads(path.read_bytes())
+    assert (facts.pop("view"), facts.pop("loss")) == (view, "softmax")
+    path.write_text(json.dumps({**facts, "per": per}))
+    model = load_checkpoint(tmp_path).model
+    assert (model.view, model.loss, model.has_places) == (view, "softmax", per == "word")

@@ -8,10 +8,10 @@ import pytest
 
 from contlearn.errors import RegistryError, StorageError
 from contlearn.papers.decision import DECISION, read_decision
-from contlearn.papers.manifest import Manifest, VersionFacts, read_manifest
+from contlearn.papers.manifest import Manifest, ModelFacts, VersionFacts, read_manifest
 from contlearn.papers.pointer import POINTER, Pointer, read_pointer
 from contlearn.papers.report import REPORT, read_report
-from contlearn.types import PromotionDecision
+from contlearn.types import Calibration, PromotionDecision
 
 SCORES = {"accuracy": 0.5}
 WHOLE = {
@@ -129,3 +129,17 @@ def test_manifest_that_is_none_is_refused(tmp_path, value, message):
 
 def test_facts_of_nothing_are_empty():
     assert VersionFacts.from_json({}) == VersionFacts()
+
+
+@pytest.mark.parametrize(
+    ("graph", "pipeline"),
+    [
+        ("sequence-classification", "text-classification"),
+        ("token-classification", "token-classification"),
+    ],
+)
+def test_manifest_of_an_earlier_contlearn_names_the_graph_instead_of_the_pipeline(graph, pipeline):
+    facts = ModelFacts.from_json({"labels": ["a"], "graph": graph, "temperature": 1.5})
+    assert facts.pipeline == pipeline
+    assert facts.calibration == Calibration(temperature=1.5)
+    assert facts.task_options == {}
