@@ -16,6 +16,7 @@ from contlearn.context import Context
 from contlearn.daemon.host import Daemon
 from contlearn.errors import UsageError
 from contlearn.operations.metrics import Measuring
+from contlearn.pages.style import html_page
 from contlearn.telemetry.metrics import DaemonCollector, make_registry
 
 __all__ = ["Answer", "Route", "daemon_routes", "start_endpoint"]
@@ -142,12 +143,7 @@ def start_endpoint(context: Context, routes: Mapping[str, Route]) -> Iterator[st
 def _index(paths: Sequence[str]) -> Route:
     """Give a page that links to those of the models."""
     links = "".join(f'<li><a href="{escape(p)}">{escape(p[8:])}</a></li>' for p in paths)
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>contlearn</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        "<style>:root{color-scheme:light dark}body{font:1rem/1.6 system-ui;margin:2rem}</style>"
-        f"</head><body><h1>Models</h1><ul>{links}</ul></body></html>\n"
-    ).encode()
+    page = html_page("contlearn", f"<h1>Models</h1><ul>{links}</ul>").encode()
     return lambda _headers: (200, "text/html; charset=utf-8", page)
 
 
