@@ -4,14 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Byte code is compiled at installation, so that the first start is as quick as the second.
 STAMP := $(VENV)/.installed-contlearn
+PLUGINS := $(wildcard plugins/*)
 
 .PHONY: demo test test-quick check bench clean
 
-$(STAMP): pyproject.toml constraints.txt Makefile plugins/contlearn-protected-labels/pyproject.toml
+$(STAMP): pyproject.toml constraints.txt Makefile $(wildcard plugins/*/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "contlearn needs Python 3.11 or newer; name one with make PYTHON=python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "uv>=0.5"
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable ".[all]" --editable plugins/contlearn-protected-labels --group test
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable ".[all]" $(PLUGINS:%=--editable %) --group test
 	$(BIN)/python -m compileall -q contlearn tests
 	@touch $@
 

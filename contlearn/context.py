@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from contlearn.config import Config, LoadedConfig, load_config
 from contlearn.config.handover import hand_over, taken_over
@@ -77,7 +77,9 @@ class Context:
     @cached_property
     def task(self) -> Task:
         """The task of the model."""
-        task: Task = self.manager.get("task", self.config.model.task, where="model.task")()
+        task: Task = self.manager.task(
+            self.config.model.task, self.config.model.task_options, where="model.task"
+        )
         return task
 
     @cached_property
@@ -129,28 +131,56 @@ def check_names(config: Config, manager: PluginManager) -> None:
         ConfigError: For a metric the task does not have, or an empty gate.
     """
     manager.require(config.plugins.required)
-    task = manager.get("task", config.model.task, where="model.task")
+    task = manager.task(config.model.task, config.model.task_options, where="model.task")
     training = config.training
-    manager.options(
+    kind, _ = manager.options(
         "strategy", training.strategy, training.strategy_options, where="training.strategy"
     )
+    require_given(task, kind, where="training.strategy")
     for number, item in enumerate(training.regularizers):
-        options = item.model_dump(exclude={"name"})
-        manager.options("regularizer", item.name, options, where=f"training.regularizers[{number}]")
+        options, where = item.model_dump(exclude={"name"}), f"training.regularizers[{number}]"
+        kind, _ = manager.options("regularizer", item.name, options, where=where)
+        require_given(task, kind, where=where)
     check_method_name(training.method, training.method_options)
     check_search(training, manager)
-    manager.get("buffer", config.replay.policy, where="replay.policy")
+    kind = manager.get("buffer", config.replay.policy, where="replay.policy")
+    require_given(task, kind, where="replay.policy")
     for _, rule in make_rules(config.gate, manager):
+        require_given(task, type(rule), where="gate.rules")
         if hasattr(rule, "check"):
             rule.check(config)
-    if config.gate.metric and config.gate.metric not in task.metrics:
+    metrics = {metric.name: metric for metric in task.metrics}
+    if config.gate.metric and config.gate.metric not in metrics:
         raise ConfigError(
             f"The task {config.model.task!r} has no metric {config.gate.metric!r}.",
             where="gate.metric in contlearn.toml",
-            hint=f"Choose one of: {', '.join(task.metrics)}.",
+            hint=f"Choose one of: {', '.join(metrics)}.",
         )
+    metric = metrics[config.gate.metric or task.primary_metric]
+    for key in ("margin", "min_gain"):
+        if not metric.unit and getattr(config.gate, key) >= 1.0:
+            raise ConfigError(
+                f"gate.{key} is {getattr(config.gate, key):g}, but {metric.name} is a share.",
+                where=f"gate.{key} in contlearn.toml",
+                hint="Give a number below 1: 0.03 is three points of a hundred.",
+            )
     if config.update.schedule:
         check_schedule(config)
+
+
+def require_given(task: Task, kind: type[Any], *, where: str) -> None:
+    """Refuse a part that needs more than the task gives, before anything runs.
+
+    Raises:
+        ConfigError: Naming what is missing.
+    """
+    missing = sorted(getattr(kind, "needs", frozenset()) - task.gives)
+    if missing:
+        raise ConfigError(
+            f"{kind.name!r} needs {', '.join(missing)}; the task {task.name!r} does not give that.",
+            where=f"{where} in contlearn.toml",
+            hint=f"Choose another; the task gives: {', '.join(sorted(task.gives)) or 'nothing'}.",
+        )
 
 
 def check_schedule(config: Config) -> None:

@@ -7,18 +7,20 @@ methods, so that listing plugins stays quick.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from contlearn.types import (
+    Calibration,
     Encoding,
     Exemplar,
     Inputs,
     LabelScore,
     LabelSpace,
+    Metric,
     PairedScores,
     Prediction,
     RuleOutcome,
@@ -31,23 +33,42 @@ if TYPE_CHECKING:
 __all__ = [
     "Clock",
     "Exporter",
+    "Field",
+    "FieldKind",
     "FieldNames",
     "GateEvidence",
     "GateRule",
-    "GraphKind",
     "HeadSpec",
+    "Labelling",
+    "Loss",
+    "Output",
     "ParsedRow",
     "Predictor",
     "Progress",
     "RecordParser",
+    "Relation",
     "ReplayBuffer",
     "RowProblem",
     "Task",
     "Tokenizer",
+    "View",
     "no_progress",
 ]
 
-GraphKind: TypeAlias = Literal["sequence-classification", "token-classification", "seq2seq"]
+# Which vectors of the encoder a head scores: one a text, one a word, one a piece, one for a marked
+# pair of spans, or those of a decoder.
+View: TypeAlias = Literal["pooled", "words", "pieces", "markers", "decoder"]
+# How a head's outputs are learnt: one of them is right, each is right or not, numbers, steps of an
+# ordered scale, places in the text, or the next piece.
+Loss: TypeAlias = Literal["softmax", "sigmoid", "squared", "ordinal", "positions", "next-piece"]
+# How a person answers a row in a labelling tool: by choosing a name, by marking spans, or by
+# writing a value.
+Labelling: TypeAlias = Literal["choice", "spans", "value"]
+# What two targets of one input are to each other.
+Relation: TypeAlias = Literal["same", "conflict", "reference"]
+FieldKind: TypeAlias = Literal[
+    "text", "words", "span", "number", "turns", "choices", "label", "tags"
+]
 # progress(stage, done, total, message): called often, must return at once.
 Progress: TypeAlias = Callable[[str, int, int, str], None]
 
@@ -75,18 +96,61 @@ class FieldNames:
     tokens: str = "tokens"
     tags: str = "tags"
 
+    def of(self, field: str) -> str:
+        """Give the configured name of a field; a field without a key has its own."""
+        found: str = getattr(self, field, field)
+        return found
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadSpec:
-    """One output of the graph: its name, what one row of it scores, and the labels it scores.
+    """One head on the encoder: what it is called in the graph, what it scores, how it is learnt.
 
-    `per` is "sequence" for one row of scores a text, "word" for one a word; other units (span
-    starts, choices, decoder steps) are for tasks to come.
+    Args:
+        name: The graph's output.
+        outputs: What each number of a row is the score of.
+        view: What one row of scores belongs to; training, export and serving go by it.
+        loss: The loss of a row. Of today's losses "softmax" and "positions" take a position as the
+            target, "ordinal" how many steps of the scale are reached, "sigmoid" and "squared" one
+            number for each output.
     """
 
     name: str
-    per: str
-    labels: LabelSpace
+    outputs: LabelSpace
+    view: View = "pooled"
+    loss: Loss = "softmax"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a task's rows, by the name that `[data]` can replace.
+
+    Args:
+        name: As `FieldNames` calls it; a name that it does not know is taken as it is.
+        kind: What stands in it.
+        is_target: Whether it is what a person answers, and so not there in a row to predict.
+        example: What a new contlearn.toml and the documentation of the server show.
+    """
+
+    name: str
+    kind: FieldKind
+    is_target: bool = False
+    example: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A tensor that the server answers beside JSON, one value or one row of values an input.
+
+    Args:
+        name: Its name.
+        datatype: BYTES, FP32, INT64 or BOOL, as the Open Inference Protocol calls them.
+        width: How many values an input has; None for one that is not in a list.
+    """
+
+    name: str
+    datatype: str
+    width: int | None = None
 
 
 class Clock(Protocol):
@@ -130,25 +194,65 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class Task(Protocol):
-    """What a kind of text model is: its rows, its labels, its encoding, its measures.
+    """What a kind of text model is: its rows, its outputs, its encoding, its measures.
 
-    Everything here is torch-free. A record becomes one `Encoding` or several (windows of a long
-    context), the graph answers one array a head, and `decode` turns the answers of one record's
-    encodings into one prediction. Measures are functions of additive counts, so that a bootstrap
-    and a report use the same code.
+    `contlearn.tasks.base.TaskBase` gives most of it; a task overrides what is its own. Everything
+    here is torch-free. A record becomes one `Encoding` or several (windows of a long context), the
+    graph answers one array a head, and `decode` turns the answers of one record's encodings into
+    one prediction. Measures are functions of additive counts, so that a bootstrap and a report use
+    the same code. Nothing outside a task's module asks which task it is.
+
+    `gives` says what it offers to those who need more than this:
+
+        classes         of each row of scores one output is right, and is learnt by softmax
+        confidence      every prediction has one calibrated confidence
+        scores          every prediction has the probability of each label, and its target is one
+        class-sums      its rows are one a text and their targets positions, so that heads can be
+                        computed from sums of features
+        probabilities   the softmax of a row of logits gives the probability of each output, and
+                        `units` names the right one of each row
+        energy          logits of texts that the model was never taught are flat
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    graph: ClassVar[GraphKind]
+    family: ClassVar[Literal["encoder", "encoder-decoder"]]
+    Options: ClassVar[type[Any]]
+    # The pipeline of transformers that answers the same; None where there is none.
+    pipeline: ClassVar[str | None]
+    fields: ClassVar[tuple[Field, ...]]
+    metrics: ClassVar[tuple[Metric, ...]]
     primary_metric: ClassVar[str]
-    metrics: ClassVar[tuple[str, ...]]
+    gives: ClassVar[frozenset[str]]
+    labelling: ClassVar[Labelling]
+    # What joins the labels in a balance key; None where the key is one label, or none at all.
+    key_separator: ClassVar[str | None]
+    # The reason code of a label that cannot be used.
+    label_reason: ClassVar[str]
 
-    def needed_fields(self, fields: FieldNames) -> tuple[str, ...]:
+    # -- rows ------------------------------------------------------------------------------------
+
+    def needed_fields(self, names: FieldNames) -> tuple[str, ...]:
         """Name the fields that a labelled row must have, as the configuration calls them."""
         ...
 
-    def read_fields(self, row: Mapping[str, object], fields: FieldNames) -> tuple[Inputs, Target]:
+    def tidy(
+        self, row: Mapping[str, object], names: FieldNames, known: Container[str]
+    ) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...]]:
+        """Put right what can be put right in a row that comes from a file, and say what was.
+
+        Args:
+            row: As it came.
+            names: The configured names.
+            known: The labels, and their other names, that are known.
+        Returns:
+            The row, and (code, message) of each thing to be said.
+        Raises:
+            RowProblem: When the row belongs to another task.
+        """
+        ...
+
+    def read_fields(self, row: Mapping[str, object], names: FieldNames) -> tuple[Inputs, Target]:
         """Check one row and take its inputs and target out; texts stay as they came.
 
         Raises:
@@ -156,32 +260,79 @@ class Task(Protocol):
         """
         ...
 
-    def read_inputs(self, row: Mapping[str, object] | str, fields: FieldNames) -> Inputs:
+    def read_inputs(self, row: Mapping[str, object] | str, names: FieldNames) -> Inputs:
         """Check an unlabelled row or a bare text, for prediction."""
         ...
 
-    def text_of(self, inputs: Inputs) -> str:
-        """Give the text that duplicates, the split and lengths go by."""
+    def write_row(self, inputs: Inputs, target: Target, names: FieldNames) -> dict[str, Any]:
+        """Write a row that `read_fields` reads as the same."""
         ...
+
+    def join(self, inputs: Inputs, answer: object, names: FieldNames) -> dict[str, Any]:
+        """Make a row of an input that was predicted and of what a person answered to it."""
+        ...
+
+    def probe(self, text: str) -> Inputs:
+        """Make an input of a text that we wrote, for golden answers and for comparing exports."""
+        ...
+
+    def text_of(self, inputs: Inputs) -> str:
+        """Give the text that lengths, detectors and pages go by."""
+        ...
+
+    def normal_of(self, inputs: Inputs) -> str:
+        """Give the form that duplicates and the split go by."""
+        ...
+
+    # -- labels ----------------------------------------------------------------------------------
 
     def labels_of(self, target: Target) -> tuple[str, ...]:
         """Give the label names in a target as users know them: the class, the entity types."""
+        ...
+
+    def labels_in(self, row: Mapping[str, object], names: FieldNames) -> frozenset[str]:
+        """Give the label names in a row that was refused, as far as it can be read."""
+        ...
+
+    def labels_of_key(self, key: str) -> tuple[str, ...]:
+        """Give the label names that a balance key is made of."""
+        ...
+
+    def label_names(self, outputs: Sequence[str]) -> tuple[str, ...]:
+        """Give the labels, as users know them, that outputs stand for."""
+        ...
+
+    def renamed(self, target: Target, names: Mapping[str, str]) -> Target:
+        """Give a target with label names replaced."""
+        ...
+
+    def relation(self, first: Target, second: Target) -> Relation:
+        """Say what two targets of one input are to each other.
+
+        "conflict" where only one can be right, "reference" where both are right answers.
+        """
         ...
 
     def balance_key(self, target: Target) -> str:
         """Give the key that replay balances over."""
         ...
 
-    def extend_labels(self, space: LabelSpace, targets: Iterable[Target]) -> LabelSpace:
+    def outputs(self, space: LabelSpace, targets: Iterable[Target]) -> LabelSpace:
         """Append the outputs that the targets need; sorted by name within one call."""
         ...
 
     def space_from_labels(self, labels: Sequence[str]) -> LabelSpace:
-        """Make the output space of a closed set of user-level labels."""
+        """Make the outputs of a closed set of user-level labels."""
         ...
 
+    # -- model -----------------------------------------------------------------------------------
+
     def heads(self, space: LabelSpace) -> tuple[HeadSpec, ...]:
-        """Describe the outputs of the graph."""
+        """Describe the heads on the encoder."""
+        ...
+
+    def special_pieces(self) -> tuple[str, ...]:
+        """Name the pieces that must be added to the tokenizer: markers of spans, turns."""
         ...
 
     def encode(
@@ -190,10 +341,10 @@ class Task(Protocol):
         """Tokenise records; each becomes one encoding or several windows."""
         ...
 
-    def encode_target(
+    def learn(
         self, target: Target, encodings: tuple[Encoding, ...], space: LabelSpace
-    ) -> tuple[int, ...]:
-        """Give the label positions to learn: one for a class, one for each encoded word."""
+    ) -> tuple[Any, ...]:
+        """Give what the head's loss takes, one for each row of scores: see `HeadSpec`."""
         ...
 
     def decode(
@@ -202,16 +353,49 @@ class Task(Protocol):
         encodings: tuple[Encoding, ...],
         inputs: Inputs,
         space: LabelSpace,
-        temperature: float,
+        calibration: Calibration,
     ) -> Prediction:
         """Turn the graph's answers for one record into a prediction.
 
-        Shape: outputs[w]["logits"] is (C,) for a sequence head and (words, C) for a word head.
+        Shape: outputs[w][head] is (C,) for a pooled head and (rows, C) for any other.
         """
         ...
 
-    def answer(self, prediction: Prediction) -> Target:
-        """Give the part of a prediction that is compared with a target."""
+    def calibrate(self, rows: FloatArray, targets: Any, space: LabelSpace) -> Calibration:
+        """Fit what `decode` is given, on rows that were not learnt.
+
+        Shape: rows (n, C), the head's; targets (n,) or (n, C), as `learn` gives them.
+        """
+        ...
+
+    def nothing(self) -> Prediction:
+        """Give the answer to pieces that came without their text, where a task cannot answer."""
+        ...
+
+    # -- measures --------------------------------------------------------------------------------
+
+    def agree(self, first: Target, second: Target) -> bool:
+        """Say whether two answers are the same to a user: for shadow, golden answers, flips."""
+        ...
+
+    def credit(self, answer: Target, target: Target) -> float:
+        """Say how right an answer is, from 0 to 1; 1 counts as right."""
+        ...
+
+    def key_of(self, target: Target) -> str:
+        """Name a target in few characters and without a text, as `Prediction.key` or label."""
+        ...
+
+    def units(self, target: Target) -> tuple[str, ...]:
+        """Give the smallest things that are right or wrong: the class, or each word's tag."""
+        ...
+
+    def unit_label(self, unit: str) -> str | None:
+        """Give the user-level label that a unit stands for; None where it stands for none."""
+        ...
+
+    def baseline(self, targets: Sequence[Target]) -> tuple[Target, ...]:
+        """Answer without looking at the inputs, as well as that can be done."""
         ...
 
     def statistics(
@@ -231,13 +415,43 @@ class Task(Protocol):
         ...
 
     def per_label(self, sums: FloatArray, labels: LabelSpace) -> tuple[LabelScore, ...]:
-        """Give precision, recall and F1 of every label. Shape: sums (S,)."""
+        """Give precision, recall and F1 of every label; none for a task without. Shape: (S,)."""
         ...
 
     def confusion(
         self, answers: Sequence[Target], targets: Sequence[Target]
     ) -> dict[str, object] | None:
         """Give `labels` and the count `matrix` (rows are targets), or None without meaning."""
+        ...
+
+    # -- what is kept and shown ------------------------------------------------------------------
+
+    def stored(self, target: Target) -> Target:
+        """Give a target or an answer as it is remembered with a version.
+
+        Versions are kept whatever is forgotten later, so it holds no text of a user. All measures
+        take targets in this form.
+        """
+        ...
+
+    def shown(self, target: Target, words: Sequence[str] | None = None) -> str:
+        """Write a target for people; `words` are those of the text, where they are at hand."""
+        ...
+
+    def cells(self, value: Mapping[str, Any]) -> tuple[dict[str, str | float], ...]:
+        """Give the rows of a table that show a prediction's `value`: cells by their titles."""
+        ...
+
+    def schema(self) -> dict[str, Any]:
+        """Give the JSON Schema of a prediction's `value`."""
+        ...
+
+    def tensors(self, space: LabelSpace) -> tuple[Output, ...]:
+        """Name the tensors that answer a request of the Open Inference Protocol."""
+        ...
+
+    def tensor_values(self, prediction: Prediction, space: LabelSpace) -> dict[str, Any]:
+        """Give one value, or one list of values, for each of `tensors`."""
         ...
 
 

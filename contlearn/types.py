@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     IntArray: TypeAlias = NDArray[np.integer[Any]]
 
 __all__ = [
-    "ClassPrediction",
+    "Calibration",
     "CycleOutcome",
     "CycleState",
     "Encoding",
     "Entity",
-    "EntityPrediction",
     "Event",
     "Exemplar",
     "Experience",
@@ -33,6 +32,7 @@ __all__ = [
     "LabelScore",
     "LabelSpace",
     "LabelledRecord",
+    "Metric",
     "PairedScores",
     "Prediction",
     "PromotionDecision",
@@ -70,8 +70,9 @@ CycleOutcome: TypeAlias = Literal[
 
 # The named fields of one record: {"text": "…"}, or {"tokens": ("…", …)} for tagging.
 Inputs: TypeAlias = Mapping[str, "str | tuple[str, ...]"]
-# A class name, or one tag per word.
-Target: TypeAlias = "str | tuple[str, ...]"
+# What is learnt of a record, as values of JSON with tuples for lists: a class name, one tag a word,
+# a number, or what else a task reads; the task alone knows which.
+Target: TypeAlias = "str | float | tuple[Any, ...] | Mapping[str, Any]"
 
 
 # White space of every kind, and the byte order mark that joining files leaves behind.
@@ -207,19 +208,6 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassPrediction:
-    """The most probable class and the calibrated probability of every class."""
-
-    label: str
-    confidence: float
-    scores: Mapping[str, float]
-
-    def to_json(self) -> dict[str, object]:
-        """Give the fields of the prediction as JSON."""
-        return {"label": self.label, "confidence": self.confidence, "scores": dict(self.scores)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Entity:
     """A typed span; `start` and `end` count characters, the end exclusive."""
 
@@ -248,30 +236,61 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EntityPrediction:
-    """The entities found in one text, and the valid BIO tags they came from.
+class Prediction:
+    """One answer of a model, of whatever task.
 
-    `unread` is what the model did not see of the text; mostly nothing.
+    Args:
+        value: What a client is given, as JSON values. Where a task gives `scores`, they stand here:
+            the calibrated probability of each label.
+        target: The part that is compared with a record's target.
+        labels: The labels in the answer as users know them, for metrics, drift and logs.
+        confidence: How sure the model is of the answer as a whole, from 0 to 1; None where a task
+            has no such number.
+        key: Names the answer in few characters and without a text, so that a label that comes
+            later can be compared with it; None where the first label does that.
     """
 
-    entities: tuple[Entity, ...]
-    tags: tuple[str, ...]
-    unread: tuple[Unread, ...] = ()
+    value: Mapping[str, Any]
+    target: Target
+    labels: tuple[str, ...] = ()
+    confidence: float | None = None
+    key: str | None = None
 
-    def to_json(self) -> dict[str, object]:
-        """Give the fields of the prediction as JSON; `unread` only where something was not read."""
-        value: dict[str, object] = {
-            "entities": [
-                {"start": e.start, "end": e.end, "type": e.type, "text": e.text, "score": e.score}
-                for e in self.entities
-            ]
-        }
-        if self.unread:
-            value["unread"] = [item.to_json() for item in self.unread]
-        return value
+    @property
+    def scores(self) -> Mapping[str, float] | None:
+        """The probability of each label, where the task gives them."""
+        found: Mapping[str, float] | None = self.value.get("scores")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what a client is given."""
+        return dict(self.value)
 
 
-Prediction: TypeAlias = "ClassPrediction | EntityPrediction"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What turns raw outputs into answers that mean what they say; part of a version's manifest.
+
+    Args:
+        temperature: Logits are divided by it before they become probabilities.
+        numbers: What else a task fits on rows set aside: thresholds, a score of no answer.
+    """
+
+    temperature: float = 1.0
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the fields of the manifest; `calibration` only where there is more to it."""
+        more = {"calibration": dict(self.numbers)} if self.numbers else {}
+        return {"temperature": self.temperature, **more}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Calibration:
+        """Read what `to_json` gave; manifests without it are not calibrated."""
+        return cls(
+            temperature=float(value.get("temperature", 1.0)),
+            numbers=dict(value.get("calibration") or {}),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +309,37 @@ class HeldOutSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A measure of a task: what it is called, which way is better, and what it is counted in.
+
+    Args:
+        name: As JSON and the configuration call it.
+        higher_is_better: Whether more of it is better.
+        unit: What it is counted in; empty for a share from 0 to 1, which people read in percent.
+        is_share_of_rows: Whether it is the share of rows whose whole answer is right, so that
+            tests of right and wrong rows are exact for it.
+    """
+
+    name: str
+    higher_is_better: bool = True
+    unit: str = ""
+    is_share_of_rows: bool = False
+
+    def oriented(self, value: Any) -> Any:
+        """Turn values, or an array of them, so that more is better; and turn them back."""
+        return value if self.higher_is_better else -value
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share of which more is better, as most are; reports say which are not."""
+        return self.higher_is_better and not self.unit
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what a report says of it."""
+        return {"unit": self.unit, "higher_is_better": self.higher_is_better}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelScore:
     """Precision, recall and F1 of one label, with the number of times it was expected."""
 
@@ -305,8 +355,9 @@ class SetScores:
     """How one version does on one held-out set.
 
     `statistics` are the task's additive counts per row, (rows, S): every metric is a function of
-    their sum, so that a bootstrap only reweighs rows. `predictions` and `confidences` follow the
-    rows; a task without one confidence a row leaves the latter empty.
+    their sum, so that a bootstrap only reweighs rows. `predictions`, `credits` (how right each is;
+    1 counts as right) and `confidences` follow the rows; a task without one confidence a row leaves
+    the last empty.
     """
 
     experience: str
@@ -314,7 +365,8 @@ class SetScores:
     rows: int
     metrics: Mapping[str, float]
     statistics: FloatArray
-    predictions: tuple[object, ...] = ()
+    predictions: tuple[Target, ...] = ()
+    credits: tuple[float, ...] = ()
     confidences: tuple[float, ...] = ()
 
 
@@ -425,7 +477,7 @@ class TrainingResult:
     steps: int
     seconds: float
     seed: int
-    temperature: float = 1.0
+    calibration: Calibration = field(default_factory=Calibration)
     trained_share: float = 1.0
     notes: Mapping[str, object] = field(default_factory=dict)
 

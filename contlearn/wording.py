@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-__all__ = ["megabytes", "metric_name", "milliseconds", "number", "percent", "span"]
+from contlearn.types import Metric
 
+__all__ = [
+    "Measures",
+    "amount",
+    "megabytes",
+    "metric_name",
+    "milliseconds",
+    "number",
+    "percent",
+    "printable",
+    "span",
+]
+
+# Measures over experiences: they are in the unit of the task's own.
+_OVER: Final = ("average_accuracy", "forgetting", "backward_transfer")
 _NAMES: Final = {"f1": "F1", "macro_f1": "macro F1", "micro_f1": "micro F1"}
 _AVERAGE: Final = "average_accuracy"
+_PRINTED: Final = 2_000
 
 
 def metric_name(name: str, primary: str = "accuracy") -> str:
@@ -36,6 +53,52 @@ def percent(value: float | None, *, sign: bool = False) -> str:
     if value is None:
         return "–"
     return f"{100 * value:+.1f} %" if sign else f"{100 * value:.1f} %"
+
+
+def amount(value: float | None, metric: Metric | None = None, *, sign: bool = False) -> str:
+    """Write a value of a measure: a share in percent, anything else with its unit.
+
+    Example:
+        >>> amount(0.034), amount(0.25, Metric(name="mae", unit="points"), sign=True)
+        ('3.4 %', '+0.25 points')
+    """
+    if metric is None or not metric.unit or value is None:
+        return percent(value, sign=sign)
+    return f"{'+' if sign and value >= 0 else ''}{number(value)} {metric.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """How the measures of a result are called and written.
+
+    Args:
+        primary: The measure that fills the accuracy matrix.
+        unlike: Those that are no shares of which more is better, by their names.
+    """
+
+    primary: str = "accuracy"
+    unlike: Mapping[str, Metric] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Measures:
+        """Read what a result says with `primary_metric` and `measures`."""
+        unlike = value.get("measures") or {}
+        return cls(
+            str(value.get("primary_metric") or "accuracy"),
+            {name: Metric(name=name, **what) for name, what in unlike.items()},
+        )
+
+    def name(self, name: str) -> str:
+        """Give the name of a measure as it is spoken."""
+        return metric_name(name, self.primary)
+
+    def metric(self, name: str) -> Metric | None:
+        """Give what a measure is, where it is no share."""
+        return self.unlike.get(self.primary if name in _OVER else name)
+
+    def shown(self, name: str, value: float | None, *, sign: bool = False) -> str:
+        """Write a value of a measure."""
+        return amount(value, self.metric(name), sign=sign)
 
 
 def number(value: float | None) -> str:
@@ -75,3 +138,17 @@ def span(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def printable(text: str, limit: int = _PRINTED) -> str:
+    r"""Show a text with its control characters escaped, cut to a length.
+
+    Example:
+        >>> printable("a\x1b[2J")
+        'a\\x1b[2J'
+    """
+    cut = text[:limit]
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
+    )
+    return shown + ("…" if len(text) > limit else "")

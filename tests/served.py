@@ -200,8 +200,8 @@ def wait_for(condition, seconds: float = 30.0):
 class Tasks:
     """The part of the plugin manager that a server asks."""
 
-    def get(self, kind, name, *, where):
-        return {task.name: task for task in (TextClassification, TokenClassification)}[name]
+    def task(self, name, options=None, *, where):
+        return {task.name: task for task in (TextClassification, TokenClassification)}[name]()
 
 
 def settings_of(workspace: Workspace, **changes):

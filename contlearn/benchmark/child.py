@@ -55,7 +55,7 @@ class _Run:
         self.replay = ReplayConfig.model_validate(job["replay"])
         plugins = Path(job["plugins_dir"]) if job.get("plugins_dir") else None
         self.manager = PluginManager(folder=plugins)
-        self.task: Task = self.manager.get("task", self.stream.task, where="the stream")()
+        self.task: Task = self.manager.task(self.stream.task, where="the stream")
         kind = self.manager.get("strategy", self.training.strategy, where="--strategy")
         self.reads_history = bool(kind.reads_history)
         if self.training.threads:
@@ -69,7 +69,7 @@ class _Run:
         past: list[LabelledRecord] = []
         before: Path | None = None
         for t, step in enumerate(steps):
-            space = self.task.extend_labels(space, [r.target for r in step.train])
+            space = self.task.outputs(space, [r.target for r in step.train])
             past.extend(step.train)
             if self.reads_history and t < len(steps) - 1:
                 continue  # a reference is needed once, at the end
@@ -150,7 +150,7 @@ class _Run:
         for k, step in enumerate(self.stream.steps):
             for part in ("dev", "test"):
                 records = getattr(step, part)
-                wanted = self.task.extend_labels(LabelSpace(), [r.target for r in records])
+                wanted = self.task.outputs(LabelSpace(), [r.target for r in records])
                 if k > t and not set(wanted.names) <= known:
                     found[part].append(None)
                     continue
@@ -189,9 +189,7 @@ def _scored(
 
     space = checkpoint.model.labels
     known = set(space.names)
-    usable = [
-        r for r in records if set(task.extend_labels(LabelSpace(), [r.target]).names) <= known
-    ]
+    usable = [r for r in records if set(task.outputs(LabelSpace(), [r.target]).names) <= known]
     data = encode_records(usable, checkpoint, task=task, space=space, max_tokens=max_tokens)
     answers, targets = answers_of(task, data, logits_of(checkpoint.model, data), space)
     if not answers:

@@ -215,7 +215,7 @@ def load_stream(path: Path) -> Stream:
 
 def _task(manager: PluginManager | None, name: str) -> Task:
     manager = manager or PluginManager(discover=False)
-    found: Task = manager.get("task", name, where="--task")()
+    found: Task = manager.task(name, where="--task")
     return found
 
 
@@ -255,7 +255,7 @@ def _record(
 ) -> LabelledRecord:
     try:
         if not TOOL_FIELDS.isdisjoint(row):
-            row = read_answer(row, fields, is_tagging=task.graph == "token-classification")
+            row = read_answer(row, fields, task)
         inputs, target = task.read_fields(row, fields)
     except RowProblem as problem:
         raise RecordError(

@@ -183,7 +183,7 @@ def _selection(context: Context, options: dict[str, Any]) -> Selection:
         with context.catalog.read() as connection:
             labels = chosen_labels(connection, context.config.data, labels)
     return Selection(
-        is_tags=context.task.graph == "token-classification",
+        separator=context.task.key_separator,
         record_ids=options["record_ids"],
         files=options["files"],
         labels=labels,

@@ -40,7 +40,7 @@ def command(settings: Settings, a: int | str, b: int | str, examples: int, as_js
 
 def _show(value: dict[str, Any]) -> None:
     from contlearn.cli.output import heading, number, table
-    from contlearn.wording import metric_name
+    from contlearn.wording import Measures
 
     a, b = value["a"]["version"], value["b"]["version"]
     heading(f"From version {a} to version {b}")
@@ -50,7 +50,7 @@ def _show(value: dict[str, Any]) -> None:
         columns,
         [
             (
-                metric_name(name, value["primary_metric"]),
+                Measures.of(value).name(name),
                 number(row["a"]),
                 number(row["b"]),
                 "–" if row["difference"] is None else f"{row['difference']:+.3f}",

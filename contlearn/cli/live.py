@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contlearn.cli.output import console
-from contlearn.wording import metric_name, percent
+from contlearn.wording import Measures, percent
 
 __all__ = ["daemon_words", "disk_words", "live_view", "next_steps", "show_live"]
 
@@ -119,8 +119,9 @@ def _champion(value: Mapping[str, Any], now: datetime) -> str:
     text = f"version {champion['version']} for {_ago(champion['promoted_at'], now)}"
     accuracy = (champion.get("metrics") or {}).get("average_accuracy")
     if accuracy is not None:
-        name = metric_name("average_accuracy", str(value["primary_metric"]))
-        text += f", {name} {percent(accuracy)}"
+        measures = Measures.of(value)
+        name = measures.name("average_accuracy")
+        text += f", {name} {measures.shown('average_accuracy', accuracy)}"
     if value.get("awaiting_approval"):
         text += f"; version {value['awaiting_approval']} awaits approval"
     return text

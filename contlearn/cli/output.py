@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from contlearn.interfaces import Progress as Callback
+from contlearn.types import Metric
 from contlearn.wording import percent
 
 __all__ = [
@@ -160,14 +161,16 @@ def print_reasons(reasons: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def matrix_table(matrix: Sequence[Sequence[float | None]], names: Sequence[str]) -> None:
+def matrix_table(
+    matrix: Sequence[Sequence[float | None]], names: Sequence[str], metric: Metric | None = None
+) -> None:
     """Write the accuracy matrix: row t after experience t, column k on held-out set k."""
     table(
         ["after ↓ on →", *names],
         [
             (
                 names[t] if t < len(names) else str(t),
-                *(percent(v).rstrip(" %") for v in row),
+                *(percent(v).rstrip(" %") if metric is None else number(v) for v in row),
                 *[""] * (len(names) - len(row)),
             )
             for t, row in enumerate(matrix)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from contlearn.cli.settings import Settings, json_option, pass_settings, print_result, version_name
+
+if TYPE_CHECKING:
+    from contlearn.interfaces import Task
 
 
 @click.command("predict", help="Predict TEXTs, or the lines of a file, with the champion.")
@@ -45,43 +48,41 @@ def command(
         lines += read_lines(path)
     with settings.open() as context:
         value = predict_texts(context, lines, version=version, explain=explain)
-    print_result(value, as_json=as_json, human=lambda: _show(lines, value))
+    print_result(value, as_json=as_json, human=lambda: _show(lines, value, context.task))
 
 
-def _show(lines: list[str], value: dict[str, Any]) -> None:
-    from contlearn.cli.output import number, table
-    from contlearn.wording import percent
+def _show(lines: list[str], value: dict[str, Any], task: Task) -> None:
+    from contlearn.cli.output import table
 
-    if value["predictions"] and "entities" in value["predictions"][0]:
-        table(
-            ["text", "entity", "type", "from", "to", "score"],
-            [
-                (
-                    line if first else "",
-                    entity["text"] if entity else "–",
-                    entity["type"] if entity else "",
-                    entity["start"] if entity else "",
-                    entity["end"] if entity else "",
-                    number(entity["score"], 2) if entity else "",
-                )
-                for line, prediction in zip(lines, value["predictions"], strict=True)
-                for first, entity in _with_first(prediction["entities"] or [None])
-            ],
-            right=(3, 4, 5),
-        )
-    else:
-        table(
-            ["text", "label", "confidence"],
-            [
-                (line, prediction["label"], percent(prediction["confidence"]))
-                for line, prediction in zip(lines, value["predictions"], strict=True)
-            ],
-            right=(2,),
-        )
-        for prediction in value["predictions"]:
-            if "explanation" in prediction:
-                _show_explanation(prediction["explanation"])
+    rows = [
+        ("" if place else line, cells)
+        for line, prediction in zip(lines, value["predictions"], strict=True)
+        for place, cells in enumerate(task.cells(prediction))
+    ]
+    titles = list(dict.fromkeys(title for _, cells in rows for title in cells))
+    # What the server and --explain add stands below.
+    titles = [title for title in titles if title not in ("explanation", "truncated", "unread")]
+    table(
+        ["text", *titles],
+        [(line, *(_cell(cells.get(title, "")) for title in titles)) for line, cells in rows],
+        right=tuple(
+            place
+            for place, title in enumerate(titles, 1)
+            if any(_is_numeric(cells.get(title, "")) for _, cells in rows)
+        ),
+    )
+    for prediction in value["predictions"]:
+        if "explanation" in prediction:
+            _show_explanation(prediction["explanation"])
     _show_unread(lines, value["predictions"])
+
+
+def _cell(value: str | float) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _is_numeric(value: str | float) -> bool:
+    return not isinstance(value, str) or value.endswith(" %")
 
 
 def _show_unread(lines: list[str], predictions: list[dict[str, Any]]) -> None:
@@ -117,7 +118,3 @@ def _show_explanation(explanation: dict[str, Any]) -> None:
             colour = "green" if weight > 0 else "red"
             shown.append(f"[{colour}]{text}[/{colour}]({weight:+.1f})")
     console().print(f"  {escape(explanation['label'])}: {' '.join(shown)}", soft_wrap=True)
-
-
-def _with_first(items: list[Any]) -> list[tuple[bool, Any]]:
-    return [(position == 0, item) for position, item in enumerate(items)]

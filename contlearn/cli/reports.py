@@ -17,22 +17,22 @@ from contlearn.cli.output import (
     print_reasons,
     table,
 )
-from contlearn.wording import metric_name, percent
+from contlearn.wording import Measures
 
 __all__ = ["metric_line", "show_evaluation", "show_status", "show_update"]
 
 _COLOURS = {"promoted": "green", "refused": "red", "failed": "red", "awaiting-approval": "yellow"}
 
 
-def metric_line(metrics: Mapping[str, Any], primary: str) -> str:
+def metric_line(metrics: Mapping[str, Any], measures: Measures) -> str:
     """Write measures on one line; forgetting and transfer in points.
 
     Args:
         metrics: By their names in JSON.
-        primary: The measure whose mean over experiences is `average_accuracy`.
+        measures: What they are.
     """
     return ", ".join(
-        f"{metric_name(name, primary)} {percent(value)}"
+        f"{measures.name(name)} {measures.shown(name, value)}"
         for name, value in metrics.items()
         if isinstance(value, int | float) or value is None
     )
@@ -65,7 +65,7 @@ def show_update(value: Mapping[str, Any]) -> None:
         f"[bold {colour}]{outcome}[/bold {colour}]{version}, {value['seconds']:.0f} s"
     )
     if value["metrics"]:
-        click.echo("  " + metric_line(value["metrics"], value["primary_metric"]))
+        click.echo("  " + metric_line(value["metrics"], Measures.of(value)))
     share = value.get("trained_share")
     if share is not None and share < 1.0:
         click.echo(f"  {100 * share:.2f} % of the parameters were trained")
@@ -109,7 +109,7 @@ def show_status(value: Mapping[str, Any], now: datetime) -> None:
                 ),
             )
         )
-        rows.append(("measures", metric_line(champion["metrics"], value["primary_metric"])))
+        rows.append(("measures", metric_line(champion["metrics"], Measures.of(value))))
     suspected = value["suspected_records"]
     parts = f" ({suspected} tried part by part)" if suspected else ""
     rows.append(
@@ -158,7 +158,7 @@ def show_status(value: Mapping[str, Any], now: datetime) -> None:
 def show_evaluation(value: Mapping[str, Any], *, labels: int = 30) -> None:
     """Write measures, the accuracy matrix, and the weakest labels first."""
     heading(f"Version {value['version']}")
-    click.echo("  " + metric_line(value["metrics"], value["primary_metric"]))
+    click.echo("  " + metric_line(value["metrics"], Measures.of(value)))
     if unknown := value.get("unknown_label_rows"):
         names = value["unknown_labels"]
         click.echo(
@@ -168,8 +168,11 @@ def show_evaluation(value: Mapping[str, Any], *, labels: int = 30) -> None:
         )
     matrix = value.get("accuracy_matrix") or []
     if len(matrix) > 1:
-        heading("Measure on held-out set k (column) after experience t (row), in percent")
-        matrix_table(matrix, [str(k + 1) for k in range(len(matrix))])
+        measures = Measures.of(value)
+        metric = measures.metric("average_accuracy")
+        unit = "percent" if metric is None else metric.unit
+        heading(f"Measure on held-out set k (column) after experience t (row), in {unit}")
+        matrix_table(matrix, [str(k + 1) for k in range(len(matrix))], metric)
     per_label: Sequence[Mapping[str, Any]] = sorted(value["per_label"], key=lambda s: s["f1"])
     if per_label:
         heading("Labels" + (f", the {labels} weakest" if len(per_label) > labels else ""))

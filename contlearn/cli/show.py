@@ -25,6 +25,7 @@ def command(settings: Settings, version: int | str | None, as_json: bool) -> Non
 def _show(value: dict[str, Any]) -> None:
     from contlearn.cli.output import heading, moment, print_reasons, table
     from contlearn.cli.reports import metric_line
+    from contlearn.wording import Measures
 
     model, lineage, export = value["model"], value["lineage"], value["export"]
     heading(f"Version {value['version']}" + ("  (champion)" if value["is_champion"] else ""))
@@ -34,7 +35,7 @@ def _show(value: dict[str, Any]) -> None:
             ("made", f"{moment(value['created_at'])} UTC by cycle {lineage['cycle']}"),
             ("aliases", ", ".join(value["aliases"]) or "none"),
             ("parent", lineage["parent"] or "none"),
-            ("measures", metric_line(value["metrics"], value["primary_metric"])),
+            ("measures", metric_line(value["metrics"], Measures.of(value))),
             (
                 "learnt",
                 (

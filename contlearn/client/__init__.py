@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from contlearn.arguments import require_several
 from contlearn.client.answers import (
@@ -30,6 +30,9 @@ from contlearn.errors import ServingError
 
 if TYPE_CHECKING:
     import httpx
+
+# A class, tags or entities, a number: what a row of the task holds in the field of its target.
+Label: TypeAlias = "str | float | Sequence[str | Mapping[str, Any]] | Mapping[str, Any]"
 
 __all__ = [
     "Answer",
@@ -158,7 +161,7 @@ class Client(_Base):
     def feedback(
         self,
         request_id: str,
-        label: str | Sequence[str | Mapping[str, Any]],
+        label: Label,
         *,
         index: int = 0,
         text: str | None = None,
@@ -249,7 +252,7 @@ class AsyncClient(_Base):
     async def feedback(
         self,
         request_id: str,
-        label: str | Sequence[str | Mapping[str, Any]],
+        label: Label,
         *,
         index: int = 0,
         text: str | None = None,
@@ -304,13 +307,11 @@ class AsyncClient(_Base):
         await self.close()
 
 
-def _label(
-    request_id: str, label: str | Sequence[str | Mapping[str, Any]], index: int, text: str | None
-) -> dict[str, Any]:
+def _label(request_id: str, label: Label, index: int, text: str | None) -> dict[str, Any]:
     item: dict[str, Any] = {
         "request_id": request_id,
         "index": index,
-        "label": label if isinstance(label, str) else list(label),
+        "label": list(label) if isinstance(label, tuple) else label,
     }
     if text is not None:
         item["text"] = text

@@ -41,13 +41,15 @@ class UnreadWords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedText:
-    """What was predicted of one text: a label with its confidence, or entities.
+    """What was predicted of one text: a label with its confidence, entities, or what a task gives.
 
-    `unknown` says that the text is unlike what the model was proven on; None where the version
-    cannot tell. `truncated` says that it was cut at the token limit, `unread` which words were not
-    read where entities are looked for.
+    `value` is all of it as the server wrote it, the other fields are read out of it where they are
+    there. `unknown` says that the text is unlike what the model was proven on; None where the
+    version cannot tell. `truncated` says that it was cut at the token limit, `unread` which words
+    were not read where entities are looked for.
     """
 
+    value: Mapping[str, Any] = field(default_factory=dict)
     label: str | None = None
     confidence: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -113,30 +115,31 @@ def read_taken(value: Mapping[str, Any]) -> Taken:
 
 
 def _prediction(item: Mapping[str, Any]) -> PredictedText:
-    if "entities" in item:
-        return PredictedText(
-            entities=tuple(
-                PredictedEntity(
-                    start=int(e["start"]),
-                    end=int(e["end"]),
-                    type=str(e["type"]),
-                    text=str(e["text"]),
-                    score=float(e["score"]),
-                )
-                for e in item["entities"]
-            ),
-            truncated=any(u["reason"] == "cut" for u in item.get("unread", ())),
-            unread=tuple(
-                UnreadWords(start=int(u["start"]), end=int(u["end"]), reason=str(u["reason"]))
-                for u in item.get("unread", ())
-            ),
-        )
+    unread = tuple(
+        UnreadWords(start=int(u["start"]), end=int(u["end"]), reason=str(u["reason"]))
+        for u in item.get("unread", ())
+    )
+    label, confidence = item.get("label"), item.get("confidence")
+    if not item:
+        raise ValueError("a prediction is empty")
     return PredictedText(
-        label=str(item["label"]),
-        confidence=float(item["confidence"]),
+        value=dict(item),
+        label=None if label is None else str(label),
+        confidence=None if confidence is None else float(confidence),
         scores=dict(item.get("scores", {})),
         unknown=item.get("unknown"),
-        truncated=bool(item.get("truncated", False)),
+        entities=tuple(
+            PredictedEntity(
+                start=int(e["start"]),
+                end=int(e["end"]),
+                type=str(e["type"]),
+                text=str(e["text"]),
+                score=float(e["score"]),
+            )
+            for e in item.get("entities", ())
+        ),
+        truncated=bool(item.get("truncated", False)) or any(u.reason == "cut" for u in unread),
+        unread=unread,
     )
 
 

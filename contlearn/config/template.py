@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Final
 
+from contlearn.config.data import DataConfig
 from contlearn.config.whole import Config
+from contlearn.interfaces import Field
 
 __all__ = ["render_default"]
 
 
-def render_default(*, name: str, task: str, base: str) -> str:
-    """Write the contlearn.toml of a new workspace: the keys people change, with their meaning."""
-    fields = (
-        'tokens = "tokens"               # the field with the words (a list)\n'
-        'tags = "tags"                   # the field with one BIO tag per word\n'
-        if task == "token-classification"
-        else 'text = "text"                   # the field with the text\n'
-        'label = "label"                 # the field with the class\n'
-    )
+# What stands in a field, for people.
+_MEANINGS: Final = {
+    "text": "the field with the text",
+    "words": "the field with the words (a list)",
+    "tags": "the field with one BIO tag per word",
+    "label": "the field with the class",
+    "number": "the field with the number",
+    "span": "the field with the span",
+    "turns": "the field with the turns (a list)",
+    "choices": "the field with the choices (a list)",
+}
+
+
+def render_default(*, name: str, task: str, base: str, fields: Sequence[Field]) -> str:
+    """Write the contlearn.toml of a new workspace: the keys people change, with their meaning.
+
+    Args:
+        name: The model's name.
+        task: The task's name.
+        base: The pretrained encoder.
+        fields: Those of the task's rows; one whose name cannot be configured is told in a comment.
+    """
+    lines = [_field_line(field) for field in fields]
+    shown = "".join(line + "\n" for line in lines)
     defaults = Config()
     return f"""# contlearn: what is learnt, when, how, and what a new model must show.
 # `contlearn config show` prints every value with its origin, `contlearn config schema` every key.
@@ -29,7 +48,7 @@ base = {json.dumps(base)}        # a folder, a hub id, or the PyPI package gt-al
 max_tokens = {defaults.model.max_tokens}
 
 [data]
-{fields}labels = []                     # a non-empty list closes the set of labels
+{shown}labels = []                     # a non-empty list closes the set of labels
 held_out_ratio = {defaults.data.held_out_ratio}            # share kept only for measuring
 
 [update]
@@ -48,3 +67,10 @@ capacity_records = {defaults.replay.capacity_records}
 margin = {defaults.gate.margin}                   # how much may be lost on what was known, at most
 approval = "automatic"          # or "manual"
 """
+
+
+def _field_line(field: Field) -> str:
+    meaning = _MEANINGS[field.kind]
+    if field.name in DataConfig.model_fields:
+        return f"{f'{field.name} = {json.dumps(field.name)}':<31} # {meaning}"
+    return f"# Rows also hold {field.name!r}: {meaning}."

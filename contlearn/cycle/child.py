@@ -36,7 +36,7 @@ from contlearn.plugins.manager import PluginManager
 from contlearn.processes.children import die_with_parent, tell_failure
 from contlearn.redaction import redact, redact_config, restore_secrets
 from contlearn.training import interruption
-from contlearn.types import Experience, HeldOutSet, LabelledRecord, LabelSpace
+from contlearn.types import Calibration, Experience, HeldOutSet, LabelledRecord, LabelSpace
 from contlearn.version import __version__
 from contlearn.workspace import (
     Workspace,
@@ -106,7 +106,9 @@ class _Child:
         plugins_dir = self.workspace.root / named if named else None
         self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
         self.catalog = open_catalog(self.workspace, self.config)
-        self.task: Task = self.manager.get("task", self.config.model.task, where="model.task")()
+        self.task: Task = self.manager.task(
+            self.config.model.task, self.config.model.task_options, where="model.task"
+        )
         self.seconds: dict[str, float] = {}
         self._last_sent = 0.0
 
@@ -201,7 +203,7 @@ class _Child:
                 hint="All of them went to the held-out side, were corrected or were forgotten; "
                 "bring more records.",
             )
-        space = self.task.extend_labels(self.champion_labels(), [record.target for record in new])
+        space = self.task.outputs(self.champion_labels(), [record.target for record in new])
         experience = Experience(
             index=self.job.experience,
             records=new,
@@ -236,7 +238,7 @@ class _Child:
             "options": redact_config({"strategy_options": result.options})["strategy_options"],
             "steps": result.steps,
             "seed": result.seed,
-            "temperature": result.temperature,
+            **result.calibration.to_json(),
             "trained_share": result.trained_share,
             "notes": dict(result.notes),
             "records_new": len(new),
@@ -298,7 +300,7 @@ class _Child:
             task=self.task,
             label_space=LabelSpace(tuple(facts["labels"])),
             max_tokens=self.config.model.max_tokens,
-            temperature=facts["temperature"],
+            calibration=Calibration.from_json(facts),
             # Exports that an earlier contlearn has finished do not say.
             pad_id=read_json(self.folder.marker("exporting")).get("pad_id", 0),
         )
@@ -344,17 +346,20 @@ class _Child:
             checkpoint=self.folder.version / "checkpoint",
             max_tokens=self.config.model.max_tokens,
         )
-        proof = None
-        if champion is not None and predictor is not None:
-            proof = self.proof(champion, predictor, [one for one in data.sets if not one.is_new])
-        suspects = judge_cycle(
-            data.new,
-            measured,
-            before=predictor,
-            after=challenger,
-            proof=proof,
-            cross_validate=crossed,
-        )
+        suspects: dict[str, Any] = {}
+        if "probabilities" in self.task.gives:
+            proof = None
+            if champion is not None and predictor is not None:
+                old = [one for one in data.sets if not one.is_new]
+                proof = self.proof(champion, predictor, old)
+            suspects = judge_cycle(
+                data.new,
+                measured,
+                before=predictor,
+                after=challenger,
+                proof=proof,
+                cross_validate=crossed,
+            )
         return {"metrics": report, "suspects": suspects}
 
     def proof(self, folder: Path, predictor: Predictor, sets: Sequence[HeldOutSet]) -> Proof:
@@ -400,6 +405,7 @@ class _Child:
         report = read_report(self.folder.version)
         page = render_report(
             name=name,
+            task=self.task,
             facts=facts,
             report=report,
             decision=read_decision(self.folder.version),
@@ -416,7 +422,7 @@ class _Child:
         from contlearn.data.label_quality import opinions_of, prove
         from contlearn.inference.familiarity import SCORE, calibrate
 
-        if self.task.graph not in ("sequence-classification", "token-classification"):
+        if "probabilities" not in self.task.gives:
             return None
         rows = spread_rows(self.data().sets)
         answers = challenger.predict_detailed([record.inputs for record in rows])
@@ -424,7 +430,7 @@ class _Child:
         opinions = opinions_of(rows, logits, challenger.temperature)
         proof = prove(challenger.label_space.names, opinions)
         write_json_atomic(self.folder.version / PROVED, proof.to_json())
-        if self.task.graph != "sequence-classification":
+        if "energy" not in self.task.gives:
             return None
         return calibrate(logits, SCORE, challenger.temperature)
 
@@ -438,11 +444,12 @@ class _Child:
         done = {stage: read_json(self.folder.marker(stage)) for stage in STAGES}
         training, exported = done["training"], done["exporting"]
         inside = read_json(self.folder.version / "checkpoint" / "checkpoint.json")
+        options = self.config.model.task_options
         model = {
             "task": self.config.model.task,
             "labels": training["labels"],
             "max_tokens": self.config.model.max_tokens,
-            "temperature": training["temperature"],
+            **Calibration.from_json(training).to_json(),
             "precision": exported["precision"],
             "processor": exported["processor"],
             # What is truly inside, which the configuration may no longer name.
@@ -450,7 +457,8 @@ class _Child:
             "base_sha256": inside.get("base_sha256"),
             "pooling": inside["pooling"],
             "pad_id": exported.get("pad_id", 0),
-            "graph": self.task.graph,
+            "pipeline": self.task.pipeline,
+            **({"task_options": options} if options else {}),
         }
         numbers = {
             "seconds": {stage: facts["seconds"] for stage, facts in done.items()},
@@ -499,7 +507,7 @@ class _Child:
         name = self.config.model.name
         read = VersionFacts.from_json(facts)
         write_model_card(self.folder.version, name=name, facts=read)
-        write_report_page(self.folder.version, name=name, facts=read)
+        write_report_page(self.folder.version, name=name, task=self.task, facts=read)
         self.write_page_with_texts(name, read)
         for page in (self.folder.version / "report.html", self.folder.page):
             add_slices_to_page(self.folder.version, page)

@@ -36,6 +36,8 @@ class UpdateResult:
     repeated: bool = False
     # The measure whose mean over experiences `average_accuracy` is.
     primary_metric: str = "accuracy"
+    # Those that are no shares.
+    measures: Mapping[str, Any] = field(default_factory=dict)
     # Files of the inbox that were refused whole before it began, with the reasons.
     refused_files: tuple[Mapping[str, Any], ...] = ()
 
@@ -67,6 +69,8 @@ class UpdateResult:
             "primary_metric": self.primary_metric,
             "refused_files": [dict(file) for file in self.refused_files],
         }
+        if self.measures:
+            value["measures"] = dict(self.measures)
         if self.error is not None:
             value["error"] = self.error.to_json()
         return value

@@ -7,7 +7,7 @@ again, whatever is killed in between.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -241,15 +241,15 @@ def new_labels(
     connection: Connection,
     known: Iterable[str],
     *,
-    is_tagging: bool = False,
+    labels_of_key: Callable[[str], Sequence[str]],
     without_cycle: str | None = None,
 ) -> dict[str, int]:
     """Count the open training records of each label that is not known.
 
     Args:
         connection: To the catalog.
-        known: The outputs of the champion; the tags of entity types for tagging.
-        is_tagging: A record's key is a set of types, joined by plus signs.
+        known: The labels of the champion, as people know them.
+        labels_of_key: Gives the labels in a record's key, as the task says.
         without_cycle: Leave out what this cycle has.
     """
     query = (
@@ -263,10 +263,10 @@ def new_labels(
     )
     if without_cycle is not None:
         query = query.where(records.c.cycle_id.is_distinct_from(without_cycle))
-    names = {name[2:] if is_tagging and name[:2] in ("B-", "I-") else name for name in known}
+    names = set(known)
     found: dict[str, int] = {}
     for key, number in connection.execute(query):
-        for label in str(key).split("+") if is_tagging else (str(key),):
+        for label in labels_of_key(str(key)):
             if label not in names:
                 found[label] = found.get(label, 0) + int(number)
     return found

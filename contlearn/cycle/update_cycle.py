@@ -47,6 +47,7 @@ from contlearn.cycle.taken import refused_files
 from contlearn.cycle.triggers import BY_HAND, PART, RESUME
 from contlearn.errors import ContlearnError, LeaseLost, StorageError, TrainingError, UsageError
 from contlearn.interfaces import Progress, no_progress
+from contlearn.papers.report import measured_by
 from contlearn.processes.children import (
     ChildLimits,
     ChildStopped,
@@ -369,7 +370,7 @@ class UpdateCycle:
             result,
             seconds=seconds,
             resumed=resumed,
-            primary_metric=context.task.primary_metric,
+            **measured_by(context.task.metrics, context.task.primary_metric),
         )
 
     def _prepare(self, cycle: CycleRow, folder: CycleFolder) -> None:

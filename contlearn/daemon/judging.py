@@ -182,9 +182,11 @@ class Judging:
         self._counts = count_records(connection, only_open=True)
         self._labels = {}
         if champion is not None and self._counts.pending:
-            known = self.context.registry.get(champion).label_space.names
-            tagging = self.context.task.graph == "token-classification"
-            self._labels = new_labels(connection, known, is_tagging=tagging, without_cycle=taken)
+            task = self.context.task
+            known = task.label_names(self.context.registry.get(champion).label_space.names)
+            self._labels = new_labels(
+                connection, known, labels_of_key=task.labels_of_key, without_cycle=taken
+            )
 
 
 def _changed(path: Path) -> tuple[int, int]:

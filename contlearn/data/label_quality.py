@@ -28,7 +28,7 @@ from contlearn.catalog.schema import records
 from contlearn.data.store import read_records
 from contlearn.interfaces import Predictor
 from contlearn.statistics.scores import softmax
-from contlearn.types import ClassPrediction, LabelledRecord, LabelSpace
+from contlearn.types import LabelledRecord, LabelSpace
 from contlearn.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -366,13 +366,13 @@ def ask_opinions(predictor: Predictor, items: Sequence[LabelledRecord]) -> list[
     texts = [record for record in items if isinstance(record.target, str)]
     found: list[Opinion] = []
     if texts:
-        answers = predictor.predict([record.inputs for record in texts])
+        scores = [one.scores for one in predictor.predict([record.inputs for record in texts])]
         found += [
-            (record, np.array([answer.scores.get(name, 0.0) for name in names]))
-            for record, answer in zip(texts, answers, strict=True)
-            if isinstance(answer, ClassPrediction)
+            (record, np.array([of_record.get(name, 0.0) for name in names]))
+            for record, of_record in zip(texts, scores, strict=True)
+            if of_record is not None
         ]
-    tagged = [record for record in items if not isinstance(record.target, str)]
+    tagged = [record for record in items if isinstance(record.target, tuple)]
     if tagged and isinstance(predictor, _TagScorer):
         detailed = predictor.predict_detailed([record.inputs for record in tagged])
         found += opinions_of(tagged, [one.logits for one in detailed], predictor.temperature)
@@ -473,4 +473,7 @@ def is_known_to(predictor: Predictor, record: LabelledRecord) -> bool:
 
 
 def _labels_of(record: LabelledRecord) -> tuple[str, ...]:
-    return (record.target,) if isinstance(record.target, str) else record.target
+    """Give the label of a text, or one for each word; other targets have none to be doubted."""
+    if isinstance(record.target, str):
+        return (record.target,)
+    return record.target if isinstance(record.target, tuple) else ()

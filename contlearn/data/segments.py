@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from contlearn.data.intake.checking import Checked
+from contlearn.targets import target_from_json, target_to_json
 from contlearn.types import Inputs, Target
 from contlearn.workspace import foreign_name
 
@@ -24,6 +25,8 @@ __all__ = ["FORMAT", "SegmentRow", "SegmentWriter", "copy_rows", "empty_rows", "
 FORMAT: Final = 1
 GROUP_ROWS: Final = 8192
 _PREFIX: Final = "input."
+# In the metadata of a segment whose targets are values of JSON.
+_VALUES: Final = "contlearn.target"
 _COMPRESSION: Final = "zstd"
 
 
@@ -45,11 +48,12 @@ class SegmentWriter:
     """Writes checked rows, a row group at a time; what is in memory is one row group.
 
     Each named input is a column `input.<name>`; inputs that only later rows have go into the JSON
-    column `more`.
+    column `more`. A target is a text or a list of texts; with `has_values` any value, as JSON.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, has_values: bool = False) -> None:
         self.path = path
+        self.has_values = has_values
         self._writer: Any = None
         self._schema: Any = None
         self._names: tuple[str, ...] = ()
@@ -75,7 +79,7 @@ class SegmentWriter:
             _more(row.inputs, names) if extra else None
             for row, extra in zip(rows, more, strict=True)
         ]
-        columns["target"] = [row.target for row in rows]
+        columns["target"] = [self._target(row.target) for row in rows]
         columns["group"] = [row.group for row in rows]
         columns["weight"] = [row.weight for row in rows]
         columns["annotator"] = [row.annotator for row in rows]
@@ -91,6 +95,8 @@ class SegmentWriter:
 
         self._names = tuple(sorted(first.inputs))
         words = pa.list_(pa.string())
+        is_text = self.has_values or isinstance(first.target, str)
+        kind = {_VALUES: "json"} if self.has_values else {}
         self._schema = pa.schema(
             [
                 ("record_id", pa.string()),
@@ -99,7 +105,7 @@ class SegmentWriter:
                     for name, value in sorted(first.inputs.items())
                 ),
                 ("more", pa.string()),
-                ("target", pa.string() if isinstance(first.target, str) else words),
+                ("target", pa.string() if is_text else words),
                 ("group", pa.string()),
                 ("weight", pa.float64()),
                 ("annotator", pa.string()),
@@ -107,9 +113,12 @@ class SegmentWriter:
                 ("line_number", pa.int64()),
                 ("slices", pa.string()),
             ],
-            metadata={"contlearn.format": str(FORMAT)},
+            metadata={"contlearn.format": str(FORMAT), **kind},
         )
         self._writer = open_writer(self.path, self._schema)
+
+    def _target(self, target: Target) -> Any:
+        return orjson.dumps(target_to_json(target)).decode() if self.has_values else target
 
     def close(self) -> None:
         """Finish the file."""
@@ -227,6 +236,7 @@ def read_rows(path: Path, positions: Sequence[int] | None = None) -> Iterator[Se
 def _rows_of(table: Any) -> Iterator[SegmentRow]:
     names = [name for name in table.column_names if name.startswith(_PREFIX)]
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
+    has_values = _VALUES.encode() in (table.schema.metadata or {})
     for i in range(table.num_rows):
         inputs: dict[str, str | tuple[str, ...]] = {}
         for name in names:
@@ -237,10 +247,12 @@ def _rows_of(table: Any) -> Iterator[SegmentRow]:
             for name, value in orjson.loads(columns["more"][i]).items():
                 inputs[name] = value if isinstance(value, str) else tuple(value)
         target = columns["target"][i]
+        if has_values and target is not None:
+            target = orjson.loads(target)
         yield SegmentRow(
             columns["record_id"][i],
             inputs or None,
-            tuple(target) if isinstance(target, list) else target,
+            None if target is None else target_from_json(target),
             columns["group"][i],
             columns["weight"][i],
             columns["annotator"][i],

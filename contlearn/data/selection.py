@@ -22,7 +22,7 @@ class Selection:
     """Which records: those of the ids, or those that fit everything else that is given.
 
     `files` are names as they came, or content hashes; times are when the file was taken in, the
-    end exclusive. With `is_tags` labels are entity types, of which a record may have several.
+    end exclusive. `separator` joins the labels in a record's key, as the task says.
     """
 
     record_ids: Sequence[str] = ()
@@ -32,7 +32,7 @@ class Selection:
     groups: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
-    is_tags: bool = False
+    separator: str | None = None
 
     def __bool__(self) -> bool:
         return bool(
@@ -67,7 +67,7 @@ def select_records(catalog: Catalog, selection: Selection) -> list[str]:
             sa.or_(files.c.name.in_(selection.files), files.c.content_hash.in_(selection.files))
         )
     if selection.labels:
-        any_of = (has_label(name, is_tags=selection.is_tags) for name in selection.labels)
+        any_of = (has_label(name, separator=selection.separator) for name in selection.labels)
         query = query.where(sa.or_(*any_of))
     if selection.groups:
         query = query.where(records.c.group_key.in_([group_hash(one) for one in selection.groups]))

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from contlearn.errors import StorageError
 from contlearn.interfaces import Predictor, Task
-from contlearn.types import ClassPrediction, HeldOutSet, LabelSpace, SetScores, Target
+from contlearn.targets import target_from_json, target_to_json
+from contlearn.types import HeldOutSet, LabelSpace, SetScores, Target
 from contlearn.workspace import read_json, write_json_atomic
 
 __all__ = ["Answers", "answer_set", "pack_targets", "recall", "score_answers", "unpack_targets"]
@@ -36,13 +37,17 @@ class Answers:
         return cls(unpack_targets(value), tuple(value["confidences"]))
 
 
-def pack_targets(targets: Sequence[Target]) -> dict[str, Any]:
-    """Write classes or tags as numbers into a list of names.
+def pack_targets(targets: Sequence[Any]) -> dict[str, Any]:
+    """Write targets so that each name stands once: classes and tags as numbers into a list.
 
     Example:
         >>> pack_targets(["no", "yes", "no"])
         {'names': ['no', 'yes'], 'rows': [0, 1, 0]}
+        >>> pack_targets([3, 4.5])
+        {'values': [3, 4.5]}
     """
+    if not all(_is_named(target) for target in targets):
+        return {"values": [target_to_json(target) for target in targets]}
     index: dict[str, int] = {}
 
     def number(name: str) -> int:
@@ -55,8 +60,17 @@ def pack_targets(targets: Sequence[Target]) -> dict[str, Any]:
     return {"names": list(index), "rows": rows}
 
 
+def _is_named(target: Any) -> bool:
+    """Say whether a target is a name, or several."""
+    return isinstance(target, str) or (
+        isinstance(target, tuple) and all(isinstance(item, str) for item in target)
+    )
+
+
 def unpack_targets(value: Mapping[str, Any]) -> tuple[Target, ...]:
     """Read what `pack_targets` wrote."""
+    if "values" in value:
+        return tuple(map(target_from_json, value["values"]))
     names = value["names"]
     return tuple(
         names[row] if isinstance(row, int) else tuple(names[i] for i in row)
@@ -91,8 +105,10 @@ def answer_set(
             return remembered
     predictions = predictor.predict([record.inputs for record in held_out.records])
     answers = Answers(
-        tuple(task.answer(prediction) for prediction in predictions),
-        tuple(round(p.confidence, 4) for p in predictions if isinstance(p, ClassPrediction)),
+        tuple(task.stored(prediction.target) for prediction in predictions),
+        tuple(round(p.confidence, 4) for p in predictions if p.confidence is not None)
+        if "confidence" in task.gives
+        else (),
     )
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,5 +175,6 @@ def score_answers(
         metrics={name: float(value) for name, value in summary.items()},
         statistics=statistics,
         predictions=answers.targets,
+        credits=tuple(map(task.credit, answers.targets, targets)),
         confidences=answers.confidences,
     )

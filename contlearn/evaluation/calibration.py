@@ -45,7 +45,4 @@ def calibration_error(pairs: Sequence[PairedScores]) -> float | None:
 def _right(pair: PairedScores) -> Any:
     import numpy as np
 
-    return np.array(
-        [a == t for a, t in zip(pair.challenger.predictions, pair.targets, strict=True)],
-        dtype=float,
-    )
+    return np.array([credit >= 1.0 for credit in pair.challenger.credits], dtype=float)

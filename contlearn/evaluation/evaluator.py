@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from contlearn.errors import EvaluationError
-from contlearn.evaluation.answers import Answers, answer_set, score_answers
+from contlearn.evaluation.answers import answer_set, score_answers
 from contlearn.interfaces import Predictor, Progress, Task
-from contlearn.papers.report import EvaluationReport, SetReport
-from contlearn.types import HeldOutSet, LabelSpace, SetScores, Target
+from contlearn.papers.report import OVER_EXPERIENCES, EvaluationReport, SetReport
+from contlearn.types import HeldOutSet, LabelSpace, Metric, SetScores, Target
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
-__all__ = ["build_report", "majority_answers", "score_sets"]
-
-OVER_EXPERIENCES: Final = ("average_accuracy", "forgetting", "backward_transfer")
+__all__ = ["build_report", "score_sets"]
 
 
 def score_sets(
@@ -48,12 +45,12 @@ def score_sets(
         (answer_set(predictor, held_out, task, memory=memory, version_key=version_key), held_out)
         for held_out in _told(sets, progress)
     ]
-    covering = task.extend_labels(labels, [r.target for s in sets for r in s.records])
-    covering = task.extend_labels(covering, [t for answers, _ in asked for t in answers.targets])
+    covering = task.outputs(labels, [task.stored(r.target) for s in sets for r in s.records])
+    covering = task.outputs(covering, [t for answers, _ in asked for t in answers.targets])
     return [
         score_answers(
             answers,
-            [record.target for record in held_out.records],
+            [task.stored(record.target) for record in held_out.records],
             task,
             covering,
             experience=held_out.experience,
@@ -61,26 +58,6 @@ def score_sets(
         )
         for answers, held_out in asked
     ]
-
-
-def majority_answers(targets: Sequence[Target]) -> Answers:
-    """Answer without looking at the inputs: always the commonest class, or tag.
-
-    Example:
-        >>> majority_answers(["yes", "no", "yes"]).targets
-        ('yes', 'yes', 'yes')
-    """
-    counts: Counter[str] = Counter()
-    for target in targets:
-        counts.update([target] if isinstance(target, str) else target)
-    # Ties go to the first name, so that the same rows give the same answer.
-    commonest = min(counts, key=lambda name: (-counts[name], name), default="")
-    return Answers(
-        tuple(
-            commonest if isinstance(target, str) else (commonest,) * len(target)
-            for target in targets
-        )
-    )
 
 
 def build_report(
@@ -113,24 +90,26 @@ def build_report(
     before = () if earlier is None else earlier.accuracy_matrix
     if row is None:
         row = len(before) - 1 if before else max((s.index for s in scores), default=0)
-    targets = [r.target for s in sets for r in s.records]
-    answers: list[Target] = [a for s in scores for a in s.predictions]  # type: ignore[misc]  # answers of the task
-    labels = task.extend_labels(task.extend_labels(LabelSpace(()), targets), answers)
+    targets = [task.stored(r.target) for s in sets for r in s.records]
+    answers: list[Target] = [a for s in scores for a in s.predictions]
+    labels = task.outputs(task.outputs(LabelSpace(()), targets), answers)
     sums = task.statistics(answers, targets, labels).sum(axis=0) if targets else None
     last: list[float | None] = [None] * (row + 1)
     for score in scores:
         if score.index <= row and score.rows:
             last[score.index] = score.metrics[task.primary_metric]
     matrix = (*before[:row], tuple(last))
-    metrics: dict[str, float | None] = dict.fromkeys(task.metrics)
+    metrics: dict[str, float | None] = dict.fromkeys(metric.name for metric in task.metrics)
     if sums is not None:
         summary = task.summarise(sums, labels)
-        metrics = {name: float(summary[name]) for name in task.metrics}
-    metrics.update(_over_experiences(matrix))
+        metrics = {m.name: float(summary[m.name]) for m in task.metrics}
+    (primary,) = [metric for metric in task.metrics if metric.name == task.primary_metric]
+    metrics.update(_over_experiences(matrix, primary))
     return EvaluationReport(
         version=version,
         metrics=metrics,
         primary_metric=task.primary_metric,
+        measures=tuple(metric for metric in task.metrics if not metric.is_share),
         accuracy_matrix=matrix,
         per_label=task.per_label(sums, labels) if sums is not None else (),
         confusion=task.confusion(answers, targets) if targets else None,
@@ -148,17 +127,26 @@ def build_report(
     )
 
 
-def _over_experiences(matrix: Sequence[Sequence[float | None]]) -> dict[str, float | None]:
-    """Give the measures over experiences; null where they are not defined."""
+def _over_experiences(
+    matrix: Sequence[Sequence[float | None]], primary: Metric
+) -> dict[str, float | None]:
+    """Give the measures over experiences; null where they are not defined.
+
+    Forgetting is what got worse and transfer what got better, whichever way the measure goes.
+    """
     from contlearn.evaluation import metrics
 
-    accuracy: FloatArray = metrics.as_matrix(matrix)
+    accuracy: FloatArray = primary.oriented(metrics.as_matrix(matrix))
     values: dict[str, float | None] = {}
     for name in OVER_EXPERIENCES:
         try:
-            values[name] = getattr(metrics, name)(accuracy)
+            value = getattr(metrics, name)(accuracy)
         except EvaluationError:
             values[name] = None
+        else:
+            # Adding zero takes the sign of a turned zero away.
+            turned = primary.oriented(value) + 0.0
+            values[name] = turned if name == "average_accuracy" else value
     return values
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from contlearn.errors import EvaluationError
 from contlearn.evaluation.sides import count_changes
-from contlearn.interfaces import GateEvidence
+from contlearn.interfaces import GateEvidence, Task
 from contlearn.statistics.bootstrap import PairedDifference, paired_difference
 from contlearn.statistics.exact import sign_test
-from contlearn.types import PairedScores, Target
-from contlearn.wording import percent
+from contlearn.types import Metric, PairedScores, Target
+from contlearn.wording import amount, percent
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray, IntArray
@@ -21,16 +21,20 @@ if TYPE_CHECKING:
 __all__ = [
     "association_chance",
     "chance_of_harm",
+    "change",
     "compare",
     "finite",
     "has_champion",
     "least_rows",
+    "level",
     "metric_of",
     "new_sets",
     "old_sets",
     "rows_needed",
     "rows_of",
     "short_evidence_warning",
+    "spec_of",
+    "titled",
 ]
 
 POWER: Final = 0.8
@@ -59,24 +63,56 @@ def rows_of(pair: PairedScores) -> int:
 def metric_of(
     evidence: GateEvidence, name: str | None = None
 ) -> Callable[[FloatArray], FloatArray]:
-    """Give the function from sums of counts to a metric, `gate.metric` if none is named.
+    """Give the function from sums of counts to a metric, turned so that more of it is better.
+
+    `gate.metric` if none is named.
 
     Raises:
         EvaluationError: When the task has no such metric.
     """
-    wanted = name or evidence.metric
+    wanted = spec_of(evidence, name)
 
     def metric(sums: FloatArray) -> FloatArray:
-        values = evidence.task.summarise(sums, evidence.labels)
-        if wanted not in values:
-            raise EvaluationError(
-                f"The task {evidence.task.name!r} has no metric {wanted!r}.",
-                where="gate.metric in contlearn.toml",
-                hint=f"Choose one of: {', '.join(evidence.task.metrics)}.",
-            )
-        return values[wanted]
+        values: FloatArray = wanted.oriented(
+            evidence.task.summarise(sums, evidence.labels)[wanted.name]
+        )
+        return values
 
     return metric
+
+
+def spec_of(evidence: GateEvidence, name: str | None = None) -> Metric:
+    """Give what the task says of a metric, `gate.metric` if none is named.
+
+    Raises:
+        EvaluationError: When the task has no such metric.
+    """
+    wanted, metrics = name or evidence.metric, evidence.task.metrics
+    for metric in metrics:
+        if metric.name == wanted:
+            return metric
+    raise EvaluationError(
+        f"The task {evidence.task.name!r} has no metric {wanted!r}.",
+        where="gate.metric in contlearn.toml",
+        hint=f"Choose one of: {', '.join(metric.name for metric in metrics)}.",
+    )
+
+
+def titled(evidence: GateEvidence) -> str:
+    """Name `gate.metric`, and say where less of it is better."""
+    metric = spec_of(evidence)
+    return metric.name if metric.higher_is_better else f"{metric.name} (less is better)"
+
+
+def level(evidence: GateEvidence, value: float) -> str:
+    """Write a value that `metric_of` gave, as people know the metric."""
+    metric = spec_of(evidence)
+    return amount(metric.oriented(value), metric)
+
+
+def change(evidence: GateEvidence, value: float, *, sign: bool = True) -> str:
+    """Write a difference of such values, or a margin; above 0 is better whatever the metric."""
+    return amount(value, spec_of(evidence), sign=sign)
 
 
 def finite(value: float, what: str, rule: str) -> float:
@@ -121,21 +157,21 @@ def chance_of_harm(
 
     Accuracy is a share of rows, for which McNemar's test is exact; other metrics are resampled.
     """
-    if evidence.metric == "accuracy" and all(isinstance(t, str) for p in pairs for t in p.targets):
+    if spec_of(evidence).is_share_of_rows:
         changes = count_changes(pairs)
         return sign_test(changes.lost, changes.won)
     return result.chance_of_harm()
 
 
 def association_chance(
-    answers: Sequence[Target], targets: Sequence[Target], *, seed: int
+    task: Task, answers: Sequence[Target], targets: Sequence[Target], *, seed: int
 ) -> tuple[float, int] | None:
     """Say how probable so many right answers are, were answers and targets unrelated.
 
     The answers are dealt out to the rows anew; how often as many are right is the p-value. It does
     not depend on how common a label is: always answering the commonest label is chance.
-    Tags are compared word by word, first within the words that both take for part of an entity
-    (is it the right type?), and over all words where there is one type only.
+    The units are the task's: for tags word by word, first within the words that both take for part
+    of an entity (is it the right type?), and over all words where there is one type only.
 
     Returns:
         The p-value and the number of units compared, or None where every target is the same, so
@@ -144,7 +180,7 @@ def association_chance(
     """
     import numpy as np
 
-    given, expected = _units(answers, targets)
+    given, expected = _units(task, answers, targets)
     names = {name: i for i, name in enumerate(sorted({*given, *expected}))}
     if len(set(expected)) < 2:
         return None
@@ -192,22 +228,23 @@ def short_evidence_warning(evidence: GateEvidence) -> str | None:
     pairs = old_sets(evidence)
     rows, least = sum(map(rows_of, pairs)), evidence.config.min_evidence_rows
     margin, confidence = evidence.config.margin, evidence.config.confidence
+    least_told = change(evidence, margin, sign=False)
     if not pairs:
         needed = max(rows_needed(margin, _LEAST_DISAGREEMENT, confidence), least)
         return (
             "There is no held-out row of earlier experiences, so nothing shows what was lost; "
-            f"{needed} tell a difference of {percent(margin)} from chance in 4 cases of 5."
+            f"{needed} tell a difference of {least_told} from chance in 4 cases of 5."
         )
     if rows >= least:
         return None
-    apart = disagreement(pairs)
+    apart = disagreement(evidence, pairs)
     needed = max(rows_needed(margin, apart, confidence), least)
     lowest = least_rows(margin, apart, confidence)
     assumed = f" ({percent(_LEAST_DISAGREEMENT)} is assumed)" if apart < _LEAST_DISAGREEMENT else ""
     return (
         f"Only {rows} held-out rows of earlier experiences: fewer than gate.min_evidence_rows = "
         f"{least}. The answers differ on {percent(apart)} of them{assumed}; to tell a difference "
-        f"of {percent(margin)} from chance, "
+        f"of {least_told} from chance, "
         + (f"{lowest - rows} more are the least, and " if lowest > rows else "")
         + f"{needed - rows} more do it in 4 cases of 5."
     )
@@ -218,26 +255,36 @@ def has_champion(evidence: GateEvidence) -> bool:
     return any(pair.champion is not None for pair in evidence.sets)
 
 
-def disagreement(pairs: Sequence[PairedScores]) -> float:
+def disagreement(evidence: GateEvidence, pairs: Sequence[PairedScores]) -> float:
     """Give the share of rows on which champion and challenger answer differently."""
     rows = sum(map(rows_of, pairs))
     different = sum(
-        sum(a != b for a, b in zip(p.challenger.predictions, p.champion.predictions, strict=False))
+        sum(
+            not evidence.task.agree(a, b)
+            for a, b in zip(p.challenger.predictions, p.champion.predictions, strict=True)
+        )
         for p in pairs
         if p.champion is not None
     )
     return different / rows if rows else 0.0
 
 
-def _units(answers: Sequence[Target], targets: Sequence[Target]) -> tuple[list[str], list[str]]:
+def _units(
+    task: Task, answers: Sequence[Target], targets: Sequence[Target]
+) -> tuple[list[str], list[str]]:
     given: list[str] = []
     expected: list[str] = []
     for answer, target in zip(answers, targets, strict=True):
-        given.extend([answer] if isinstance(answer, str) else answer)
-        expected.extend([target] if isinstance(target, str) else target)
-    if all(isinstance(target, str) for target in targets):
-        return given, expected
-    typed = [(a[2:], t[2:]) for a, t in zip(given, expected, strict=True) if a != "O" and t != "O"]
-    if len({t for _, t in typed}) > 1:
-        return [a for a, _ in typed], [t for _, t in typed]
+        mine, theirs = task.units(answer), task.units(target)
+        given.extend(mine)
+        expected.extend(theirs)
+    labelled = [
+        (mine, theirs)
+        for mine, theirs in zip(
+            map(task.unit_label, given), map(task.unit_label, expected), strict=True
+        )
+        if mine is not None and theirs is not None
+    ]
+    if len({theirs for _, theirs in labelled}) > 1:
+        return [mine for mine, _ in labelled], [theirs for _, theirs in labelled]
     return given, expected

@@ -31,19 +31,19 @@ def worst_rows(
     for pair, ids in zip(pairs, record_ids, strict=True):
         confidences = pair.challenger.confidences
         for row, (record_id, target) in enumerate(zip(ids, pair.targets, strict=True)):
-            after = pair.challenger.predictions[row]
-            if after == target:
+            if pair.challenger.credits[row] >= 1.0:
                 continue
-            before = None if pair.champion is None else pair.champion.predictions[row]
+            champion = pair.champion
+            was_right = champion is not None and champion.credits[row] >= 1.0
             entry = Flip(
                 record_id=record_id,
                 set=pair.index,
                 target=target,
-                before=before,  # type: ignore[arg-type]  # answers of the task
-                after=after,  # type: ignore[arg-type]  # the same
+                before=None if champion is None else champion.predictions[row],
+                after=pair.challenger.predictions[row],
                 confidence=confidences[row] if confidences else None,
             )
-            (lost if before == target else wrong).append(entry)
+            (lost if was_right else wrong).append(entry)
     return {"lost": _worst(lost), "wrong": _worst(wrong)}
 
 

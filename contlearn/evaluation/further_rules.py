@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contlearn.errors import ConfigError, EvaluationError
 from contlearn.evaluation.calibration import calibration_error
-from contlearn.evaluation.evidence import finite, metric_of, old_sets
+from contlearn.evaluation.evidence import finite, old_sets, spec_of
 from contlearn.evaluation.rules import NoOptions
 from contlearn.evaluation.sides import count_changes
 from contlearn.evaluation.slices import SLICES, score_slices
@@ -159,7 +159,13 @@ class SliceFloor:
         if not any(pair.challenger.rows for pair in evidence.sets):
             return (_not_applicable(self.name, "no held-out rows"),)
         options = self.options
-        metric_of(evidence)(evidence.sets[0].challenger.statistics.sum(axis=0))
+        metric = spec_of(evidence)
+        if metric.unit or not metric.higher_is_better:
+            raise EvaluationError(
+                f"The rule {self.name!r} takes a least share, and {metric.name!r} is none.",
+                where="gate.rules in contlearn.toml",
+                hint="Take the rule out, or choose another gate.metric.",
+            )
         scores = score_slices(
             evidence.sets,
             evidence.task,
@@ -253,6 +259,7 @@ class Calibration:
 
     name: ClassVar[str] = "calibration"
     summary: ClassVar[str] = "confidences mean what they say"
+    needs: ClassVar[frozenset[str]] = frozenset(("confidence",))
 
     class Options(_Limits):
         """`max_error`: the mean gap between confidence and share right."""

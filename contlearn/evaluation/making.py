@@ -20,7 +20,7 @@ def how_it_was_made(facts: VersionFacts) -> dict[str, str]:
         "base model": model.base,
         "pooling": model.pooling,
         "token limit": model.max_tokens,
-        "calibration temperature": number(model.temperature),
+        "calibration temperature": number(model.calibration.temperature),
         "strategy": lineage.strategy,
         "its options": json.dumps(options, ensure_ascii=False) if options else None,
         "settings that won the search": _settings(lineage.search),

@@ -20,13 +20,10 @@ from contlearn.workspace import FileOperations, write_bytes_atomic
 __all__ = ["MODEL_CARD", "render_model_card", "write_model_card"]
 
 MODEL_CARD: Final = "MODEL_CARD.md"
+# The class of optimum that loads what is exported for a pipeline of transformers.
 _LOADERS: Final = {
-    "sequence-classification": "ORTModelForSequenceClassification",
+    "text-classification": "ORTModelForSequenceClassification",
     "token-classification": "ORTModelForTokenClassification",
-}
-_PIPELINES: Final = {
-    "sequence-classification": "text-classification",
-    "token-classification": "token-classification",
 }
 # A model's id on a hub; a folder of this machine is nobody else's base model.
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -73,7 +70,7 @@ def render_model_card(
 ) -> str:
     """Write the card as Markdown with a YAML head. Source: the hub's model card specification."""
     model, lineage = facts.model, facts.lineage
-    kind = _PIPELINES.get(model.graph or "", model.task or "text-classification")
+    kind = model.pipeline or model.task or "text-classification"
     measured = {k: v for k, v in report.metrics.items() if v is not None}
     spoken = {k: metric_name(k, report.primary_metric) for k in measured}
     rows = sum(item.rows for item in report.sets)
@@ -101,10 +98,10 @@ def render_model_card(
         "## Labels",
         _labels(report.per_label),
         "## Use",
-        _use(model.graph, kind),
+        _use(model.pipeline, kind),
         (
             "Divide logits by the calibration temperature "
-            f"{model.temperature:.4g} before taking probabilities. "
+            f"{model.calibration.temperature:.4g} before taking probabilities. "
             f"Inputs longer than {_known(model.max_tokens)} tokens are cut."
         ),
         "## Limits",
@@ -154,8 +151,8 @@ def _labels(labels: Sequence[LabelScore]) -> str:
     return f"{names}\n\nThe weakest:\n\n{_table(('label', 'F1', 'held-out rows'), rows)}"
 
 
-def _use(graph: str | None, kind: str) -> str:
-    loader = _LOADERS.get(graph or "")
+def _use(pipeline: str | None, kind: str) -> str:
+    loader = None if pipeline is None else _LOADERS.get(pipeline)
     if loader is None:
         return "Load the folder `onnx` with onnxruntime or with contlearn."
     return (

@@ -15,14 +15,18 @@ from pydantic import BaseModel, ConfigDict
 from contlearn.evaluation.evidence import (
     association_chance,
     chance_of_harm,
+    change,
     compare,
     finite,
     has_champion,
+    level,
     metric_of,
     new_sets,
     old_sets,
     rows_of,
     short_evidence_warning,
+    spec_of,
+    titled,
 )
 from contlearn.interfaces import GateEvidence
 from contlearn.statistics.several import holm
@@ -100,8 +104,9 @@ class NoRegression:
             return (self._without_rows(evidence),)
         result = compare(evidence, pairs)
         seen = (
-            f"{evidence.metric} on {result.rows} old held-out rows: {percent(result.challenger)}, "
-            f"champion {percent(result.champion)}"
+            f"{titled(evidence)} on {result.rows} old held-out rows: "
+            f"{level(evidence, result.challenger)}, "
+            f"champion {level(evidence, result.champion)}"
         )
         warning = short_evidence_warning(evidence)
         if warning is not None and evidence.config.short_evidence == "refuse":
@@ -117,10 +122,10 @@ class NoRegression:
         measured = result.observed if warning is not None else result.lower_bound(confidence)
         passed = measured > -margin - _TINY if warning else measured > -margin + _TINY
         how = (
-            f"the difference is {percent(result.observed, sign=True)}"
+            f"the difference is {change(evidence, result.observed)}"
             if warning
-            else f"the difference is {percent(result.observed, sign=True)}, with "
-            f"{percent(confidence)} confidence above {percent(measured, sign=True)}"
+            else f"the difference is {change(evidence, result.observed)}, with "
+            f"{percent(confidence)} confidence above {change(evidence, measured)}"
         )
         return (
             RuleOutcome(
@@ -128,7 +133,7 @@ class NoRegression:
                 passed=passed,
                 measured=measured,
                 required=-margin,
-                message=f"{seen}; {how}; it must be above {percent(-margin, sign=True)}.",
+                message=f"{seen}; {how}; it must be above {change(evidence, -margin)}.",
             ),
         )
 
@@ -192,7 +197,7 @@ class NoHarm:
                     measured=worst.observed,
                     required=-margin,
                     message=f"None of {len(pairs)} earlier experiences is harmed; the largest "
-                    f"change is {percent(worst.observed, sign=True)} on {worst.rows} rows.",
+                    f"change is {change(evidence, worst.observed)} on {worst.rows} rows.",
                 ),
             )
         return tuple(
@@ -201,9 +206,9 @@ class NoHarm:
                 passed=False,
                 measured=result.observed,
                 required=-margin,
-                message=f"Experience {pair.index + 1} is harmed: {evidence.metric} on its "
-                f"{result.rows} held-out rows went from {percent(result.champion)} to "
-                f"{percent(result.challenger)} (corrected p = {p:.4f}).",
+                message=f"Experience {pair.index + 1} is harmed: {titled(evidence)} on its "
+                f"{result.rows} held-out rows went from {level(evidence, result.champion)} to "
+                f"{level(evidence, result.challenger)} (corrected p = {p:.4f}).",
             )
             for pair, result, p in harmed
         )
@@ -253,8 +258,9 @@ class Gain:
         alpha = 1.0 - config.confidence
         result = compare(evidence, pairs)
         seen = (
-            f"{evidence.metric} on {result.rows} new held-out rows: {percent(result.challenger)}, "
-            f"champion {percent(result.champion)}"
+            f"{titled(evidence)} on {result.rows} new held-out rows: "
+            f"{level(evidence, result.challenger)}, "
+            f"champion {level(evidence, result.champion)}"
         )
         problems = []
         chance = chance_problem(evidence, pairs, champion=result.champion)
@@ -263,16 +269,17 @@ class Gain:
         if config.min_gain > 0.0:
             required = config.min_gain
             if result.observed < required - _TINY:
-                problems.append(f"the gain must be {percent(required)} (gate.min_gain)")
+                problems.append(
+                    f"the gain must be {change(evidence, required, sign=False)} (gate.min_gain)"
+                )
             elif result.lower_bound(config.confidence) <= _TINY:
                 problems.append("the gain may be chance")
         else:
             required = -config.margin
             harm = chance_of_harm(evidence, pairs, result)
             if result.observed < required - _TINY and harm < alpha:
-                problems.append(
-                    f"that is a loss beyond {percent(config.margin)} which chance does not explain"
-                )
+                most = change(evidence, config.margin, sign=False)
+                problems.append(f"that is a loss beyond {most} which chance does not explain")
         return (
             RuleOutcome(
                 rule=self.name,
@@ -319,6 +326,10 @@ class Floor:
                 ),
             )
         metric = metric_of(evidence)
+        has_labels = evidence.task.labelling != "value"
+        always = (
+            "always answering the commonest label" if has_labels else "answering without a look"
+        )
         rows = sum(map(rows_of, pairs))
         value = float(metric(np.concatenate([p.challenger.statistics for p in pairs]).sum(axis=0)))
         floor = float(
@@ -327,18 +338,18 @@ class Floor:
         finite(value, f"{evidence.metric} of the challenger on {rows} rows", "the gate")
         problem = chance_problem(evidence, pairs, champion=0.0)
         is_better = value > floor + _TINY
-        labels = {target for pair in pairs for target in pair.targets}
-        if problem is None and not is_better and len(labels) == 1:
+        units = {evidence.task.units(target) for pair in pairs for target in pair.targets}
+        if problem is None and not is_better and len(units) == 1:
             problem = "all rows have one label, so no answer can be better; bring rows of others"
         passed = is_better and problem is None
         return (
             RuleOutcome(
                 rule=self.name,
                 passed=passed,
-                measured=value,
-                required=floor,
-                message=f"{evidence.metric} on {rows} held-out rows is {percent(value)}; always "
-                f"answering the commonest label gives {percent(floor)}"
+                measured=spec_of(evidence).oriented(value),
+                required=spec_of(evidence).oriented(floor),
+                message=f"{titled(evidence)} on {rows} held-out rows is "
+                f"{level(evidence, value)}; {always} gives {level(evidence, floor)}"
                 + (f"; {problem}." if problem else "."),
             ),
         )
@@ -350,22 +361,23 @@ def chance_problem(
     """Say why the challenger's answers look like guesses; None when they do not."""
     answers = [answer for pair in pairs for answer in pair.challenger.predictions]
     targets = [target for pair in pairs for target in pair.targets]
-    chance = association_chance(answers, targets, seed=evidence.seed)  # type: ignore[arg-type]  # answers of the task
+    chance = association_chance(evidence.task, answers, targets, seed=evidence.seed)
     if chance is None:
         # One label only: shuffling it changes nothing, so being right is what can be asked.
-        right = sum(a == t for a, t in zip(answers, targets, strict=True)) / max(len(targets), 1)
+        credits = [credit for pair in pairs for credit in pair.challenger.credits]
+        right = sum(credit >= 1.0 for credit in credits) / max(len(targets), 1)
         if right >= 0.5 or right > champion:
             return None
         return f"only {percent(right)} of the answers are right, and all rows have one label"
     p, units = chance
-    level = 1.0 - evidence.config.confidence
+    strict = 1.0 - evidence.config.confidence
     if evidence.config.short_evidence == "point":
-        level = min(0.5, max(level, 2.0 / units))
-    if p <= level:
+        strict = min(0.5, max(strict, 2.0 / units))
+    if p <= strict:
         return None
     return (
         "the answers are no better than guesses: dealt out to the rows at random, as many would be "
-        f"right in {percent(p)} of the cases, and at most {percent(level)} are allowed"
+        f"right in {percent(p)} of the cases, and at most {percent(strict)} are allowed"
     )
 
 

@@ -22,7 +22,7 @@ from contlearn.evaluation.answers import (
     unpack_targets,
 )
 from contlearn.evaluation.calibration import reliability
-from contlearn.evaluation.evaluator import build_report, majority_answers
+from contlearn.evaluation.evaluator import build_report
 from contlearn.evaluation.flips import worst_rows
 from contlearn.evaluation.slices import score_slices, slices_of
 from contlearn.interfaces import Predictor, Progress, Task
@@ -90,11 +90,11 @@ def evaluate_cycle(
     names = challenger.label_space.names
     if champion is not None:
         names = LabelSpace(champion.label_space.names).extended(names).names
-    labels = task.extend_labels(
-        LabelSpace(names), [record.target for held_out in sets for record in held_out.records]
+    labels = task.outputs(
+        LabelSpace(names), [task.stored(r.target) for held_out in sets for r in held_out.records]
     )
     slices = slices_of([held_out.records for held_out in sets], task)
-    write_json_atomic(output / SCORES, _scores_to_json(labels, sets, mine, theirs, slices))
+    write_json_atomic(output / SCORES, _scores_to_json(task, labels, sets, mine, theirs, slices))
     paired, labels = load_paired_scores(output, task)
     earlier = read_report(champion_folder) if champion_folder is not None else None
     if earlier is not None and corrected:
@@ -183,7 +183,7 @@ def _pair(item: Mapping[str, Any], task: Task, labels: LabelSpace) -> PairedScor
     place = {"experience": item["experience"], "index": item["index"]}
     challenger = Answers.from_json(item["challenger"])
     champion = None if item["champion"] is None else Answers.from_json(item["champion"])
-    baseline = score_answers(majority_answers(targets), targets, task, labels, **place)
+    baseline = score_answers(Answers(task.baseline(targets)), targets, task, labels, **place)
     return PairedScores(
         **place,
         is_new=item["is_new"],
@@ -199,6 +199,7 @@ def _pair(item: Mapping[str, Any], task: Task, labels: LabelSpace) -> PairedScor
 
 
 def _scores_to_json(
+    task: Task,
     labels: LabelSpace,
     sets: Sequence[HeldOutSet],
     mine: Sequence[Answers],
@@ -215,7 +216,7 @@ def _scores_to_json(
                 "is_new": held_out.is_new,
                 "content_hash": held_out.content_hash,
                 "record_ids": [record.record_id for record in held_out.records],
-                "targets": pack_targets([record.target for record in held_out.records]),
+                "targets": pack_targets([task.stored(r.target) for r in held_out.records]),
                 "challenger": challenger.to_json(),
                 "champion": None if champion is None else champion.to_json(),
                 "slices": {name: pack_targets(values) for name, values in some.items()},
@@ -235,7 +236,7 @@ def _champion_metrics(
     if not sums or len(sums) < len(pairs):
         return None
     summary = task.summarise(np.sum(sums, axis=0), labels)
-    return {name: float(summary[name]) for name in task.metrics}
+    return {m.name: float(summary[m.name]) for m in task.metrics}
 
 
 def _label_counts(task: Task, sets: Sequence[HeldOutSet]) -> dict[str, int]:

@@ -24,11 +24,8 @@ def count_changes(pairs: Iterable[PairedScores]) -> Changes:
     for pair in pairs:
         if pair.champion is None:
             continue
-        answers = zip(
-            pair.champion.predictions, pair.challenger.predictions, pair.targets, strict=True
-        )
-        for before, after, target in answers:
+        for before, after in zip(pair.champion.credits, pair.challenger.credits, strict=True):
             rows += 1
-            lost += before == target != after
-            won += after == target != before
+            lost += before >= 1.0 > after
+            won += after >= 1.0 > before
     return Changes(lost, won, rows)

@@ -34,10 +34,16 @@ PROJECTION_SIZE: Final = 32
 PROJECTION_NODE: Final = "/projection/MatMul"
 # The seed is part of the meaning of `projection`: drift compares projections across versions.
 _PROJECTION_SEED: Final = 20250101
-_TASKS: Final = {"sequence": "text-classification", "word": "token-classification"}
+_TASKS: Final = {"pooled": "text-classification", "words": "token-classification"}
+# What transformers calls the ways of learning a head on a text.
+_PROBLEMS: Final = {
+    "softmax": "single_label_classification",
+    "sigmoid": "multi_label_classification",
+    "squared": "regression",
+}
 _CLASSES: Final = {
-    "sequence": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-    "word": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
+    "pooled": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    "words": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
 }
 
 
@@ -53,7 +59,7 @@ class GraphModel(nn.Module):
         self.config = model.encoder.config
         self.encoder = model.encoder
         self.head = nn.Linear(model.width, len(model.labels))
-        self.per, self.pooling = model.per, model.pooling
+        self.has_places, self.pooling = model.has_places, model.pooling
         with torch.no_grad():
             self.head.weight.copy_(model.head.weight)
             self.head.bias.copy_(model.head.bias)
@@ -67,7 +73,7 @@ class GraphModel(nn.Module):
         """Score texts."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         pooled = pool(states, attention_mask, self.pooling)  # (B, D)
-        scored = states if self.per == "word" else pooled
+        scored = states if self.has_places else pooled
         return {"logits": self.head(scored), "projection": self.projection(pooled)}
 
 
@@ -158,14 +164,19 @@ def quiet() -> Iterator[None]:
         control.set_verbosity(verbosity)
 
 
+def _kind(model: TextModel) -> str:
+    """Name the nearest of transformers' classes: by text, or by piece."""
+    return "words" if model.has_places else "pooled"
+
+
 def _describe(graph: GraphModel, model: TextModel) -> None:
     """Say in config.json what optimum's and transformers' classes look for."""
     config = graph.config
-    names = getattr(modeling_auto, _CLASSES[model.per])
+    names = getattr(modeling_auto, _CLASSES[_kind(model)])
     config.architectures = [names.get(config.model_type, type(model.encoder).__name__)]
     config.id2label = dict(enumerate(model.labels.names))
     config.label2id = {name: i for i, name in enumerate(model.labels.names)}
-    config.problem_type = "single_label_classification" if model.per == "sequence" else None
+    config.problem_type = None if model.has_places else _PROBLEMS.get(model.loss)
     config._name_or_path = ""  # noqa: SLF001  # else the path of this machine is written
 
 
@@ -175,7 +186,7 @@ def _onnx_config(graph: GraphModel, model: TextModel) -> Any:
     from optimum.exporters.tasks import TasksManager
     from optimum.utils import NormalizedTextConfig
 
-    task = _TASKS[model.per]
+    task = _TASKS[_kind(model)]
     parent: type[Any] = TextEncoderOnnxConfig
     with contextlib.suppress(KeyError, ValueError, AttributeError):
         found = TasksManager.get_exporter_config_constructor(
@@ -194,7 +205,7 @@ def _onnx_config(graph: GraphModel, model: TextModel) -> Any:
         @property
         def outputs(self) -> dict[str, dict[int, str]]:
             return {
-                "logits": axes if model.per == "word" else {0: "batch_size"},
+                "logits": axes if model.has_places else {0: "batch_size"},
                 "projection": {0: "batch_size"},
             }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from contlearn.interfaces import FieldNames, Task
+from contlearn.interfaces import Task
 from contlearn.modeling.checkpoint import Checkpoint
 from contlearn.modeling.packing import IDS, MASK, pack
 from contlearn.types import Encoding, Inputs
@@ -76,7 +76,7 @@ class Reference:
 
 def probe_inputs(task: Task) -> list[Inputs]:
     """Give inputs of unusual lengths, so that padding is never seen on even batches only."""
-    return [task.read_inputs(text, FieldNames()) for text in _PROBES]
+    return [task.probe(text) for text in _PROBES]
 
 
 def make_reference(
@@ -84,13 +84,13 @@ def make_reference(
 ) -> Reference:
     """Score inputs with the source, one at a time, so that padding plays no part in the truth."""
     parts = task.encode(checkpoint.tokenizer.backend_tokenizer, inputs, max_tokens)
-    words = checkpoint.model.per == "word"
+    words = checkpoint.model.has_places
     encodings = [e for encoding in parts for e in encoding if e.word_starts or not words]
     logits = []
     checkpoint.model.eval()
     with torch.no_grad():
         for encoding in encodings:
-            packed = pack([encoding], pad_id=checkpoint.pad_id, words=words)
+            packed = pack([encoding], pad_id=checkpoint.pad_id, places=words)
             logits.append(checkpoint.model(packed).numpy())
     return Reference(encodings, logits, checkpoint.pad_id, words)
 

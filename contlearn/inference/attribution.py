@@ -15,7 +15,6 @@ from typing import Any, Final
 from contlearn.arguments import require_several
 from contlearn.interfaces import Predictor
 from contlearn.tasks.marks import word_pattern
-from contlearn.types import ClassPrediction
 
 __all__ = ["Explanation", "Part", "explain_text", "explain_texts"]
 
@@ -81,7 +80,7 @@ def explain_text(predictor: Predictor, text: str, *, label: str | None = None) -
         text: What was answered.
         label: The label to explain; the predicted one if left out.
     Raises:
-        ValueError: When the task is not a classification, or the label is unknown to the model.
+        ValueError: When the task gives no such probabilities, or the label is unknown to the model.
     Source: Li, Monroe and Jurafsky, "Understanding Neural Networks through Representation
         Erasure", 2016 (leave one out).
     """
@@ -90,19 +89,20 @@ def explain_text(predictor: Predictor, text: str, *, label: str | None = None) -
     remainders = [_without(text, start, end) for start, end in parts]
     answers = predictor.predict([{"text": item} for item in (text, *remainders)])
     whole = answers[0]
-    if not isinstance(whole, ClassPrediction):
-        raise ValueError("only classifications can be explained")
-    chosen = whole.label if label is None else label
-    if chosen not in whole.scores:
+    scores = whole.scores
+    if scores is None:
+        raise ValueError("only answers with the probability of each label can be explained")
+    chosen = whole.labels[0] if label is None else label
+    if chosen not in scores:
         raise ValueError(f"the model has no label {chosen!r}")
-    base = _log_odds(whole.scores[chosen])
+    base = _log_odds(scores[chosen])
     weighed = []
     for (start, end), answer in zip(parts, answers[1:], strict=True):
-        score = answer.scores[chosen] if isinstance(answer, ClassPrediction) else 0.0
+        score = (answer.scores or {}).get(chosen, 0.0)
         weighed.append(
             Part(start=start, end=end, text=text[start:end], weight=base - _log_odds(score))
         )
-    return Explanation(label=chosen, confidence=whole.scores[chosen], parts=tuple(weighed))
+    return Explanation(label=chosen, confidence=scores[chosen], parts=tuple(weighed))
 
 
 def explain_texts(predictor: Predictor, texts: Sequence[str]) -> list[Explanation]:

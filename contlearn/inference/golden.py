@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from contlearn.interfaces import FieldNames, Task
+from contlearn.interfaces import Task
 from contlearn.types import Inputs, LabelSpace
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ def check_golden(predictor: Answering, golden: Mapping[str, Any] | None) -> list
 
 
 def _inputs(predictor: Answering, texts: Sequence[str]) -> list[Inputs]:
-    fields = FieldNames()
-    return [predictor.task.read_inputs(text, fields) for text in texts]
+    return [predictor.task.probe(text) for text in texts]
 
 
 def _rounded(values: FloatArray) -> list[Any]:

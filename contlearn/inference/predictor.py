@@ -20,7 +20,7 @@ from contlearn.inference.opening import damaged, is_quantised, load_tokenizer, o
 from contlearn.inference.processor import available_cores, has_safe_int8, processor_features
 from contlearn.interfaces import Task
 from contlearn.papers.manifest import MANIFEST, find_manifest, read_manifest
-from contlearn.types import Encoding, EntityPrediction, Inputs, LabelSpace, Prediction
+from contlearn.types import Calibration, Encoding, Inputs, LabelSpace, Prediction
 
 if TYPE_CHECKING:
     from contlearn.plugins.manager import PluginManager
@@ -66,7 +66,7 @@ class OnnxPredictor:
         task: What the model answers.
         label_space: The outputs, in order.
         max_tokens: Longer inputs are cut.
-        temperature: Calibrates confidences.
+        calibration: What turns scores into calibrated answers.
         threads: Runs at the same time; 0 takes the cores that are there.
         intra_threads: Cores that one run is spread over.
         model_file: Another file of the folder to run.
@@ -84,7 +84,7 @@ class OnnxPredictor:
         task: Task,
         label_space: LabelSpace,
         max_tokens: int,
-        temperature: float = 1.0,
+        calibration: Calibration | None = None,
         threads: int = 0,
         intra_threads: int = 1,
         model_file: str = MODEL_FILE,
@@ -95,10 +95,11 @@ class OnnxPredictor:
         self.task = task
         self.label_space = label_space
         self.max_tokens = max_tokens
-        self.temperature = temperature
+        self.calibration = calibration or Calibration()
         self.pad_id = pad_id
         self.threads = threads or available_cores()
         self.version: int | None = None
+        self.task_options: dict[str, Any] = {}
         self.notes: tuple[str, ...] = ()
         self.tokenizer = load_tokenizer(folder) if tokenizer is None else tokenizer
         path = self._path = folder / model_file
@@ -172,7 +173,7 @@ class OnnxPredictor:
         if problems:
             raise damaged(folder, problems)
         model = manifest.model
-        task = manager.get("task", str(model.task), where=str(manifest_path))()
+        task = manager.task(str(model.task), model.task_options, where=str(manifest_path))
 
         def open_file(name: str) -> OnnxPredictor:
             opened = cls(
@@ -180,7 +181,7 @@ class OnnxPredictor:
                 task=task,
                 label_space=LabelSpace(model.labels),
                 max_tokens=int(model.max_tokens or 0),
-                temperature=model.temperature,
+                calibration=model.calibration,
                 threads=threads,
                 intra_threads=intra_threads,
                 model_file=name,
@@ -188,6 +189,7 @@ class OnnxPredictor:
                 pad_id=model.pad_id,
             )
             opened.version = manifest.version
+            opened.task_options = dict(model.task_options)
             if model.precision == "fp16" and name == MODEL_FILE:
                 opened.precision = "fp16"
             return opened
@@ -245,6 +247,11 @@ class OnnxPredictor:
         self._session = open_session(self._path, intra_threads)
 
     @property
+    def temperature(self) -> float:
+        """Give what logits are divided by."""
+        return self.calibration.temperature
+
+    @property
     def vocabulary_size(self) -> int:
         """Give how many pieces there are."""
         return int(self.tokenizer.get_vocab_size())
@@ -258,7 +265,7 @@ class OnnxPredictor:
                 continue
             answers.append(
                 Answer(
-                    prediction=EntityPrediction(entities=(), tags=()),
+                    prediction=self.task.nothing(),
                     logits=row["logits"],
                     projection=_nothing(),
                     tokens=len(encoding.input_ids),
@@ -292,7 +299,7 @@ class OnnxPredictor:
     ) -> Answer:
         """Make the answer of one input from what the graph said about its encodings."""
         prediction = self.task.decode(
-            outputs, encodings, inputs, self.label_space, self.temperature
+            outputs, encodings, inputs, self.label_space, self.calibration
         )
         if len(outputs) == 1:
             first, encoding = outputs[0], encodings[0]

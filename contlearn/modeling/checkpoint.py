@@ -2,7 +2,7 @@
 
 ```
 checkpoint/
-  checkpoint.json     format version, labels in order, per, pooling, dropout, base
+  checkpoint.json     format version, labels in order, view, loss, pooling, dropout, base
   head.safetensors    weight (C, D), bias (C,)
   encoder/            config.json, model.safetensors
   addition.*          what a training method put around the encoder, if it did
@@ -13,6 +13,7 @@ Only safetensors and JSON are read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 
 from contlearn.errors import RegistryError, TrainingError
+from contlearn.interfaces import HeadSpec, Loss, View
 from contlearn.modeling.additions import inner_encoder, load_addition, save_encoder
 from contlearn.modeling.base_check import base_fingerprint
 from contlearn.modeling.base_models import (
@@ -29,7 +31,7 @@ from contlearn.modeling.base_models import (
     local_folder,
     resolve_base,
 )
-from contlearn.modeling.text_model import PER, Per, Pooling, TextModel
+from contlearn.modeling.text_model import Pooling, TextModel
 from contlearn.types import LabelSpace
 from contlearn.workspace import read_json, storage_border, write_json_atomic
 
@@ -39,12 +41,18 @@ __all__ = [
     "load_checkpoint",
     "new_checkpoint",
     "position_limit",
+    "require_trainable",
     "save_checkpoint",
 ]
 
 FORMAT_VERSION: Final = 1
 # With an addition around the encoder, which readers of version 1 would pass over in silence.
 WITH_ADDITION: Final = 2
+# What a head can be here: what its rows belong to, and how they are learnt.
+_VIEWS: Final[tuple[View, ...]] = ("pooled", "words", "pieces")
+_LOSSES: Final[tuple[Loss, ...]] = ("softmax", "sigmoid", "squared", "ordinal")
+# How checkpoints of an earlier contlearn name the views.
+_EARLIER: Final = {"sequence": "pooled", "word": "words"}
 
 
 @dataclass(slots=True)
@@ -83,28 +91,26 @@ def position_limit(encoder: nn.Module) -> int | None:
 def new_checkpoint(
     base: str,
     *,
-    labels: LabelSpace,
-    per: str,
+    head: HeadSpec,
     pooling: Pooling = "mean",
     dropout: float = 0.1,
 ) -> Checkpoint:
     """Begin from a pretrained encoder with a fresh head.
 
-    `base` is a folder, a hub id, or a packaged model; `per` the unit that the head scores,
-    "sequence" or "word".
+    `base` is a folder, a hub id, or a packaged model.
 
     Raises:
         ConfigError: When the base model is not there.
-        TrainingError: When the head's unit is not known here.
+        TrainingError: When such a head cannot be trained here.
     """
-    unit = _per(per)
+    require_trainable(head)
     source = resolve_base(base)
     encoder = load_encoder(source)
-    model = TextModel(encoder, labels=labels, per=unit, pooling=pooling, dropout=dropout)
+    model = TextModel(encoder, head=head, pooling=pooling, dropout=dropout)
     folder = local_folder(source)
     return Checkpoint(
         model,
-        load_tokenizer(source, words=unit == "word"),
+        load_tokenizer(source, words=head.view == "words"),
         base,
         None if folder is None else base_fingerprint(folder),
     )
@@ -133,7 +139,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
             {
                 "format_version": WITH_ADDITION if has_addition else FORMAT_VERSION,
                 "labels": list(model.labels.names),
-                "per": model.per,
+                "view": model.view,
+                "loss": model.loss,
                 "pooling": model.pooling,
                 "dropout": model.dropout.p,
                 "base": checkpoint.base,
@@ -170,8 +177,7 @@ def load_checkpoint(folder: Path, *, attention: str = "sdpa") -> Checkpoint:
         ) from error
     model = TextModel(
         load_addition(load_encoder(str(folder / "encoder"), attention=attention), folder),
-        labels=labels,
-        per=_per(facts["per"]),
+        head=_head(labels, facts),
         pooling="first" if facts["pooling"] == "first" else "mean",
         dropout=float(facts["dropout"]),
     )
@@ -182,18 +188,29 @@ def load_checkpoint(folder: Path, *, attention: str = "sdpa") -> Checkpoint:
             hint="`contlearn verify` says which files are damaged; roll back to another version.",
         )
     model.head.set_rows(head["weight"], head["bias"])
-    tokenizer = load_tokenizer(str(folder / "tokenizer"), words=model.per == "word")
+    tokenizer = load_tokenizer(str(folder / "tokenizer"), words=model.view == "words")
     return Checkpoint(
         model.to(torch.float32), tokenizer, str(facts["base"]), facts.get("base_sha256")
     )
 
 
-def _per(value: object) -> Per:
-    for unit in PER:
-        if value == unit:
-            return unit
-    raise TrainingError(
-        f"A head that scores one row per {value!r} cannot be trained here.",
-        where="the task's heads",
-        hint=f"Known units: {', '.join(PER)}.",
-    )
+def require_trainable(head: HeadSpec) -> None:
+    """Refuse a head that there are no modules for.
+
+    Raises:
+        TrainingError: When its view or its loss is none of those known here.
+    """
+    for what, value, known in (("view", head.view, _VIEWS), ("loss", head.loss, _LOSSES)):
+        if value not in known:
+            raise TrainingError(
+                f"A head with the {what} {value!r} cannot be trained here.",
+                where=f"the head {head.name!r} of the task",
+                hint=f"Known: {', '.join(known)}.",
+            )
+
+
+def _head(labels: LabelSpace, facts: Mapping[str, Any]) -> HeadSpec:
+    view: Any = facts.get("view") or _EARLIER.get(facts.get("per", ""))
+    head = HeadSpec(name="logits", outputs=labels, view=view, loss=facts.get("loss", "softmax"))
+    require_trainable(head)
+    return head

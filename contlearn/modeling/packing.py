@@ -12,36 +12,36 @@ from contlearn.types import Encoding
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["IDS", "MASK", "WORDS", "pack", "trim"]
+__all__ = ["IDS", "MASK", "PLACES", "pack", "trim"]
 
-# The rows of a packed input: piece ids, attention mask, and, for word heads, 1 at the first piece
-# of each word.
+# The rows of a packed input: piece ids, attention mask, and, for heads that score places, 1 at each
+# piece that has a row of scores: the first of each word, or all that the task marks.
 IDS: Final = 0
 MASK: Final = 1
-WORDS: Final = 2
+PLACES: Final = 2
 
 
-def pack(encodings: Sequence[Encoding], *, pad_id: int, words: bool = False) -> Tensor:
+def pack(encodings: Sequence[Encoding], *, pad_id: int, places: bool = False) -> Tensor:
     """Put encodings into one tensor, padded on the right to the longest of them.
 
     Args:
         encodings: What the task made of the inputs.
         pad_id: The id that stands where there is no piece.
-        words: Add the row that marks the first piece of each word.
-    Shape: (n, 2, L), or (n, 3, L) with words.
+        places: Add the row that marks the pieces with scores.
+    Shape: (n, 2, L), or (n, 3, L) with places.
     Example:
         >>> pack([Encoding(input_ids=(5, 6)), Encoding(input_ids=(7,))], pad_id=0).tolist()
         [[[5, 6], [1, 1]], [[7, 0], [1, 0]]]
     """
     longest = max((len(encoding.input_ids) for encoding in encodings), default=1)
-    packed = torch.zeros((len(encodings), 3 if words else 2, max(longest, 1)), dtype=torch.long)
+    packed = torch.zeros((len(encodings), 3 if places else 2, max(longest, 1)), dtype=torch.long)
     packed[:, IDS] = pad_id
     for row, encoding in enumerate(encodings):
         size = len(encoding.input_ids)
         packed[row, IDS, :size] = torch.tensor(encoding.input_ids, dtype=torch.long)
         packed[row, MASK, :size] = 1
-        if words and encoding.word_starts:
-            packed[row, WORDS, torch.tensor(encoding.word_starts, dtype=torch.long)] = 1
+        if places and encoding.word_starts:
+            packed[row, PLACES, torch.tensor(encoding.word_starts, dtype=torch.long)] = 1
     return packed
 
 

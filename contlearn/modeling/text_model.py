@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.head import LabelHead
-from contlearn.modeling.packing import IDS, MASK, WORDS, trim
+from contlearn.modeling.packing import IDS, MASK, PLACES, trim
 from contlearn.types import LabelSpace
 
-__all__ = ["Per", "Pooling", "TextModel"]
+__all__ = ["Pooling", "TextModel"]
 
 Pooling: TypeAlias = Literal["mean", "first"]
-Per: TypeAlias = Literal["sequence", "word"]
-PER: Final[tuple[Per, ...]] = ("sequence", "word")
 
 
 class TextModel(nn.Module):
-    """Scores packed inputs: one row of logits a text, or one a word.
+    """Scores packed inputs: one row of logits a text, or one for each place that the task marks.
 
-    Words of all rows follow each other in one (words, C) matrix, so that losses, distillation and
-    importances of any library see an ordinary classifier.
+    Rows of all inputs follow each other in one (rows, C) matrix, so that losses, distillation and
+    importances of any library see an ordinary model of vectors.
 
     Args:
         encoder: A transformers encoder; it is given ids and mask only.
-        labels: The outputs.
-        per: What one row of logits scores.
-        pooling: How a text becomes one vector; word heads use it for projections only.
+        head: The task's head: its outputs, what a row of scores belongs to, how it is learnt.
+        pooling: How a text becomes one vector; other views use it for projections only.
         dropout: Before the head, while training.
-    Shape: input (B, 2 or 3, L) as `pack` makes it; output (B, C) or (words, C).
+    Shape: input (B, 2 or 3, L) as `pack` makes it; output (B, C) or (rows, C).
     """
 
     def __init__(
         self,
         encoder: Any,
         *,
-        labels: LabelSpace,
-        per: Per = "sequence",
+        head: HeadSpec,
         pooling: Pooling = "mean",
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.per = per
+        self.view = head.view
+        self.loss = head.loss
         self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
-        self.head = LabelHead(int(encoder.config.hidden_size), labels)
+        self.head = LabelHead(int(encoder.config.hidden_size), head.outputs)
 
     @property
     def labels(self) -> LabelSpace:
         """The outputs, in order."""
         return self.head.labels
+
+    @property
+    def has_places(self) -> bool:
+        """Whether rows of scores belong to places in the text, of which there may be many."""
+        return self.view != "pooled"
 
     @property
     def width(self) -> int:
@@ -68,10 +71,10 @@ class TextModel(nn.Module):
         return states, packed
 
     def get_features(self, x: Tensor) -> Tensor:
-        """Give what the head scores. Shape: (B, D), or (words, D)."""
+        """Give what the head scores. Shape: (B, D), or (rows, D)."""
         states, packed = self.hidden(x)
-        if self.per == "word":
-            return states[packed[:, WORDS].bool()]
+        if self.has_places:
+            return states[packed[:, PLACES].bool()]
         return pool(states, packed[:, MASK], self.pooling)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,8 +84,8 @@ class TextModel(nn.Module):
 
     def rows_of(self, packed: Tensor) -> Tensor:
         """Say how many rows of logits each input gives. Shape: (B,)."""
-        if self.per == "word":
-            return packed[:, WORDS].sum(dim=1)
+        if self.has_places:
+            return packed[:, PLACES].sum(dim=1)
         return torch.ones(len(packed), dtype=torch.long)
 
 

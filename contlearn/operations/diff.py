@@ -13,9 +13,10 @@ from contlearn.errors import PluginError, StorageError, UsageError
 from contlearn.evaluation.answers import Answers, unpack_targets
 from contlearn.operations.predict import chosen_version
 from contlearn.papers.decision import read_decision
-from contlearn.papers.report import SetReport, read_report
+from contlearn.papers.report import SetReport, measured_by, read_report
 from contlearn.redaction import redact_config
 from contlearn.registry.versions import ModelVersion
+from contlearn.targets import target_to_json
 from contlearn.types import Target
 from contlearn.workspace import read_json
 
@@ -75,7 +76,7 @@ def compare_versions(
         "relation": _relation(context, a, b, learnt),
         "learnt": learnt,
         "metrics": _metrics(a, b),
-        "primary_metric": context.task.primary_metric,
+        **measured_by(context.task.metrics, context.task.primary_metric),
         "sets": _sets(a, b),
         "labels": _labels(a, b),
         "configuration": _changes(
@@ -259,9 +260,9 @@ def _flips(context: Context, rows: Sequence[_Row], examples: int) -> dict[str, A
                 "text": texts.get(row.record_id),
                 "record_id": row.record_id,
                 "experience": row.experience,
-                "target": _shown(row.target),
-                "a": _shown(row.first),
-                "b": _shown(row.second),
+                "target": target_to_json(row.target),
+                "a": target_to_json(row.first),
+                "b": target_to_json(row.second),
             }
             for row in shown
         ],
@@ -294,7 +295,3 @@ def _set_reports(version: ModelVersion) -> dict[str, SetReport]:
     with contextlib.suppress(StorageError):
         return {item.experience: item for item in read_report(version.path).sets}
     return {}
-
-
-def _shown(target: Target) -> Any:
-    return target if isinstance(target, str) else list(target)

@@ -77,9 +77,10 @@ def look_at_accuracy(
             confidences, calibration, detected=report.detected, **_flags(context, judged, version)
         )
     )
-    labels = read_feedback(context.workspace.state / "feedback")
-    if context.task.graph == "sequence-classification":
-        labels = resolved_labels(labels, context.config.data)
+    # Keys of answers that are no labels are no aliases either.
+    labels = resolved_labels(
+        read_feedback(context.workspace.state / "feedback"), context.config.data
+    )
     joined = join_feedback(lines, labels)
     first = str(judged[0].get("time", ""))
     last = str(judged[-1].get("time", ""))

@@ -18,7 +18,7 @@ from contlearn.operations.predict import chosen_version
 from contlearn.papers.manifest import MANIFEST, Manifest, VersionFacts
 from contlearn.registry.pointers import CONFIG, render_config
 from contlearn.registry.versions import ModelVersion
-from contlearn.types import Inputs
+from contlearn.types import Calibration, Inputs
 from contlearn.workspace import file_lock, publish_folder, storage_border, write_json_atomic
 
 __all__ = ["export_version"]
@@ -169,14 +169,13 @@ def _export_again(
 
     facts = version.manifest
     model = facts.model.to_json()
-    fields = context.config.data.field_names()
     state = version.path / "state" / "state.json"
     report = export_model(
         version.path / "checkpoint",
         staged,
         task=context.task,
         samples=_held_out(context, version)
-        or [context.task.read_inputs(text, fields) for text in (facts.golden or {})["texts"]],
+        or [context.task.probe(text) for text in (facts.golden or {})["texts"]],
         options=context.config.export,
         max_tokens=model["max_tokens"],
         temperature=model["temperature"],
@@ -194,7 +193,7 @@ def _export_again(
         task=context.task,
         label_space=version.label_space,
         max_tokens=model["max_tokens"],
-        temperature=model["temperature"],
+        calibration=Calibration.from_json(model),
         pad_id=report.pad_id,
     )
     predictor.precision = report.precision

@@ -16,6 +16,7 @@ from contlearn.cycle.same_model import base_inside
 from contlearn.errors import UsageError
 from contlearn.operations.predict import chosen_version
 from contlearn.papers.decision import read_decision
+from contlearn.papers.report import measured_by
 from contlearn.redaction import redact, redact_config
 from contlearn.registry.aliases import aliases, resolve_version
 from contlearn.registry.past import live_at
@@ -89,7 +90,7 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
         "training": facts.training.to_json(),
         "export": facts.export.to_json(),
         "metrics": facts.metrics,
-        "primary_metric": context.task.primary_metric,
+        **measured_by(context.task.metrics, context.task.primary_metric),
         "decision": read_decision(chosen.path).to_json(),
         "files": facts.files,
         "forgotten_records": numbers.get("forgotten", 0),

@@ -50,12 +50,14 @@ def make_workspace(
         )
     chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", root.name).strip("-._") or "model"
     config = Config(model=ModelConfig(name=chosen[:64], task=task, base=base))
-    check_names(config, PluginManager(folder=plugins_dir))
+    manager = PluginManager(folder=plugins_dir)
+    check_names(config, manager)
     look = look_at_base(base)
     if not dry_run:
         workspace = Workspace(root)
         workspace.make_folders()
-        text = render_default(name=chosen[:64], task=task, base=base)
+        fields = manager.task(task, where="--task").fields
+        text = render_default(name=chosen[:64], task=task, base=base, fields=fields)
         write_bytes_atomic(workspace.config_file, text.encode())
     return {
         "workspace": str(root),

@@ -14,7 +14,7 @@ from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.papers.report import read_report
 from contlearn.registry.aliases import resolve_version
 from contlearn.registry.versions import ModelVersion
-from contlearn.types import ClassPrediction, HeldOutSet, Inputs, LabelSpace
+from contlearn.types import HeldOutSet, Inputs, LabelSpace
 
 if TYPE_CHECKING:
     from contlearn.inference.predictor import OnnxPredictor
@@ -131,14 +131,15 @@ def predict_texts(
     chosen = chosen_version(context, version)
     predictor = load_version(context, chosen)
     rows: list[dict[str, Any]] = []
+    flags = context.task.schema().get("properties", {})
     for answer in predictor.predict_detailed(inputs):
-        rows.append(dict(answer.prediction.to_json()))
-        if answer.truncated and isinstance(answer.prediction, ClassPrediction):
+        rows.append(answer.prediction.to_json())
+        if answer.truncated and "truncated" in flags:
             rows[-1]["truncated"] = True
     if explain:
         from contlearn.inference.attribution import explain_texts
 
-        if context.task.graph != "sequence-classification":
+        if "scores" not in context.task.gives:
             raise UsageError(
                 f"Answers of the task {context.config.model.task!r} cannot be explained by words.",
                 where="predict --explain",
@@ -181,7 +182,7 @@ def evaluate_version(
             context.manager,
             on,
             now=context.clock.now(),
-            known_labels=sorted(_labels_of(context, predictor.label_space)),
+            known_labels=sorted(context.task.label_names(predictor.label_space.names)),
         )
         sets = (HeldOutSet(experience=on.name, index=0, records=tuple(records)),)
     else:
@@ -232,7 +233,7 @@ def _unknown_labels(
     Raises:
         RecordError: When there is no other row: such a measure says nothing of the version.
     """
-    known = _labels_of(context, space)
+    known = frozenset(context.task.label_names(space.names))
     missing: set[str] = set()
     rows = unknown = 0
     for record in (record for held_out in sets for record in held_out.records):
@@ -249,13 +250,6 @@ def _unknown_labels(
             "under [data.label_aliases] in contlearn.toml.",
         )
     return {"unknown_label_rows": unknown, "unknown_labels": names}
-
-
-def _labels_of(context: Context, space: LabelSpace) -> frozenset[str]:
-    """Give the labels of a version as a person names them: classes, or types of entities."""
-    if context.task.graph == "token-classification":
-        return frozenset(context.task.labels_of(space.names))
-    return frozenset(space.names)
 
 
 def _some(names: Sequence[str]) -> str:

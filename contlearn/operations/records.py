@@ -61,8 +61,7 @@ def list_records(
     if label is not None:
         with context.catalog.read() as connection:
             (name,) = chosen_labels(connection, context.config.data, [label])
-        is_tags = context.task.graph == "token-classification"
-        query = query.where(has_label(name, is_tags=is_tags))
+        query = query.where(has_label(name, separator=context.task.key_separator))
     if file is not None:
         query = query.where(sa.or_(files.c.name == file, files.c.content_hash == file))
     if since is not None:
@@ -250,8 +249,7 @@ def list_labels(context: Context) -> dict[str, Any]:
     with context.catalog.read() as connection:
         known = list(connection.execute(sa.select(labels.c.name)).scalars())
         for key, split, number in connection.execute(query):
-            names = key.split("+") if context.task.graph == "token-classification" else [key]
-            for name in names:
+            for name in context.task.labels_of_key(str(key)):
                 side = numbers.setdefault(str(name), {"train": 0, "held_out": 0})
                 side[str(split)] += int(number)
     names = sorted({*known, *data.labels, *data.label_descriptions, *data.label_aliases.values()})

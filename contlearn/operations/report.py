@@ -86,7 +86,7 @@ def worst_flips(context: Context, version: ModelVersion, most: int) -> list[dict
     from contlearn.inference.predictor import OnnxPredictor
     from contlearn.workspace import read_json
 
-    if context.task.graph != "sequence-classification":
+    if "scores" not in context.task.gives:
         raise EvaluationError(
             "Only classifications can be explained by words.",
             where="report --flips",

@@ -23,6 +23,7 @@ from contlearn.context import Context
 from contlearn.cycle.doubting import doubts_of_cycle, last_doubts
 from contlearn.cycle.job import CycleFolder
 from contlearn.monitoring.signals import read_signals
+from contlearn.papers.report import measured_by
 from contlearn.registry.past import promoted_at
 
 __all__ = ["champion_facts", "read_status"]
@@ -78,7 +79,7 @@ def read_status(context: Context) -> dict[str, Any]:
         "workspace": str(context.workspace.root),
         "model": context.config.model.name,
         "task": context.config.model.task,
-        "primary_metric": context.task.primary_metric,
+        **measured_by(context.task.metrics, context.task.primary_metric),
         "champion": champion,
         "pending_records": counts.pending,
         "never_tried_records": counts.never_tried,

@@ -12,7 +12,6 @@ from contlearn.errors import UsageError
 from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.operations.predict import chosen_version, load_version, read_lines
 from contlearn.tasks.rows import normal_text
-from contlearn.tasks.spans import placed_words
 from contlearn.types import Inputs
 
 __all__ = ["suggest_texts"]
@@ -146,7 +145,7 @@ def _unknown_ones(context: Context, inputs: Sequence[Inputs]) -> tuple[list[Inpu
     from contlearn.data.intake.known import known_records
     from contlearn.data.intake.resolve import DIGEST
 
-    digests = [text_digest(_normal(context, item)) for item in inputs]
+    digests = [text_digest(context.task.normal_of(item)) for item in inputs]
     # A label is not asked for: any target will do.
     rows = np.frombuffer(b"".join(digest + bytes(4) for digest in digests), dtype=DIGEST)
     catalog = context.catalog
@@ -154,11 +153,3 @@ def _unknown_ones(context: Context, inputs: Sequence[Inputs]) -> tuple[list[Inpu
         known = {bytes.fromhex(r.text) for r in known_records(connection, catalog.ids, rows)}
     new = [item for item, digest in zip(inputs, digests, strict=True) if digest not in known]
     return new, len(inputs) - len(new)
-
-
-def _normal(context: Context, inputs: Inputs) -> str:
-    """Give the form that a record's id is made of; records of tags have words, never a text."""
-    (value,) = inputs.values()
-    if isinstance(value, str) and context.task.graph != "token-classification":
-        return normal_text(value)
-    return "\x1f".join(normal_text(word) for word, _, _ in placed_words(inputs))

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from contlearn.data.formats.tools import SUGGESTION
 from contlearn.data.quarantine.looking import guard_cell
 from contlearn.errors import UsageError
-from contlearn.interfaces import FieldNames
+from contlearn.interfaces import FieldNames, Labelling, Task
 from contlearn.tasks.spans import placed_words
 from contlearn.workspace import narrowest, write_bytes_atomic
 
@@ -31,6 +31,7 @@ def write_suggestions(
     style: str,
     fields: FieldNames | None = None,
     *,
+    task: Task,
     came_from: Iterable[Path] = (),
 ) -> None:
     """Write suggestions as a labelling tool reads them.
@@ -40,23 +41,21 @@ def write_suggestions(
         path: The file; it is replaced as a whole.
         style: One of `FORMATS`.
         fields: The configured names, for the forms that people fill in themselves.
+        task: Says how a person answers it.
         came_from: The files with the texts: who may not read those may not read this.
     Raises:
-        UsageError: When the form cannot hold tags of words.
+        UsageError: When the form cannot hold answers of the task.
     """
     rows = value["suggestions"]
-    if style == "csv" and any(_is_tagged(row) for row in rows):
+    holding = [name for name in FORMATS if task.labelling in _HOLDS[name]]
+    if style not in holding:
         raise UsageError(
-            "A CSV file cannot hold a tag for each word.",
-            where="--format csv",
-            hint="Write jsonl, label-studio, doccano or prodigy; nothing was written.",
+            f"The form {style} cannot hold answers of the task {task.name!r}.",
+            where=f"--format {style}",
+            hint=f"Write {' or '.join(holding)}; nothing was written.",
         )
-    data = _STYLES[style](rows, value["version"], fields or FieldNames()).encode()
+    data = _STYLES[style](rows, value["version"], fields or FieldNames(), task).encode()
     write_bytes_atomic(path, data, mode=narrowest(came_from))
-
-
-def _is_tagged(row: Mapping[str, Any]) -> bool:
-    return "entities" in row["prediction"]
 
 
 def _words(row: Mapping[str, Any]) -> list[tuple[str, int, int]]:
@@ -68,54 +67,55 @@ def _lines(rows: Rows) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _as_jsonl(rows: Rows, version: int, fields: FieldNames) -> str:
+def _as_jsonl(rows: Rows, version: int, fields: FieldNames, task: Task) -> str:
     """Write rows of the workspace's own form, with nothing yet in the field of the answer."""
+    answer = {fields.of(field.name): None for field in task.fields if field.is_target}
+    words = task.labelling == "spans"
     return _lines(
         [
             {
                 **row,
                 "version": version,
                 SUGGESTION: "jsonl",
+                **row.get("inputs", {}),
                 fields.text: row["text"],
-                **(
-                    {fields.tokens: [word for word, _, _ in _words(row)], fields.tags: None}
-                    if _is_tagged(row)
-                    else {fields.label: None}
-                ),
+                **({fields.tokens: [word for word, _, _ in _words(row)]} if words else {}),
+                **answer,
             }
             for row in rows
         ]
     )
 
 
-def _as_csv(rows: Rows, version: int, fields: FieldNames) -> str:
-    """Write a sheet with an empty column for the label; no spreadsheet runs a cell of it."""
+def _as_csv(rows: Rows, version: int, fields: FieldNames, task: Task) -> str:
+    """Write a sheet with an empty column for the answer; no spreadsheet runs a cell of it."""
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     others = ("predicted", "worth", "version", SUGGESTION)
-    taken = (fields.text, fields.label)
+    taken = (fields.text, *(fields.of(field.name) for field in task.fields if field.is_target))
     writer.writerow([*taken, *(name + "_" * (name in taken) for name in others)])
     for row in rows:
-        cells = (guard_cell(row["text"]), "", guard_cell(_named(row)))
+        cells = (guard_cell(row["text"]), "", guard_cell(_named(row, task)))
         writer.writerow([*cells, row["worth"], version, "csv"])
     return out.getvalue()
 
 
-def _named(row: Mapping[str, Any]) -> str:
+def _named(row: Mapping[str, Any], task: Task) -> str:
     """Give the guess in words."""
-    prediction = row["prediction"]
-    if "label" in prediction:
-        return str(prediction["label"])
-    return ", ".join(f"{entity['text']}: {entity['type']}" for entity in prediction["entities"])
+    cells = task.cells(row["prediction"])
+    if task.labelling == "spans":
+        found = [f"{cell['entity']}: {cell['type']}" for cell in cells if cell["type"]]
+        return ", ".join(found)
+    return str(next(iter(cells[0].values())))
 
 
-def _as_label_studio(rows: Rows, version: int, _: FieldNames) -> str:
+def _as_label_studio(rows: Rows, version: int, _: FieldNames, task: Task) -> str:
     """Write tasks with predictions; the interface's tags are named label and text."""
     tasks = []
     for row in rows:
         prediction = row["prediction"]
         where = {"from_name": "label", "to_name": "text"}
-        if "label" in prediction:
+        if task.labelling == "choice":
             result = [{**where, "type": "choices", "value": {"choices": [prediction["label"]]}}]
         else:
             result = [
@@ -151,7 +151,7 @@ def _as_label_studio(rows: Rows, version: int, _: FieldNames) -> str:
     return json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"
 
 
-def _as_doccano(rows: Rows, version: int, _: FieldNames) -> str:
+def _as_doccano(rows: Rows, version: int, _: FieldNames, task: Task) -> str:
     """Write documents without labels: doccano cannot tell a guess from an answer."""
     return _lines(
         [
@@ -159,7 +159,7 @@ def _as_doccano(rows: Rows, version: int, _: FieldNames) -> str:
                 "text": row["text"],
                 "label": [],
                 **({"tokens": row["tokens"]} if "tokens" in row else {}),
-                "predicted": _named(row),
+                "predicted": _named(row, task),
                 "worth": row["worth"],
                 "version": version,
                 SUGGESTION: "doccano",
@@ -169,25 +169,25 @@ def _as_doccano(rows: Rows, version: int, _: FieldNames) -> str:
     )
 
 
-def _as_prodigy(rows: Rows, version: int, _: FieldNames) -> str:
+def _as_prodigy(rows: Rows, version: int, _: FieldNames, task: Task) -> str:
     """Write tasks to choose an option (view id choice), or to correct spans (ner.manual)."""
     tasks = []
     for row in rows:
-        task: dict[str, Any] = {"text": row["text"]}
-        if _is_tagged(row):
+        item: dict[str, Any] = {"text": row["text"]}
+        if task.labelling == "spans":
             words = _words(row)
-            task["tokens"] = [
+            item["tokens"] = [
                 {"id": place, "text": word, "start": start, "end": end, "ws": ws}
                 for place, (word, start, end, ws) in enumerate(_spaced(words))
             ]
-            task["spans"] = [_prodigy_span(e, words) for e in row["prediction"]["entities"]]
+            item["spans"] = [_prodigy_span(e, words) for e in row["prediction"]["entities"]]
         else:
             scores: Mapping[str, float] = row["prediction"]["scores"]
             best = sorted(scores, key=lambda name: (-scores[name], name))
-            task["options"] = [{"id": name, "text": name} for name in best]
-            task["accept"] = []
-        task["meta"] = {"predicted": _named(row), "worth": row["worth"], "version": version}
-        tasks.append({**task, SUGGESTION: "prodigy"})
+            item["options"] = [{"id": name, "text": name} for name in best]
+            item["accept"] = []
+        item["meta"] = {"predicted": _named(row, task), "worth": row["worth"], "version": version}
+        tasks.append({**item, SUGGESTION: "prodigy"})
     return _lines(tasks)
 
 
@@ -212,7 +212,7 @@ def _prodigy_span(
     return span | ({"token_start": inside[0], "token_end": inside[-1]} if inside else {})
 
 
-_STYLES: Final[Mapping[str, Callable[[Rows, int, FieldNames], str]]] = {
+_STYLES: Final[Mapping[str, Callable[[Rows, int, FieldNames, Task], str]]] = {
     "jsonl": _as_jsonl,
     "csv": _as_csv,
     "label-studio": _as_label_studio,
@@ -220,3 +220,11 @@ _STYLES: Final[Mapping[str, Callable[[Rows, int, FieldNames], str]]] = {
     "prodigy": _as_prodigy,
 }
 FORMATS: Final = tuple(_STYLES)
+# How a person may answer in each form.
+_HOLDS: Final[Mapping[str, frozenset[Labelling]]] = {
+    "jsonl": frozenset(("choice", "spans", "value")),
+    "csv": frozenset(("choice", "value")),
+    "label-studio": frozenset(("choice", "spans")),
+    "doccano": frozenset(("choice", "spans")),
+    "prodigy": frozenset(("choice", "spans")),
+}

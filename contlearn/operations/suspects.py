@@ -75,7 +75,7 @@ def with_texts(context: Context, suspects: Sequence[dict[str, Any]]) -> list[dic
     from contlearn.data.store import read_records
 
     ids = [suspect["record_id"] for suspect in suspects]
-    task = context.manager.get("task", context.config.model.task, where="model.task")()
+    task = context.task
     records = {
         record.record_id: record for record in read_records(context.workspace, context.catalog, ids)
     }

@@ -14,7 +14,8 @@ from contlearn.pages.charts import heat_cell, line_chart
 from contlearn.pages.overview_charts import bars, interval_bar, looks_chart, stacked
 from contlearn.pages.style import html_page
 from contlearn.registry.by_hand import is_by_hand
-from contlearn.wording import metric_name, percent, span
+from contlearn.types import Metric
+from contlearn.wording import Measures, amount, metric_name, percent, span
 
 __all__ = ["render_overview"]
 
@@ -41,7 +42,7 @@ def render_overview(value: Mapping[str, Any], *, live_seconds: int | None = None
         _figures(value),
         _today(value),
         _curves(value),
-        _matrix(value["matrix"]),
+        _matrix(value["matrix"], Measures.of(value["status"]).metric("average_accuracy")),
         _production(value),
         _timeline(value),
         _data(value),
@@ -73,9 +74,10 @@ def _head(value: Mapping[str, Any], live_seconds: int | None) -> str:
 def _figures(value: Mapping[str, Any]) -> str:
     status, signals = value["status"], value["signals"] or {}
     metrics = (status["champion"] or {}).get("metrics", {})
+    measures = Measures.of(status)
     cells = [
-        (_average(value), percent(metrics.get("average_accuracy"))),
-        ("forgetting", percent(metrics.get("forgetting"))),
+        (_average(value), measures.shown("average_accuracy", metrics.get("average_accuracy"))),
+        ("forgetting", measures.shown("forgetting", metrics.get("forgetting"))),
     ]
     for name in ("estimated", "measured"):
         item = signals.get(name) or {}
@@ -138,8 +140,8 @@ def _today(value: Mapping[str, Any]) -> str:
 
 def _curves(value: Mapping[str, Any]) -> str:
     made = [v for v in value["versions"] if "problem" not in v and v["metrics"]]
-    if len(made) < 2:
-        return ""
+    if len(made) < 2 or Measures.of(value["status"]).metric("forgetting"):
+        return ""  # a chart is of shares; the timeline has the numbers
     series = {
         name: [v["metrics"].get(key) for v in made]
         for name, key in ((_average(value), "average_accuracy"), ("forgetting", "forgetting"))
@@ -147,18 +149,18 @@ def _curves(value: Mapping[str, Any]) -> str:
     numbers = f"versions {made[0]['version']} to {made[-1]['version']}, refused ones too"
     note = f'<p class="soft">Over {numbers}.</p>'
     chart = line_chart(series, "version")
-    measure = metric_name(str(value["status"]["primary_metric"]))
+    measure = metric_name(Measures.of(value["status"]).primary)
     title = f"{measure[:1].upper()}{measure[1:]} and forgetting"
     return _section(title, f'{note}<div class="wide">{chart}</div>')
 
 
-def _matrix(matrix: Sequence[Sequence[float | None]]) -> str:
+def _matrix(matrix: Sequence[Sequence[float | None]], metric: Metric | None) -> str:
     if not matrix:
         return ""
     head = "<th>after</th>" + "".join(f"<th>set {k + 1}</th>" for k in range(len(matrix)))
     rows = [
         f"<tr><td>experience {t + 1}</td>"
-        + "".join(heat_cell(cell, percent(cell)) for cell in row)
+        + "".join(heat_cell(cell if metric is None else 0.0, amount(cell, metric)) for cell in row)
         + "</tr>"
         for t, row in enumerate(matrix)
     ]
@@ -194,7 +196,7 @@ def _production(value: Mapping[str, Any]) -> str:
 
 def _average(value: Mapping[str, Any]) -> str:
     """Name the mean over experiences of the task's measure."""
-    return metric_name("average_accuracy", str(value["status"]["primary_metric"]))
+    return Measures.of(value["status"]).name("average_accuracy")
 
 
 def _timeline(value: Mapping[str, Any]) -> str:
@@ -219,7 +221,8 @@ def _timeline(value: Mapping[str, Any]) -> str:
         shade = _SHADE.get(outcome, "soft")
         why = f" by {escape(', '.join(version['refused_by']))}" if version["refused_by"] else ""
         crown = " · champion" if version["is_champion"] else ""
-        average = percent(version["metrics"].get("average_accuracy"))
+        name = "average_accuracy"
+        average = Measures.of(value["status"]).shown(name, version["metrics"].get(name))
         items.append(
             (
                 version["created_at"],

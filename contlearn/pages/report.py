@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from contlearn.cards import FORGOTTEN, record_card
 from contlearn.evaluation.making import how_it_was_made
+from contlearn.interfaces import Task
 from contlearn.pages.report_sections import (
     accuracy_matrix,
     confusions,
@@ -32,8 +33,8 @@ from contlearn.pages.style import html_page
 from contlearn.papers.decision import read_decision
 from contlearn.papers.manifest import VersionFacts
 from contlearn.papers.report import Comparison, EvaluationReport, Flip, read_report
-from contlearn.types import PromotionDecision
-from contlearn.wording import metric_name, number, percent
+from contlearn.types import PromotionDecision, Target
+from contlearn.wording import amount, metric_name, number, percent
 from contlearn.workspace import FileOperations, write_bytes_atomic
 
 __all__ = [
@@ -63,13 +64,14 @@ ShownRecord = tuple[str, "tuple[str, ...] | None"]
 
 
 def write_report_page(
-    folder: Path, *, name: str, facts: VersionFacts, files: FileOperations | None = None
+    folder: Path, *, name: str, task: Task, facts: VersionFacts, files: FileOperations | None = None
 ) -> Path:
     """Write report.html into a version folder, from its report.json and decision.json.
 
     Args:
         folder: The version being built.
         name: The model's name.
+        task: Writes its answers.
         facts: What is known of it.
         files: How files are changed.
     Returns:
@@ -79,6 +81,7 @@ def write_report_page(
     """
     page = render_report(
         name=name,
+        task=task,
         facts=facts,
         report=read_report(folder),
         decision=read_decision(folder),
@@ -92,6 +95,7 @@ def write_report_page(
 def render_report(
     *,
     name: str,
+    task: Task,
     facts: VersionFacts,
     report: EvaluationReport,
     decision: PromotionDecision,
@@ -102,6 +106,7 @@ def render_report(
 
     Args:
         name: The model's name.
+        task: Writes its answers.
         facts: What is known of it.
         report: What was measured.
         decision: What the gate said.
@@ -114,11 +119,11 @@ def render_report(
         ("Accuracy matrix", accuracy_matrix(report)),
         ("Forgetting", forgetting_curve(report)),
         ("Held-out sets", held_out_sets(report)),
-        ("Slices", slices(beside)),
+        ("Slices", slices(report)),
         ("Labels", per_label(report.per_label)),
         ("Confusions", confusions(report.confusion)),
         ("Reliability of confidences", reliability_diagram(beside.reliability)),
-        ("Worst rows", _worst_rows(beside.flips, records)),
+        ("Worst rows", _worst_rows(task, beside.flips, records)),
         ("Latency", latency(beside.runtime)),
         ("Labels in doubt", doubts(facts.doubted)),
         ("Data", counts(report, facts)),
@@ -202,14 +207,16 @@ def _figures(report: EvaluationReport) -> str:
     before = (report.comparison or Comparison()).champion_metrics or {}
     cells = []
     for name, value in report.metrics.items():
-        change = ""
+        change, metric = "", report.measure(name)
         if value is not None and before.get(name) is not None:
             gain = value - before[name]
-            style = "soft" if abs(gain) < 5e-4 else "good" if gain > 0 else "bad"
-            change = f'<span class="small {style}">{percent(gain, sign=True)} vs. champion</span>'
+            better = gain if metric is None else metric.oriented(gain)
+            style = "soft" if abs(gain) < 5e-4 else "good" if better > 0 else "bad"
+            moved = amount(gain, metric, sign=True)
+            change = f'<span class="small {style}">{moved} vs. champion</span>'
         cells.append(
-            f"<div><b>{percent(value)}</b>{escape(metric_name(name, report.primary_metric))}<br>"
-            f"{change}</div>"
+            f"<div><b>{amount(value, metric)}</b>"
+            f"{escape(metric_name(name, report.primary_metric))}<br>{change}</div>"
         )
     return f'<section class="figures">{"".join(cells)}</section>'
 
@@ -237,7 +244,7 @@ def _decision(decision: PromotionDecision) -> str:
 
 
 def _worst_rows(
-    flips: Mapping[str, Sequence[Flip]], records: Mapping[str, ShownRecord] | None
+    task: Task, flips: Mapping[str, Sequence[Flip]], records: Mapping[str, ShownRecord] | None
 ) -> str:
     titles = {
         "lost": "Right in the champion, wrong now; the most confident first",
@@ -247,7 +254,7 @@ def _worst_rows(
     for kind, title in titles.items():
         items = flips.get(kind, ())
         if items:
-            cards = "".join(_card(item, records) for item in items)
+            cards = "".join(_card(task, item, records) for item in items)
             parts.append(f'<p class="soft">{title}.</p>{cards}')
     if parts and records is None:
         parts.insert(
@@ -258,7 +265,7 @@ def _worst_rows(
     return "".join(parts)
 
 
-def _card(item: Flip, records: Mapping[str, ShownRecord] | None) -> str:
+def _card(task: Task, item: Flip, records: Mapping[str, ShownRecord] | None) -> str:
     shown = None if records is None else records.get(item.record_id)
     text, words = shown if shown is not None else (None, None)
     if text is not None:
@@ -269,33 +276,17 @@ def _card(item: Flip, records: Mapping[str, ShownRecord] | None) -> str:
     else:
         first = f"<p><code>{escape(item.record_id)}</code></p>"
     sure = "" if item.confidence is None else f" ({percent(item.confidence)} sure)"
-    answers = [f"expected <b>{_answer(item.target, words)}</b>"]
+    answers = [f"expected <b>{_answer(task, item.target, words)}</b>"]
     if item.before is not None and item.before != item.target:
-        answers.append(f"before <b>{_answer(item.before, words)}</b>")
-    answers.append(f'now <b class="bad">{_answer(item.after, words)}</b>{sure}')
+        answers.append(f"before <b>{_answer(task, item.before, words)}</b>")
+    answers.append(f'now <b class="bad">{_answer(task, item.after, words)}</b>{sure}')
     answers.append(f"set {item.set + 1}")
     body = f'{first}<p class="small">{" · ".join(answers)}</p>'
     return record_card(item.record_id, body)
 
 
-def _answer(answer: str | Sequence[str], words: tuple[str, ...] | None) -> str:
-    """Write an answer: a class as it is, tags as the entities they mark."""
-    if isinstance(answer, str):
-        return f"<bdi>{_escape(answer)}</bdi>"
-    spans: list[tuple[str, list[int]]] = []
-    for place, tag in enumerate(answer):
-        if tag.startswith("B-") or (tag.startswith("I-") and not (spans and spans[-1][1])):
-            spans.append((tag[2:], [place]))
-        elif tag.startswith("I-"):
-            spans[-1][1].append(place)
-    if not spans:
-        return "no entity"
-    if words is None or len(words) != len(answer):
-        return ", ".join(f"<bdi>{_escape(kind)}</bdi>" for kind, _ in spans)
-    return ", ".join(
-        f"<bdi>{_escape(' '.join(words[i] for i in places))}</bdi> ({_escape(kind)})"
-        for kind, places in spans
-    )
+def _answer(task: Task, answer: Target, words: tuple[str, ...] | None) -> str:
+    return f"<bdi>{_escape(task.shown(answer, words))}</bdi>"
 
 
 def _making(facts: VersionFacts) -> str:

@@ -18,8 +18,8 @@ from contlearn.pages.charts import (
 )
 from contlearn.papers.manifest import TrainingFacts, VersionFacts
 from contlearn.papers.report import Comparison, EvaluationReport, SetReport
-from contlearn.types import LabelScore
-from contlearn.wording import metric_name, milliseconds, percent
+from contlearn.types import LabelScore, Metric
+from contlearn.wording import amount, metric_name, milliseconds, number, percent
 
 __all__ = [
     "accuracy_matrix",
@@ -58,7 +58,7 @@ def accuracy_matrix(report: EvaluationReport) -> str:
     matrix = report.accuracy_matrix
     if not matrix:
         return ""
-    measure = escape(metric_name(report.primary_metric))
+    measure, metric = escape(metric_name(report.primary_metric)), report.measure("average_accuracy")
     note = (
         f'<p class="soft">Row t: {measure} of the model after experience t. Column k: on the '
         "held-out rows of experience k. ▼ is the fall from the best so far; what was not measured "
@@ -67,28 +67,30 @@ def accuracy_matrix(report: EvaluationReport) -> str:
     size = len(matrix)
     if size > _MATRIX_SETS:
         titles = [
-            [f"after {t + 1}, set {k + 1}: {percent(value)}" for k, value in enumerate(row)]
+            [f"after {t + 1}, set {k + 1}: {amount(value, metric)}" for k, value in enumerate(row)]
             for t, row in enumerate(matrix)
         ]
-        drawn = heat_map(matrix, titles, label=f"{measure} after each experience on each set")
-        last = _matrix_rows(matrix, range(size - 1, size))
+        drawn = "" if metric else heat_map(matrix, titles, label=f"{measure} after each experience")
+        last = _matrix_rows(matrix, range(size - 1, size), metric)
         head = "<th>after</th>" + "".join(f"<th>set {k + 1}</th>" for k in range(size))
         return f'{note}<div class="wide">{drawn}</div>{table(head, last, style="narrow")}'
     head = "<th>after</th>" + "".join(f"<th>set {k + 1}</th>" for k in range(size))
-    return note + table(head, _matrix_rows(matrix, range(size)), style="narrow")
+    return note + table(head, _matrix_rows(matrix, range(size), metric), style="narrow")
 
 
-def _matrix_rows(matrix: Sequence[Sequence[float | None]], which: range) -> list[str]:
+def _matrix_rows(
+    matrix: Sequence[Sequence[float | None]], which: range, metric: Metric | None
+) -> list[str]:
     rows = []
     for t in which:
         cells = []
         for k, value in enumerate(matrix[t]):
             before = [r[k] for r in matrix[:t] if len(r) > k]
-            best = max((v for v in before if v is not None), default=None)
-            fall = 0.0 if best is None or value is None else best - value
-            cells.append(
-                heat_cell(value, percent(value), f"▼{100 * fall:.1f}" if fall >= _DROP else "")
-            )
+            turned = metric.oriented if metric else float
+            best = max((turned(v) for v in before if v is not None), default=None)
+            fall = 0.0 if best is None or value is None else best - turned(value)
+            lost = f"▼{100 * fall:.1f}" if metric is None else f"▼{number(fall)}"
+            cells.append(_cell(value, metric, lost if fall >= _DROP else ""))
         rows.append(f"<tr><td>experience {t + 1}</td>{''.join(cells)}</tr>")
     return rows
 
@@ -100,6 +102,8 @@ def forgetting_curve(report: EvaluationReport) -> str:
     matrix = report.accuracy_matrix
     if len(matrix) < 2:
         return ""
+    if report.measure("forgetting") is not None:
+        return '<p class="soft">Curves are drawn of shares only; the matrix has the numbers.</p>'
     kept: list[float | None] = []
     lost: list[float | None] = []
     for t in range(len(matrix)):
@@ -129,12 +133,12 @@ def held_out_sets(report: EvaluationReport) -> str:
     items = report.sets
     if len(items) > _SETS_SHOWN:
         first = [replace(item, metrics=dict(list(item.metrics.items())[:1])) for item in items]
-        whole = f"<details><summary>All measures</summary>{_set_table(items)}</details>"
-        return _set_table(first) + whole
-    return _set_table(items) if items else ""
+        whole = f"<details><summary>All measures</summary>{_set_table(report, items)}</details>"
+        return _set_table(report, first) + whole
+    return _set_table(report, items) if items else ""
 
 
-def _set_table(items: Sequence[SetReport]) -> str:
+def _set_table(report: EvaluationReport, items: Sequence[SetReport]) -> str:
     rows = []
     for item in items:
         champion = item.champion or {}
@@ -142,10 +146,12 @@ def _set_table(items: Sequence[SetReport]) -> str:
         for place, (name, value) in enumerate(item.metrics.items()):
             first = f"set {item.index + 1}{new}" if place == 0 else ""
             size = f"{item.rows:,}" if place == 0 else ""
+            metric, before = report.measure(name), champion.get(name)
             rows.append(
                 f"<tr><td>{first}</td><td>{size}</td>"
-                f'<td class="words">{escape(metric_name(name))}</td><td>{percent(value)}</td>'
-                f"<td>{percent(champion.get(name))}</td>{_change(value, champion.get(name))}</tr>"
+                f'<td class="words">{escape(metric_name(name))}</td>'
+                f"<td>{amount(value, metric)}</td>"
+                f"<td>{amount(before, metric)}</td>{_change(value, before, metric)}</tr>"
             )
     head = (
         '<th>set</th><th>rows</th><th class="words">measure</th><th>now</th>'
@@ -154,20 +160,22 @@ def _set_table(items: Sequence[SetReport]) -> str:
     return table(head, rows, style="narrow")
 
 
-def slices(report: Comparison) -> str:
+def slices(report: EvaluationReport) -> str:
     """Show the measure on parts of the rows: by length, script, source, group, field."""
-    if not report.slices:
+    beside = report.comparison
+    if beside is None or not beside.slices:
         return ""
-    measure = escape(metric_name(report.metric or "the measure"))
+    measure = escape(metric_name(beside.metric or "the measure"))
+    metric = report.measure(beside.metric or "")
     rows, last = [], None
-    for item in report.slices:
+    for item in beside.slices:
         by = "" if item.by == last else item.by
         last = item.by
         rows.append(
             f'<tr><td>{escape(by)}</td><td class="words"><bdi>{escape(item.value)}</bdi>'
             f"</td><td>{item.rows:,}</td>"
-            f"{heat_cell(item.challenger, percent(item.challenger))}"
-            f"<td>{percent(item.champion)}</td>{_change(item.challenger, item.champion)}"
+            f"{_cell(item.challenger, metric)}<td>{amount(item.champion, metric)}</td>"
+            f"{_change(item.challenger, item.champion, metric)}"
             "</tr>"
         )
     head = (
@@ -394,9 +402,18 @@ def _count(value: Any) -> str | None:
     return None if value is None else f"{value:,}"
 
 
-def _change(value: float | None, before: float | None) -> str:
+def _cell(value: float | None, metric: Metric | None, note: str = "") -> str:
+    """Make a cell of a measure; only shares have a colour, as nothing says how far others go."""
+    if metric is None or value is None:
+        return heat_cell(value, percent(value), note)
+    more = f' <span class="bad small">{escape(note)}</span>' if note else ""
+    return f"<td>{escape(amount(value, metric))}{more}</td>"
+
+
+def _change(value: float | None, before: float | None, metric: Metric | None) -> str:
     if value is None or before is None:
         return "<td>–</td>"
     gain = value - before
-    style = "soft" if abs(gain) < 5e-4 else "good" if gain > 0 else "bad"
-    return f'<td class="{style}">{percent(gain, sign=True)}</td>'
+    better = gain if metric is None else metric.oriented(gain)
+    style = "soft" if abs(gain) < 5e-4 else "good" if better > 0 else "bad"
+    return f'<td class="{style}">{amount(gain, metric, sign=True)}</td>'

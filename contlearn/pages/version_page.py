@@ -142,6 +142,7 @@ def make_report(context: Context, version: int, *, output: Path | None = None) -
     corrected = {one.record_id for one in every} - {one.record_id for one in records}
     page = render_report(
         name=context.config.model.name,
+        task=context.task,
         facts=chosen.manifest,
         report=_without(report, corrected),
         decision=read_decision(chosen.path),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contlearn.errors import RegistryError
+from contlearn.types import Calibration
 from contlearn.workspace import read_json
 
 __all__ = [
@@ -25,6 +26,11 @@ __all__ = [
 
 MANIFEST: Final = "manifest.json"
 FORMAT_VERSION: Final = 1
+# How manifests of an earlier contlearn named what a graph answers.
+_PIPELINES: Final = {
+    "sequence-classification": "text-classification",
+    "token-classification": "token-classification",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +51,14 @@ class ModelFacts(_Part):
     labels: tuple[str, ...] = ()
     task: str | None = None
     max_tokens: int | None = None
-    temperature: float = 1.0
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration = field(default_factory=Calibration)
     precision: str | None = None
     processor: tuple[str, ...] = ()
     base: str | None = None
     pooling: str | None = None
     pad_id: int = 0
-    graph: str | None = None
+    pipeline: str | None = None
     unknown: Mapping[str, Any] | None = None
 
     @classmethod
@@ -63,13 +70,14 @@ class ModelFacts(_Part):
             labels=tuple(value.get("labels") or ()),
             task=value.get("task"),
             max_tokens=value.get("max_tokens"),
-            temperature=float(value.get("temperature", 1.0)),
+            task_options=value.get("task_options") or {},
+            calibration=Calibration.from_json(value),
             precision=value.get("precision"),
             processor=tuple(value.get("processor") or ()),
             base=value.get("base"),
             pooling=value.get("pooling"),
             pad_id=int(value.get("pad_id", 0)),
-            graph=value.get("graph"),
+            pipeline=value.get("pipeline") or _PIPELINES.get(value.get("graph", "")),
             unknown=unknown if isinstance(unknown, Mapping) else None,
         )
 

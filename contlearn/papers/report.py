@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from contlearn.errors import StorageError
-from contlearn.types import LabelScore, Target
+from contlearn.targets import target_from_json, target_to_json
+from contlearn.types import LabelScore, Metric, Target
 from contlearn.workspace import read_json
 
 __all__ = [
+    "OVER_EXPERIENCES",
     "REPORT",
     "Comparison",
     "EvaluationReport",
@@ -19,11 +21,14 @@ __all__ = [
     "Matrix",
     "SetReport",
     "SliceScore",
+    "measured_by",
     "read_report",
 ]
 
 REPORT: Final = "report.json"
 FORMAT_VERSION: Final = 1
+# Measures of the accuracy matrix.
+OVER_EXPERIENCES: Final = ("average_accuracy", "forgetting", "backward_transfer")
 # R[t, k]; what was not measured is None.
 Matrix: TypeAlias = "tuple[tuple[float | None, ...], ...]"
 _LABEL: Final = ("label", "precision", "recall", "f1", "support")
@@ -95,15 +100,15 @@ class Flip:
         return cls(
             record_id=value["record_id"],
             set=value["set"],
-            target=_answer(value["target"]),
-            before=None if value.get("before") is None else _answer(value["before"]),
-            after=_answer(value["after"]),
+            target=target_from_json(value["target"]),
+            before=None if value.get("before") is None else target_from_json(value["before"]),
+            after=target_from_json(value["after"]),
             confidence=value.get("confidence"),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Give it as the report holds it."""
-        return {name: getattr(self, name) for name in _FLIP}
+        return {name: target_to_json(getattr(self, name)) for name in _FLIP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +188,8 @@ class EvaluationReport:
     """Scores of one version over all held-out sets.
 
     `accuracy_matrix[t][k]` is the primary measure on held-out set k after experience t; what was
-    not measured is null. `comparison` stands in reports of a cycle.
+    not measured is null. `measures` says which metrics are no shares of which more is better, and
+    what they are; `comparison` stands in reports of a cycle.
     """
 
     metrics: Mapping[str, float | None]
@@ -194,6 +200,12 @@ class EvaluationReport:
     primary_metric: str = "accuracy"
     confusion: Mapping[str, Any] | None = None
     comparison: Comparison | None = None
+    measures: tuple[Metric, ...] = ()
+
+    def measure(self, name: str) -> Metric | None:
+        """Give what a metric is, where it is no share; those over experiences go by the primary."""
+        wanted = self.primary_metric if name in OVER_EXPERIENCES else name
+        return next((metric for metric in self.measures if metric.name == wanted), None)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> EvaluationReport:
@@ -214,6 +226,9 @@ class EvaluationReport:
             confusion=value.get("confusion"),
             sets=tuple(map(SetReport.from_json, value.get("sets") or ())),
             comparison=Comparison.from_json(value),
+            measures=tuple(
+                Metric(name=name, **what) for name, what in (value.get("measures") or {}).items()
+            ),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -229,11 +244,18 @@ class EvaluationReport:
             "confusion": None if self.confusion is None else dict(self.confusion),
             "sets": [item.to_json(compared=compared) for item in self.sets],
         }
+        if self.measures:
+            value["measures"] = {metric.name: metric.to_json() for metric in self.measures}
         return value if self.comparison is None else value | self.comparison.to_json()
 
 
-def _answer(value: str | list[str]) -> Target:
-    return value if isinstance(value, str) else tuple(value)
+def measured_by(metrics: Iterable[Metric], primary: str) -> dict[str, Any]:
+    """Say in a result which measure is the primary one, and which are no shares.
+
+    `wording.Measures.of` reads it.
+    """
+    unlike = {metric.name: metric.to_json() for metric in metrics if not metric.is_share}
+    return {"primary_metric": primary, **({"measures": unlike} if unlike else {})}
 
 
 def read_report(folder: Path) -> EvaluationReport:

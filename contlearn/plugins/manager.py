@@ -182,6 +182,11 @@ class PluginManager:
             + f"Known: {', '.join(table) or 'none'}.",
         )
 
+    def task(self, name: str, options: Mapping[str, object] | None = None, *, where: str) -> Any:
+        """Make the task of this name, its options checked."""
+        kind, checked = self.options("task", name, options or {}, where=where)
+        return kind(checked)
+
     def options(
         self, kind: str, name: str, values: Mapping[str, object], *, where: str
     ) -> tuple[type[Any], Any]:

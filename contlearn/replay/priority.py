@@ -48,6 +48,7 @@ class HerdingBuffer(PriorityBuffer):
 
     name: ClassVar[str] = "herding"
     summary: ClassVar[str] = "the records of each label that stand for its mean best"
+    needs: ClassVar[frozenset[str]] = frozenset(("class-sums",))
     priority: ClassVar[str] = "herding"
 
 
@@ -62,6 +63,7 @@ class UncertaintyBuffer(PriorityBuffer):
 
     name: ClassVar[str] = "uncertainty"
     summary: ClassVar[str] = "prefers records of each label that the model is unsure of"
+    needs: ClassVar[frozenset[str]] = frozenset(("classes",))
     priority: ClassVar[str] = "uncertainty"
 
 
@@ -74,4 +76,5 @@ class LossAwareBuffer(PriorityBuffer):
 
     name: ClassVar[str] = "loss-aware"
     summary: ClassVar[str] = "prefers records of each label with a high loss"
+    needs: ClassVar[frozenset[str]] = frozenset(("classes",))
     priority: ClassVar[str] = "loss"

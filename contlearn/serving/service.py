@@ -23,10 +23,6 @@ from contlearn.serving.versions.version import (
     Answer,
     Item,
     LoadedVersion,
-    answer_key,
-    confidence_of,
-    label_names,
-    labels_of,
 )
 from contlearn.telemetry.server_metrics import Instruments, ServerMetrics
 from contlearn.telemetry.traces import traced_part
@@ -130,7 +126,7 @@ class Service:
 
     def _served_labels(self) -> Sequence[str]:
         current = self.follower.current
-        return () if current is None else label_names(current.predictor.label_space.names)
+        return () if current is None else current.label_names
 
     def version(self, number: int | None = None) -> LoadedVersion:
         """Give the version that answers now.
@@ -303,8 +299,8 @@ class Service:
         now = time.time()
         counts: dict[str, int] = {}
         for index, answer in enumerate(answers):
-            labels = labels_of(answer.prediction)
-            confidence = confidence_of(answer.prediction)
+            labels = answer.prediction.labels
+            confidence = answer.prediction.confidence
             for label in labels:
                 counts[label] = counts.get(label, 0) + 1
             if confidence is not None:
@@ -321,7 +317,7 @@ class Service:
                         index=index,
                         version=version.number,
                         labels=labels,
-                        answer=answer_key(answer.prediction),
+                        answer=answer.prediction.key,
                         confidence=confidence,
                         is_unknown=answer.is_unknown,
                         characters=lengths[index],
@@ -345,9 +341,7 @@ class Service:
             "ready": self.is_ready,
             "draining": self.draining,
             "version": None if current is None else current.number,
-            "labels": []
-            if current is None
-            else list(label_names(current.predictor.label_space.names)),
+            "labels": [] if current is None else list(current.label_names),
             "loaded_at": None if current is None else current.loaded_at,
             "problem": None if problem is None else problem.to_json(),
             "waiting_texts": self.lane.waiting,

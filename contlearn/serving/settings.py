@@ -134,7 +134,7 @@ def settings_from_config(
         name=config.model.name,
         folder=workspace.serving(config),
         versions=workspace.versions,
-        task=manager.get("task", config.model.task, where="model.task")(),
+        task=manager.task(config.model.task, config.model.task_options, where="model.task"),
         load=CheckedLoader(manager, layout.intra_threads, key)
         if pool is None
         else pool.loader(key),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Final
 
 from contlearn.interfaces import RowProblem
@@ -133,7 +133,7 @@ def foreign_label(value: object, name: str, task: str) -> RowProblem | None:
     return None
 
 
-def foreign_name(label: str, known: Collection[str], name: str, task: str) -> RowProblem | None:
+def foreign_name(label: str, known: Container[str], name: str, task: str) -> RowProblem | None:
     """Give the refusal of a new label that is, as text, a number or several labels.
 
     Formats without types (CSV, sheets) hold them so. A label that is known, or named in the

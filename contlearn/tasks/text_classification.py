@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+import unicodedata
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from contlearn.interfaces import FieldNames, GraphKind, HeadSpec, RowProblem, Tokenizer
+from contlearn.interfaces import Field, FieldNames, Labelling, Output, RowProblem
 from contlearn.statistics.scores import softmax
-from contlearn.tasks.rows import clean_label, clean_text, need_field
-from contlearn.tasks.vocabulary import unknown_id
+from contlearn.tasks.base import TaskBase
+from contlearn.tasks.others import (
+    foreign_name,
+    pair_fields,
+    read_choices,
+    refuse_pair,
+    whole_number,
+)
+from contlearn.tasks.rows import clean_label, need_field
 from contlearn.types import (
-    ClassPrediction,
+    Calibration,
     Encoding,
     Inputs,
     LabelScore,
     LabelSpace,
+    Metric,
     Prediction,
     Target,
+    label_name,
 )
+from contlearn.wording import percent, printable
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
-__all__ = ["TextClassification"]
+__all__ = ["TextClassification", "class_prediction"]
+
+_SHOWN = 80
 
 
-class TextClassification:
+def class_prediction(label: str, confidence: float, scores: Mapping[str, float]) -> Prediction:
+    """Make the prediction of a class with the calibrated probability of every class."""
+    return Prediction(
+        value={"label": label, "confidence": confidence, "scores": scores},
+        target=label,
+        labels=(label,),
+        confidence=confidence,
+    )
+
+
+class TextClassification(TaskBase):
     """One class for each text.
 
     Statistics of a row, for C labels: (row is right, true positive per label, expected per label,
@@ -34,72 +58,98 @@ class TextClassification:
 
     name: ClassVar[str] = "text-classification"
     summary: ClassVar[str] = "one class for each text"
-    graph: ClassVar[GraphKind] = "sequence-classification"
+    pipeline: ClassVar[str | None] = "text-classification"
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("text", "text", example="where is my parcel?"),
+        Field("label", "label", is_target=True),
+    )
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="accuracy", is_share_of_rows=True),
+        Metric(name="macro_f1"),
+        Metric(name="micro_f1"),
+    )
     primary_metric: ClassVar[str] = "accuracy"
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "micro_f1")
+    gives: ClassVar[frozenset[str]] = frozenset(
+        ("classes", "confidence", "scores", "class-sums", "probabilities", "energy")
+    )
+    labelling: ClassVar[Labelling] = "choice"
 
-    def needed_fields(self, fields: FieldNames) -> tuple[str, ...]:
-        """Name the fields that a labelled row must have."""
-        return (fields.text, fields.label)
+    def tidy(
+        self, row: Mapping[str, object], names: FieldNames, known: Container[str]
+    ) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...]]:
+        """Look at a label that is not known as it stands, and refuse pairs.
 
-    def read_fields(self, row: Mapping[str, object], fields: FieldNames) -> tuple[Inputs, Target]:
+        Blanks around it are left out. A number, or several labels in one, belong to another task,
+        whatever format they come in; unless the configuration or a record names them.
+
+        Raises:
+            RowProblem: wrong-type, other-task.
+        """
+        said: tuple[tuple[str, str], ...] = ()
+        label = row.get(names.label)
+        if type(label) is not str or label not in known:
+            row, said = self._named(row, label, names.label, known)
+        for second in pair_fields(names.text):
+            if row.get(second):
+                raise refuse_pair(names.text, second, self.name)
+        return row, said
+
+    def _named(
+        self, row: Mapping[str, object], label: object, field: str, known: Container[str]
+    ) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...]]:
+        if isinstance(label, str):
+            name = label_name(label)
+            if not name:
+                return row, ()
+            if name not in known:
+                whole = whole_number(name)
+                if whole is not None and whole in known:
+                    name = whole
+                else:
+                    problem = foreign_name(name, known, field, self.name)
+                    if problem is not None:
+                        raise problem
+            if name == label:
+                return row, ()
+            edges = label.strip() != label or label[0] == "\ufeff" or label[-1] == "\ufeff"
+            said = f"The blanks around the label {printable(label, _SHOWN)!r} are left out."
+            return {**row, field: name}, (("blanks", said),) if edges else ()
+        whole = whole_number(label)
+        if whole is not None and whole in known:
+            said = f"The number {whole} is kept as the label {whole!r}, which is named."
+            return {**row, field: whole}, (("number", said),)
+        if isinstance(label, Mapping) and (choices := read_choices(label)) and len(choices) == 1:
+            return {**row, field: choices[0]}, ()
+        return row, ()
+
+    def read_target(self, row: Mapping[str, object], names: FieldNames) -> Target:
+        """Take the class out of a row."""
+        return clean_label(need_field(row, names.label), names.label, self.name)
+
+    def read_fields(self, row: Mapping[str, object], names: FieldNames) -> tuple[Inputs, Target]:
         """Take the text and its class out of a row."""
-        label = clean_label(need_field(row, fields.label), fields.label, self.name)
-        return self.read_inputs(row, fields), label
-
-    def read_inputs(self, row: Mapping[str, object] | str, fields: FieldNames) -> Inputs:
-        """Take the text out of a row, or take a bare text."""
-        value = row if isinstance(row, str) else need_field(row, fields.text)
-        return {"text": clean_text(value, fields.text)}
-
-    def text_of(self, inputs: Inputs) -> str:
-        """Give the text."""
-        text = inputs["text"]
-        return text if isinstance(text, str) else " ".join(text)
+        label = self.read_target(row, names)
+        return self.read_inputs(row, names), label
 
     def labels_of(self, target: Target) -> tuple[str, ...]:
         """Give the class."""
         return (_class(target),)
 
+    def labels_in(self, row: Mapping[str, object], names: FieldNames) -> frozenset[str]:
+        """Give the class as it came."""
+        value = row.get(names.label)
+        found = (unicodedata.normalize("NFC", value),) if isinstance(value, str) else ()
+        return frozenset(found)
+
+    def renamed(self, target: Target, names: Mapping[str, str]) -> Target:
+        """Give the other class."""
+        return names.get(_class(target), target)
+
     def balance_key(self, target: Target) -> str:
         """Balance replay over classes."""
         return _class(target)
 
-    def extend_labels(self, space: LabelSpace, targets: Iterable[Target]) -> LabelSpace:
-        """Append the classes that are new, sorted by name."""
-        return space.extended(sorted({_class(target) for target in targets}))
-
-    def space_from_labels(self, labels: Sequence[str]) -> LabelSpace:
-        """Use the classes as they are."""
-        return LabelSpace(tuple(labels))
-
-    def heads(self, space: LabelSpace) -> tuple[HeadSpec, ...]:
-        """One row of class scores a text."""
-        return (HeadSpec(name="logits", per="sequence", labels=space),)
-
-    def encode(
-        self, tokenizer: Tokenizer, inputs: Sequence[Inputs], max_tokens: int
-    ) -> list[tuple[Encoding, ...]]:
-        """Tokenise texts; what is over the limit is cut, keeping the closing special piece."""
-        unknown = unknown_id(tokenizer)
-        encodings: list[tuple[Encoding, ...]] = []
-        for item in tokenizer.encode_batch([self.text_of(i) for i in inputs]):
-            ids = item.ids
-            truncated = len(ids) > max_tokens
-            if truncated:
-                ids = ids[: max_tokens - 1] + ids[-1:]
-            encodings.append(
-                (
-                    Encoding(
-                        input_ids=tuple(ids),
-                        truncated=truncated,
-                        unknown_pieces=ids.count(unknown) if unknown is not None else 0,
-                    ),
-                )
-            )
-        return encodings
-
-    def encode_target(
+    def learn(
         self, target: Target, encodings: tuple[Encoding, ...], space: LabelSpace
     ) -> tuple[int, ...]:
         """Give the position of the class."""
@@ -111,25 +161,31 @@ class TextClassification:
         encodings: tuple[Encoding, ...],
         inputs: Inputs,
         space: LabelSpace,
-        temperature: float,
+        calibration: Calibration,
     ) -> Prediction:
         """Give the most probable class, with the calibrated probability of each."""
         import numpy as np
 
         logits = np.asarray(outputs[0]["logits"], dtype=np.float64)
-        probabilities = softmax(logits, temperature)
+        probabilities = softmax(logits, calibration.temperature)
         best = int(logits.argmax())
-        return ClassPrediction(
-            label=space.names[best],
-            confidence=float(probabilities[best]),
-            scores=dict(zip(space.names, probabilities.tolist(), strict=True)),
+        return class_prediction(
+            space.names[best],
+            float(probabilities[best]),
+            dict(zip(space.names, probabilities.tolist(), strict=True)),
         )
 
-    def answer(self, prediction: Prediction) -> Target:
-        """Give the class."""
-        if not isinstance(prediction, ClassPrediction):
-            raise TypeError("not a classification")
-        return prediction.label
+    def baseline(self, targets: Sequence[Target]) -> tuple[Target, ...]:
+        """Answer always the commonest class.
+
+        Example:
+            >>> TextClassification().baseline(["yes", "no", "yes"])
+            ('yes', 'yes', 'yes')
+        """
+        counts = Counter(map(_class, targets))
+        # Ties go to the first name, so that the same rows give the same answer.
+        commonest = min(counts, key=lambda name: (-counts[name], name), default="")
+        return (commonest,) * len(targets)
 
     def statistics(
         self, answers: Sequence[Target], targets: Sequence[Target], labels: LabelSpace
@@ -190,6 +246,41 @@ class TextClassification:
         for answer, target in zip(answers, targets, strict=True):
             matrix[index[_class(target)]][index[_class(answer)]] += 1
         return {"labels": names, "matrix": matrix}
+
+    def cells(self, value: Mapping[str, Any]) -> tuple[dict[str, str | float], ...]:
+        """Give label and confidence."""
+        return ({"label": value["label"], "confidence": percent(value["confidence"])},)
+
+    def schema(self) -> dict[str, Any]:
+        """Describe label, confidence and scores, and what the server adds."""
+        return {
+            "type": "object",
+            "required": ["label", "confidence", "scores"],
+            "properties": {
+                "label": {"type": "string"},
+                "confidence": {"type": "number", "minimum": 0, "maximum": 1.000001},
+                "scores": {"type": "object", "additionalProperties": {"type": "number"}},
+                "unknown": {"type": "boolean"},
+                "truncated": {"type": "boolean"},
+            },
+        }
+
+    def tensors(self, space: LabelSpace) -> tuple[Output, ...]:
+        """Name label, confidence and the scores in the order of the labels."""
+        return (
+            Output("label", "BYTES"),
+            Output("confidence", "FP32"),
+            Output("scores", "FP32", len(space)),
+        )
+
+    def tensor_values(self, prediction: Prediction, space: LabelSpace) -> dict[str, Any]:
+        """Give them."""
+        scores = prediction.scores or {}
+        return {
+            "label": prediction.target,
+            "confidence": prediction.confidence,
+            "scores": [scores.get(name, 0.0) for name in space.names],
+        }
 
 
 def _class(target: Target) -> str:

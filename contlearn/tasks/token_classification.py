@@ -3,34 +3,56 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final
+import unicodedata
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from contlearn.interfaces import FieldNames, GraphKind, HeadSpec, RowProblem, Tokenizer
+from contlearn.interfaces import (
+    Field,
+    FieldNames,
+    HeadSpec,
+    Labelling,
+    Output,
+    RowProblem,
+    Tokenizer,
+)
 from contlearn.statistics.scores import log_softmax
+from contlearn.tasks.base import TaskBase
 from contlearn.tasks.others import type_name
-from contlearn.tasks.rows import clean_text, need_field
-from contlearn.tasks.spans import OUTSIDE, placed_words, spans_of, split_words
+from contlearn.tasks.rows import clean_text, need_field, normal_text
+from contlearn.tasks.spans import (
+    OUTSIDE,
+    placed_words,
+    span_key,
+    spans_of,
+    split_words,
+    tags_from_spans,
+)
 from contlearn.tasks.vocabulary import unknown_id
 from contlearn.types import (
+    Calibration,
     Encoding,
     Entity,
-    EntityPrediction,
     Inputs,
     LabelScore,
     LabelSpace,
+    Metric,
     Prediction,
     Target,
     Unread,
     label_name,
 )
+from contlearn.wording import printable
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
-__all__ = ["TokenClassification", "spans_of", "split_words", "valid_tags"]
+__all__ = ["TokenClassification", "entity_prediction", "spans_of", "split_words", "valid_tags"]
 
+_SHOWN: Final = 80
 _TWO_TAGS: Final = re.compile(r"\|(?:[BIESLU]-|O$)")
 
 
@@ -66,7 +88,35 @@ def valid_tags(scores: FloatArray, names: Sequence[str]) -> list[int]:
     return tags[::-1]
 
 
-class TokenClassification:
+def entity_prediction(
+    entities: Sequence[Entity], tags: Sequence[str], unread: Sequence[Unread] = ()
+) -> Prediction:
+    """Make the prediction of entities and of the valid BIO tags that they came from.
+
+    Args:
+        entities: Those found in the text.
+        tags: One for each word.
+        unread: What the model did not see of the text; mostly nothing.
+    """
+    value: dict[str, Any] = {
+        "entities": [
+            {"start": e.start, "end": e.end, "type": e.type, "text": e.text, "score": e.score}
+            for e in entities
+        ]
+    }
+    if unread:
+        value["unread"] = [item.to_json() for item in unread]
+    return Prediction(
+        value=value,
+        target=tuple(tags),
+        labels=tuple(dict.fromkeys(entity.type for entity in entities)),
+        # As sure as of the least certain entity; of a text without any nothing is said.
+        confidence=min((entity.score for entity in entities), default=None),
+        key=span_key(tags),
+    )
+
+
+class TokenClassification(TaskBase):
     """Typed spans of words.
 
     Statistics of a row, for T types: (spans found right, spans expected, spans predicted) for each
@@ -75,22 +125,41 @@ class TokenClassification:
 
     name: ClassVar[str] = "token-classification"
     summary: ClassVar[str] = "entities: typed spans of words, as BIO tags"
-    graph: ClassVar[GraphKind] = "token-classification"
+    pipeline: ClassVar[str | None] = "token-classification"
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("tokens", "words", example=["to", "Rome"]),
+        Field("tags", "tags", is_target=True),
+    )
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="precision"),
+        Metric(name="recall"),
+        Metric(name="f1"),
+    )
     primary_metric: ClassVar[str] = "f1"
-    metrics: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1")
+    gives: ClassVar[frozenset[str]] = frozenset(("classes", "probabilities"))
+    labelling: ClassVar[Labelling] = "spans"
+    key_separator: ClassVar[str | None] = "+"
+    label_reason: ClassVar[str] = "bad-tag"
 
-    def needed_fields(self, fields: FieldNames) -> tuple[str, ...]:
-        """Name the fields that a labelled row must have."""
-        return (fields.tokens, fields.tags)
+    def tidy(
+        self, row: Mapping[str, object], names: FieldNames, known: Container[str]
+    ) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...]]:
+        """Say where blanks around a tag are left out; `read_fields` leaves them out."""
+        value = row.get(names.tags)
+        for tag in value if isinstance(value, list | tuple) else ():
+            if isinstance(tag, str) and unicodedata.normalize("NFC", tag) != _clean_tag(tag):
+                said = f"The blanks around the tag {printable(tag, _SHOWN)!r} are left out."
+                return row, (("blanks", said),)
+        return row, ()
 
-    def read_fields(self, row: Mapping[str, object], fields: FieldNames) -> tuple[Inputs, Target]:
+    def read_fields(self, row: Mapping[str, object], names: FieldNames) -> tuple[Inputs, Target]:
         """Take the words and their tags out of a row, checked against each other."""
-        words = _words(need_field(row, fields.tokens), fields.tokens)
-        tags = need_field(row, fields.tags)
+        words = _words(need_field(row, names.tokens), names.tokens)
+        tags = need_field(row, names.tags)
         if not isinstance(tags, list | tuple):
             raise RowProblem(
                 "wrong-type",
-                f"The field {fields.tags!r} is a {type_name(tags)}, not a list.",
+                f"The field {names.tags!r} is a {type_name(tags)}, not a list.",
                 "Give one tag per word, as a list.",
             )
         for position, tag in enumerate(tags):
@@ -108,13 +177,17 @@ class TokenClassification:
             )
         return {"tokens": words}, _checked_tags(tags)
 
-    def read_inputs(self, row: Mapping[str, object] | str, fields: FieldNames) -> Inputs:
+    def read_inputs(self, row: Mapping[str, object] | str, names: FieldNames) -> Inputs:
         """Take words out of a row, or split a bare text into words, keeping their positions."""
         if isinstance(row, str):
-            return {"text": clean_text(row, fields.text)}
-        if row.get(fields.tokens) is None and isinstance(row.get(fields.text), str):
-            return {"text": clean_text(row[fields.text], fields.text)}
-        return {"tokens": _words(need_field(row, fields.tokens), fields.tokens)}
+            return {"text": clean_text(row, names.text)}
+        if row.get(names.tokens) is None and isinstance(row.get(names.text), str):
+            return {"text": clean_text(row[names.text], names.text)}
+        return {"tokens": _words(need_field(row, names.tokens), names.tokens)}
+
+    def probe(self, text: str) -> Inputs:
+        """Give the text: its words are found as a server finds them."""
+        return {"text": text}
 
     def text_of(self, inputs: Inputs) -> str:
         """Give the text, words joined by blanks."""
@@ -122,15 +195,56 @@ class TokenClassification:
             return str(inputs["text"])
         return " ".join(inputs["tokens"])
 
+    def normal_of(self, inputs: Inputs) -> str:
+        """Give the words, as records have them; a text is parted into words first."""
+        words = inputs.get("tokens") or [word for word, _, _ in placed_words(inputs)]
+        return "\x1f".join(map(normal_text, words))
+
+    def write_row(self, inputs: Inputs, target: Target, names: FieldNames) -> dict[str, Any]:
+        """Write words and tags."""
+        words = [word for word, _, _ in placed_words(inputs)]
+        return {names.tokens: words, names.tags: list(_tags(target))}
+
+    def join(self, inputs: Inputs, answer: object, names: FieldNames) -> dict[str, Any]:
+        """Write the words with tags; entities as the server answers them are taken too."""
+        tags = answer
+        if isinstance(answer, list) and not all(isinstance(tag, str) for tag in answer):
+            tags = tags_from_spans(inputs, answer)
+        elif isinstance(answer, list) and not answer:
+            tags = tags_from_spans(inputs, ())
+        words = [word for word, _, _ in placed_words(inputs)]
+        return {names.tokens: words, names.tags: tags}
+
     def labels_of(self, target: Target) -> tuple[str, ...]:
         """Give the entity types."""
         return tuple(dict.fromkeys(tag[2:] for tag in _tags(target) if tag != OUTSIDE))
+
+    def labels_in(self, row: Mapping[str, object], names: FieldNames) -> frozenset[str]:
+        """Give the types of the tags as they came."""
+        value = row.get(names.tags)
+        tags = value if isinstance(value, list) else []
+        return frozenset(tag[2:] for tag in tags if isinstance(tag, str))
+
+    def labels_of_key(self, key: str) -> tuple[str, ...]:
+        """Give the types that the plus signs part."""
+        return () if key == OUTSIDE else tuple(key.split("+"))
+
+    def label_names(self, outputs: Sequence[str]) -> tuple[str, ...]:
+        """Give the entity types."""
+        return self.labels_of(tuple(outputs))
+
+    def renamed(self, target: Target, names: Mapping[str, str]) -> Target:
+        """Give the tags with other types."""
+        return tuple(
+            tag if tag == OUTSIDE else tag[:2] + names.get(tag[2:], tag[2:])
+            for tag in _tags(target)
+        )
 
     def balance_key(self, target: Target) -> str:
         """Balance replay over the set of entity types in a sentence."""
         return "+".join(sorted(self.labels_of(target))) or OUTSIDE
 
-    def extend_labels(self, space: LabelSpace, targets: Iterable[Target]) -> LabelSpace:
+    def outputs(self, space: LabelSpace, targets: Iterable[Target]) -> LabelSpace:
         """Append B- and I- of each new type, sorted by type; O stands first."""
         types = sorted({label for target in targets for label in self.labels_of(target)})
         return space.extended([OUTSIDE]).extended(
@@ -148,7 +262,7 @@ class TokenClassification:
 
     def heads(self, space: LabelSpace) -> tuple[HeadSpec, ...]:
         """One row of tag scores a word."""
-        return (HeadSpec(name="logits", per="word", labels=space),)
+        return (HeadSpec(name="logits", outputs=space, view="words"),)
 
     def encode(
         self, tokenizer: Tokenizer, inputs: Sequence[Inputs], max_tokens: int
@@ -188,7 +302,7 @@ class TokenClassification:
             )
         return encodings
 
-    def encode_target(
+    def learn(
         self, target: Target, encodings: tuple[Encoding, ...], space: LabelSpace
     ) -> tuple[int, ...]:
         """Give the tag positions of the words that were encoded.
@@ -210,13 +324,13 @@ class TokenClassification:
         encodings: tuple[Encoding, ...],
         inputs: Inputs,
         space: LabelSpace,
-        temperature: float,
+        calibration: Calibration,
     ) -> Prediction:
         """Give the best valid tags and their spans; words that were not read are outside."""
         import numpy as np
 
         logits = np.concatenate([np.asarray(o["logits"], dtype=np.float64) for o in outputs])
-        logs = log_softmax(logits, temperature)
+        logs = log_softmax(logits, calibration.temperature)
         chosen = valid_tags(logs, space.names)
         places, read = placed_words(inputs), _read_words(encodings)
         tags = [OUTSIDE] * len(places)
@@ -242,15 +356,30 @@ class TokenClassification:
                     score=score,
                 )
             )
-        return EntityPrediction(
-            entities=tuple(entities), tags=tuple(tags), unread=_unread(encodings, places)
-        )
+        return entity_prediction(entities, tags, _unread(encodings, places))
 
-    def answer(self, prediction: Prediction) -> Target:
-        """Give the tags."""
-        if not isinstance(prediction, EntityPrediction):
-            raise TypeError("not an entity prediction")
-        return prediction.tags
+    def nothing(self) -> Prediction:
+        """Give no entity: entities need words, and bare pieces are none."""
+        return entity_prediction((), ())
+
+    def key_of(self, target: Target) -> str:
+        """Name the entities."""
+        return span_key(_tags(target))
+
+    def units(self, target: Target) -> tuple[str, ...]:
+        """Take each word's tag."""
+        return _tags(target)
+
+    def unit_label(self, unit: str) -> str | None:
+        """Give the type of a tag; none of what is outside."""
+        return None if unit == OUTSIDE else unit[2:]
+
+    def baseline(self, targets: Sequence[Target]) -> tuple[Target, ...]:
+        """Give every word the commonest tag."""
+        counts = Counter(tag for target in targets for tag in _tags(target))
+        # Ties go to the first name, so that the same rows give the same answer.
+        commonest = min(counts, key=lambda name: (-counts[name], name), default="")
+        return tuple((commonest,) * len(_tags(target)) for target in targets)
 
     def statistics(
         self, answers: Sequence[Target], targets: Sequence[Target], labels: LabelSpace
@@ -340,13 +469,78 @@ class TokenClassification:
             matrix[index[expected]][index[predicted]] += 1
         return {"labels": names, "matrix": matrix}
 
+    def shown(self, target: Target, words: Sequence[str] | None = None) -> str:
+        """Write the entities, with their words where those are at hand."""
+        tags = _tags(target)
+        found = spans_of(tags)
+        if not found:
+            return "no entity"
+        if words is None or len(words) != len(tags):
+            return ", ".join(kind for kind, _, _ in found)
+        return ", ".join(f"{' '.join(words[first:end])} ({kind})" for kind, first, end in found)
+
+    def cells(self, value: Mapping[str, Any]) -> tuple[dict[str, str | float], ...]:
+        """Give a row for each entity."""
+        return tuple(
+            {
+                "entity": entity["text"],
+                "type": entity["type"],
+                "from": entity["start"],
+                "to": entity["end"],
+                "score": round(entity["score"], 2),
+            }
+            for entity in value["entities"]
+        ) or ({"entity": "–", "type": "", "from": "", "to": "", "score": ""},)
+
+    def schema(self) -> dict[str, Any]:
+        """Describe the entities, and what was not read."""
+        place = {"start": {"type": "integer"}, "end": {"type": "integer"}}
+        entity = {
+            "type": "object",
+            "required": ["start", "end", "type", "text", "score"],
+            "properties": {
+                **place,
+                "type": {"type": "string"},
+                "text": {"type": "string"},
+                "score": {"type": "number"},
+            },
+        }
+        unread = {
+            "type": "object",
+            "required": ["start", "end", "reason"],
+            "properties": {**place, "reason": {"enum": ["no-pieces", "cut"]}},
+        }
+        return {
+            "type": "object",
+            "required": ["entities"],
+            "properties": {
+                "entities": {"type": "array", "items": entity},
+                "unread": {"type": "array", "items": unread},
+            },
+        }
+
+    def tensors(self, space: LabelSpace) -> tuple[Output, ...]:
+        """Name entities and tags, each as JSON."""
+        return (Output("entities", "BYTES"), Output("tags", "BYTES"))
+
+    def tensor_values(self, prediction: Prediction, space: LabelSpace) -> dict[str, Any]:
+        """Write them as JSON."""
+        return {
+            "entities": _json(prediction.value["entities"]),
+            "tags": _json(_tags(prediction.target)),
+        }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
 
 def _types(labels: LabelSpace) -> list[str]:
     return list(dict.fromkeys(name[2:] for name in labels.names if name != OUTSIDE))
 
 
 def _tags(target: Target) -> tuple[str, ...]:
-    if isinstance(target, str):
+    if not isinstance(target, tuple):
         raise TypeError("tags are a sequence, one per word")
     return target
 

@@ -17,7 +17,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _HEAVY: Final = ("torch", "transformers", "avalanche", "pyarrow", "onnxruntime")
 # What a class of each kind must be able to do.
 _METHODS: Final = {
-    "task": ("read_fields", "encode", "decode", "statistics", "summarise"),
+    "task": ("read_fields", "encode", "learn", "decode", "statistics", "summarise"),
     "buffer": ("add", "remove", "items", "state", "load_state"),
     "parser": ("rows",),
     "gate rule": ("judge",),

@@ -145,9 +145,9 @@ class Augmenter:
                 where=_WHERE,
                 hint="Leave 'mask' out, or choose a base model such as BERT.",
             )
-        has_words = checkpoint.model.per == "word"
+        has_places = checkpoint.model.has_places
         for name in config.operations:
-            if has_words and name not in _KEEP_WORDS:
+            if has_places and name not in _KEEP_WORDS:
                 raise ConfigError(
                     f"The augmentation {name!r} may change the number of words, but each word "
                     "has a label.",
@@ -192,7 +192,7 @@ class Augmenter:
             wanted = int(data.offsets[i + 1] - data.offsets[i])
             if not data.is_flat and len(parts[0].word_starts) != wanted:
                 continue
-            row = pack(parts, pad_id=self.checkpoint.pad_id, words=not data.is_flat)
+            row = pack(parts, pad_id=self.checkpoint.pad_id, places=not data.is_flat)
             size = row.shape[2]
             if size > packed.shape[2]:
                 missing = size - packed.shape[2]

@@ -90,8 +90,8 @@ def cross_validated(
 
     start = load_checkpoint(checkpoint)
     start.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    space = task.extend_labels(LabelSpace(), [record.target for record in records])
-    records = _newest(records)
+    space = task.outputs(LabelSpace(), [record.target for record in records])
+    records = _newest(records, task)
     data = encode_records(records, start, task=task, space=space, max_tokens=max_tokens)
     if not len(data) or len(space) < 2:
         return space, []
@@ -128,12 +128,11 @@ def with_neighbours(features: Floats, owners: Ints) -> Floats:
     return np.concatenate([features, before, behind], axis=1)
 
 
-def _newest(records: Sequence[LabelledRecord]) -> Sequence[LabelledRecord]:
+def _newest(records: Sequence[LabelledRecord], task: Task) -> Sequence[LabelledRecord]:
     records = records[-MOST_RECORDS:]
     words = 0
     for place in range(len(records) - 1, -1, -1):
-        target = records[place].target
-        words += 1 if isinstance(target, str) else len(target)
+        words += len(task.units(records[place].target))
         if words > MOST_WORDS:
             return records[place + 1 :]
     return records

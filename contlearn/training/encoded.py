@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from contlearn.interfaces import Task
 from contlearn.modeling.packing import MASK, pack
-from contlearn.tasks.spans import OUTSIDE
-from contlearn.types import Encoding, LabelledRecord, LabelSpace, Target
+from contlearn.types import Encoding, LabelledRecord, LabelSpace
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -24,15 +23,19 @@ __all__ = ["EncodedSet", "Part", "encode_records", "plan_epoch", "unread_notes"]
 
 # Batches of like length are cut from pools of this many batches, so that order stays random.
 _POOL: Final = 16
+# Losses whose targets are numbers, one for each output, and no positions.
+NUMBERS: Final = frozenset(("sigmoid", "squared"))
 
 
 @dataclass(slots=True)
 class EncodedSet:
-    """Encoded records: packed inputs and, for each input, the label positions of its rows.
+    """Encoded records: packed inputs and, for each input, the targets of its rows.
 
     A record that became several windows stands in several rows; `owners` says whose they are.
+    Targets are what the head's loss takes: positions, or numbers for each output.
 
-    Shape: packed (n, 2 or 3, L), lengths (n,), flat (sum of rows), offsets (n + 1,), owners (n,).
+    Shape: packed (n, 2 or 3, L), lengths (n,), flat (sum of rows) or (sum of rows, C), offsets
+    (n + 1,), owners (n,).
     """
 
     packed: Tensor
@@ -51,8 +54,13 @@ class EncodedSet:
         """Whether every input has exactly one row of logits."""
         return self.packed.shape[1] == 2
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether the target of a row is a position, and not a row of numbers."""
+        return not self.flat.is_floating_point()
+
     def targets_of(self, index: int) -> Tensor:
-        """Give the label positions of one input. Shape: (rows,)."""
+        """Give the targets of one input. Shape: (rows,), or (rows, C)."""
         return self.flat[self.offsets[index] : self.offsets[index + 1]]
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -112,27 +120,30 @@ def encode_records(
     tokenizer = checkpoint.tokenizer.backend_tokenizer
     inputs = [record.inputs for record in records]
     encoded = task.encode(tokenizer, inputs, max_tokens) if inputs else []
-    words = checkpoint.model.per == "word"
+    has_places = checkpoint.model.has_places
     windows: list[Encoding] = []
     owners: list[int] = []
-    targets: list[tuple[int, ...]] = []
+    targets: list[tuple[Any, ...]] = []
     for owner, (record, parts) in enumerate(zip(records, encoded, strict=True)):
-        positions = task.encode_target(record.target, parts, space)
+        learnt = task.learn(record.target, parts, space)
         taken = 0
         for part in parts:
-            rows = len(part.word_starts) if words else 1
-            rows_targets = positions[taken : taken + rows] if words else positions[:1]
+            rows = len(part.word_starts) if has_places else 1
+            rows_targets = learnt[taken : taken + rows] if has_places else learnt[:1]
             taken += rows
             if rows_targets:
                 windows.append(part)
                 owners.append(owner)
-                targets.append(tuple(rows_targets))
-    packed = pack(windows, pad_id=checkpoint.pad_id, words=words)
-    sizes = [len(positions) for positions in targets]
+                targets.append(rows_targets)
+    packed = pack(windows, pad_id=checkpoint.pad_id, places=has_places)
+    sizes = [len(rows_targets) for rows_targets in targets]
     return EncodedSet(
         packed=packed,
         lengths=packed[:, MASK].sum(dim=1),
-        flat=torch.tensor([p for positions in targets for p in positions], dtype=torch.long),
+        flat=torch.tensor(
+            [row for rows_targets in targets for row in rows_targets],
+            dtype=torch.float32 if checkpoint.model.loss in NUMBERS else torch.long,
+        ),
         offsets=torch.tensor([0, *np.cumsum(sizes).tolist()], dtype=torch.long),
         owners=torch.tensor(owners, dtype=torch.long),
         records=tuple(records),
@@ -140,7 +151,7 @@ def encode_records(
     )
 
 
-def unread_notes(data: EncodedSet, *, max_tokens: int) -> list[str]:
+def unread_notes(data: EncodedSet, task: Task, *, max_tokens: int) -> list[str]:
     """Say what of the texts a model does not read, so that nothing of it can be learnt.
 
     Returns:
@@ -150,8 +161,10 @@ def unread_notes(data: EncodedSet, *, max_tokens: int) -> list[str]:
     for record, parts in zip(data.records, data.encodings, strict=True):
         texts += any(part.truncated for part in parts)
         read = {word for part in parts for word in part.words}
-        lost.add({w for part in parts for w in part.lost_words} - read, record.target)
-        cut.add({w for part in parts for w in part.cut_words} - read, record.target)
+        units = task.units(record.target)
+        labels = [task.unit_label(unit) for unit in units] if len(units) > 1 else []
+        lost.add({w for part in parts for w in part.lost_words} - read, labels)
+        cut.add({w for part in parts for w in part.cut_words} - read, labels)
     notes = []
     if lost.words:
         notes.append(
@@ -176,12 +189,11 @@ class _Unread:
     texts: int = 0
     labelled: int = 0
 
-    def add(self, words: set[int], target: Target) -> None:
-        """Count those of one text."""
+    def add(self, words: set[int], labels: Sequence[str | None]) -> None:
+        """Count those of one text; `labels` are those of its words, where words have them."""
         self.words += len(words)
         self.texts += bool(words)
-        if not isinstance(target, str):
-            self.labelled += sum(target[word] != OUTSIDE for word in words)
+        self.labelled += sum(word < len(labels) and labels[word] is not None for word in words)
 
     def __str__(self) -> str:
         return f"{self.words} words of {self.texts} texts, {self.labelled} of them in an entity,"

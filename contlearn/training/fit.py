@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
-from contlearn.errors import ConfigError
-from contlearn.interfaces import Progress, ReplayBuffer, Task
+from contlearn.errors import ConfigError, TrainingError
+from contlearn.interfaces import HeadSpec, Progress, ReplayBuffer, Task
 from contlearn.plugins.manager import PluginManager
 from contlearn.training.checks import check_training
 from contlearn.training.methods import check_method
@@ -107,7 +107,7 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
         steps=session.steps,
         seconds=time.monotonic() - started,
         seed=training.seed,
-        temperature=done.learnt.temperature,
+        calibration=done.learnt.calibration,
         trained_share=session.trained_share,
         notes=notes,
     )
@@ -231,13 +231,12 @@ def _make_session(
 
     training, model = request.training, request.model
     seed_everything(training.seed)
-    head = request.task.heads(LabelSpace())[0]
+    head = one_head(request.task)
 
     def fresh() -> Checkpoint:
         return new_checkpoint(
             model.base,
-            labels=LabelSpace(),
-            per=head.per,
+            head=head,
             pooling=model.pooling,
             dropout=model.dropout,
         )
@@ -279,6 +278,23 @@ def _make_session(
     )
 
 
+def one_head(task: Task) -> HeadSpec:
+    """Give the head of a task, without outputs yet.
+
+    Raises:
+        TrainingError: When it has several, or needs pieces of its own: nothing trains such here.
+    """
+    heads = task.heads(LabelSpace())
+    if len(heads) != 1 or task.special_pieces() or task.family != "encoder":
+        raise TrainingError(
+            f"The task {task.name!r} has {len(heads)} heads, pieces {task.special_pieces()} of its "
+            f"own, and the family {task.family!r}; one head on an encoder is what can be trained.",
+            where="model.task in contlearn.toml",
+            hint="Choose another task.",
+        )
+    return replace(heads[0], outputs=LabelSpace())
+
+
 def _name_base(checkpoint: Checkpoint, name: str) -> None:
     """Call the base model as the configuration does, where that has the very same files."""
     from contlearn.modeling.base_check import base_fingerprint
@@ -306,7 +322,9 @@ def _warnings(training: TrainingConfig, session: FitSession) -> list[str]:
     from contlearn.training.optim import check_rate
 
     rate = check_rate(training)
-    unread = unread_notes(session.new.data, max_tokens=session.model_config.max_tokens)
+    unread = unread_notes(
+        session.new.data, session.task, max_tokens=session.model_config.max_tokens
+    )
     return [*([rate] if rate else []), *unread]
 
 

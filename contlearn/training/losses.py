@@ -9,16 +9,51 @@ from torch import Tensor, nn
 
 from contlearn.config import TrainingConfig
 from contlearn.errors import ConfigError
+from contlearn.interfaces import Loss
 from contlearn.types import LabelSpace
 
-__all__ = ["RowLoss", "label_weights", "make_loss"]
+__all__ = ["RowLoss", "fit_of", "label_weights", "make_loss", "row_losses"]
 
 # A label that is hardly there does not outweigh all others.
 _GREATEST = 10.0
 
 
+def row_losses(kind: Loss, scores: Tensor, targets: Tensor) -> Tensor:
+    """Give the plain loss of each row of a head that is learnt in this way.
+
+    Shape: scores (n, C); targets (n,) positions for "softmax", (n,) numbers of steps reached for
+    "ordinal", (n, C) numbers for "sigmoid" and "squared"; the answer (n,).
+    Source: for ordinal, Frank and Hall, "A Simple Approach to Ordinal Classification", 2001, learnt
+    together as in Niu et al., "Ordinal Regression with Multiple Output CNN", 2016.
+    Example:
+        >>> row_losses("squared", torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 4.0]]))
+        tensor([2.])
+    """
+    functional = nn.functional
+    if kind == "softmax":
+        return functional.cross_entropy(scores, targets, reduction="none")
+    if kind == "squared":
+        return (scores - targets).square().mean(dim=1)
+    if kind == "ordinal":
+        steps = torch.arange(scores.shape[1], device=scores.device)
+        targets = (steps < targets.unsqueeze(1)).to(scores)
+    return functional.binary_cross_entropy_with_logits(
+        scores, targets.to(scores), reduction="none"
+    ).mean(dim=1)
+
+
+def fit_of(kind: Loss, scores: Tensor, targets: Tensor) -> Tensor:
+    """Say how well rows of scores fit their targets, from 0 to 1: the measure without its steps.
+
+    Where one output is right it is that output's probability. Shape: as `row_losses`.
+    """
+    return (-row_losses(kind, scores, targets)).exp()
+
+
 class RowLoss(nn.Module):
     """Cross-entropy or focal loss over rows of logits, with label weights and smoothing.
+
+    Heads that are learnt in another way have the loss of that kind, and neither of these.
 
     `reduction` may be set to "none" for a while: plugins that rank rows do so.
 
@@ -32,9 +67,15 @@ class RowLoss(nn.Module):
     """
 
     def __init__(
-        self, *, gamma: float = 0.0, smoothing: float = 0.0, weights: Tensor | None = None
+        self,
+        *,
+        kind: Loss = "softmax",
+        gamma: float = 0.0,
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.kind = kind
         self.gamma = gamma
         self.smoothing = smoothing
         self.reduction = "mean"
@@ -43,6 +84,8 @@ class RowLoss(nn.Module):
 
     def rows(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Give the loss of each row, label weights left out. Shape: (n,)."""
+        if self.kind != "softmax":
+            return row_losses(self.kind, scores, targets)
         losses = nn.functional.cross_entropy(
             scores, targets, reduction="none", label_smoothing=self.smoothing
         )
@@ -63,22 +106,47 @@ class RowLoss(nn.Module):
 
 
 def make_loss(
-    config: TrainingConfig, *, space: LabelSpace, targets: Sequence[int], device: torch.device
+    config: TrainingConfig,
+    *,
+    kind: Loss = "softmax",
+    space: LabelSpace,
+    targets: Sequence[int],
+    device: torch.device,
 ) -> RowLoss:
     """Make the configured loss.
 
     Args:
         config: Its loss, class_weights and label_smoothing.
+        kind: How the head is learnt.
         space: The outputs.
         targets: Label positions that an epoch shows, for balanced weights.
         device: Where to compute.
+    Raises:
+        ConfigError: When a name is no label, or the head has no labels to weigh.
     """
+    if kind != "softmax":
+        _refuse_label_keys(config, kind)
+        return RowLoss(kind=kind)
     weights = label_weights(config.class_weights, space=space, targets=targets)
     return RowLoss(
         gamma=config.focal_gamma if config.loss == "focal" else 0.0,
         smoothing=config.label_smoothing,
         weights=None if weights is None else torch.tensor(weights, device=device),
     )
+
+
+def _refuse_label_keys(config: TrainingConfig, kind: Loss) -> None:
+    """Refuse what means something only where one label of several is right."""
+    defaults = {"loss": "cross-entropy", "class_weights": "none", "label_smoothing": 0.0}
+    for name, default in defaults.items():
+        value = getattr(config, name)
+        if value != default:
+            raise ConfigError(
+                f"training.{name} is {value!r}, but the task's head is learnt as {kind!r}, without "
+                "labels of which one is right.",
+                where=f"training.{name} in contlearn.toml",
+                hint="Leave it out for this task.",
+            )
 
 
 def label_weights(

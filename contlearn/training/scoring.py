@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from contlearn.interfaces import Task
+from contlearn.interfaces import Loss, Task
 from contlearn.modeling.text_model import TextModel
 from contlearn.statistics.scores import log_softmax
 from contlearn.training.encoded import EncodedSet
-from contlearn.types import LabelSpace, Target
+from contlearn.training.losses import fit_of
+from contlearn.types import Calibration, LabelSpace, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "answers_of",
     "features_of",
+    "fit_share",
     "logits_of",
     "metric_of",
     "right_share",
@@ -70,6 +72,16 @@ def right_share(logits: Floats, targets: Ints, *, temperature: float = 1.0) -> F
     return result
 
 
+def fit_share(kind: Loss, logits: Floats, targets: torch.Tensor) -> Floats:
+    """Say how well each row of scores fits its targets, from 0 to 1. Shape: as `losses.fit_of`."""
+    if kind == "softmax":
+        return right_share(logits, targets.numpy())
+    if not len(logits):
+        return np.zeros(0)
+    found: Floats = fit_of(kind, torch.as_tensor(logits), targets).numpy()
+    return found
+
+
 def metric_of(
     task: Task,
     data: EncodedSet,
@@ -78,7 +90,7 @@ def metric_of(
     *,
     records: Sequence[int] | None = None,
 ) -> float:
-    """Decode logits as a server would and give the task's primary metric.
+    """Decode logits as a server would and give the primary metric, turned so that more is better.
 
     `records` are the positions of the records that count; all if left out.
     """
@@ -87,7 +99,9 @@ def metric_of(
         return 0.0
     labels = LabelSpace(tuple(dict.fromkeys(space.names)))
     sums = task.statistics(answers, targets, labels).sum(axis=0)
-    return float(task.summarise(sums, labels)[task.primary_metric])
+    value = float(task.summarise(sums, labels)[task.primary_metric])
+    (metric,) = [metric for metric in task.metrics if metric.name == task.primary_metric]
+    return float(metric.oriented(value))
 
 
 def answers_of(
@@ -114,7 +128,9 @@ def answers_of(
         ]
         outputs = [{head: part[0] if data.is_flat else part} for part in parts]
         if outputs:
-            prediction = task.decode(outputs, data.encodings[position], record.inputs, space, 1.0)
-            answers.append(task.answer(prediction))
-            targets.append(record.target)
+            prediction = task.decode(
+                outputs, data.encodings[position], record.inputs, space, Calibration()
+            )
+            answers.append(task.stored(prediction.target))
+            targets.append(task.stored(record.target))
     return answers, targets

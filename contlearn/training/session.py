@@ -31,11 +31,11 @@ from contlearn.training.losses import make_loss
 from contlearn.training.methods import check_method
 from contlearn.training.optim import freeze
 from contlearn.training.regularizers.base import RegularizerStart
-from contlearn.training.scoring import logits_of, metric_of, right_share
+from contlearn.training.scoring import fit_share, logits_of, metric_of
 from contlearn.training.search import OnEpoch
 from contlearn.training.state import DurableState, encoder_hash
 from contlearn.training.withdrawn import NOTHING_WITHDRAWN, Withdrawn
-from contlearn.types import LabelledRecord, LabelSpace
+from contlearn.types import Calibration, LabelledRecord, LabelSpace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,13 +55,13 @@ class Learnt:
     """What a strategy leaves besides the model in the session.
 
     Args:
-        temperature: Divide logits by it for calibrated probabilities.
+        calibration: What turns the scores into calibrated answers.
         statistics: Feature statistics under the model as it is now, if it has any.
         encoder_changed: Whether the encoder differs from the champion's.
         notes: Facts for the version's report: plain values.
     """
 
-    temperature: float = 1.0
+    calibration: Calibration = field(default_factory=Calibration)
     statistics: FeatureStatistics | None = None
     encoder_changed: bool = True
     notes: dict[str, Any] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class FitSession:
     @property
     def has_statistics(self) -> bool:
         """Whether a head can be computed from feature statistics: one row of features a record."""
-        return self.model.per == "sequence"
+        return "class-sums" in self.task.gives
 
     def encode(self, records: Sequence[LabelledRecord]) -> EncodedSet:
         """Tokenise records and look their targets up."""
@@ -157,7 +157,8 @@ class FitSession:
     def validation_score(self, model: TextModel | None = None) -> float:
         """Measure a model on what was set aside: new and old count the same.
 
-        The task's primary metric; the probability of the right label breaks ties.
+        The task's primary metric, turned so that more is better; how well the scores fit their
+        targets breaks ties.
         """
         model = model or self.model
         scores = []
@@ -166,7 +167,8 @@ class FitSession:
                 data = part.validation_set()
                 logits = logits_of(model, data)
                 metric = metric_of(self.task, data, logits, self.space)
-                scores.append(metric + 0.01 * float(right_share(logits, data.flat.numpy()).mean()))
+                fit = fit_share(self.model.loss, logits, data.flat)
+                scores.append(metric + 0.01 * float(fit.mean()))
         return float(np.mean(scores)) if scores else 0.0
 
     def fine_tune(
@@ -216,7 +218,13 @@ class FitSession:
         model.to(device)
         model.train()
         has_validation = any(part.validation for part in self.parts())
-        loss = make_loss(self.config, space=self.space, targets=data.flat.tolist(), device=device)
+        loss = make_loss(
+            self.config,
+            kind=model.loss,
+            space=self.space,
+            targets=data.flat.tolist(),
+            device=device,
+        )
         augment = None
         if self.config.augmentation.operations:
             augment = Augmenter(

@@ -13,6 +13,7 @@ state/
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,9 +133,11 @@ def encoder_hash(encoder: nn.Module) -> str:
 def record_bytes(record: LabelledRecord) -> int:
     """Say how many bytes the inputs and the target of a record take as UTF-8."""
 
-    def size(value: str | tuple[str, ...]) -> int:
+    def size(value: object) -> int:
         if isinstance(value, str):
             return len(value.encode("utf-8"))
-        return sum(len(part.encode("utf-8")) + 1 for part in value)
+        if isinstance(value, tuple) and all(isinstance(part, str) for part in value):
+            return sum(len(part.encode("utf-8")) + 1 for part in value)
+        return len(json.dumps(value, ensure_ascii=False).encode("utf-8"))
 
     return sum(size(value) for value in record.inputs.values()) + size(record.target)

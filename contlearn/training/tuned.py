@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from contlearn.statistics.calibration import fit_temperature
 from contlearn.training.fine_tuning import FineTuningResult
 from contlearn.training.scoring import logits_of
 from contlearn.training.session import FitSession
+from contlearn.types import Calibration
 
 __all__ = ["calibration", "describe"]
 
 
-def calibration(session: FitSession) -> float:
-    """Fit the temperature of the session's model on what was set aside; 1 without such records."""
+def calibration(session: FitSession) -> Calibration:
+    """Let the task calibrate the session's model on what was set aside, if there is anything."""
     logits, targets = [], []
     for part in session.parts():
         if part.validation:
@@ -23,8 +23,9 @@ def calibration(session: FitSession) -> float:
             logits.append(logits_of(session.model, data))
             targets.append(data.flat.numpy())
     if not logits:
-        return 1.0
-    return fit_temperature(np.concatenate(logits), np.concatenate(targets))
+        return Calibration()
+    rows, wanted = np.concatenate(logits), np.concatenate(targets)
+    return session.task.calibrate(rows, wanted, session.space)
 
 
 def describe(result: FineTuningResult) -> dict[str, Any]:

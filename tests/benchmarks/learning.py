@@ -286,7 +286,7 @@ class Run:
         self.protocol, self.strategy, self.seed, self.base = protocol, strategy, seed, base
         self.options = options
         self.manager = PluginManager(discover=False)
-        self.task = self.manager.get("task", protocol.task, where="benchmark")()
+        self.task = self.manager.task(protocol.task, where="benchmark")
         self.key = {
             "protocol": protocol.name,
             "strategy": strategy,
@@ -305,10 +305,10 @@ class Run:
         seconds: list[float] = []
         notes: list[Any] = []
         champion: Path | None = None
-        space = self.task.extend_labels(self.task.space_from_labels(()), [])
+        space = self.task.outputs(self.task.space_from_labels(()), [])
         past: list[LabelledRecord] = []
         for t, step in enumerate(steps):
-            space = self.task.extend_labels(space, [r.target for r in step.train])
+            space = self.task.outputs(space, [r.target for r in step.train])
             past.extend(step.train)
             if self.reads_history and t < size - 1:
                 continue  # a reference is needed once, at the end
@@ -404,7 +404,7 @@ class Run:
             logits = logits_of(checkpoint.model, data)
             scores.append(metric_of(self.task, data, logits, names))
         notes = json.loads(json.dumps(dict(result.notes), default=str))
-        notes["temperature"] = result.temperature
+        notes["temperature"] = result.calibration.temperature
         return {
             "scores": scores,
             "seconds": seconds,

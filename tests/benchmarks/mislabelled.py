@@ -50,7 +50,7 @@ class Champion:
 
     def __init__(self, rows: Sequence[dict[str, Any]], task_name: str, folder: Path) -> None:
         manager = PluginManager(discover=False)
-        self.task = manager.get("task", task_name, where="benchmark")()
+        self.task = manager.task(task_name, where="benchmark")
         learnt = [as_record(row) for row in rows]
         is_text = "label" in rows[0]
         result = fit_challenger(
@@ -64,9 +64,7 @@ class Champion:
                 experience=Experience(
                     index=0,
                     records=tuple(learnt),
-                    label_space=self.task.extend_labels(
-                        LabelSpace(), [one.target for one in learnt]
-                    ),
+                    label_space=self.task.outputs(LabelSpace(), [one.target for one in learnt]),
                     content_hash="",
                 ),
                 read_records=lambda ids: [],
@@ -74,7 +72,7 @@ class Champion:
                 output=folder / "version",
             )
         )
-        self.temperature = result.temperature
+        self.temperature = result.calibration.temperature
         self.answers: dict[tuple[Any, ...], Any] = {}
         self.checkpoint = load_checkpoint(folder / "version" / "checkpoint")
 

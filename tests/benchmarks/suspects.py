@@ -77,8 +77,8 @@ def measure(name: str, rows: int, seed: int, fine_tune: str) -> dict[str, Any]:
     random.Random(seed).shuffle(data)
     records, wrong = flipped(data[:rows], seed)
     manager = PluginManager(discover=False)
-    task = manager.get("task", task_name, where="benchmark")()
-    space = task.extend_labels(LabelSpace(), [one.target for one in records])
+    task = manager.task(task_name, where="benchmark")
+    space = task.outputs(LabelSpace(), [one.target for one in records])
     options = {"fine_tune": fine_tune} if fine_tune else {}
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "version")

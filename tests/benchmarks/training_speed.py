@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from contlearn.config import TrainingConfig
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.training.compiled import compiling
@@ -146,7 +147,7 @@ TITLES = {
 
 def seconds_of(kind, options, records, task, space, config):
     """Train once from the base model's weights; nothing but the training is timed."""
-    checkpoint = new_checkpoint(options.base, labels=space, per="sequence")
+    checkpoint = new_checkpoint(options.base, head=HeadSpec(name="logits", outputs=space))
     data = encode_records(records, checkpoint, task=task, space=space, max_tokens=64)
     with tempfile.TemporaryDirectory() as folder:
         if kind == "product":
@@ -179,7 +180,7 @@ def main() -> None:
         ("64 tokens (five sets)", five_sets(0)),
     ):
         records = [record for step in steps for record in step.train][::7][: options.texts]
-        space = task.extend_labels(LabelSpace(), [record.target for record in records])
+        space = task.outputs(LabelSpace(), [record.target for record in records])
         config = TrainingConfig(epochs=1)
         kinds = ["product", *ARMS[options.against]]
         ready = {}

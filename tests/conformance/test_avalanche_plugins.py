@@ -77,7 +77,7 @@ def fails(reason):
 
 def prepared(tiny_model, task, space):
     torch.manual_seed(0)
-    return new_checkpoint(str(tiny_model), labels=space, per=task.heads(space)[0].per)
+    return new_checkpoint(str(tiny_model), head=task.heads(space)[0])
 
 
 def experiences(checkpoint, task, records, space):
@@ -110,8 +110,8 @@ def make(name, model):
 
 
 def learn_two(name, checkpoint, task, first, second, *, grows):
-    whole = task.extend_labels(LabelSpace(), [r.target for r in [*first, *second]])
-    early = task.extend_labels(LabelSpace(), [r.target for r in first])
+    whole = task.outputs(LabelSpace(), [r.target for r in [*first, *second]])
+    early = task.outputs(LabelSpace(), [r.target for r in first])
     whole = early.extended(whole.names)
     model = checkpoint.model
     model.head.grow(early if grows else whole)

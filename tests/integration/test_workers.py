@@ -150,7 +150,7 @@ def test_a_version_that_is_being_loaded_survives_the_end_of_the_fork_server(
         os.kill(process.pid, signal.SIGKILL)
         second = loading.result(60)
     for predictor, label in ((first, "billing"), (second, "returns")) * 4:
-        assert predictor.predict([{"text": "refund"}])[0].label == label
+        assert predictor.predict([{"text": "refund"}])[0].target == label
 
 
 def test_a_worker_is_replaced_though_its_host_is_gone(tmp_path, pool):
@@ -160,14 +160,14 @@ def test_a_worker_is_replaced_though_its_host_is_gone(tmp_path, pool):
     host.kill()
     os.kill(before[0], signal.SIGKILL)
     for _ in range(4):
-        assert version.predict([{"text": "refund"}])[0].label == "billing"
+        assert version.predict([{"text": "refund"}])[0].target == "billing"
     after = list(pool.pids)
     assert before[0] not in after
     assert before[1] in after
     # And that one too is replaced, by the new host.
     os.kill(before[1], signal.SIGKILL)
     for _ in range(4):
-        assert version.predict([{"text": "refund"}])[0].label == "billing"
+        assert version.predict([{"text": "refund"}])[0].target == "billing"
     assert before[1] not in pool.pids
 
 
@@ -178,7 +178,7 @@ def test_runs_spread_over_cores_answer_alike(tmp_path):
     try:
         there = wide.load(folder)
         (pid,) = wide.pids
-        assert there.predict([{"text": "refund"}])[0].label == "billing"
+        assert there.predict([{"text": "refund"}])[0].target == "billing"
         assert psutil.Process(pid).num_threads() == 2
     finally:
         wide.stop()
@@ -193,7 +193,7 @@ def test_a_version_that_cannot_be_loaded_leaves_nothing_behind(tmp_path, pool):
         pool.load(folder)
     assert str(folder) in str(caught.value.where)
     good = pool.load(write_version(tmp_path / "other", 2))
-    assert good.predict([{"text": "refund"}])[0].label == "billing"
+    assert good.predict([{"text": "refund"}])[0].target == "billing"
 
 
 def test_a_version_that_was_dropped_is_gone_and_fails_alone(tmp_path, pool):
@@ -201,7 +201,7 @@ def test_a_version_that_was_dropped_is_gone_and_fails_alone(tmp_path, pool):
     first.close()
     with pytest.raises(ServingError, match="not loaded any more"):
         first.predict([{"text": "refund"}])
-    assert second.predict([{"text": "refund"}])[0].label == "billing"
+    assert second.predict([{"text": "refund"}])[0].target == "billing"
 
 
 def test_a_dropped_version_takes_its_processes_along(tmp_path, pool):

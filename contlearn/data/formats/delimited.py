@@ -16,11 +16,11 @@ from contlearn.data.formats.streams import (
     TextFile,
     iter_lines,
     open_text,
-    printable,
     refuse_file,
 )
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
+from contlearn.wording import printable
 
 __all__ = ["CsvRows", "TsvRows"]
 

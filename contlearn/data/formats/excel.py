@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from contlearn.config import LimitsConfig
-from contlearn.data.formats.streams import printable, refuse_file, unpacked_file
+from contlearn.data.formats.streams import refuse_file, unpacked_file
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
+from contlearn.wording import printable
 
 __all__ = ["ExcelRows"]
 

@@ -20,11 +20,11 @@ from contlearn.data.formats.streams import (
     TextFile,
     iter_lines,
     open_text,
-    printable,
     refuse_file,
 )
 from contlearn.interfaces import ParsedRow, RowProblem
 from contlearn.tasks.others import type_name
+from contlearn.wording import printable
 
 __all__ = ["JsonArray", "JsonLines", "parse_object"]
 

@@ -86,7 +86,7 @@ def read_labelled(
         raise RecordError(
             f"There is no file {str(path)!r}.", where=str(path), hint="Check the path."
         )
-    task = manager.get("task", config.model.task, where="model.task")()
+    task = manager.task(config.model.task, config.model.task_options, where="model.task")
     checker = RowChecker(task, config.model_copy(update={"data": _open(config)}), known_labels)
     parser = find_parser(manager, path.name, columns=config.data.columns)
     needed = task.needed_fields(config.data.field_names())

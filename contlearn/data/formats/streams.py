@@ -26,7 +26,6 @@ __all__ = [
     "named_hint",
     "open_text",
     "open_unpacked",
-    "printable",
     "refuse_file",
     "unpacked_file",
 ]
@@ -95,20 +94,6 @@ def named_hint(hint: str, name: str) -> str:
         "Convert it: iconv -f KOI8-R -t UTF-8 'my file.csv' > NEW"
     """
     return hint.replace(" OLD ", f" {shlex.quote(name)} ") if " OLD " in hint else hint
-
-
-def printable(text: str, limit: int = HEAD_BYTES) -> str:
-    r"""Show a text with its control characters escaped, cut to a length.
-
-    Example:
-        >>> printable("a\x1b[2J")
-        'a\\x1b[2J'
-    """
-    cut = text[:limit]
-    shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
-    )
-    return shown + ("…" if len(text) > limit else "")
 
 
 def open_unpacked(path: Path, limits: LimitsConfig) -> tuple[Readable, BinaryIO]:

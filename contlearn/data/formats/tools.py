@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from contlearn.data.quarantine.looking import unguard_cell
-from contlearn.interfaces import FieldNames, RowProblem
+from contlearn.interfaces import FieldNames, Labelling, RowProblem, Task
 from contlearn.tasks.others import read_choices
 from contlearn.tasks.spans import placed_words, tags_on_words
 
@@ -48,17 +48,18 @@ _ARGILLA: Final = frozenset(
 Row = Mapping[str, object]
 
 
-def read_answer(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
+def read_answer(row: Row, fields: FieldNames, task: Task) -> Row:
     """Give what a person answered as a row under the configured names.
 
     Args:
         row: A row with one of `TOOL_FIELDS`; one that no tool wrote is given back as it is.
         fields: The configured names.
-        is_tagging: Words and tags are wanted, rather than a text and a label.
+        task: Says how a person answers it: by a choice, by spans, or by a value.
     Raises:
         RowProblem: not-answered, rejected-answer or conflict; bad-span where an entity fits no
             words.
     """
+    labelling = task.labelling
     answer = _word(row.get("answer"))
     if answer == "reject":
         raise RowProblem(
@@ -74,8 +75,8 @@ def read_answer(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
     if status in _ARGILLA_OPEN and not _ARGILLA.isdisjoint(row):
         raise _not_answered(f"The row has no submitted answer (status: {status}).")
     listed = row.get("annotations", row.get("predictions"))
-    if isinstance(listed, list) and isinstance(row.get("data"), Mapping):
-        return _of_label_studio(row, fields, is_tagging=is_tagging)
+    if labelling != "value" and isinstance(listed, list) and isinstance(row.get("data"), Mapping):
+        return _of_label_studio(row, fields, labelling=labelling)
     form = row.get(SUGGESTION)
     if form is None and answer != "accept" and _is_old_suggestion(row):
         form = "prodigy"
@@ -85,11 +86,14 @@ def read_answer(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
         row = {name: _unguarded(value) for name, value in row.items()}
     if form == "prodigy" and answer != "accept":
         raise _not_answered("The row is a suggestion that nobody answered.")
-    if answer == "accept":
-        row = _of_prodigy(row, fields, is_tagging=is_tagging)
+    if labelling == "value":
+        pass  # the row's own field holds the answer: no tool has another place for it
+    elif answer == "accept":
+        row = _of_prodigy(row, fields, labelling=labelling)
     elif form is not None or "lead_time" in row:
-        row = _with_label(row, fields, is_tagging=is_tagging)
-    if form is not None and _is_empty(row.get(fields.tags if is_tagging else fields.label)):
+        row = _with_label(row, fields, labelling=labelling)
+    answers = [row.get(fields.of(field.name)) for field in task.fields if field.is_target]
+    if form is not None and all(map(_is_empty, answers)):
         raise _not_answered("The row is a suggestion that nobody answered.")
     return row
 
@@ -117,9 +121,9 @@ def _is_old_suggestion(row: Row) -> bool:
     return isinstance(meta, Mapping) and meta.keys() == {"worth", "version"}
 
 
-def _of_prodigy(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
+def _of_prodigy(row: Row, fields: FieldNames, *, labelling: Labelling) -> Row:
     """Read an accepted row of Prodigy: a label, chosen options, or spans."""
-    if is_tagging:
+    if labelling == "spans":
         spans = row.get("spans")
         return row if not isinstance(spans, list) else _tagged(row, spans, fields)
     chosen = row.get("accept")
@@ -130,10 +134,10 @@ def _of_prodigy(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
     return row
 
 
-def _with_label(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
+def _with_label(row: Row, fields: FieldNames, *, labelling: Labelling) -> Row:
     """Read what a tool exports as one field `label`: a name, a list of one, or spans."""
     value = row.get(fields.label, row.get("label"))
-    if is_tagging:
+    if labelling == "spans":
         if not _is_empty(row.get(fields.tags)) or _is_empty(value):
             return row
         if isinstance(value, str):
@@ -147,7 +151,7 @@ def _with_label(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
     return row if value is None else {**row, fields.label: value}
 
 
-def _of_label_studio(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
+def _of_label_studio(row: Row, fields: FieldNames, *, labelling: Labelling) -> Row:
     """Read a task of Label Studio's JSON: its data, and what its annotators agree on."""
     data: Mapping[str, Any] = row["data"]  # type: ignore[assignment] # checked by the caller
     annotations: Sequence[Any] = row.get("annotations", ())  # type: ignore[assignment] # as above
@@ -162,14 +166,14 @@ def _of_label_studio(row: Row, fields: FieldNames, *, is_tagging: bool) -> Row:
             for item in annotation.get("result") or ()
             if isinstance(item, Mapping) and isinstance(item.get("value"), Mapping)
         ]
-        if is_tagging:
+        if labelling == "spans":
             answers.append([value for value in values if "labels" in value])
         elif chosen := [name for value in values for name in read_choices(value) or ()]:
             answers.append(chosen)
     if not answers:
         skipped = "was skipped" if annotations else "has no annotation"
         raise _not_answered(f"The task {skipped}.")
-    if is_tagging:
+    if labelling == "spans":
         read = [_tagged(data, spans, fields) for spans in answers]
         if any(other[fields.tags] != read[0][fields.tags] for other in read[1:]):
             raise _disagree(len(answers))

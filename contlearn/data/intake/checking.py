@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,22 +11,13 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from contlearn.config import Config
-from contlearn.data.formats.streams import printable
 from contlearn.data.formats.tools import TOOL_FIELDS, read_answer
 from contlearn.data.intake.label_book import LabelBook, NearName
 from contlearn.interfaces import RowProblem, Task
-from contlearn.tasks.others import (
-    foreign_name,
-    other_task,
-    pair_fields,
-    read_choices,
-    refuse_pair,
-    task_of_fields,
-    type_name,
-    whole_number,
-)
-from contlearn.tasks.rows import control_characters, normal_text
-from contlearn.types import Inputs, Target, label_name
+from contlearn.tasks.others import other_task, task_of_fields, type_name
+from contlearn.tasks.rows import control_characters
+from contlearn.types import Inputs, Target
+from contlearn.wording import printable
 
 __all__ = ["Checked", "RowChecker", "group_hash", "record_digest", "target_digest", "text_digest"]
 
@@ -44,8 +34,16 @@ def text_digest(normal: str) -> bytes:
 
 def target_digest(target: Target) -> bytes:
     """Hash a target: the last 4 bytes of a record's id."""
-    value = target if isinstance(target, str) else "\x1f".join(target)
-    return blake2b(value.encode("utf-8"), digest_size=TARGET_BYTES).digest()
+    return blake2b(_written(target).encode("utf-8"), digest_size=TARGET_BYTES).digest()
+
+
+def _written(target: Target) -> str:
+    """Write a target as text: a class as it is, tags with separators, anything else as JSON."""
+    if isinstance(target, str):
+        return target
+    if isinstance(target, tuple) and all(isinstance(item, str) for item in target):
+        return "\x1f".join(target)
+    return json.dumps(target, sort_keys=True, ensure_ascii=False)
 
 
 def record_digest(normal: str, target: Target) -> str:
@@ -122,8 +120,6 @@ class RowChecker:
         self._extra = _Extra(data.group, data.weight, data.annotator, data.timestamp, data.slices)
         self.book = LabelBook(task, data, known_labels, refused=refused, keeps_rows=keeps_rows)
         self._names = self.book.names
-        self._seconds = () if self.book.is_tags else pair_fields(self._fields.text)
-        self._met: set[str] = set()
 
     @property
     def new_labels(self) -> list[str]:
@@ -137,103 +133,45 @@ class RowChecker:
             RowProblem: With the reason code of the first thing that is wrong.
         """
         if not TOOL_FIELDS.isdisjoint(row):
-            row = read_answer(row, self._fields, is_tagging=self.book.is_tags)
-        warnings: tuple[tuple[str, str], ...] = ()
-        if not self.book.is_tags:
-            label = row.get(self._fields.label)
-            if type(label) is not str or label not in self._names:
-                row, warnings = self._named(row, label)
-            for second in self._seconds:
-                if row.get(second):
-                    raise refuse_pair(self._fields.text, second, self._task.name)
+            row = read_answer(row, self._fields, self._task)
+        row, warnings = self._task.tidy(row, self._fields, self.book)
         try:
             inputs, target = self._task.read_fields(row, self._fields)
         except RowProblem as problem:
             raise self._told(problem, row) from None
-        labels: tuple[str, ...]
-        if isinstance(target, str):
-            known = self._names.get(target)
-            if known is None:
-                known, more = self.book.resolve(target)
+        labels = self._task.labels_of(target)
+        others: dict[str, str] = {}
+        for label in labels:
+            name = self._names.get(label)
+            if name is None:
+                name, more = self.book.resolve(label)
                 warnings += more
-            target = key = known
-            labels = (known,)
-        else:
-            warnings = _trimmed_tags(row.get(self._fields.tags), target)
-            for label in self._task.labels_of(target):
-                name = self._names.get(label)
-                if name is None:
-                    name, more = self.book.resolve(label)
-                    warnings += more
-                if name != label:
-                    target = tuple(tag[:2] + name if tag[2:] == label else tag for tag in target)
+            if name != label:
+                others[label] = name
+        if others:
+            target = self._task.renamed(target, others)
             labels = self._task.labels_of(target)
-            key = self._task.balance_key(target)
-        if len(inputs) == 1:
-            text = next(iter(inputs.values()))
-            if isinstance(text, str):
-                size, normal = len(text), normal_text(text)
-                if not normal.isprintable() and (found := control_characters(text)):
+        key = self._task.balance_key(target)
+        size, normal = 0, self._task.normal_of(inputs)
+        for value in inputs.values():
+            if isinstance(value, str):
+                size += len(value)
+                if not normal.isprintable() and (found := control_characters(value)):
                     warnings += (_control_warning(found),)
             else:
-                if len(text) > self._limits.words:
-                    raise self._too_long(f"{len(text):,} words", "words", self._limits.words)
-                size, normal = sum(map(len, text)), "\x1f".join(map(normal_text, text))
-        else:
-            size, normal = self._several(inputs)
+                if len(value) > self._limits.words:
+                    raise self._too_long(f"{len(value):,} words", "words", self._limits.words)
+                size += sum(map(len, value))
         if size > self._limits.text_characters:
             raise self._too_long(
                 f"{size:,} characters", "text_characters", self._limits.text_characters
             )
         if not self._extra:
-            self._take(labels)
+            self.book.count(labels)
             return Checked(inputs, target, normal, key, None, 1.0, None, None, warnings)
         optional = self._optional(row)
-        self._take(labels)
-        return Checked(inputs, target, normal, key, *optional, warnings, self._slices(row))
-
-    def _take(self, labels: tuple[str, ...]) -> None:
-        """Count the labels of a row that can be used."""
         self.book.count(labels)
-        if self.book.is_tags:
-            self._met.update(labels)
-
-    def _named(
-        self, row: Mapping[str, object], label: object
-    ) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...]]:
-        """Look at a label that is not known as it stands.
-
-        Blanks around it are left out. A number, or several labels in one, belong to another task,
-        whatever format they come in; unless the configuration or a record names them.
-
-        Raises:
-            RowProblem: wrong-type.
-        """
-        field = self._fields.label
-        if isinstance(label, str):
-            name = label_name(label)
-            if not name:
-                return row, ()
-            if not self.book.is_named(name):
-                whole = whole_number(name)
-                if whole is not None and self.book.is_named(whole):
-                    name = whole
-                else:
-                    problem = foreign_name(name, self._names, field, self._task.name)
-                    if problem is not None:
-                        raise problem
-            if name == label:
-                return row, ()
-            edges = label.strip() != label or label[0] == "\ufeff" or label[-1] == "\ufeff"
-            said = f"The blanks around the label {printable(label, 80)!r} are left out."
-            return {**row, field: name}, (("blanks", said),) if edges else ()
-        whole = whole_number(label)
-        if whole is not None and self.book.is_named(whole):
-            said = f"The number {whole} is kept as the label {whole!r}, which is named."
-            return {**row, field: whole}, (("number", said),)
-        if isinstance(label, Mapping) and (choices := read_choices(label)) and len(choices) == 1:
-            return {**row, field: choices[0]}, ()
-        return row, ()
+        return Checked(inputs, target, normal, key, *optional, warnings, self._slices(row))
 
     def _told(self, problem: RowProblem, row: Mapping[str, object]) -> RowProblem:
         """Add to a refusal for a missing field which task has the fields of the row."""
@@ -246,25 +184,12 @@ class RowChecker:
             return problem
         return other_task(problem.reason, problem.message, other, self._task.name, problem.hint)
 
-    def _several(self, inputs: Inputs) -> tuple[int, str]:
-        size, parts = 0, []
-        for name in sorted(inputs):
-            value = inputs[name]
-            words = (value,) if isinstance(value, str) else value
-            size += sum(map(len, words))
-            parts.append(name + "\x1f" + "\x1f".join(map(normal_text, words)))
-        return size, "\x1e".join(parts)
-
     def _too_long(self, what: str, key: str, limit: int) -> RowProblem:
         return RowProblem(
             "too-long",
             f"The text has {what}; the limit is {limit:,}.",
             f"Shorten it, or raise data.limits.{key} in contlearn.toml.",
         )
-
-    def met_labels(self) -> list[str]:
-        """Give the entity types of the rows that were checked."""
-        return sorted(self._met)
 
     def _optional(
         self, row: Mapping[str, object]
@@ -287,16 +212,6 @@ class RowChecker:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
                 found[name] = printable(text, _SLICE_CHARACTERS)
         return json.dumps(found, ensure_ascii=False) if found else None
-
-
-def _trimmed_tags(given: object, target: Target) -> tuple[tuple[str, str], ...]:
-    """Say that blanks around tags were left out."""
-    if isinstance(given, list | tuple) and tuple(given) != target:
-        for before, after in zip(given, target, strict=True):
-            if unicodedata.normalize("NFC", before) != after:
-                said = f"The blanks around the tag {printable(before, 80)!r} are left out."
-                return (("blanks", said),)
-    return ()
 
 
 def _control_warning(found: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import sqlalchemy as sa
@@ -115,7 +115,8 @@ class FileIntake:
             refused,
         ):
             try:
-                with SegmentWriter(staged) as writer:
+                has_values = self._intake.task.labelling == "value"
+                with SegmentWriter(staged, has_values=has_values) as writer:
                     self._read(parser, path, checker, writer, refused, report)
                 report.near_labels = checker.book.settle(self._rows_of)
                 slips = [item for item in report.near_labels if item.is_refused]
@@ -148,8 +149,8 @@ class FileIntake:
 
     def _rows_of(self, label: str, limit: int) -> int:
         with self._intake.catalog.read() as connection:
-            is_tags = self._intake.task.graph == "token-classification"
-            return label_rows(connection, label, limit, is_tags=is_tags)
+            separator = self._intake.task.key_separator
+            return label_rows(connection, label, limit, separator=separator)
 
     def _tell_labels(
         self, checker: RowChecker, result: Resolution, report: FileReport, known: Sequence[str]
@@ -324,6 +325,8 @@ class FileIntake:
         names = self._rows.key_names()
         for row, found in zip(rows, read_rows(staged, rows), strict=True):
             _, inputs, target, group, *_ = found
+            if inputs is None or target is None:
+                continue  # forgotten; a file that is staged has none
             other = int(result.other[row])
             message = result.messages.get(row)
             if message is None:
@@ -332,10 +335,7 @@ class FileIntake:
                     f"({names[self._rows.keys[other]]!r})."
                 )
             hint = "Correct the wrong one and take the rows in again, or set data.on_conflict."
-            shown: dict[str, Any] = {
-                getattr(fields, name, name): value for name, value in (inputs or {}).items()
-            }
-            shown[fields.label if isinstance(target, str) else fields.tags] = target
+            shown = self._intake.task.write_row(inputs, target, fields)
             if group is not None and self._intake.config.data.group:
                 shown[self._intake.config.data.group] = group
             line = self._rows.lines[row]
@@ -396,7 +396,7 @@ class FileIntake:
 
     def _warn(self, checker: RowChecker, report: FileReport) -> None:
         """Warn of too few classes while there is time: before anything is trained."""
-        if not report.accepted or self._intake.task.graph != "sequence-classification":
+        if not report.accepted or self._intake.task.labelling != "choice":
             return
         names = self._rows.key_names()
         counts = np.bincount(np.array(self._rows.keys, dtype=np.int64), minlength=len(names))
@@ -421,11 +421,10 @@ class FileIntake:
 
     def _labels(self, checker: RowChecker, result: Resolution) -> list[str]:
         """Give the labels of the file's accepted records."""
-        if self._intake.task.graph == "sequence-classification":
-            keys = np.array(self._rows.keys, dtype=np.int64)[result.action == ACCEPT]
-            names = self._rows.key_names()
-            return [names[i] for i in np.unique(keys).tolist()]
-        return checker.met_labels()
+        keys = np.array(self._rows.keys, dtype=np.int64)[result.action == ACCEPT]
+        names, task = self._rows.key_names(), self._intake.task
+        found = (task.labels_of_key(names[i]) for i in np.unique(keys).tolist())
+        return list(dict.fromkeys(label for labels in found for label in labels))
 
 
 _NOTHING: Final = RowProblem("missing-field", "The row is empty.", "Leave it out.")

@@ -130,19 +130,24 @@ def known_labels(connection: Connection) -> list[str]:
     return list(connection.execute(sa.select(labels.c.name).order_by(labels.c.name)).scalars())
 
 
-def has_label(label: str, *, is_tags: bool) -> sa.ColumnElement[bool]:
-    """Say which records have a label; for entities those with one of this type, among others."""
+def has_label(label: str, *, separator: str | None) -> sa.ColumnElement[bool]:
+    """Say which records have a label, alone or among others.
+
+    Args:
+        label: As a person knows it.
+        separator: What joins the labels in a record's key, as the task says.
+    """
     key = records.c.key
-    if not is_tags:
+    if separator is None:
         return key == label
     # Not LIKE: SQLite compares there without regard to case.
-    within = sa.literal("+") + key + sa.literal("+")
-    return sa.func.replace(within, f"+{label}+", "") != within
+    within = sa.literal(separator) + key + sa.literal(separator)
+    return sa.func.replace(within, f"{separator}{label}{separator}", "") != within
 
 
-def label_rows(connection: Connection, label: str, limit: int, *, is_tags: bool) -> int:
+def label_rows(connection: Connection, label: str, limit: int, *, separator: str | None) -> int:
     """Count the records that have a label, no further than the limit; what counts no longer not."""
-    has = has_label(label, is_tags=is_tags)
+    has = has_label(label, separator=separator)
     some = sa.select(sa.literal(1)).where(has, counts()).limit(limit)
     query = sa.select(sa.func.count()).select_from(some.subquery())
     return int(connection.execute(query).scalar_one())

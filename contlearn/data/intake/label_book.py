@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from contlearn.config import DataConfig
-from contlearn.data.formats.streams import printable
 from contlearn.interfaces import RowProblem, Task
 from contlearn.tasks.near_names import NearNames, is_near, written_alike
 from contlearn.tasks.rows import label_skeleton, near_label
 from contlearn.types import label_name
+from contlearn.wording import printable
 
 __all__ = ["LEAST_ROWS", "TIMES_ROWS", "LabelBook", "NearName", "RowsOf"]
 
@@ -121,10 +121,10 @@ class LabelBook:
         self._refuses_near = data.near_labels == "quarantine"
         self._look = written_alike if self._refuses_near else label_skeleton
         self._keeps_rows = keeps_rows
-        self.is_tags = task.graph == "token-classification"
+        self.reason = task.label_reason
         self.is_closed = bool(data.labels) and not data.allow_new_labels
         stated = task.space_from_labels(data.labels).names if data.labels else ()
-        self._stated = frozenset(task.labels_of(stated)) if self.is_tags else frozenset(stated)
+        self._stated = frozenset(task.label_names(stated))
         self.names: dict[str, str] = {label: label for label in sorted(self._stated)}
         if not self.is_closed:
             self.names.update((label, label) for label in known)
@@ -139,12 +139,7 @@ class LabelBook:
         self._rows: Counter[str] = Counter()
         self.new: list[str] = []
 
-    @property
-    def reason(self) -> str:
-        """The reason code of a label that cannot be used."""
-        return "bad-tag" if self.is_tags else "unknown-label"
-
-    def is_named(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         """Say whether a record, the configuration or an alias has a name already."""
         return name in self.names or name in self._aliases
 

@@ -50,13 +50,13 @@ class Intake:
         """Give the configured task.
 
         Raises:
-            PluginError: When it is not known.
+            PluginError: When it is not known, or one of its options is wrong.
         """
-        task = self.manager.get(
-            "task", self.config.model.task, where="model.task in contlearn.toml"
+        model = self.config.model
+        task: Task = self.manager.task(
+            model.task, model.task_options, where="model.task in contlearn.toml"
         )
-        made: Task = task()
-        return made
+        return task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,6 @@ from contlearn.data.quarantine.looking import (
     unguard_cell,
 )
 from contlearn.errors import RecordError, UsageError
-from contlearn.interfaces import FieldNames, Task
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.rows import near_label
 from contlearn.workspace import (
@@ -126,7 +124,7 @@ def accept_labels(
     for row in read_quarantine(intake.workspace, reason=reason, source=source):
         if row.reason in _LABEL_REASONS:
             item = _Candidate(row.file, row.line_number, row.fields())
-            for label in _labels_in(item.fields, fields, is_tags=_is_tags(task)):
+            for label in task.labels_in(item.fields, fields):
                 waiting.setdefault(label, []).append(item)
     with intake.catalog.read() as connection:
         known = {*known_labels(connection), *config.data.labels}
@@ -160,18 +158,6 @@ def accept_labels(
     )
     other_rules = replace(intake, config=config.model_copy(update={"data": data}))
     return _take(other_rules, list(chosen.values()), "accepted")
-
-
-def _is_tags(task: Task) -> bool:
-    return task.graph == "token-classification"
-
-
-def _labels_in(row: Mapping[str, Any], fields: FieldNames, *, is_tags: bool) -> set[str]:
-    """Give the labels of a row as it came."""
-    value = row.get(fields.tags if is_tags else fields.label)
-    if not is_tags:
-        return {unicodedata.normalize("NFC", value)} if isinstance(value, str) else set()
-    return {tag[2:] for tag in value if isinstance(tag, str)} if isinstance(value, list) else set()
 
 
 def _unknown_wish(what: str, name: str, choices: Iterable[str]) -> UsageError:

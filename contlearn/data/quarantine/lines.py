@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-from contlearn.data.formats.streams import printable
 from contlearn.types import RejectedRecord
+from contlearn.wording import printable
 from contlearn.workspace import FileOperations, new_private
 
 __all__ = ["QuarantineWriter", "safe_name"]

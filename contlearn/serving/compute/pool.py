@@ -26,16 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 from contlearn.errors import ServingError
 from contlearn.interfaces import Task
 from contlearn.serving.compute.messages import receive, send, send_sockets
-from contlearn.types import (
-    ClassPrediction,
-    Encoding,
-    Entity,
-    EntityPrediction,
-    Inputs,
-    LabelSpace,
-    Prediction,
-    Unread,
-)
+from contlearn.targets import target_from_json
+from contlearn.types import Encoding, Inputs, LabelSpace, Prediction
 
 if TYPE_CHECKING:
     from contlearn.inference.predictor import Answer
@@ -193,7 +185,7 @@ class WorkerPool:
             "beside": bool(self._versions),
         }
         host, workers, facts = self._host(order, self.count)
-        task = self.manager.get("task", str(facts["task"]), where=str(folder))()
+        task = self.manager.task(str(facts["task"]), facts.get("task_options"), where=str(folder))
         idle = queue.SimpleQueue[_Worker]()
         for worker in workers:
             idle.put(worker)
@@ -364,22 +356,13 @@ def _answer(value: Mapping[str, Any]) -> Answer:
 
     from contlearn.inference.predictor import Answer
 
-    part = value["prediction"]
-    prediction: Prediction
-    if "entities" in part:
-        prediction = EntityPrediction(
-            entities=tuple(Entity(**entity) for entity in part["entities"]),
-            tags=tuple(value["tags"]),
-            unread=tuple(Unread(**item) for item in part.get("unread", ())),
-        )
-    else:
-        # JSON has no NaN: what is no number came as null.
-        confidence = part["confidence"]
-        prediction = ClassPrediction(
-            label=part["label"],
-            confidence=float("nan") if confidence is None else confidence,
-            scores=part["scores"],
-        )
+    prediction = Prediction(
+        value=value["value"],
+        target=target_from_json(value["target"]),
+        labels=tuple(value["labels"]),
+        confidence=None if value["confidence"] is None else float(value["confidence"]),
+        key=value["key"],
+    )
     return Answer(
         prediction=prediction,
         logits=np.array(value["logits"], dtype=np.float32),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -27,7 +28,7 @@ from contlearn.serving.compute.memory import keep_memory_together, quiet_collect
 from contlearn.serving.compute.messages import receive, receive_sockets, send
 from contlearn.serving.versions.loading import LOAD_NICE, CheckedLoader
 from contlearn.telemetry.logs import configure_logs
-from contlearn.types import Encoding, EntityPrediction
+from contlearn.types import Encoding
 
 if TYPE_CHECKING:
     from contlearn.inference.predictor import Answer, OnnxPredictor
@@ -105,6 +106,7 @@ class VersionHost:
             pids.append(self._worker(loaded, connection, waiting))
         facts = {
             "task": loaded.task.name,
+            "task_options": loaded.task_options,
             "labels": list(loaded.label_space.names),
             "max_tokens": loaded.max_tokens,
             "temperature": loaded.temperature,
@@ -220,17 +222,21 @@ def _answers(predictor: OnnxPredictor, items: Sequence[Any]) -> list[dict[str, A
 
 def _plain(answer: Answer) -> dict[str, Any]:
     prediction = answer.prediction
-    value: dict[str, Any] = {
-        "prediction": prediction.to_json(),
+    confidence: float | str | None = prediction.confidence
+    if confidence is not None and not math.isfinite(float(confidence)):
+        confidence = "nan"  # JSON has none, and a null says that the task has no confidence
+    return {
+        "value": prediction.value,
+        "target": prediction.target,
+        "labels": prediction.labels,
+        "confidence": confidence,
+        "key": prediction.key,
         "logits": answer.logits,
         "projection": answer.projection,
         "tokens": answer.tokens,
         "truncated": answer.truncated,
         "unknown_pieces": answer.unknown_pieces,
     }
-    if isinstance(prediction, EntityPrediction):
-        value["tags"] = list(prediction.tags)
-    return value
 
 
 def main() -> None:

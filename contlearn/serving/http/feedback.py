@@ -17,8 +17,7 @@ from contlearn.serving.http.known_labels import KnownLabels
 from contlearn.serving.http.problems import RequestProblem
 from contlearn.serving.http.request_ids import is_id
 from contlearn.tasks.rows import normal_text
-from contlearn.tasks.spans import placed_words, span_key, tags_from_spans
-from contlearn.types import Inputs, Target
+from contlearn.types import Inputs
 from contlearn.workspace import write_bytes_atomic
 
 __all__ = ["CheckedLabels", "FeedbackDesk", "LabelledAnswer", "RecentRequests"]
@@ -76,7 +75,7 @@ class CheckedLabels(NamedTuple):
 class LabelledAnswer:
     """A label for an earlier answer, as it goes into the inbox and into the log.
 
-    `answer` is what the log compares with its own: the label, or the key of the entities.
+    `answer` is what the log compares with its own: the key of the target, a class or a hash.
     """
 
     request_id: str
@@ -194,7 +193,7 @@ class FeedbackDesk:
         places: dict[str, str] = {}
         for (request_id, index, inputs, label), place in zip(joined, where, strict=True):
             try:
-                row = self._row(inputs, label, fields)
+                row = self.task.join(inputs, label, fields)
                 target = checker.check(row).target
             except RowProblem as problem:
                 raise RequestProblem(
@@ -202,16 +201,10 @@ class FeedbackDesk:
                 ) from problem
             for name in self.task.labels_of(target):
                 places.setdefault(name, place)
-            if self.is_tagging:
-                row[fields.tags] = list(target)
-            else:
-                row[fields.label] = target
-            answers.append(
-                LabelledAnswer(
-                    request_id=request_id, index=index, row=row, answer=_answer_of(target)
-                )
-            )
-        rows_of = functools.partial(known.rows_of, is_tags=self.is_tagging)
+            row |= self.task.write_row(inputs, target, fields)
+            key = self.task.key_of(target)
+            answers.append(LabelledAnswer(request_id=request_id, index=index, row=row, answer=key))
+        rows_of = functools.partial(known.rows_of, separator=self.task.key_separator)
         for near in checker.book.settle(rows_of):
             if near.is_refused and near.label in places:
                 raise RequestProblem(
@@ -221,25 +214,6 @@ class FeedbackDesk:
                     hint=checker.book.hint(near.label, near.near),
                 )
         return CheckedLabels(tuple(answers), tuple(checker.new_labels))
-
-    @property
-    def is_tagging(self) -> bool:
-        """Say whether labels are entities."""
-        return self.task.graph == "token-classification"
-
-    def _row(self, inputs: Inputs, label: object, fields: FieldNames) -> dict[str, Any]:
-        """Join a text with its label; entities as the server answers them are taken too."""
-        if not self.is_tagging:
-            names = {"text": fields.text}
-            row: dict[str, Any] = {names.get(name, name): value for name, value in inputs.items()}
-            return {**row, fields.label: label}
-        tags = label
-        if isinstance(label, list) and not all(isinstance(tag, str) for tag in label):
-            tags = tags_from_spans(inputs, label)
-        elif isinstance(label, list) and not label:
-            tags = tags_from_spans(inputs, ())
-        words = [word for word, _, _ in placed_words(inputs)]
-        return {fields.tokens: words, fields.tags: tags}
 
     def accept(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Put the rows into the inbox.
@@ -257,8 +231,3 @@ class FeedbackDesk:
         # As the log of predictions, where the texts come from.
         write_bytes_atomic(path, data, mode=0o640)
         return True
-
-
-def _answer_of(target: Target) -> str:
-    """Give what the log compares with its own answer: the label, or the key of the entities."""
-    return target if isinstance(target, str) else span_key(target)

@@ -49,7 +49,7 @@ class KnownLabels:
         """Take the labels that are known now; say whether there are others than before."""
         return False
 
-    def rows_of(self, label: str, limit: int, *, is_tags: bool) -> int:
+    def rows_of(self, label: str, limit: int, *, separator: str | None) -> int:
         """Count the records of a label, no further than the limit."""
         return limit if label in self.names else 0
 
@@ -114,7 +114,7 @@ class WorkspaceLabels(KnownLabels):
             self.names = before or tuple(sorted(self.served()))
         return self.names != before
 
-    def rows_of(self, label: str, limit: int, *, is_tags: bool) -> int:
+    def rows_of(self, label: str, limit: int, *, separator: str | None) -> int:
         """Count the records of a label, no further than the limit."""
         try:
             catalog = self._open()
@@ -122,10 +122,10 @@ class WorkspaceLabels(KnownLabels):
                 from contlearn.data.intake.known import label_rows
 
                 with catalog.read() as connection:
-                    return label_rows(connection, label, limit, is_tags=is_tags)
+                    return label_rows(connection, label, limit, separator=separator)
         except ContlearnError as error:
             _log.warning("records cannot be counted", extra={"error": error.to_json()})
-        return super().rows_of(label, limit, is_tags=is_tags)
+        return super().rows_of(label, limit, separator=separator)
 
     def _open(self) -> Catalog | None:
         """Give the catalog; None while there is none, for the server makes none."""

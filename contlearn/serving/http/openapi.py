@@ -189,8 +189,9 @@ def _feedback() -> dict[str, Any]:
             "request_id": {"type": "string"},
             "index": {"type": "integer", "minimum": 0},
             "label": {
-                "anyOf": [{"type": "string"}, {"type": "array"}],
-                "description": "A class; or a tag for each word; or entities with start, end, type",
+                "anyOf": [{"type": name} for name in ("string", "array", "number", "object")],
+                "description": "A class; a tag for each word, or entities with start, end, type; "
+                "or whatever else the task learns",
             },
             "text": {
                 "type": "string",

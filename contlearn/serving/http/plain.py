@@ -7,7 +7,7 @@ import base64
 import contextlib
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
@@ -20,7 +20,6 @@ from contlearn.serving.service import Service
 from contlearn.serving.settings import MIN_DEADLINE_SECONDS
 from contlearn.serving.versions.version import Answer
 from contlearn.telemetry.metrics import encode_metrics
-from contlearn.types import ClassPrediction
 
 _MAX_LABELS: Final = 1_000
 
@@ -71,9 +70,10 @@ async def predict(call: Call) -> None:
         gone=call.gone,
     )
     call.answered_as(request_id)
+    flags = service.settings.task.schema().get("properties", {})
     await call.json(
         {
-            "predictions": [_to_json(answer, top) for answer in answers],
+            "predictions": [_to_json(answer, top, flags) for answer in answers],
             "model": service.settings.name,
             "version": version.number,
             "request_id": request_id,
@@ -95,21 +95,15 @@ def _whole_number(value: Mapping[str, Any], name: str) -> int | None:
     return int(number)
 
 
-def _to_json(answer: Answer, top: int | None) -> dict[str, object]:
-    prediction = answer.prediction
-    if not isinstance(prediction, ClassPrediction):
-        return prediction.to_json()
-    scores = prediction.scores
-    if top is not None:
-        scores = dict(sorted(scores.items(), key=lambda item: -item[1])[:top])
-    value: dict[str, object] = {
-        "label": prediction.label,
-        "confidence": prediction.confidence,
-        "scores": scores,
-    }
+def _to_json(answer: Answer, top: int | None, flags: Container[str]) -> dict[str, object]:
+    """Give what the client is given; `flags` are the fields that the task's answers may have."""
+    value: dict[str, object] = answer.prediction.to_json()
+    scores = answer.prediction.scores
+    if scores is not None and top is not None:
+        value["scores"] = dict(sorted(scores.items(), key=lambda item: -item[1])[:top])
     if answer.is_unknown is not None:
         value["unknown"] = answer.is_unknown
-    if answer.truncated:
+    if answer.truncated and "truncated" in flags:
         value["truncated"] = True
     return value
 

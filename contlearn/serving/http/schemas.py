@@ -49,41 +49,7 @@ _IDS: dict[str, Any] = {
 
 def schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
     """Give the named schemas of a server that serves these models."""
-    entity = {
-        "type": "object",
-        "required": ["start", "end", "type", "text", "score"],
-        "properties": {
-            "start": {"type": "integer"},
-            "end": {"type": "integer"},
-            "type": {"type": "string"},
-            "text": {"type": "string"},
-            "score": {"type": "number"},
-        },
-    }
-    tags = {"entities": {"type": "array", "items": entity}}
-    unread = {
-        "type": "object",
-        "required": ["start", "end", "reason"],
-        "properties": {
-            "start": {"type": "integer"},
-            "end": {"type": "integer"},
-            "reason": {"enum": ["no-pieces", "cut"]},
-        },
-    }
-    classes = {
-        "label": {"type": "string"},
-        "confidence": {"type": "number", "minimum": 0, "maximum": 1.000001},
-        "scores": {"type": "object", "additionalProperties": {"type": "number"}},
-    }
-    kinds = {each.task.graph == "token-classification" for each in models}
-    predictions = [
-        {"type": "object", "required": list(fields), "properties": fields | further}
-        for is_tagging, fields, further in (
-            (True, tags, {"unread": {"type": "array", "items": unread}}),
-            (False, classes, {"unknown": {"type": "boolean"}, "truncated": {"type": "boolean"}}),
-        )
-        if is_tagging in kinds
-    ]
+    predictions = list({each.task.name: each.task.schema() for each in models}.values())
     return {
         "Error": _ERROR,
         "Health": {"type": "object"},

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from contlearn.serving.http.problems import RequestProblem
 from contlearn.serving.http.v2 import InferRequest, OutputTensor
 from contlearn.serving.versions.version import Answer, Item, LoadedVersion
-from contlearn.types import ClassPrediction, Encoding
+from contlearn.types import Encoding
 
 __all__ = ["id_tensors", "read_ids"]
 
@@ -92,19 +92,20 @@ def id_tensors(
     count, width = len(answers), len(version.predictor.label_space)
     found = [answer.logits for answer in answers if answer.logits is not None]
     lengths = [len(item.input_ids) for item in items if isinstance(item, Encoding)]
-    if version.per_word:
+    if any(values.ndim > 1 for values in found):
         padded = np.zeros((count, max(lengths, default=0), width), dtype=np.float32)
         for row, values in enumerate(found):
             padded[row, : len(values)] = values
         return {"logits": OutputTensor("logits", "FP32", padded.shape, padded)}
     logits = np.array(found, dtype=np.float32).reshape(count, width)
-    classes = [a.prediction for a in answers if isinstance(a.prediction, ClassPrediction)]
-    confidence = np.array([item.confidence for item in classes], dtype=np.float32)
-    return {
-        "logits": OutputTensor("logits", "FP32", (count, width), logits),
-        "label": OutputTensor("label", "BYTES", (count,), [item.label for item in classes]),
-        "confidence": OutputTensor("confidence", "FP32", (count,), confidence),
-    }
+    tensors = {"logits": OutputTensor("logits", "FP32", (count, width), logits)}
+    predictions = [answer.prediction for answer in answers]
+    if all(len(item.labels) == 1 and item.confidence is not None for item in predictions):
+        labels = [item.labels[0] for item in predictions]
+        confidence = np.array([item.confidence for item in predictions], dtype=np.float32)
+        tensors["label"] = OutputTensor("label", "BYTES", (count,), labels)
+        tensors["confidence"] = OutputTensor("confidence", "FP32", (count,), confidence)
+    return tensors
 
 
 def _wrong(what: str, where: str) -> RequestProblem:

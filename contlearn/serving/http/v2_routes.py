@@ -14,8 +14,8 @@ from contlearn.serving.http.v2 import InferRequest, OutputTensor, encode_answer,
 from contlearn.serving.http.v2_ids import id_tensors, read_ids
 from contlearn.serving.http.wire import parse_json
 from contlearn.serving.service import Service
-from contlearn.serving.versions.version import Answer, Item, LoadedVersion, label_names
-from contlearn.types import ClassPrediction, Encoding
+from contlearn.serving.versions.version import Answer, Item, LoadedVersion
+from contlearn.types import Encoding
 from contlearn.version import __version__
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _JSON: Final = (b"content-type", b"application/json")
+_NUMPY: Final = {"FP32": np.float32, "INT64": np.int64, "BOOL": np.bool_}
 _BINARY: Final = (b"content-type", b"application/octet-stream")
 
 
@@ -96,7 +97,7 @@ async def model_metadata(call: Call) -> None:
             ],
             "parameters": {
                 "task": service.settings.task.name,
-                "labels": orjson.dumps(_labels(version)).decode(),
+                "labels": orjson.dumps(version.label_names).decode(),
             },
         },
     )
@@ -231,7 +232,7 @@ async def infer(call: Call) -> None:
     )
     call.answered_as(request_id)
     by_ids = "input_ids" in request.inputs
-    tensors = id_tensors(version, answers, items) if by_ids else _tensors(version, answers)
+    tensors = id_tensors(version, answers, items) if by_ids else _tensors(service, version, answers)
     answer, head = encode_answer(
         model=service.settings.name,
         version=version.number,
@@ -296,47 +297,28 @@ def _inputs(version: LoadedVersion) -> list[tuple[str, str, list[int]]]:
     return [("text", "BYTES", [-1]), *((name, "INT64", [-1, -1]) for name in names)]
 
 
-def _labels(version: LoadedVersion) -> list[str]:
-    return list(label_names(version.predictor.label_space.names))
-
-
 def _outputs(service: Service, version: LoadedVersion) -> list[tuple[str, str, list[int]]]:
-    if service.settings.task.graph == "token-classification":
-        return [("entities", "BYTES", [-1]), ("tags", "BYTES", [-1])]
-    count = len(version.predictor.label_space)
     found = [
-        ("label", "BYTES", [-1]),
-        ("confidence", "FP32", [-1]),
-        ("scores", "FP32", [-1, count]),
+        (output.name, output.datatype, [-1] if output.width is None else [-1, output.width])
+        for output in service.settings.task.tensors(version.predictor.label_space)
     ]
     return found if version.unknown_rule is None else [*found, ("unknown", "BOOL", [-1])]
 
 
-def _tensors(version: LoadedVersion, answers: Sequence[Answer]) -> Mapping[str, OutputTensor]:
-    """Make every output. Shape: label, confidence, entities, tags (B,); scores (B, C)."""
-    count = len(answers)
-    classes = [a.prediction for a in answers if isinstance(a.prediction, ClassPrediction)]
-    if count and not classes:
-        predictions: list[Any] = [answer.prediction for answer in answers]
-        entities = [orjson.dumps(item.to_json()["entities"]).decode() for item in predictions]
-        tags = [orjson.dumps(list(item.tags)).decode() for item in predictions]
-        return {
-            "entities": OutputTensor("entities", "BYTES", (count,), entities),
-            "tags": OutputTensor("tags", "BYTES", (count,), tags),
-        }
-    names = version.predictor.label_space.names
-    scores = np.array(
-        [[item.scores.get(name, 0.0) for name in names] for item in classes], dtype=np.float32
-    ).reshape(count, len(names))
-    confidence = np.array([item.confidence for item in classes], dtype=np.float32)
-    unknown = np.array([answer.is_unknown is True for answer in answers], dtype=np.bool_)
-    further = (
-        {}
-        if version.unknown_rule is None
-        else {"unknown": OutputTensor("unknown", "BOOL", (count,), unknown)}
-    )
-    return further | {
-        "label": OutputTensor("label", "BYTES", (count,), [item.label for item in classes]),
-        "confidence": OutputTensor("confidence", "FP32", (count,), confidence),
-        "scores": OutputTensor("scores", "FP32", (count, len(names)), scores),
-    }
+def _tensors(
+    service: Service, version: LoadedVersion, answers: Sequence[Answer]
+) -> Mapping[str, OutputTensor]:
+    """Make every output that the task names. Shape: (B,), or (B, width)."""
+    task, space, count = service.settings.task, version.predictor.label_space, len(answers)
+    values = [task.tensor_values(answer.prediction, space) for answer in answers]
+    found = {}
+    for output in task.tensors(space):
+        shape = (count,) if output.width is None else (count, output.width)
+        column: Any = [value[output.name] for value in values]
+        if output.datatype != "BYTES":
+            column = np.array(column, dtype=_NUMPY[output.datatype]).reshape(shape)
+        found[output.name] = OutputTensor(output.name, output.datatype, shape, column)
+    if version.unknown_rule is not None:
+        unknown = np.array([answer.is_unknown is True for answer in answers], dtype=np.bool_)
+        found["unknown"] = OutputTensor("unknown", "BOOL", (count,), unknown)
+    return found

@@ -25,7 +25,7 @@ from contlearn.papers.pointer import POINTER, Pointer, read_pointer
 from contlearn.registry.leases import hold_version
 from contlearn.serving.compute.memory import release_memory
 from contlearn.serving.versions.loading import LOAD_NICE
-from contlearn.serving.versions.version import Load, LoadedVersion, label_names
+from contlearn.serving.versions.version import Load, LoadedVersion
 from contlearn.telemetry.server_metrics import ServerMetrics
 
 __all__ = ["ChampionFollower"]
@@ -158,7 +158,7 @@ class ChampionFollower:
         self.current = version  # the swap: one reference, seen whole or not at all
         self.swaps += 1
         self.problem, self._failed = None, None
-        labels = label_names(version.predictor.label_space.names)
+        labels = version.label_names
         self.metrics.loaded(version.number, labels, version.loaded_at)
         self.metrics.reload_success.inc()
         self.metrics.reload_seconds.observe(time.monotonic() - begun)

@@ -18,7 +18,7 @@ from contlearn.serving.http.problems import RequestProblem
 from contlearn.serving.versions.canary import CanaryWatch
 from contlearn.serving.versions.roles import Roles, RolesFile
 from contlearn.serving.versions.shelf import Shelf
-from contlearn.serving.versions.version import Answer, LoadedVersion, confidence_of, labels_of
+from contlearn.serving.versions.version import Answer, LoadedVersion
 from contlearn.telemetry.server_metrics import ServerMetrics
 from contlearn.types import Inputs
 
@@ -212,7 +212,7 @@ class Trials:
         now = time.time()
         for index, (mine, other) in enumerate(zip(answers, others, strict=True)):
             is_same = mine.prediction == other.prediction or (
-                labels_of(mine.prediction) == labels_of(other.prediction)
+                mine.prediction.labels == other.prediction.labels
             )
             self.metrics.shadow["same" if is_same else "different"].inc()
             self._same[is_same] += 1
@@ -224,10 +224,10 @@ class Trials:
                         index=index,
                         version=version.number,
                         shadow=shadow.number,
-                        labels=labels_of(mine.prediction),
-                        shadow_labels=labels_of(other.prediction),
-                        confidence=confidence_of(mine.prediction),
-                        shadow_confidence=confidence_of(other.prediction),
+                        labels=mine.prediction.labels,
+                        shadow_labels=other.prediction.labels,
+                        confidence=mine.prediction.confidence,
+                        shadow_confidence=other.prediction.confidence,
                     )
                 )
 

@@ -13,8 +13,7 @@ from contlearn.errors import ServingError
 from contlearn.inference.familiarity import is_unknown
 from contlearn.interfaces import Predictor
 from contlearn.papers.manifest import VersionFacts
-from contlearn.tasks.spans import span_key
-from contlearn.types import ClassPrediction, Encoding, Inputs, Prediction
+from contlearn.types import Encoding, Inputs, Prediction
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
@@ -24,10 +23,6 @@ __all__ = [
     "Item",
     "Load",
     "LoadedVersion",
-    "answer_key",
-    "confidence_of",
-    "label_names",
-    "labels_of",
 ]
 
 # What one answer is asked for: inputs of the task, or ids that the client tokenised itself.
@@ -159,17 +154,16 @@ class LoadedVersion:
     def _checked(self, item: Any) -> Answer:
         """Take over a predictor's answer; one that is not a number never reaches a client."""
         prediction = item.prediction
+        if prediction.confidence is not None and not math.isfinite(prediction.confidence):
+            raise ServingError(
+                f"Version {self.number} gave scores that are not numbers.",
+                where=str(self.folder),
+                hint="Roll back to another version; its weights or its export are damaged.",
+            )
         unknown = None
-        if isinstance(prediction, ClassPrediction):
-            if not math.isfinite(prediction.confidence):
-                raise ServingError(
-                    f"Version {self.number} gave scores that are not numbers.",
-                    where=str(self.folder),
-                    hint="Roll back to another version; its weights or its export are damaged.",
-                )
-            if self.unknown_rule is not None:
-                temperature = getattr(self.predictor, "temperature", 1.0)
-                unknown = is_unknown(item.logits, self.unknown_rule, temperature)
+        if self.unknown_rule is not None:
+            temperature = getattr(self.predictor, "temperature", 1.0)
+            unknown = is_unknown(item.logits, self.unknown_rule, temperature)
         return Answer(
             prediction=prediction,
             logits=item.logits,
@@ -181,38 +175,13 @@ class LoadedVersion:
         )
 
     @property
-    def per_word(self) -> bool:
-        """Say whether the model gives scores for each word, not for a text."""
+    def label_names(self) -> tuple[str, ...]:
+        """Give the labels as users know them."""
         task = getattr(self.predictor, "task", None)
-        return getattr(task, "graph", None) == "token-classification"
+        names = self.predictor.label_space.names
+        return names if task is None else tuple(task.label_names(names))
 
     @property
     def unknown_rule(self) -> Mapping[str, Any] | None:
         """Give how unknown texts are told, where the version was calibrated for it."""
         return self.facts.model.unknown
-
-
-def label_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Give the labels as users know them: classes as they are, tags as their entity types."""
-    if "O" in names and all(name == "O" or name[:2] in ("B-", "I-") for name in names):
-        return tuple(dict.fromkeys(name[2:] for name in names if name != "O"))
-    return tuple(names)
-
-
-def labels_of(prediction: Prediction) -> tuple[str, ...]:
-    """Give the class, or the entity types found, each once."""
-    if isinstance(prediction, ClassPrediction):
-        return (prediction.label,)
-    return tuple(dict.fromkeys(entity.type for entity in prediction.entities))
-
-
-def confidence_of(prediction: Prediction) -> float | None:
-    """Give the confidence of the class, or of the least certain entity; None without any."""
-    if isinstance(prediction, ClassPrediction):
-        return prediction.confidence
-    return min((entity.score for entity in prediction.entities), default=None)
-
-
-def answer_key(prediction: Prediction) -> str | None:
-    """Name the entities of a text, so that a label that comes later can be compared; else None."""
-    return None if isinstance(prediction, ClassPrediction) else span_key(prediction.tags)

@@ -106,7 +106,7 @@ class Loop(Protocol):
 
 
 class _Items(Dataset[tuple[Tensor, "int | Tensor"]]):
-    """One input with its target: a position, or one position a word."""
+    """One input with its targets: a position, or those of each of its rows of scores."""
 
     def __init__(self, data: EncodedSet) -> None:
         self.data = data
@@ -116,7 +116,8 @@ class _Items(Dataset[tuple[Tensor, "int | Tensor"]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         target = self.data.targets_of(index)
-        return self.data.packed[index], int(target[0]) if self.data.is_flat else target
+        is_position = self.data.is_flat and self.data.has_positions
+        return self.data.packed[index], int(target[0]) if is_position else target
 
 
 class _WordTargets(DataAttribute):  # type: ignore[misc]  # avalanche is untyped
@@ -139,13 +140,22 @@ def _collate(items: Sequence[Sequence[Any]]) -> list[Tensor]:
     inputs = torch.stack(
         [nn.functional.pad(item[0], (0, longest - item[0].shape[-1])) for item in items]
     )
-    targets = torch.cat([torch.as_tensor(item[1], dtype=torch.long).reshape(-1) for item in items])
+    first = items[0][1]
+    if isinstance(first, Tensor) and first.is_floating_point():
+        targets = torch.cat([item[1] for item in items])
+    else:
+        targets = torch.cat(
+            [torch.as_tensor(item[1], dtype=torch.long).reshape(-1) for item in items]
+        )
     return [inputs, targets, torch.tensor([int(item[-1]) for item in items])]
 
 
 def make_dataset(data: EncodedSet) -> Any:
     """Show an encoded set as an avalanche dataset, with targets and one task."""
-    if data.is_flat:
+    if not data.has_positions:
+        # avalanche wants to know of classes, and numbers have none.
+        targets = DataAttribute([0] * len(data), "targets")
+    elif data.is_flat:
         targets = DataAttribute(data.flat.tolist(), "targets")
     else:
         targets = _WordTargets(

@@ -25,6 +25,7 @@ class Lwf:
 
     name: ClassVar[str] = "lwf"
     summary: ClassVar[str] = "keeps the champion's answers by distillation"
+    needs: ClassVar[frozenset[str]] = frozenset(("classes",))
 
     class Options(RegularizerOptions):
         """Weight of the distillation, and its temperature."""

@@ -40,7 +40,7 @@ class _Memory:
 
 
 def _one_row_each(start: RegularizerStart, name: str) -> None:
-    if start.model.per != "sequence":
+    if start.model.has_places:
         raise ConfigError(
             f"{name} ranks inputs by one loss each; a word model has one a word.",
             where="training.regularizers in contlearn.toml",
@@ -130,6 +130,7 @@ class ErAce(_Memory):
 
     name: ClassVar[str] = "er-ace"
     summary: ClassVar[str] = "new records do not push the labels of old ones away; with replay"
+    needs: ClassVar[frozenset[str]] = frozenset(("classes",))
 
     class Options(RegularizerOptions):
         """None."""

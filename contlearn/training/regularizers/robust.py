@@ -104,6 +104,7 @@ class Smart(_Robust):
 
     name: ClassVar[str] = "smart"
     summary: ClassVar[str] = "like scores under small changes of the embeddings"
+    needs: ClassVar[frozenset[str]] = frozenset(("classes",))
 
     class Options(RegularizerOptions):
         """Size of the change relative to the text's embeddings, and weight of the divergence."""
@@ -126,6 +127,7 @@ class RDrop(_Robust):
 
     name: ClassVar[str] = "r-drop"
     summary: ClassVar[str] = "like scores under two draws of dropout"
+    needs: ClassVar[frozenset[str]] = frozenset(("classes",))
 
     class Options(RegularizerOptions):
         """Weight of the divergence."""

@@ -34,4 +34,4 @@ class ExperienceReplay:
         from contlearn.training.tuned import calibration, describe
 
         result = session.fine_tune(replayed=session.old.training_set())
-        return Learnt(temperature=calibration(session), notes=describe(result))
+        return Learnt(calibration=calibration(session), notes=describe(result))

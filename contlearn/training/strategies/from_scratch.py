@@ -33,4 +33,4 @@ class FromScratch:
 
         session.begin_again()
         result = session.fine_tune()
-        return Learnt(temperature=calibration(session), notes=describe(result))
+        return Learnt(calibration=calibration(session), notes=describe(result))

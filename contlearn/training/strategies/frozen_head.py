@@ -19,6 +19,7 @@ class FrozenHead:
 
     name: ClassVar[str] = "frozen-head"
     summary: ClassVar[str] = "logistic regression on frozen features of all records; a reference"
+    needs: ClassVar[frozenset[str]] = frozenset(("classes",))
     reads_history: ClassVar[bool] = True
     begins_again: ClassVar[bool] = True
 
@@ -78,7 +79,7 @@ class FrozenHead:
             bias[known] = 0.0
         set_head(session.model, LinearHead(weight, bias))
         return Learnt(
-            temperature=calibration(session),
+            calibration=calibration(session),
             statistics=statistics if session.has_statistics else None,
             notes={"strength": best},
         )

@@ -57,4 +57,4 @@ class GDumb:
         session.begin_again(memory)
         result = session.fine_tune()
         notes = {**describe(result), "memory": len(memory)}
-        return Learnt(temperature=calibration(session), notes=notes)
+        return Learnt(calibration=calibration(session), notes=notes)

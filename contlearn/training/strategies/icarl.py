@@ -26,6 +26,7 @@ class ICarl:
 
     name: ClassVar[str] = "icarl"
     summary: ClassVar[str] = "replay, distillation, and the nearest mean of exemplars as the head"
+    needs: ClassVar[frozenset[str]] = frozenset(("class-sums",))
     reads_history: ClassVar[bool] = False
 
     class Options(StrategyOptions):

@@ -31,4 +31,4 @@ class Naive:
         from contlearn.training.tuned import calibration, describe
 
         result = session.fine_tune()
-        return Learnt(temperature=calibration(session), notes=describe(result))
+        return Learnt(calibration=calibration(session), notes=describe(result))

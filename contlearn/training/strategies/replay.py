@@ -72,7 +72,7 @@ class Replay:
         if session.has_statistics:
             return self._choose(session)
         result = session.fine_tune(replayed=session.old.training_set())
-        return Learnt(temperature=calibration(session), notes=describe(result))
+        return Learnt(calibration=calibration(session), notes=describe(result))
 
     def _choose(self, session: FitSession) -> Learnt:
         from contlearn.training.candidates import (

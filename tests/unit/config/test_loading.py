@@ -2,6 +2,8 @@ import pytest
 
 from contlearn.config import CONFIG_FILE, Config, load_config, parse_duration, render_default
 from contlearn.errors import ConfigError, WorkspaceError
+from contlearn.tasks.text_classification import TextClassification
+from contlearn.tasks.token_classification import TokenClassification
 
 
 def write(tmp_path, text):
@@ -10,9 +12,10 @@ def write(tmp_path, text):
 
 
 def test_default_file_is_valid_for_both_tasks(tmp_path):
-    for task in ("text-classification", "token-classification"):
-        write(tmp_path, render_default(name="a", task=task, base="b"))
-        assert load_config(tmp_path, environ={}).config.model.task == task
+    for task in (TextClassification, TokenClassification):
+        text = render_default(name="a", task=task.name, base="b", fields=task.fields)
+        write(tmp_path, text)
+        assert load_config(tmp_path, environ={}).config.model.task == task.name
 
 
 def test_missing_file_names_init(tmp_path):

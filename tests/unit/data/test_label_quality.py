@@ -13,7 +13,8 @@ from contlearn.data.label_quality import (
     out_of_sample_ids,
     suspect_labels,
 )
-from contlearn.types import ClassPrediction, LabelledRecord, LabelSpace
+from contlearn.tasks.text_classification import class_prediction
+from contlearn.types import LabelledRecord, LabelSpace
 
 
 def noisy(seed, *, flipped=0.1, rows=900, classes=4, sure=0.9):
@@ -61,7 +62,7 @@ class ByFirstWord:
         for item in inputs:
             label = item["text"].split()[0]
             scores = {name: 0.95 if name == label else 0.05 for name in self.label_space.names}
-            answers.append(ClassPrediction(label=label, confidence=0.95, scores=scores))
+            answers.append(class_prediction(label, 0.95, scores))
         return answers
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contlearn.config import GateConfig
 from contlearn.evaluation.answers import Answers, score_answers
-from contlearn.evaluation.evaluator import majority_answers
 from contlearn.interfaces import GateEvidence
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
@@ -19,7 +18,7 @@ TAGGING = TokenClassification()
 def pair(targets, challenger, champion=None, *, index=0, is_new=False, task=TASK, labels=LABELS):
     """Score two lists of answers on the same rows."""
     place = {"experience": f"c{index}", "index": index}
-    baseline = score_answers(majority_answers(targets), targets, task, labels, **place)
+    baseline = score_answers(Answers(task.baseline(targets)), targets, task, labels, **place)
     return PairedScores(
         **place,
         is_new=is_new,
@@ -94,14 +93,12 @@ class Scripted:
         self.asked = 0
 
     def predict(self, inputs):
-        from contlearn.types import ClassPrediction
+        from contlearn.tasks.text_classification import class_prediction
 
         self.asked += len(inputs)
         return [
-            ClassPrediction(
-                label=(label := self.table.get(item["text"], self.default)),
-                confidence=0.75,
-                scores={label: 0.75},
+            class_prediction(
+                (label := self.table.get(item["text"], self.default)), 0.75, {label: 0.75}
             )
             for item in inputs
         ]

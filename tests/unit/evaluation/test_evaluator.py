@@ -9,11 +9,12 @@ from contlearn.errors import EvaluationError
 from contlearn.evaluation.answers import Answers, pack_targets, unpack_targets
 from contlearn.evaluation.evaluator import (
     build_report,
-    majority_answers,
     score_sets,
 )
 from contlearn.evaluation.scoring import evaluate_cycle, load_paired_scores
 from contlearn.papers.report import EvaluationReport
+from contlearn.tasks.text_classification import TextClassification
+from contlearn.tasks.token_classification import TokenClassification
 from contlearn.types import LabelSpace
 from tests.unit.evaluation.made import LABELS, TAGGING, TASK, Scripted, held_out
 
@@ -115,9 +116,9 @@ def test_targets_are_packed_by_name():
 
 
 def test_majority_answers_take_the_commonest_label_or_tag():
-    assert majority_answers(["b", "a", "b", "a"]).targets == ("a",) * 4
-    assert majority_answers([("O", "B-x"), ("O",)]).targets == (("O", "O"), ("O",))
-    assert majority_answers([]).targets == ()
+    assert TextClassification().baseline(["b", "a", "b", "a"]) == ("a",) * 4
+    assert TokenClassification().baseline([("O", "B-x"), ("O",)]) == (("O", "O"), ("O",))
+    assert TextClassification().baseline([]) == ()
 
 
 def test_report_adds_a_row_to_the_matrix_of_the_parent():
@@ -300,7 +301,8 @@ def test_damaged_scores_are_named(tmp_path):
 
 
 def test_entities_are_scored_by_whole_spans():
-    from contlearn.types import EntityPrediction, HeldOutSet
+    from contlearn.tasks.token_classification import entity_prediction
+    from contlearn.types import HeldOutSet
     from tests.unit.evaluation.made import record
 
     rows = (
@@ -313,7 +315,7 @@ def test_entities_are_scored_by_whole_spans():
 
         def predict(self, inputs):
             answers = {3: ("O", "B-x", "O"), 2: ("B-y", "O")}
-            return [EntityPrediction(entities=(), tags=answers[len(i["tokens"])]) for i in inputs]
+            return [entity_prediction((), answers[len(i["tokens"])]) for i in inputs]
 
     sets = [HeldOutSet(experience="c0", index=0, records=rows)]
     scores = score_sets(Tagger(), sets, TAGGING, Tagger.label_space)

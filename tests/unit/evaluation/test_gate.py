@@ -19,7 +19,15 @@ from contlearn.statistics import bootstrap
 from contlearn.statistics.bootstrap import paired_difference
 from contlearn.statistics.exact import sign_test
 from contlearn.types import LabelSpace, RuleOutcome
-from tests.unit.evaluation.made import LABELS, TAGGING, answers_of, evidence, pair, paired_answers
+from tests.unit.evaluation.made import (
+    LABELS,
+    TAGGING,
+    TASK,
+    answers_of,
+    evidence,
+    pair,
+    paired_answers,
+)
 
 
 @pytest.fixture(scope="module")
@@ -485,10 +493,10 @@ def test_paired_bootstrap_is_the_exact_one_on_a_tiny_case():
 
 def test_association_is_exact_on_a_tiny_case():
     """Two a, two b, all right: one of the six ways to deal the answers out is as good."""
-    chance, units = association_chance(list("aabb"), list("aabb"), seed=0)
+    chance, units = association_chance(TASK, list("aabb"), list("aabb"), seed=0)
     assert units == 4
     assert chance == pytest.approx(1 / 6, abs=0.03)
-    assert association_chance(list("ab"), list("aa"), seed=0) is None
+    assert association_chance(TASK, list("ab"), list("aa"), seed=0) is None
 
 
 def test_rows_needed_follow_margin_and_disagreement():

@@ -17,6 +17,7 @@ from contlearn.papers.manifest import VersionFacts
 from contlearn.papers.report import EvaluationReport
 from contlearn.types import PromotionDecision
 from contlearn.workspace import write_json_atomic
+from tests.unit.evaluation.made import TAGGING, TASK
 
 FACTS = {
     "model": {
@@ -28,7 +29,7 @@ FACTS = {
         "processor": ["avx2", "avx512_vnni"],
         "base": "bert-tiny",
         "pooling": "mean",
-        "graph": "sequence-classification",
+        "pipeline": "text-classification",
     },
     "lineage": {"cycle": "20300101-1", "experiences": ["a", "b"], "records": 90, "strategy": "replay", "seed": 17},
     "training": {"steps": 12, "seconds": 3.21, "trained_share": 1.0},
@@ -101,7 +102,8 @@ def _read(facts, report, decision):
 
 
 def report_page(*, facts, report, decision, **more):
-    return render_report(**_read(facts, report, decision), **more)
+    task = TAGGING if facts["model"].get("pipeline") == "token-classification" else TASK
+    return render_report(**_read(facts, report, decision), task=task, **more)
 
 
 def card_of(*, name, facts, report, decision):
@@ -230,11 +232,20 @@ def test_report_page_shows_the_texts_of_the_worst_rows():
     page = _page(**MORE, records=TEXTS)
     assert "my card was &lt;b&gt;charged&lt;/b&gt; twice" in page
     assert 'now <b class="bad"><bdi>no</bdi></b> (98.0 % sure)' in page
-    assert "<bdi>Ana Lind</bdi> (artist)" in page  # entities in words
     without = _page(**MORE)
     assert "charged" not in without
     assert "Lind" not in without
     assert "<code>aa11</code>" in without
+
+
+def test_report_page_shows_entities_in_words():
+    facts = {**FACTS, "model": {**FACTS["model"], "pipeline": "token-classification"}}
+    flips = {"wrong": MORE["flips"]["wrong"]}
+    report = {**REPORT, **MORE, "flips": flips}
+    page = report_page(name="m", facts=facts, report=report, decision=DECISION, records=TEXTS)
+    assert "expected <b><bdi>Ana Lind (artist)</bdi></b>" in page
+    without = report_page(name="m", facts=facts, report=report, decision=DECISION)
+    assert "expected <b><bdi>artist</bdi></b>" in without
 
 
 def test_texts_of_forgotten_records_leave_the_page_and_the_rest_stays():
@@ -298,7 +309,7 @@ def test_model_card_is_read_by_the_hub_library():
 def test_model_card_of_entities_and_of_a_base_that_is_a_folder():
     from huggingface_hub import ModelCard
 
-    model = {**FACTS["model"], "graph": "token-classification", "base": "/home/me/models/tiny"}
+    model = {**FACTS["model"], "pipeline": "token-classification", "base": "/home/me/models/tiny"}
     text = card_of(name="m", facts={**FACTS, "model": model}, report=REPORT, decision=DECISION)
     card = ModelCard(text)
     assert card.data.pipeline_tag == "token-classification"
@@ -311,7 +322,7 @@ def test_papers_are_written_beside_their_reports(tmp_path):
     write_json_atomic(tmp_path / "report.json", REPORT)
     write_json_atomic(tmp_path / "decision.json", DECISION)
     assert (
-        write_report_page(tmp_path, name="m", facts=VersionFacts.from_json(FACTS)).name
+        write_report_page(tmp_path, name="m", task=TASK, facts=VersionFacts.from_json(FACTS)).name
         == "report.html"
     )
     assert (

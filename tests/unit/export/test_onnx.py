@@ -18,6 +18,7 @@ from contlearn.export.quantize import LADDER
 from contlearn.inference.manifest import FALLBACK_FILE
 from contlearn.inference.predictor import OnnxPredictor
 from contlearn.inference.processor import has_safe_int8, processor_features
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint, save_checkpoint
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
@@ -86,7 +87,7 @@ def test_export_writes_one_model_and_what_loaders_look_for(case, tmp_path):
     space = case[3]
     assert config["id2label"] == {str(i): name for i, name in enumerate(space.names)}
     assert config["label2id"] == space.index()
-    kind = "Token" if case[1].graph == "token-classification" else "Sequence"
+    kind = "Token" if case[1].labelling == "spans" else "Sequence"
     assert config["architectures"] == [f"BertFor{kind}Classification"]
     assert config["contlearn"] == {"task": case[1].name, "temperature": 1.5, "max_tokens": 32}
     assert str(case[0]) not in (tmp_path / "onnx" / "config.json").read_text()
@@ -120,7 +121,7 @@ def test_exported_folder_loads_with_optimum_and_gives_the_same_labels(case, tmp_
 
     _, task, samples, space = case
     exported(case, tmp_path / "onnx", precision="fp32")
-    word = task.graph == "token-classification"
+    word = task.labelling == "spans"
     kind = ORTModelForTokenClassification if word else ORTModelForSequenceClassification
     model = kind.from_pretrained(tmp_path / "onnx")
     assert model.config.num_labels == len(space)
@@ -149,7 +150,7 @@ def test_exported_folder_loads_with_optimum_and_gives_the_same_labels(case, tmp_
             ]
             assert ours.tolist() == theirs[row, starts].tolist()
         else:
-            assert model.config.id2label[int(theirs[row])] == answer.prediction.label
+            assert model.config.id2label[int(theirs[row])] == answer.prediction.target
     predictor.close()
 
 
@@ -259,7 +260,9 @@ def test_every_precision_is_near_its_source(case, tmp_path, precision):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_fine_tuning_method_is_exported(method, tiny_model, tmp_path):
-    checkpoint = new_checkpoint(str(tiny_model), labels=LabelSpace(("a", "b")), per="sequence")
+    checkpoint = new_checkpoint(
+        str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a", "b")))
+    )
     clear_cut(checkpoint)
     before = checkpoint.model.get_features(PACKED).detach()
     kind = METHODS[method]
@@ -408,7 +411,9 @@ def test_logits_that_are_no_numbers_are_never_equal(case):
 
 def test_first_piece_pooling_is_inside_the_graph(tiny_model, tmp_path):
     checkpoint = new_checkpoint(
-        str(tiny_model), labels=LabelSpace(("a", "b")), per="sequence", pooling="first"
+        str(tiny_model),
+        head=HeadSpec(name="logits", outputs=LabelSpace(("a", "b"))),
+        pooling="first",
     )
     clear_cut(checkpoint)
     save_checkpoint(checkpoint, tmp_path / "c")
@@ -436,7 +441,7 @@ def test_other_encoders_are_exported_too(model_type, tiny_model, tmp_path):
     AutoModel.from_config(config).save_pretrained(tmp_path / "base")
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "base")
     checkpoint = new_checkpoint(
-        str(tmp_path / "base"), labels=LabelSpace(("a", "b")), per="sequence"
+        str(tmp_path / "base"), head=HeadSpec(name="logits", outputs=LabelSpace(("a", "b")))
     )
     clear_cut(checkpoint)
     save_checkpoint(checkpoint, tmp_path / "c")

@@ -6,8 +6,8 @@ import pytest
 
 from contlearn.inference.attribution import explain_text
 from contlearn.inference.predictor import OnnxPredictor
-from contlearn.tasks.text_classification import TextClassification
-from contlearn.types import ClassPrediction, LabelSpace
+from contlearn.tasks.text_classification import TextClassification, class_prediction
+from contlearn.types import LabelSpace
 from tests.served import LABELS, write_version
 
 
@@ -24,7 +24,7 @@ class Additive:
             p = 1 / (1 + math.exp(-score))
             scores = {"no": 1 - p, "yes": p}
             label = max(scores, key=scores.get)
-            answers.append(ClassPrediction(label=label, confidence=scores[label], scores=scores))
+            answers.append(class_prediction(label, scores[label], scores))
         return answers
 
 

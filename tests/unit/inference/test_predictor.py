@@ -40,7 +40,7 @@ def test_predictor_answers_each_text_in_order_whatever_their_lengths(texts):
         for word in ("good", "bad")
     ]
     predictions = open_model(texts, max_tokens=64).predict(inputs)
-    assert [p.label for p in predictions] == ["good", "bad"] * 12
+    assert [p.target for p in predictions] == ["good", "bad"] * 12
     assert all(abs(sum(p.scores.values()) - 1) < 1e-9 for p in predictions)
 
 
@@ -87,22 +87,22 @@ def test_predictor_counts_truncation_and_unknown_pieces(texts):
 def test_predictor_feeds_token_types_when_the_graph_has_them(tmp_path):
     predictor = open_model(write_model(tmp_path / "m", token_types=True))
     assert predictor.graph_inputs == ("input_ids", "attention_mask", "token_type_ids")
-    assert predictor.predict([{"text": "awful"}])[0].label == "bad"
+    assert predictor.predict([{"text": "awful"}])[0].target == "bad"
 
 
 def test_predictor_gives_one_row_of_logits_a_word(tags):
     predictor = open_model(tags, tagging=True)
     answer = predictor.predict_detailed([{"tokens": ("fly", "to", "rome")}])[0]
     assert answer.logits.shape == (3, 3)
-    (entity,) = answer.prediction.entities
-    assert (entity.type, entity.text, entity.start, entity.end) == ("city", "rome", 7, 11)
+    (entity,) = answer.prediction.value["entities"]
+    assert [entity[name] for name in ("type", "text", "start", "end")] == ["city", "rome", 7, 11]
 
 
 def test_predictor_tags_words_beyond_the_limit_as_outside(tags):
     prediction = open_model(tags, tagging=True, max_tokens=5).predict(
         [{"tokens": ("fly", "to", "the", "very", "rome")}]
     )[0]
-    assert prediction.tags == ("O",) * 5
+    assert prediction.target == ("O",) * 5
 
 
 def test_predictor_answers_nothing_with_nothing(texts):
@@ -147,7 +147,7 @@ def test_load_reads_the_facts_from_the_manifest_beside_or_inside(tmp_path, manag
     shutil.copy(folder.parent / "manifest.json", copy)
     served = OnnxPredictor.load(copy, manager=manager)
     assert served.label_space.names == ("bad", "good")
-    assert served.predict([{"text": "lovely"}])[0].label == "good"
+    assert served.predict([{"text": "lovely"}])[0].target == "good"
 
 
 def test_load_needs_a_manifest(tmp_path, manager):
@@ -206,7 +206,7 @@ def test_load_falls_back_to_fp32_where_int8_answers_wrongly(tmp_path, manager):
     predictor = OnnxPredictor.load(folder, manager=manager, features=("avx_vnni",))
     assert predictor.precision == "fp32"
     assert "it is wrong on this processor: golden text 1 differs" in predictor.notes[0]
-    assert predictor.predict([{"text": "fine film"}])[0].label == "good"
+    assert predictor.predict([{"text": "fine film"}])[0].target == "good"
 
 
 def test_load_refuses_wrong_int8_without_an_fp32_twin(tmp_path, manager):

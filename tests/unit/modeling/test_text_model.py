@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from contlearn.errors import RegistryError, StorageError, TrainingError
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import (
     load_checkpoint,
     new_checkpoint,
@@ -23,12 +24,17 @@ ENCODINGS = [
 
 @pytest.fixture
 def checkpoint(tiny_model):
-    return new_checkpoint(str(tiny_model), labels=LabelSpace(("a", "b")), per="sequence")
+    return new_checkpoint(
+        str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a", "b")))
+    )
 
 
 @pytest.fixture
 def words(tiny_model):
-    return new_checkpoint(str(tiny_model), labels=LabelSpace(("O", "B-x", "I-x")), per="word")
+    return new_checkpoint(
+        str(tiny_model),
+        head=HeadSpec(name="logits", outputs=LabelSpace(("O", "B-x", "I-x")), view="words"),
+    )
 
 
 def test_head_keeps_old_rows_bit_equal_when_it_grows():
@@ -60,7 +66,7 @@ def test_head_refuses_labels_in_another_order():
 
 
 def test_pack_marks_pieces_and_words():
-    packed = pack(ENCODINGS, pad_id=9, words=True)
+    packed = pack(ENCODINGS, pad_id=9, places=True)
     assert packed[1].tolist() == [[2, 20, 3, 9, 9], [1, 1, 1, 0, 0], [0, 1, 0, 0, 0]]
 
 
@@ -70,8 +76,8 @@ def test_model_gives_one_row_a_text(checkpoint):
 
 def test_model_gives_one_row_a_word_in_order(words):
     model = words.model.eval()
-    together = model(pack(ENCODINGS, pad_id=0, words=True))
-    apart = [model(pack([encoding], pad_id=0, words=True)) for encoding in ENCODINGS]
+    together = model(pack(ENCODINGS, pad_id=0, places=True))
+    apart = [model(pack([encoding], pad_id=0, places=True)) for encoding in ENCODINGS]
     assert together.shape == (3, 3)
     assert torch.allclose(together, torch.cat(apart), atol=1e-5)
 
@@ -98,7 +104,7 @@ def test_checkpoint_is_the_same_after_save_and_load(kind, request, tmp_path):
     )
     save_checkpoint(before, tmp_path / "c")
     after = load_checkpoint(tmp_path / "c")
-    packed = pack(ENCODINGS, pad_id=0, words=before.model.per == "word")
+    packed = pack(ENCODINGS, pad_id=0, places=before.model.has_places)
     assert torch.equal(before.model.eval()(packed), after.model.eval()(packed))
     assert after.model.labels == before.model.labels
     assert after.base == before.base
@@ -138,9 +144,10 @@ def test_load_checkpoint_refuses_a_head_of_another_size(checkpoint, tmp_path):
         load_checkpoint(tmp_path / "c")
 
 
-def test_new_checkpoint_refuses_a_head_for_another_unit(tiny_model):
-    with pytest.raises(TrainingError, match="per 'span'"):
-        new_checkpoint(str(tiny_model), labels=LabelSpace(), per="span")
+def test_new_checkpoint_refuses_a_head_that_nothing_trains(tiny_model):
+    head = HeadSpec(name="logits", outputs=LabelSpace(), view="markers")
+    with pytest.raises(TrainingError, match="the view 'markers'"):
+        new_checkpoint(str(tiny_model), head=head)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,9 @@ def written(style, rows, fields=None):
         path = Path(folder) / "out"
         value = {"suggestions": rows, "version": 3}
         more = () if fields is None else (fields,)
-        write_suggestions(value, path, style, *more)
+        spans = any("entities" in row["prediction"] for row in rows)
+        task = TokenClassification() if spans else TextClassification()
+        write_suggestions(value, path, style, *more, task=task)
         return path.read_bytes().decode()
 
 
@@ -266,8 +268,8 @@ def test_tags_come_back_on_the_words_that_were_suggested(style, sentences, is_ba
 
 def test_sheet_for_tags_is_refused_because_no_answer_could_come_back(tmp_path):
     value = {"suggestions": [suggestion("to Rome", {"entities": []})], "version": 1}
-    with pytest.raises(UsageError, match="cannot hold a tag for each word"):
-        write_suggestions(value, tmp_path / "out.csv", "csv")
+    with pytest.raises(UsageError, match="csv cannot hold answers of the task"):
+        write_suggestions(value, tmp_path / "out.csv", "csv", task=TokenClassification())
     assert not (tmp_path / "out.csv").exists()
 
 

@@ -106,7 +106,7 @@ def test_manifest_keeps_what_another_contlearn_wrote(tmp_path):
     manifest = read_manifest(folder / "manifest.json")
     assert manifest.to_json() == value
     assert manifest.model.to_json() == value["model"]
-    assert (manifest.model.labels, manifest.model.temperature) == (("a", "b"), 2.0)
+    assert (manifest.model.labels, manifest.model.calibration.temperature) == (("a", "b"), 2.0)
     assert (manifest.lineage.cycle, manifest.lineage.experiences) == ("c4", ())
     other = manifest.with_parts(model={"labels": ["c"]})
     assert isinstance(other, Manifest)

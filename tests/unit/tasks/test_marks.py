@@ -21,7 +21,7 @@ from tokenizers import (
 
 from contlearn.tasks.spans import split_words, tags_from_spans
 from contlearn.tasks.token_classification import TokenClassification
-from contlearn.types import LabelSpace
+from contlearn.types import Calibration, LabelSpace
 
 TASK = TokenClassification()
 SPACE = LabelSpace(("O", "B-x", "I-x"))
@@ -100,7 +100,7 @@ def decoded(tokenizer: Tokenizer, inputs: dict, *, limit: int = 64, every: int =
     ((encoding,),) = TASK.encode(tokenizer, [inputs], limit)
     logits = np.zeros((len(encoding.word_starts), 3))
     logits[:, every] = 9.0
-    return TASK.decode([{"logits": logits}], (encoding,), inputs, SPACE, 1.0)
+    return TASK.decode([{"logits": logits}], (encoding,), inputs, SPACE, Calibration())
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_only_a_word_without_pieces_is_outside(name, odd):
     tokens = ("anna", odd, "lives", "in", "rome")
     for inputs in ({"tokens": tokens}, {"text": " ".join(tokens)}):
         prediction = decoded(TOKENIZERS[name], inputs)
-        assert len(prediction.tags) == 5
-        assert [prediction.tags[i] for i in (0, 2, 3, 4)] == ["B-x"] * 4
-        said = [(unread.start, unread.end, unread.reason) for unread in prediction.unread]
-        lost = [] if prediction.tags[1] == "B-x" else [(5, 5 + len(odd), "no-pieces")]
+        assert len(prediction.target) == 5
+        assert [prediction.target[i] for i in (0, 2, 3, 4)] == ["B-x"] * 4
+        said = [(u["start"], u["end"], u["reason"]) for u in prediction.value.get("unread", ())]
+        lost = [] if prediction.target[1] == "B-x" else [(5, 5 + len(odd), "no-pieces")]
         assert said == lost
 
 
@@ -139,40 +139,38 @@ def test_a_word_that_the_normaliser_deletes_costs_no_other_word_its_label():
     tokens = ("anna", "\ufe0f", "lives", "in", "rome")
     ((encoding,),) = TASK.encode(TOKENIZERS["word_piece"], [{"tokens": tokens}], 64)
     target = ("B-x", "O", "O", "O", "B-x")
-    assert TASK.encode_target(target, (encoding,), SPACE) == (1, 0, 0, 1)
+    assert TASK.learn(target, (encoding,), SPACE) == (1, 0, 0, 1)
 
 
 def test_the_first_word_that_is_read_begins_an_entity():
     tokens = ("\ufeff", "new", "york", "\ufe0f", "city")
     ((encoding,),) = TASK.encode(TOKENIZERS["word_piece"], [{"tokens": tokens}], 64)
-    assert TASK.encode_target(("B-x", "I-x", "I-x", "I-x", "I-x"), (encoding,), SPACE) == (1, 2, 2)
+    assert TASK.learn(("B-x", "I-x", "I-x", "I-x", "I-x"), (encoding,), SPACE) == (1, 2, 2)
     prediction = decoded(TOKENIZERS["word_piece"], {"tokens": ("new", "\ufe0f", "york")})
-    assert prediction.tags == ("B-x", "O", "B-x")
+    assert prediction.target == ("B-x", "O", "B-x")
 
 
 def test_an_entity_that_goes_on_behind_a_word_without_pieces_begins_there_again():
     inputs = {"tokens": ("new", "\ufe0f", "york")}
     ((encoding,),) = TASK.encode(TOKENIZERS["word_piece"], [inputs], 64)
     logits = np.array([[0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
-    prediction = TASK.decode([{"logits": logits}], (encoding,), inputs, SPACE, 1.0)
-    assert prediction.tags == ("B-x", "O", "B-x")
-    assert [(e.start, e.end) for e in prediction.entities] == [(0, 3), (6, 10)]
+    prediction = TASK.decode([{"logits": logits}], (encoding,), inputs, SPACE, Calibration())
+    assert prediction.target == ("B-x", "O", "B-x")
+    assert [(e["start"], e["end"]) for e in prediction.value["entities"]] == [(0, 3), (6, 10)]
 
 
 def test_accents_of_either_form_are_the_same_entity():
     for form in ("NFC", "NFD"):
         text = unicodedata.normalize(form, "café noir à paris")
         prediction = decoded(TOKENIZERS["word_piece"], {"text": text})
-        found = [unicodedata.normalize("NFC", e.text) for e in prediction.entities]
+        found = [unicodedata.normalize("NFC", e["text"]) for e in prediction.value["entities"]]
         assert found == ["café", "noir", "à", "paris"]
 
 
 def test_what_is_beyond_the_limit_is_reported_as_one_run():
     prediction = decoded(TOKENIZERS["word_piece"], {"text": "a b c d e f g"}, limit=6)
-    assert prediction.tags == ("B-x",) * 4 + ("O",) * 3
-    assert [item.to_json() for item in prediction.unread] == [
-        {"start": 8, "end": 13, "reason": "cut"}
-    ]
+    assert prediction.target == ("B-x",) * 4 + ("O",) * 3
+    assert prediction.value["unread"] == [{"start": 8, "end": 13, "reason": "cut"}]
     assert "unread" not in decoded(TOKENIZERS["word_piece"], {"text": "a b"}).to_json()
 
 
@@ -204,13 +202,15 @@ def test_every_word_stands_in_one_encoding_or_is_reported(name, inputs, limit):
         assert bool(encoding.cut_words) <= encoding.truncated
     prediction = decoded(tokenizer, inputs, limit=limit)
     read = {word for encoding in encodings for word in encoding.words}
-    assert [tag != "O" for tag in prediction.tags] == [w in read for w in range(count)]
+    assert [tag != "O" for tag in prediction.target] == [w in read for w in range(count)]
     lost = {word for encoding in encodings for word in encoding.lost_words}
-    assert len([u for u in prediction.unread if u.reason == "no-pieces"]) == len(lost)
+    assert len(
+        [u for u in prediction.value.get("unread", ()) if u["reason"] == "no-pieces"]
+    ) == len(lost)
     if "text" in inputs:
         # What is answered can be sent back as the right answer.
         spans = prediction.to_json()["entities"]
-        assert tags_from_spans(inputs, spans) == list(prediction.tags)
+        assert tags_from_spans(inputs, spans) == list(prediction.target)
 
 
 @settings(deadline=None, max_examples=150)

@@ -9,7 +9,7 @@ from sklearn.metrics import (
 
 from contlearn.interfaces import FieldNames, RowProblem
 from contlearn.tasks.text_classification import TextClassification
-from contlearn.types import Encoding, LabelSpace
+from contlearn.types import Calibration, Encoding, LabelSpace
 
 TASK = TextClassification()
 FIELDS = FieldNames()
@@ -73,7 +73,7 @@ def test_metrics_work_over_many_resamples_at_once():
 
 
 def test_new_labels_are_appended_and_old_ones_stay():
-    space = TASK.extend_labels(LabelSpace(("z", "m")), ["b", "z", "a"])
+    space = TASK.outputs(LabelSpace(("z", "m")), ["b", "z", "a"])
     assert space.names == ("z", "m", "a", "b")
 
 
@@ -81,8 +81,8 @@ def test_decoding_softens_confidence_by_the_temperature():
     space = LabelSpace(("a", "b"))
     encodings = (Encoding(input_ids=(1,)),)
     outputs = [{"logits": np.array([2.0, 0.0])}]
-    sharp = TASK.decode(outputs, encodings, {}, space, 1.0)
-    soft = TASK.decode(outputs, encodings, {}, space, 4.0)
-    assert sharp.label == soft.label == "a"
+    sharp = TASK.decode(outputs, encodings, {}, space, Calibration())
+    soft = TASK.decode(outputs, encodings, {}, space, Calibration(temperature=4.0))
+    assert sharp.target == soft.target == "a"
     assert sharp.confidence == pytest.approx(1 / (1 + np.exp(-2.0)))
     assert soft.confidence == pytest.approx(1 / (1 + np.exp(-0.5)))

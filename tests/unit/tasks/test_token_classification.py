@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from contlearn.interfaces import FieldNames, RowProblem
 from contlearn.tasks.token_classification import TokenClassification, spans_of, valid_tags
-from contlearn.types import LabelSpace
+from contlearn.types import Calibration, LabelSpace
 
 TASK = TokenClassification()
 FIELDS = FieldNames()
@@ -48,10 +48,10 @@ def test_words_beyond_the_limit_have_no_pieces_and_are_outside(tokenizer):
     assert encoding.word_starts == (1, 2)
     space = LabelSpace(("O", "B-x", "I-x"))
     target = ("O", "B-x", "I-x")
-    assert TASK.encode_target(target, (encoding,), space) == (0, 1)
+    assert TASK.learn(target, (encoding,), space) == (0, 1)
     outputs = [{"logits": np.array([[9.0, 0, 0], [0, 9.0, 0]])}]
-    prediction = TASK.decode(outputs, (encoding,), inputs, space, 1.0)
-    assert prediction.tags == ("O", "B-x", "O")
+    prediction = TASK.decode(outputs, (encoding,), inputs, space, Calibration())
+    assert prediction.target == ("O", "B-x", "O")
 
 
 def test_bare_text_gives_entities_with_character_positions(tokenizer):
@@ -62,9 +62,12 @@ def test_bare_text_gives_entities_with_character_positions(tokenizer):
     logits = np.zeros((4, 3))
     logits[:, 0] = 3
     logits[1] = [0, 5, 0]
-    entity = TASK.decode([{"logits": logits}], (encoding,), inputs, space, 1.0).entities[0]
-    assert (entity.start, entity.end, entity.text, entity.type) == (5, 9, "john", "x")
-    assert 0.9 < entity.score < 1.0
+    found = TASK.decode([{"logits": logits}], (encoding,), inputs, space, Calibration())
+    (entity,) = found.value["entities"]
+    score = entity.pop("score")
+    assert entity == {"start": 5, "end": 9, "text": "john", "type": "x"}
+    assert 0.9 < score < 1.0
+    assert found.confidence == score
 
 
 def test_only_valid_sequences_come_out_and_the_best_of_them():
@@ -127,7 +130,7 @@ def test_wrong_row_has_its_reason(row, reason):
 
 
 def test_labels_grow_by_pairs_and_old_ones_stay():
-    space = TASK.extend_labels(LabelSpace(("O", "B-z", "I-z")), [("B-a", "I-a", "O")])
+    space = TASK.outputs(LabelSpace(("O", "B-z", "I-z")), [("B-a", "I-a", "O")])
     assert space.names == ("O", "B-z", "I-z", "B-a", "I-a")
 
 

@@ -45,7 +45,7 @@ class Lineage:
     def __init__(self, root, base, task="text-classification", **training):
         self.root, self.base = root, base
         self.manager = PluginManager(discover=False)
-        self.task = self.manager.get("task", task, where="test")()
+        self.task = self.manager.task(task, where="test")
         self.training = {"epochs": 4, "batch_size": 8, "learning_rate": 3e-3, **training}
         self.replay = ReplayConfig(records_per_label=10)
         self.known = {}
@@ -55,7 +55,7 @@ class Lineage:
         self.unlabelled = None
 
     def request(self, records, *, name=None, champion="latest", **changes):
-        space = self.task.extend_labels(self.space, [r.target for r in records])
+        space = self.task.outputs(self.space, [r.target for r in records])
         self.known.update({r.record_id: r for r in records})
         name = name or f"v{self.index + 1}"
         return FitRequest(

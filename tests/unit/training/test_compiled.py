@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from contlearn.errors import ConfigError
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import load_checkpoint
 from contlearn.training import session
 from contlearn.training.compiled import compiling, is_worth_compiling, layers_of
@@ -24,7 +25,9 @@ def model(lineage):
     from contlearn.modeling.checkpoint import new_checkpoint
     from contlearn.types import LabelSpace
 
-    return new_checkpoint(str(lineage.base), labels=LabelSpace(("a", "b")), per="sequence").model
+    return new_checkpoint(
+        str(lineage.base), head=HeadSpec(name="logits", outputs=LabelSpace(("a", "b")))
+    ).model
 
 
 def test_compiling_by_itself_is_for_long_trainings_on_a_gpu():

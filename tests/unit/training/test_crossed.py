@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from contlearn.data.label_quality import doubtful
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint, save_checkpoint
 from contlearn.training.crossed import cross_validated, crossed_probabilities, with_neighbours
 from contlearn.training.statistics import FeatureStatistics
@@ -56,12 +57,11 @@ def test_words_see_their_neighbours_and_no_other_sentence():
 def untrained(tiny_model, tmp_path):
     """Write the tiny model as a checkpoint for one kind of head."""
 
-    def write(per):
-        made = new_checkpoint(
-            str(tiny_model), labels=LabelSpace(), per=per, pooling="mean", dropout=0.0
-        )
-        save_checkpoint(made, tmp_path / per)
-        return tmp_path / per
+    def write(view):
+        head = HeadSpec(name="logits", outputs=LabelSpace(), view=view)
+        made = new_checkpoint(str(tiny_model), head=head, pooling="mean", dropout=0.0)
+        save_checkpoint(made, tmp_path / view)
+        return tmp_path / view
 
     return write
 
@@ -78,7 +78,7 @@ def test_flipped_labels_of_a_first_cycle_are_found(untrained, lineage):
             wrong[one.record_id] = right[place].target
         records.append(one)
     space, opinions = cross_validated(
-        records, task=lineage.task, checkpoint=untrained("sequence"), max_tokens=32
+        records, task=lineage.task, checkpoint=untrained("pooled"), max_tokens=32
     )
     assert len(opinions) == len(records)
     issues = {issue.record_id: issue.suggested for issue in doubtful(space.names, opinions)}
@@ -98,7 +98,7 @@ def test_flipped_tags_of_a_first_cycle_are_found(untrained, tagger):
             wrong[one.record_id] = [i for i, tag in enumerate(one.target) if tag != "O"]
         records.append(one)
     space, opinions = cross_validated(
-        records, task=tagger.task, checkpoint=untrained("word"), max_tokens=32
+        records, task=tagger.task, checkpoint=untrained("words"), max_tokens=32
     )
     assert opinions[0][1].shape == (len(records[0].target), len(space))
     issues = {issue.record_id: issue for issue in doubtful(space.names, opinions)}
@@ -115,7 +115,7 @@ def test_group_stands_in_one_fold(untrained, lineage):
         for one in texts(["billing", "garden", "music"], 20)
     ]
     _, opinions = cross_validated(
-        records, task=lineage.task, checkpoint=untrained("sequence"), max_tokens=32
+        records, task=lineage.task, checkpoint=untrained("pooled"), max_tokens=32
     )
     # No other fold has the label of the one customer: nothing is known of it.
     for one, probabilities in opinions:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from contlearn.config import TrainingConfig
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
 from contlearn.training.encoded import encode_records, plan_epoch
 from contlearn.training.fine_tuning import FineTuning
@@ -33,7 +34,9 @@ def training(tiny_model, work, *, kill_at=0, fingerprint="f", measure=None, **se
 
     torch.manual_seed(1)
     task, space = TextClassification(), LabelSpace(("billing", "garden", "music"))
-    checkpoint = new_checkpoint(str(tiny_model), labels=space, per="sequence", dropout=0.2)
+    checkpoint = new_checkpoint(
+        str(tiny_model), head=HeadSpec(name="logits", outputs=space), dropout=0.2
+    )
     new, old = texts(space.names, 12), texts(space.names, 5, seed=3)
     data = encode_records([*new, *old], checkpoint, task=task, space=space, max_tokens=32)
 

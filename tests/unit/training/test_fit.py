@@ -206,7 +206,7 @@ def test_every_method_trains_and_leaves_a_plain_encoder(lineage, method):
 def test_every_strategy_learns_tags(tagger, strategy):
     result = tagger.learn(sentences(["city"], 60), strategy=strategy, epochs=1)
     assert result.label_space.names == ("O", "B-city", "I-city")
-    assert np.isfinite(result.temperature)
+    assert np.isfinite(result.calibration.temperature)
 
 
 def test_tags_of_a_new_type_grow_the_head_and_old_ones_stay(tagger):

@@ -7,6 +7,7 @@ import torch
 
 from contlearn.config import AugmentationConfig, Config, TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
@@ -62,7 +63,7 @@ def test_a_weight_that_is_not_positive_is_refused():
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor", "torch.optim:NAdam"])
 def test_optimizers_by_name_and_by_path_learn(name, tiny_model):
-    model = new_checkpoint(str(tiny_model), labels=SPACE, per="sequence").model
+    model = new_checkpoint(str(tiny_model), head=HeadSpec(name="logits", outputs=SPACE)).model
     optimizer = make_optimizer(model, TrainingConfig(optimizer=name, learning_rate=1e-3))
     inputs = torch.ones((2, 2, 5), dtype=torch.long)
     before = model.head.weight.detach().clone()
@@ -89,7 +90,7 @@ def test_names_are_checked_before_a_model_is_loaded(settings, message):
 
 
 def test_options_that_an_optimizer_does_not_take_are_refused(tiny_model):
-    model = new_checkpoint(str(tiny_model), labels=SPACE, per="sequence").model
+    model = new_checkpoint(str(tiny_model), head=HeadSpec(name="logits", outputs=SPACE)).model
     with pytest.raises(ConfigError, match="refuses its options"):
         make_optimizer(model, TrainingConfig(optimizer_options={"betaz": 1}))
 
@@ -126,9 +127,9 @@ def broken(text: str, random: random.Random) -> str:
 def augmenter(tiny_model, operations, *, task=None, records=None, share=1.0):
     task = task or TextClassification()
     records = records or texts(["billing", "garden"], 4)
-    space = task.extend_labels(LabelSpace(), [r.target for r in records])
-    per = task.heads(space)[0].per
-    checkpoint = new_checkpoint(str(tiny_model), labels=space, per=per)
+    space = task.outputs(LabelSpace(), [r.target for r in records])
+    head = task.heads(space)[0]
+    checkpoint = new_checkpoint(str(tiny_model), head=head)
     data = encode_records(records, checkpoint, task=task, space=space, max_tokens=32)
     config = AugmentationConfig(operations=operations, share=share)
     made = Augmenter(

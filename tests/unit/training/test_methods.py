@@ -11,6 +11,7 @@ import torch
 from contlearn.config import ExportConfig, TrainingConfig
 from contlearn.errors import ConfigError
 from contlearn.export.onnx import export_model
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.additions import addition_of, inner_encoder
 from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint
 from contlearn.training.encoded import encode_records
@@ -69,7 +70,7 @@ def test_method_learns_twice_and_is_exported_in_parity(method, lineage, fitted, 
     addition = addition_of(one.model.encoder)
     assert (addition.kind if addition else None) == KEPT.get(method)
     before = base_weights(
-        new_checkpoint(str(lineage.base), labels=LabelSpace(), per="sequence").model
+        new_checkpoint(str(lineage.base), head=HeadSpec(name="logits", outputs=LabelSpace())).model
     )
     now = base_weights(one.model)
     same = all(torch.equal(before[name], now[name]) for name in before)
@@ -125,7 +126,9 @@ def test_full_fine_tuning_goes_on_from_a_model_with_an_addition(method, lineage,
     [{"use_dora": True}, {"use_rslora": True}, {"init": "pissa"}, {"init": "orthogonal"}],
 )
 def test_variants_of_lora_are_merged(options, tiny_model):
-    model = new_checkpoint(str(tiny_model), labels=LabelSpace(("a",)), per="sequence").model
+    model = new_checkpoint(
+        str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a",)))
+    ).model
     names = set(base_weights(model))
     method = check_method("lora", {"rank": 2, **options})
     method.begin(model)
@@ -186,7 +189,9 @@ def test_a_prompt_survives_a_kill_in_the_middle(lineage, tmp_path, monkeypatch):
 
 
 def test_a_method_brings_its_own_rate_unless_one_is_given(tiny_model):
-    model = new_checkpoint(str(tiny_model), labels=LabelSpace(("a",)), per="sequence").model
+    model = new_checkpoint(
+        str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a",)))
+    ).model
     method = check_method("lora", {"rank": 2})
     method.begin(model)
 
@@ -210,7 +215,9 @@ def test_a_method_brings_its_own_rate_unless_one_is_given(tiny_model):
     ],
 )
 def test_what_does_not_fit_the_encoder_is_refused(method, options, message, tiny_model):
-    model = new_checkpoint(str(tiny_model), labels=LabelSpace(("a",)), per="sequence").model
+    model = new_checkpoint(
+        str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a",)))
+    ).model
     with pytest.raises(ConfigError, match=message):
         check_method(method, options).begin(model, max_tokens=32)
 

@@ -7,6 +7,7 @@ import torch
 
 from contlearn.config import TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
 from contlearn.training.methods import check_method
 from contlearn.training.optim import LearningRateWarning, check_rate, freeze, make_optimizer
@@ -15,7 +16,9 @@ from contlearn.types import LabelSpace
 
 @pytest.fixture
 def model(tiny_model):
-    return new_checkpoint(str(tiny_model), labels=LabelSpace(("a", "b")), per="sequence").model
+    return new_checkpoint(
+        str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a", "b")))
+    ).model
 
 
 def rates(model, **settings):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from contlearn.config import ReplayConfig
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint
 from contlearn.training.avalanche.plugins.importance import make_ewc
 from contlearn.training.avalanche.plugins.memory import save_logits, stored_logits
@@ -84,7 +85,8 @@ def test_lfl_is_the_distance_of_features_from_the_champions(tiny_model):
 
     space = LabelSpace(("a", "b"))
     one, two = (
-        new_checkpoint(str(tiny_model), labels=space, per="sequence").model.eval() for _ in range(2)
+        new_checkpoint(str(tiny_model), head=HeadSpec(name="logits", outputs=space)).model.eval()
+        for _ in range(2)
     )
     plugin = LessForgetful(two, strength=2.0)
     stub = Stub(one)
@@ -107,7 +109,9 @@ def test_mir_shows_what_the_step_would_harm_most_and_leaves_weights_alone(tiny_m
     from contlearn.training.losses import RowLoss
 
     space = LabelSpace(("billing", "garden"))
-    checkpoint = new_checkpoint(str(tiny_model), labels=space, per="sequence", dropout=0.0)
+    checkpoint = new_checkpoint(
+        str(tiny_model), head=HeadSpec(name="logits", outputs=space), dropout=0.0
+    )
     model = checkpoint.model.eval()
     model.encoder.embeddings.requires_grad_(False)
     memory = encode_records(
@@ -139,7 +143,9 @@ def test_mir_shows_what_the_step_would_harm_most_and_leaves_weights_alone(tiny_m
 
 
 def test_the_sum_of_penalties_is_one_penalty_around_the_weighted_mean(tiny_model):
-    model = new_checkpoint(str(tiny_model), labels=LabelSpace(("a",)), per="sequence").model
+    model = new_checkpoint(
+        str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a",)))
+    ).model
     names = [name for name, _ in model.named_parameters()]
     generator = torch.Generator().manual_seed(1)
 
@@ -186,7 +192,7 @@ def test_importances_of_a_grown_head_begin_with_zero(lineage):
 
 def test_stored_scores_stay_and_new_exemplars_get_the_champions(tiny_model, tmp_path, lineage):
     space = LabelSpace(("billing", "garden"))
-    checkpoint = new_checkpoint(str(tiny_model), labels=space, per="sequence")
+    checkpoint = new_checkpoint(str(tiny_model), head=HeadSpec(name="logits", outputs=space))
     records = texts(["billing", "garden"], 6)
     task = lineage.task
     first = encode_records(records[:8], checkpoint, task=task, space=space, max_tokens=32)
@@ -230,7 +236,9 @@ def test_er_ace_holds_old_labels_better_than_er(tmp_path, tiny_model):
 @pytest.mark.parametrize("kind", ["fgm", "pgd", "freelb"])
 def test_adversarial_steps_raise_the_loss_and_stay_within_bounds(kind, tiny_model):
     space = LabelSpace(("billing", "garden"))
-    checkpoint = new_checkpoint(str(tiny_model), labels=space, per="sequence", dropout=0.0)
+    checkpoint = new_checkpoint(
+        str(tiny_model), head=HeadSpec(name="logits", outputs=space), dropout=0.0
+    )
     from contlearn.tasks.text_classification import TextClassification
 
     data = encode_records(

@@ -7,6 +7,7 @@ import torch
 
 from contlearn.config import AugmentationConfig
 from contlearn.errors import ConfigError
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
 from contlearn.training.augment import Augmenter
 from contlearn.training.encoded import encode_records
@@ -77,8 +78,8 @@ def test_a_share_of_new_texts_is_what_came_back_and_each_is_translated_once(
 ):
     lineage = Lineage(tmp_path, tiny_model)
     records = texts(["billing", "garden"], 10)
-    space = lineage.task.extend_labels(LabelSpace(), [r.target for r in records])
-    checkpoint = new_checkpoint(str(tiny_model), labels=space, per="sequence")
+    space = lineage.task.outputs(LabelSpace(), [r.target for r in records])
+    checkpoint = new_checkpoint(str(tiny_model), head=HeadSpec(name="logits", outputs=space))
     data = encode_records(records, checkpoint, task=lineage.task, space=space, max_tokens=32)
     augment = Augmenter(
         AugmentationConfig(operations=("back-translation",), models=tuple(translators), share=1.0),

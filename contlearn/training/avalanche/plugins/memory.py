@@ -78,7 +78,7 @@ class BoundedGem(GEMPlugin):  # type: ignore[misc]  # avalanche is untyped
         super().__init__(patterns_per_experience=patterns, memory_strength=strength)
         owners = memory.owners.tolist()
         received = [memory.records[owner].received_at for owner in owners]
-        firsts = [int(memory.flat[memory.offsets[i]]) for i in range(len(memory))]
+        firsts = [float(memory.flat[memory.offsets[i]].max()) for i in range(len(memory))]
         order = sorted(range(len(memory)), key=lambda i: (received[i], firsts[i], i))
         parts = np.array_split(np.asarray(order), min(constraints, len(order)))
         self.memory = memory

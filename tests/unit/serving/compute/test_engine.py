@@ -10,9 +10,10 @@ import pytest
 from contlearn.serving.compute.engine import Engine, EngineLimits, VersionRetired
 from contlearn.serving.http.problems import RequestProblem
 from contlearn.serving.versions.version import LoadedVersion
+from contlearn.tasks.text_classification import class_prediction
 from contlearn.telemetry.metrics import make_registry
 from contlearn.telemetry.server_metrics import ServerMetrics
-from contlearn.types import ClassPrediction, LabelSpace
+from contlearn.types import LabelSpace
 
 
 class Slow:
@@ -32,7 +33,7 @@ class Slow:
         time.sleep(self.seconds * len(inputs))
         if any("poison" in item["text"] for item in inputs):
             raise ValueError("poison")
-        return [ClassPrediction(label=i["text"], confidence=1.0, scores={}) for i in inputs]
+        return [class_prediction(i["text"], 1.0, {}) for i in inputs]
 
 
 def version(predictor, number=1):
@@ -68,7 +69,7 @@ async def ask(made, loaded, *values, **options):
     answers = await made.answer(
         loaded, texts(*values), lengths=[len(value) for value in values], **options
     )
-    return [answer.prediction.label for answer in answers]
+    return [answer.prediction.target for answer in answers]
 
 
 def test_answers_keep_the_order_of_the_texts_however_they_are_cut():
