@@ -46,21 +46,21 @@ def daemon_routes(daemon: Daemon) -> dict[str, Route]:
         return 200, content_type, encode(registry)
 
     def checked(check: Callable[[], tuple[bool, dict[str, Any]]]) -> Route:
-        def answer(_headers: Mapping[str, str]) -> Answer:
+        def answer_check(_headers: Mapping[str, str]) -> Answer:
             ok, value = check()
             return (200 if ok else 503), _JSON, json.dumps(value).encode() + b"\n"
 
-        return answer
+        return answer_check
 
     def page(context: Context) -> Route:
-        def answer(_headers: Mapping[str, str]) -> Answer:
+        def answer_page(_headers: Mapping[str, str]) -> Answer:
             from contlearn.operations.overview import read_overview
             from contlearn.pages.overview import render_overview
 
             body = render_overview(read_overview(context), live_seconds=_RELOAD_SECONDS)
             return 200, "text/html; charset=utf-8", body.encode()
 
-        return answer
+        return answer_page
 
     pages = {f"/models/{w.context.config.model.name}": page(w.context) for w in daemon.watches}
     return {
