@@ -61,7 +61,7 @@ async def predict(call: Call) -> None:
             where="deadline_seconds",
         )
     inputs, lengths = service.read_inputs(rows, name=name)
-    version, answers, request_id = await service.answer(
+    version, answers, request_id = await service.serve_request(
         inputs,
         lengths,
         request_id=call.request_id,
