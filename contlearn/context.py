@@ -16,7 +16,7 @@ from contlearn.errors import ConfigError
 from contlearn.evaluation.gate import make_rules
 from contlearn.interfaces import Clock, Task
 from contlearn.plugins.manager import PluginManager
-from contlearn.training.checks import check_method_name
+from contlearn.training.checks import check_method
 from contlearn.training.search import check_search
 from contlearn.types import Event
 from contlearn.workspace import SystemClock, Workspace
@@ -141,7 +141,7 @@ def check_names(config: Config, manager: PluginManager) -> None:
         options, where = item.model_dump(exclude={"name"}), f"training.regularizers[{number}]"
         kind, _ = manager.options("regularizer", item.name, options, where=where)
         require_given(task, kind, where=where)
-    check_method_name(training.method, training.method_options)
+    check_method(training.method, training.method_options)
     check_search(training, manager)
     kind = manager.get("buffer", config.replay.policy, where="replay.policy")
     require_given(task, kind, where="replay.policy")

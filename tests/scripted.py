@@ -10,6 +10,7 @@ from pathlib import Path
 from contlearn.context import Context
 from contlearn.daemon import Watch
 from contlearn.data.intake.ingest import scan_inbox
+from contlearn.operations.ingest import intake_of
 from contlearn.registry.versions import Registry
 from contlearn.testing import FakeClock
 from contlearn.workspace import Workspace
@@ -52,13 +53,11 @@ class ScriptedContext(Context):
         return Registry(self.workspace, self.config, clock=self.clock, preflight=well)
 
 
-def scan_here(context: Context, *, stop=None, progress=None) -> dict:
+def scan_here(context: Context, *, must_stop=None, progress=None) -> dict:
     """Take in the inbox in this process, which is quicker than a child; the code is the same."""
     if not any(context.workspace.inbox.iterdir()) and not any(context.workspace.claimed.iterdir()):
         return {}
-    return scan_inbox(
-        context.workspace, context.config, context.catalog, context.manager, clock=context.clock
-    ).to_json()
+    return scan_inbox(intake_of(context)).to_json()
 
 
 def make_workspace(root: Path, more: str = "") -> Workspace:

@@ -9,6 +9,7 @@ from typing import Final
 
 from contlearn.benchmark.measures import FIGURES, titles
 from contlearn.benchmark.result import BenchmarkResult, Summary, cell
+from contlearn.pages.style import html_page
 from contlearn.wording import metric_name
 from contlearn.workspace import write_bytes_atomic
 
@@ -19,26 +20,6 @@ _COLOURS: Final = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#9b6bdf",
 )  # fmt: skip
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 280, 40, 28
-_STYLE: Final = """
-:root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --line: #d5dae0;
-  --page: #fff; --card: #f5f7f9; }
-@media (prefers-color-scheme: dark) { :root { --text: #e8ecf0; --soft: #9aa5b1; --line: #343b44;
-  --page: #12161b; --card: #1b2128; } }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; background: var(--page);
-  color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
-  padding: .8rem 1rem; margin: 1rem 0; } .soft { color: var(--soft); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; } th { color: var(--soft); font-weight: 600; }
-th:first-child, td:first-child { text-align: left; }
-.legend { list-style: none; padding: 0; margin: .5rem 0 0; display: flex; flex-wrap: wrap;
-  gap: .2rem 1.4rem; } .legend span { display: inline-block; width: 1.6rem; height: 0;
-  border-top: 3px solid; vertical-align: middle; margin-right: .5rem; }
-svg { max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui; }
-@media (max-width: 40rem) { svg text { font-size: 17px; } }
-"""
 
 
 def write_page(result: BenchmarkResult, path: Path) -> None:
@@ -53,10 +34,7 @@ def write_page(result: BenchmarkResult, path: Path) -> None:
     average = metric_name("average_accuracy", result.primary_metric)
     chosen = escape(result.recommendation or "none")
     reason = escape(result.reason[:1].upper() + result.reason[1:])
-    body = f"""<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Strategies compared</title><style>{_STYLE}</style>
-<h1>Strategies compared</h1>
+    body = f"""<h1>Strategies compared</h1>
 <p class="soft">{len(result.steps)} experiences in the order of time. Choices were made on
 development rows, figures are of test rows, in percent; means over seeds.</p>
 <div class="card"><b>Recommended: {chosen}</b><br>{reason}</div>
@@ -64,9 +42,8 @@ development rows, figures are of test rows, in percent; means over seeds.</p>
 {_curves(result.summaries, average)}
 <h2>Figures</h2><div class="wide"><table><tr><th>strategy</th>{heads}<th>seeds</th></tr>{rows}
 </table></div>
-<h2>Experiences</h2><ol>{"".join(f"<li>{escape(name)}</li>" for name in result.steps)}</ol></html>
-"""
-    write_bytes_atomic(path, body.encode())
+<h2>Experiences</h2><ol>{"".join(f"<li>{escape(name)}</li>" for name in result.steps)}</ol>"""
+    write_bytes_atomic(path, html_page("Strategies compared", body).encode())
 
 
 def _curves(summaries: Sequence[Summary], average: str) -> str:

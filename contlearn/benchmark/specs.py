@@ -66,7 +66,7 @@ def parse_spec(
         PluginError: When the name of a further regulariser is not known.
         ConfigError: When a method is not known, or a setting is wrong.
     """
-    from contlearn.training.checks import check_method_name
+    from contlearn.training.checks import check_method
 
     found = _FORM.fullmatch(text)
     if found is None:
@@ -91,7 +91,7 @@ def parse_spec(
     training.setdefault("method", method or "full")
     training.setdefault("method_options", {})
     try:
-        check_method_name(str(training["method"]), dict(training["method_options"]))
+        check_method(str(training["method"]), dict(training["method_options"]))
     except ConfigError as error:
         # The name comes from the command line, not from contlearn.toml.
         where = "--strategy" if method else "--set"

@@ -128,19 +128,11 @@ def check_command(
 ) -> int:
     """Print counts and the first examples of each problem."""
     from contlearn.data.intake.ingest import ingest_paths
+    from contlearn.operations.ingest import intake_of
 
     with settings.open() as context, settings.progress() as progress:
-        report = ingest_paths(
-            context.workspace,
-            context.config,
-            context.catalog,
-            context.manager,
-            list(paths),
-            format=file_format,
-            dry_run=True,
-            progress=progress,
-            clock=context.clock,
-        )
+        intake = intake_of(context, format=file_format, dry_run=True, progress=progress)
+        report = ingest_paths(intake, list(paths))
     value = report.to_json()
     print_result(value, as_json=as_json, human=lambda: show_checked(value))
     for file in value["files"]:

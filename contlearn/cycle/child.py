@@ -119,13 +119,14 @@ class _Child:
             import torch
 
             torch.set_num_threads(self.config.training.threads)
-        for stage in STAGES:
+        work = (self.train, self.export, self.evaluate, self.decide)
+        for stage, do in zip(STAGES, work, strict=True):
             marker = self.folder.marker(stage)
             if marker.exists():
                 continue
             self.progress(stage, 0, 0, "")
             started = time.monotonic()
-            facts: dict[str, Any] = getattr(self, f"do_{stage}")()
+            facts = do()
             facts["seconds"] = round(time.monotonic() - started, 3)
             facts["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             write_json_atomic(marker, facts)
@@ -179,7 +180,7 @@ class _Child:
         with self.catalog.read() as connection:
             return experience_records(connection, cycle_id, role)
 
-    def do_training(self) -> dict[str, Any]:
+    def train(self) -> dict[str, Any]:
         """Fit the challenger and leave checkpoint/ and state/ in the version folder."""
         from contlearn.cycle.material import read_material
         from contlearn.training.fit import FitRequest, fit_challenger
@@ -246,7 +247,7 @@ class _Child:
             "buffer_capacity": self.config.replay.capacity_records,
         }
 
-    def do_exporting(self) -> dict[str, Any]:
+    def export(self) -> dict[str, Any]:
         """Write onnx/ and check it against the checkpoint: no parity, no version."""
         from contlearn.export.onnx import export_model
         from contlearn.export.samples import MOST_SAMPLES, spread
@@ -304,7 +305,7 @@ class _Child:
             pad_id=read_json(self.folder.marker("exporting")).get("pad_id", 0),
         )
 
-    def do_evaluating(self) -> dict[str, Any]:
+    def evaluate(self) -> dict[str, Any]:
         """Score challenger and champion on every held-out set; write report.json."""
         from contlearn.cycle.held_out import corrected_sets
         from contlearn.data.label_quality import judge_cycle
@@ -369,7 +370,7 @@ class _Child:
             return Proof.from_json(read_json(folder / PROVED))
         return prove(predictor.label_space.names, ask_opinions(predictor, spread_rows(sets)))
 
-    def do_deciding(self) -> dict[str, Any]:
+    def decide(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""
         from contlearn.evaluation.gate import decide
         from contlearn.evaluation.runtime import read_runtime

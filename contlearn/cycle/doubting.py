@@ -9,7 +9,6 @@ one JSON object: looked_at, number, pairs, strange (of labels the champion does 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from contlearn.catalog.counting import counts
 from contlearn.catalog.schema import records
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, StorageError
-from contlearn.processes.children import ChildLimits, die_with_parent, run_child
+from contlearn.processes.asking import answer_parent, ask_child
+from contlearn.processes.children import ChildLimits
 from contlearn.registry.versions import ModelVersion
 from contlearn.types import HeldOutSet, LabelledRecord
 from contlearn.workspace import read_json, write_json_atomic
@@ -102,21 +102,17 @@ def look_at_arrivals(context: Context, *, after: int) -> dict[str, Any]:
     elif newest_row(context) == after:
         why = "no record is new"
     else:
-        log = context.workspace.state / "doubting.log"
         try:
-            end = run_child(
+            found = ask_child(
                 "contlearn.cycle.doubting",
-                [str(context.workspace.root), str(after), str(most)],
-                log=log,
-                on_message=found.update,
-                environ=context.for_children(),
+                (context.workspace.root, after, most),
+                needed="looked_at",
+                log=context.workspace.state / "doubting.log",
                 limits=ChildLimits(seconds=_SECONDS, log_bytes=context.config.retention.log_bytes),
+                environ=context.for_children(),
             )
-            if end.returncode != 0 or "looked_at" not in found:
-                why = str(found.get("error") or (end.failure and end.failure.what) or end.explain())
-                found = {}
         except (ContlearnError, OSError) as error:
-            why, found = str(error), {}
+            why = error.what if isinstance(error, ContlearnError) else str(error)
     value = {
         "at": context.clock.now().isoformat(timespec="seconds"),
         "version": champion,
@@ -213,16 +209,14 @@ def find_doubts(context: Context, *, after: int, most: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Look, and print the result or the error as one JSON line."""
-    die_with_parent()
+    """Look, and answer the parent."""
     root, after, most = sys.argv[1:] if arguments is None else arguments
-    try:
+
+    def look() -> dict[str, Any]:
         with Context.open(Path(root)) as context:
-            value = find_doubts(context, after=int(after), most=int(most))
-    except ContlearnError as error:
-        value = {"kind": type(error).__name__, **error.to_json()}
-    sys.stdout.write(json.dumps(value) + "\n")
-    return 1 if "error" in value else 0
+            return find_doubts(context, after=int(after), most=int(most))
+
+    return answer_parent(look)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from contlearn.context import Context
 from contlearn.cycle.taken import tell_ingested
 from contlearn.errors import TrainingError
 from contlearn.interfaces import Progress, no_progress
-from contlearn.processes.children import ChildLimits, StopFlag, run_child
+from contlearn.processes.children import ChildLimits, MustStop, run_child
 from contlearn.workspace import Workspace
 
 __all__ = ["inbox_files", "scan_in_child"]
@@ -22,7 +22,7 @@ def scan_in_child(
     context: Context,
     *,
     progress: Progress = no_progress,
-    stop: StopFlag | None = None,
+    must_stop: MustStop | None = None,
     plugins_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Take in what rests in the inbox and what sources are due, in a child.
@@ -50,7 +50,7 @@ def scan_in_child(
         [str(context.workspace.root), *([str(plugins_dir)] if plugins_dir else [])],
         log=log,
         on_message=hear,
-        stop=stop,
+        must_stop=must_stop,
         environ=context.for_children(),
         limits=ChildLimits(log_bytes=context.config.retention.log_bytes),
     )

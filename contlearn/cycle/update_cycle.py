@@ -51,7 +51,7 @@ from contlearn.papers.report import measured_by
 from contlearn.processes.children import (
     ChildLimits,
     ChildStopped,
-    StopFlag,
+    MustStop,
     run_child,
 )
 from contlearn.redaction import redact_config
@@ -71,7 +71,7 @@ class UpdateCycle:
     Args:
         context: The opened workspace.
         progress: Called with (stage, done, total, message).
-        stop: Set from outside to end the child; the cycle is taken up again by the next run.
+        must_stop: Says when to end the child; the cycle is taken up again by the next run.
         plugins_dir: A folder of loose plugin files that the child must load too.
         child: The module that does the work, run as a process of its own.
         scan: Takes in the inbox; called as `scan_in_child`.
@@ -79,7 +79,7 @@ class UpdateCycle:
 
     context: Context
     progress: Progress = no_progress
-    stop: StopFlag | None = None
+    must_stop: MustStop | None = None
     plugins_dir: Path | None = None
     child: str = "contlearn.training"
     scan: Callable[..., dict[str, Any]] | None = None
@@ -90,9 +90,12 @@ class UpdateCycle:
         self._token = 0
         self._shown_at = float("-inf")
 
-    def is_set(self) -> bool:
+    def _is_asked_to_stop(self) -> bool:
+        return self.must_stop is not None and self.must_stop()
+
+    def _must_stop(self) -> bool:
         """Say whether the work must stop: on request, or because the lease is lost."""
-        return self._lost.is_set() or (self.stop is not None and self.stop.is_set())
+        return self._lost.is_set() or self._is_asked_to_stop()
 
     def run_once(
         self,
@@ -119,7 +122,7 @@ class UpdateCycle:
             LeaseLost: When this process stood still, and another may have taken the cycle over.
             UsageError: When a strategy needs `force`, or an interrupted cycle stands in the way.
             ConfigError: When a key describes another model than the champion, which would go on.
-            ChildStopped: When `stop` was set.
+            ChildStopped: When `must_stop` said so.
         """
         context = self.context
         name = strategy or context.config.training.strategy
@@ -154,7 +157,7 @@ class UpdateCycle:
             try:
                 return self._run(trigger, run_key, name, promote=promote)
             except ChildStopped:
-                if self.stop is not None and self.stop.is_set():
+                if self._is_asked_to_stop():
                     raise
                 raise lease_lost(context.catalog, CYCLE_LEASE) from None
 
@@ -183,12 +186,12 @@ class UpdateCycle:
                 cycle=None, outcome="nothing-to-do", message="Nothing is interrupted any more."
             )
         warnings = check_same_model(context, strategy)
-        report = scan(context, progress=self.progress, stop=self)
+        report = scan(context, progress=self.progress, must_stop=self._must_stop)
         refused = refused_files(report)
         if report.get("waiting") and trigger in BY_HAND:
             # Somebody dropped a file a moment ago and now asks: give it its time to rest.
             context.clock.sleep(context.config.data.rest_seconds + 0.1)
-            later = refused_files(scan(context, progress=self.progress, stop=self))
+            later = refused_files(scan(context, progress=self.progress, must_stop=self._must_stop))
             refused += [file for file in later if file not in refused]
         require_space(context)
         forecast = self._forecast(strategy)
@@ -416,7 +419,7 @@ class UpdateCycle:
                 [str(folder.path)],
                 log=folder.log,
                 on_message=hear,
-                stop=self,
+                must_stop=self._must_stop,
                 grace_seconds=settings.grace_seconds,
                 environ=self.context.for_children(),
                 limits=ChildLimits(

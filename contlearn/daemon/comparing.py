@@ -8,7 +8,6 @@ won, differing.
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +16,7 @@ import sqlalchemy as sa
 
 from contlearn.catalog.schema import records
 from contlearn.context import Context
-from contlearn.errors import ContlearnError
-from contlearn.processes.children import die_with_parent
+from contlearn.processes.asking import answer_parent
 
 __all__ = ["compare_on_new_labels", "main"]
 
@@ -71,20 +69,15 @@ def compare_on_new_labels(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare, and print the result or the error as one JSON line."""
-    die_with_parent()
-    root, version, former, after, limit = sys.argv[1:] if arguments is None else arguments
-    try:
+    """Compare, and answer the parent."""
+    root, *numbers = sys.argv[1:] if arguments is None else arguments
+    version, former, after, limit = map(int, numbers)
+
+    def compare() -> dict[str, int]:
         with Context.open(Path(root)) as context:
-            value: dict[str, object] = dict(
-                compare_on_new_labels(
-                    context, int(version), int(former), after=int(after), limit=int(limit)
-                )
-            )
-    except ContlearnError as error:
-        value = {"kind": type(error).__name__, **error.to_json()}
-    sys.stdout.write(json.dumps(value) + "\n")
-    return 1 if "error" in value else 0
+            return compare_on_new_labels(context, version, former, after=after, limit=limit)
+
+    return answer_parent(compare)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from contlearn.context import Context
 from contlearn.daemon.host import Daemon
 from contlearn.errors import UsageError
 from contlearn.operations.metrics import Measuring
+from contlearn.pages.style import html_page
 from contlearn.telemetry.metrics import DaemonCollector, make_registry
 
 __all__ = ["Answer", "Route", "daemon_routes", "start_endpoint"]
@@ -45,21 +46,21 @@ def daemon_routes(daemon: Daemon) -> dict[str, Route]:
         return 200, content_type, encode(registry)
 
     def checked(check: Callable[[], tuple[bool, dict[str, Any]]]) -> Route:
-        def answer(_headers: Mapping[str, str]) -> Answer:
+        def answer_check(_headers: Mapping[str, str]) -> Answer:
             ok, value = check()
             return (200 if ok else 503), _JSON, json.dumps(value).encode() + b"\n"
 
-        return answer
+        return answer_check
 
     def page(context: Context) -> Route:
-        def answer(_headers: Mapping[str, str]) -> Answer:
+        def answer_page(_headers: Mapping[str, str]) -> Answer:
             from contlearn.operations.overview import read_overview
             from contlearn.pages.overview import render_overview
 
             body = render_overview(read_overview(context), live_seconds=_RELOAD_SECONDS)
             return 200, "text/html; charset=utf-8", body.encode()
 
-        return answer
+        return answer_page
 
     pages = {f"/models/{w.context.config.model.name}": page(w.context) for w in daemon.watches}
     return {
@@ -142,12 +143,7 @@ def start_endpoint(context: Context, routes: Mapping[str, Route]) -> Iterator[st
 def _index(paths: Sequence[str]) -> Route:
     """Give a page that links to those of the models."""
     links = "".join(f'<li><a href="{escape(p)}">{escape(p[8:])}</a></li>' for p in paths)
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>contlearn</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        "<style>:root{color-scheme:light dark}body{font:1rem/1.6 system-ui;margin:2rem}</style>"
-        f"</head><body><h1>Models</h1><ul>{links}</ul></body></html>\n"
-    ).encode()
+    page = html_page("contlearn", f"<h1>Models</h1><ul>{links}</ul>").encode()
     return lambda _headers: (200, "text/html; charset=utf-8", page)
 
 

@@ -22,8 +22,9 @@ from contlearn.config import ProbationConfig
 from contlearn.context import Context
 from contlearn.cycle.changes import roll_back
 from contlearn.daemon.live import LiveTotals, quantile, read_live
-from contlearn.errors import StorageError
-from contlearn.processes.children import ChildLimits, StopFlag, run_child
+from contlearn.errors import ContlearnError, StorageError
+from contlearn.processes.asking import ask_child
+from contlearn.processes.children import ChildLimits, MustStop
 from contlearn.statistics.exact import sign_test
 from contlearn.statistics.intervals import wilson_lower
 from contlearn.workspace import write_json_atomic
@@ -72,7 +73,7 @@ class Probation:
         self._compare = compare
         self._state = self._load()
         self._looked: float | None = None
-        self._stop: StopFlag | None = None
+        self._must_stop: MustStop | None = None
 
     @property
     def path(self) -> Path:
@@ -96,7 +97,7 @@ class Probation:
         """Give the last probation for `status --json`."""
         return None if self._state is None else asdict(self._state)
 
-    def look(self, stop: StopFlag | None = None) -> str | None:
+    def look(self, must_stop: MustStop | None = None) -> str | None:
         """Look once, and go back to the former champion when it must be.
 
         Returns:
@@ -107,7 +108,7 @@ class Probation:
         """
         if not self.settings.window:
             return None
-        self._stop = stop
+        self._must_stop = must_stop
         now = self.context.clock.monotonic()
         # The machine may have slept: a look counts a few intervals at most.
         longest = 3 * self.settings.check_interval
@@ -259,23 +260,19 @@ class Probation:
     def _numbers(self, state: _State) -> dict[str, int] | None:
         if self._compare is not None:
             return self._compare(state.version, state.former, state.after)
-        found: dict[str, Any] = {}
-        arguments = [self.context.workspace.root, state.version, state.former, state.after, _ROWS]
-        end = run_child(
-            "contlearn.daemon.comparing",
-            [str(argument) for argument in arguments],
-            log=self.context.workspace.state / "probation.log",
-            on_message=found.update,
-            stop=self._stop,
-            environ=self.context.for_children(),
-            limits=ChildLimits(log_bytes=self.context.config.retention.log_bytes),
-        )
-        if end.returncode != 0 or "rows" not in found:
-            self.context.emit(
-                "alert",
-                subject="the probation could not compare",
-                reason=str(found.get("error") or end.explain()),
+        root = self.context.workspace.root
+        try:
+            found = ask_child(
+                "contlearn.daemon.comparing",
+                (root, state.version, state.former, state.after, _ROWS),
+                needed="rows",
+                log=self.context.workspace.state / "probation.log",
+                limits=ChildLimits(log_bytes=self.context.config.retention.log_bytes),
+                environ=self.context.for_children(),
+                must_stop=self._must_stop,
             )
+        except ContlearnError as error:
+            self.context.emit("alert", subject="the probation could not compare", reason=error.what)
             return None
         return {name: int(value) for name, value in found.items()}
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from contlearn.processes.children import StopFlag
+from contlearn.processes.children import MustStop
 
 __all__ = ["UpdateSlot", "default_host_lock"]
 
@@ -51,11 +51,11 @@ class UpdateSlot:
             return tuple(self._queue)
 
     @contextlib.contextmanager
-    def turn(self, who: str, stop: StopFlag) -> Iterator[bool]:
+    def turn(self, who: str, must_stop: MustStop) -> Iterator[bool]:
         """Wait for the turn and hold it while the block runs.
 
         Yields:
-            False when `stop` was set first: the block must not update then.
+            False when it must stop first: the block must not update then.
         """
         with self._changed:
             self._queue.append(who)
@@ -63,14 +63,14 @@ class UpdateSlot:
         try:
             with self._changed:
                 while self._holder is not None or self._queue[0] != who:
-                    if stop.is_set():
+                    if must_stop():
                         break
                     self._changed.wait(_POLL_SECONDS)
-                mine = self._holder is None and self._queue[0] == who and not stop.is_set()
+                mine = self._holder is None and self._queue[0] == who and not must_stop()
                 if mine:
                     self._holder = who
             if mine and self.path is not None:
-                descriptor = self._lock(stop)
+                descriptor = self._lock(must_stop)
                 mine = descriptor is not None
             with self._changed:
                 self._queue.remove(who)
@@ -85,10 +85,10 @@ class UpdateSlot:
                     self._holder = None
                 self._changed.notify_all()
 
-    def _lock(self, stop: StopFlag) -> int | None:
+    def _lock(self, must_stop: MustStop) -> int | None:
         descriptor = os.open(str(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         pause = threading.Event()
-        while not stop.is_set():
+        while not must_stop():
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

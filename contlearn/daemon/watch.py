@@ -97,17 +97,23 @@ class Watch:
         self._disk_due = Every(clock, _DISK_SECONDS)
         self._probation_every = Every(clock, 0.0)
         self._look_due = Every(clock, 0.0)
-        self._watcher = Watcher(context, stop=self, plugins_dir=self.plugins_dir)
+        self._watcher = Watcher(context, must_stop=self.must_stop, plugins_dir=self.plugins_dir)
 
     @property
     def name(self) -> str:
         """The workspace's folder, which names it in queues and logs."""
         return str(self.context.workspace.root)
 
-    def is_set(self) -> bool:
-        """Say whether work must stop: on request, or because the lease is lost. Shows life too."""
-        self.beat = self.context.clock.monotonic()
+    def must_stop(self) -> bool:
+        """Say whether work must stop: on request, or because the lease is lost.
+
+        Whoever works asks again and again, so that asking is a sign of life.
+        """
+        self._show_life()
         return self.stop.is_set() or self._lost.is_set()
+
+    def _show_life(self) -> None:
+        self.beat = self.context.clock.monotonic()
 
     def run(self) -> None:
         """Hold the lease and work, or stand by for it, until `stop` is set.
@@ -158,7 +164,7 @@ class Watch:
 
     def step(self) -> UpdateResult | None:
         """Do one round; errors are logged and tried again later."""
-        self.is_set()
+        self._show_life()
         try:
             return self._step()
         except ChildStopped:
@@ -211,7 +217,7 @@ class Watch:
     def _watch(self) -> None:
         self.begin()
         try:
-            while not self.is_set():
+            while not self.must_stop():
                 self.step()
                 self.stop.wait(self.context.config.daemon.scan_seconds)
         finally:
@@ -223,7 +229,7 @@ class Watch:
 
     def _cannot_watch(self, error: ContlearnError) -> None:
         """Say so once, not at every try, and show it to whoever asks for our health."""
-        self.is_set()
+        self._show_life()
         if self.last_error != str(error) or self.doing != _CANNOT:
             self.log.error(_CANNOT, **error.to_json())
         self.doing, self.last_error = _CANNOT, str(error)
@@ -252,7 +258,7 @@ class Watch:
         reason = None
         if self._probation_due():
             self._require_lease()
-            reason = self.probation.look(self)
+            reason = self.probation.look(self.must_stop)
         if reason is not None:
             self.log.error("rolled back by itself", reason=reason)
             self.judging.forget()
@@ -303,7 +309,7 @@ class Watch:
         context = self.context
         self.doing = "looking at the inbox"
         try:
-            report = self._scan(context, stop=self)
+            report = self._scan(context, must_stop=self.must_stop)
             self.scan_error = None
         except WorkspaceLocked as error:
             # Somebody takes files in by hand: they are not ours to take, and nothing is wrong.
@@ -343,7 +349,7 @@ class Watch:
         context = self.context
         self.doing = f"waiting for its turn: {trigger.reason}"
         self.write_state(running=True)
-        with self.slot.turn(self.name, self) as mine:
+        with self.slot.turn(self.name, self.must_stop) as mine:
             if not mine:
                 return None
             self._require_lease()
@@ -354,7 +360,7 @@ class Watch:
             try:
                 result = UpdateCycle(
                     context,
-                    stop=self,
+                    must_stop=self.must_stop,
                     plugins_dir=self.plugins_dir,
                     child=self.child,
                     scan=self._scan,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, EvaluationError
 from contlearn.monitoring.signals import signals_path
-from contlearn.processes.children import StopFlag, die_with_parent, run_child
+from contlearn.processes.children import MustStop, die_with_parent, run_child
 
 __all__ = ["Watcher", "main"]
 
@@ -24,12 +23,12 @@ class Watcher:
 
     Args:
         context: The opened workspace; its folders are used, not its connections.
-        stop: Set to end; a running child is ended with it.
+        must_stop: Says when to end a running child.
         plugins_dir: A folder of loose plugin files that the child must load too.
     """
 
     context: Context
-    stop: StopFlag = field(default_factory=threading.Event)
+    must_stop: MustStop | None = None
     plugins_dir: Path | None = None
     _seen: tuple[float, int] | None = field(default=None, init=False)
 
@@ -39,7 +38,7 @@ class Watcher:
         Returns:
             Whether it looked.
         Raises:
-            ChildStopped: When `stop` was set meanwhile.
+            ChildStopped: When `must_stop` said so meanwhile.
             EvaluationError: When the child failed.
         """
         newest = self._newest()
@@ -56,7 +55,7 @@ class Watcher:
             arguments,
             log=log,
             on_message=lambda _: None,
-            stop=self.stop,
+            must_stop=self.must_stop,
             grace_seconds=2.0,
             environ=self.context.for_children(),
         )

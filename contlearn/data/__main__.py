@@ -18,6 +18,7 @@ from contlearn.catalog.belonging import open_catalog
 from contlearn.config import load_config
 from contlearn.config.handover import taken_over
 from contlearn.data.intake.ingest import scan_inbox
+from contlearn.data.intake.place import Intake
 from contlearn.errors import ContlearnError, UsageError
 from contlearn.interfaces import Progress
 from contlearn.packages import missing_package
@@ -59,9 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         folder = Path(arguments[1]) if len(arguments) > 1 else None
         manager = PluginManager(folder=folder, blocked=config.plugins.blocked)
         with open_catalog(workspace, config) as catalog:
-            report = scan_inbox(
-                workspace, config, catalog, manager, clock=SystemClock(), progress=_progress()
-            )
+            parts = (workspace, config, catalog, manager)
+            report = scan_inbox(Intake(*parts, clock=SystemClock(), progress=_progress()))
     except (ContlearnError, ModuleNotFoundError) as raised:
         error = raised if isinstance(raised, ContlearnError) else missing_package(raised)
         if error is None:

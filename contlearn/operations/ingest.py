@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contlearn.arguments import require_several
-from contlearn.config import Config
 from contlearn.context import Context
 from contlearn.cycle.doubting import look_at_arrivals, newest_row
 from contlearn.cycle.taken import tell_ingested
 from contlearn.errors import UsageError
-from contlearn.interfaces import Progress
+from contlearn.interfaces import Progress, no_progress
 
 if TYPE_CHECKING:
+    from contlearn.data.intake.place import Intake
     from contlearn.data.intake.report import IngestReport
 
-__all__ = ["ingest_files", "with_policy"]
+__all__ = ["ingest_files", "intake_of"]
 
 
 def ingest_files(
@@ -66,32 +66,40 @@ def ingest_files(
             where="--bring-back-forgotten",
             hint="Name the files: `contlearn ingest --bring-back-forgotten FILE`.",
         )
-    config = with_policy(context.config, on_conflict)
-    parts = (context.workspace, config, context.catalog, context.manager)
-    common: dict[str, Any] = {"dry_run": dry_run, "clock": context.clock, "progress": progress}
+    intake = intake_of(
+        context,
+        on_conflict=on_conflict,
+        dry_run=dry_run,
+        format=format,
+        bring_back=bring_back_forgotten,
+        progress=progress or no_progress,
+    )
     before = newest_row(context)
     if sources:
-        report = ingest_sources(*parts, list(sources), again=again, **common)
+        report = ingest_sources(intake, list(sources), again=again)
     elif not paths:
-        report = scan_inbox(*parts, **common)
+        report = scan_inbox(intake)
     else:
-        report = ingest_paths(
-            *parts,
-            list(paths),
-            format=format,
-            held_out=held_out,
-            bring_back_forgotten=bring_back_forgotten,
-            **common,
-        )
+        report = ingest_paths(intake, list(paths), held_out=held_out)
     if not dry_run:
         report = replace(report, doubted=look_at_arrivals(context, after=before))
     tell_ingested(context, report.to_json())
     return report
 
 
-def with_policy(config: Config, on_conflict: str | None) -> Config:
-    """Give a configuration with another policy for conflicts, where one is named."""
-    if on_conflict is None:
-        return config
-    data = config.data.model_copy(update={"on_conflict": on_conflict})
-    return config.model_copy(update={"data": data})
+def intake_of(context: Context, *, on_conflict: str | None = None, **rules: Any) -> Intake:
+    """Say how files go into an opened workspace.
+
+    Args:
+        context: The opened workspace.
+        on_conflict: quarantine, newest or all, instead of `data.on_conflict`.
+        rules: Others of `Intake`.
+    """
+    from contlearn.data.intake.place import Intake
+
+    config = context.config
+    if on_conflict is not None:
+        data = config.data.model_copy(update={"on_conflict": on_conflict})
+        config = config.model_copy(update={"data": data})
+    parts = (context.workspace, config, context.catalog, context.manager)
+    return Intake(*parts, clock=context.clock, **rules)

@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING
 
 from contlearn.context import Context
 from contlearn.cycle.taken import tell_ingested
-from contlearn.operations.ingest import with_policy
+from contlearn.operations.ingest import intake_of
 
 if TYPE_CHECKING:
-    from contlearn.catalog import Catalog
-    from contlearn.config import Config
     from contlearn.data.intake.report import IngestReport
-    from contlearn.plugins.manager import PluginManager
-    from contlearn.workspace import Workspace
 
 __all__ = ["accept_refused", "discard_refused", "retry_refused", "take_back_sheet"]
 
@@ -30,9 +26,8 @@ def take_back_sheet(
     """
     from contlearn.data.quarantine.corrected import ingest_corrected
 
-    parts = _parts(context, on_conflict)
-    report = ingest_corrected(*parts, sheet, clock=context.clock, dry_run=dry_run)
-    return _told(context, report)
+    intake = intake_of(context, on_conflict=on_conflict, dry_run=dry_run)
+    return _told(context, ingest_corrected(intake, sheet))
 
 
 def retry_refused(
@@ -46,11 +41,8 @@ def retry_refused(
     """Check refused rows (all, or those of one reason or file) under the present configuration."""
     from contlearn.data.quarantine.corrected import retry_quarantine
 
-    parts = _parts(context, on_conflict)
-    report = retry_quarantine(
-        *parts, reason=reason, source=source, clock=context.clock, dry_run=dry_run
-    )
-    return _told(context, report)
+    intake = intake_of(context, on_conflict=on_conflict, dry_run=dry_run)
+    return _told(context, retry_quarantine(intake, reason=reason, source=source))
 
 
 def accept_refused(
@@ -76,11 +68,8 @@ def accept_refused(
     """
     from contlearn.data.quarantine.corrected import accept_labels
 
-    parts = _parts(context, on_conflict)
-    report = accept_labels(
-        *parts, accepted, reason=reason, source=source, clock=context.clock, dry_run=dry_run
-    )
-    return _told(context, report)
+    intake = intake_of(context, on_conflict=on_conflict, dry_run=dry_run)
+    return _told(context, accept_labels(intake, accepted, reason=reason, source=source))
 
 
 def discard_refused(
@@ -103,13 +92,6 @@ def discard_refused(
     number = discard_quarantine(context.workspace, reason=reason, source=source)
     context.registry.note("discard", actor=context.actor, reason="quarantine", records=number)
     return number
-
-
-def _parts(
-    context: Context, on_conflict: str | None
-) -> tuple[Workspace, Config, Catalog, PluginManager]:
-    config = with_policy(context.config, on_conflict)
-    return context.workspace, config, context.catalog, context.manager
 
 
 def _told(context: Context, report: IngestReport) -> IngestReport:

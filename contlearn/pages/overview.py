@@ -12,56 +12,13 @@ from typing import Any, Final
 
 from contlearn.pages.charts import heat_cell, line_chart
 from contlearn.pages.overview_charts import bars, interval_bar, looks_chart, stacked
-from contlearn.pages.style import CHART_STYLE
+from contlearn.pages.style import html_page
 from contlearn.registry.by_hand import is_by_hand
 from contlearn.types import Metric
 from contlearn.wording import Measures, amount, metric_name, percent, span
 
 __all__ = ["render_overview"]
 
-_STYLE: Final = """
-:root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --line: #d5dae0;
-  --page: #ffffff; --card: #f5f7f9; --good: #1a7f37; --bad: #c2262e; --warn: #9a6700;
-  --mark: #1f6feb; --heat: 31, 111, 235; --c0: #1f6feb; --c1: #bf8700; --c2: #1a7f37;
-  --c3: #8250df; --c4: #cf222e; --c5: #59636e; --c6: #bf3989; --c7: #0e7490; --grey: #afb8c1; }
-@media (prefers-color-scheme: dark) { :root { --text: #e8ecf0; --soft: #9aa5b1; --line: #343b44;
-  --page: #12161b; --card: #1b2128; --good: #4ac26b; --bad: #ff7b72; --warn: #d4a72c;
-  --mark: #6cb0ff; --heat: 88, 166, 255; --c0: #6cb0ff; --c1: #e3b341; --c2: #4ac26b;
-  --c3: #bc8cff; --c4: #ff7b72; --c5: #9aa5b1; --c6: #ff9bce; --c7: #56d4dd; --grey: #484f58; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 64rem; background: var(--page);
-  color: var(--text); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; color: var(--soft); }
-p { margin: .4rem 0; } ul { margin: .4rem 0; padding-left: 1.2rem; }
-.soft { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
-.warn { color: var(--warn); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr));
-  gap: .6rem; margin: 1rem 0; }
-.figures div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
-  padding: .6rem .8rem; } .figures b { display: block; font-size: 1.35rem;
-  font-variant-numeric: tabular-nums; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
-  padding: .8rem 1rem; margin: .6rem 0; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
-  vertical-align: top; white-space: nowrap; } th { color: var(--soft); font-weight: 600; }
-th:first-child, td:first-child, td.words, th.words { text-align: left; }
-td.words { white-space: normal; min-width: 12rem; }
-ol.line { list-style: none; margin: 0; padding: 0 0 0 1rem; border-left: 2px solid var(--line); }
-ol.line li { position: relative; padding: .35rem 0 .35rem .4rem; }
-ol.line li::before { content: ""; position: absolute; left: -1.42rem; top: .8rem; width: .7rem;
-  height: .7rem; border-radius: 50%; background: currentColor; border: 2px solid var(--page); }
-ol.line li > * { color: var(--text); } ol.line li > .soft { color: var(--soft); }
-ol.line li > b.good { color: var(--good); } ol.line li > b.bad { color: var(--bad); }
-ol.line li > b.warn { color: var(--warn); }
-table.bars { width: 100%; max-width: 46rem; } table.bars td.bar { text-align: left; width: 60%; }
-table.bars td:first-child { max-width: 18rem; overflow: hidden; text-overflow: ellipsis; }
-@media (max-width: 40rem) { body { padding: 1rem .8rem 3rem; } th, td { padding: .3rem .4rem; }
-  .wide th:first-child, .wide td:first-child { position: sticky; left: 0; z-index: 1;
-    background: var(--page); }
-  table.bars td:first-child { max-width: 9.5rem; } }
-"""
 _SHADE: Final = {
     "promoted": "good",
     "passed the gate": "good",
@@ -96,15 +53,8 @@ def render_overview(value: Mapping[str, Any], *, live_seconds: int | None = None
         if live_seconds is not None
         else ""
     )
-    title = escape(f"{value['model']}: {'today' if live_seconds is not None else 'history'}")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'{again}<link rel="icon" href="data:,">\n'
-        f"<title>{title}</title>\n<style>{CHART_STYLE}{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body>\n</html>\n"
-    )
+    title = f"{value['model']}: {'today' if live_seconds is not None else 'history'}"
+    return html_page(title, "\n".join(part for part in parts if part), head=again)
 
 
 def _head(value: Mapping[str, Any], live_seconds: int | None) -> str:

@@ -29,7 +29,7 @@ from contlearn.pages.report_sections import (
     slices,
     table,
 )
-from contlearn.pages.style import STYLE
+from contlearn.pages.style import html_page
 from contlearn.papers.decision import read_decision
 from contlearn.papers.manifest import VersionFacts
 from contlearn.papers.report import Comparison, EvaluationReport, Flip, read_report
@@ -141,15 +141,8 @@ def render_report(
             for title, body in there
         ),
     ]
-    title = escape(_title(name, version))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{title}</title>\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
-    )
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+    return html_page(_title(name, version), "\n".join(parts), head=policy)
 
 
 def with_version(page: str, version: int) -> str:

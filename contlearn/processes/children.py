@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 from contlearn import errors
 from contlearn.errors import ContlearnError, TrainingError
@@ -27,24 +27,18 @@ __all__ = [
     "ChildEnd",
     "ChildLimits",
     "ChildStopped",
-    "StopFlag",
+    "MustStop",
     "die_with_parent",
     "run_child",
     "tell_failure",
 ]
 
+# Asked again and again whether the work must stop: the `is_set` of an event fits.
+MustStop: TypeAlias = "Callable[[], bool]"
 _PR_SET_PDEATHSIG: Final = 1
 _TAIL_BYTES: Final = 4_000
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-class StopFlag(Protocol):
-    """What says that the work must stop: a threading.Event fits."""
-
-    def is_set(self) -> bool:
-        """Say whether it must stop now."""
-        ...
 
 
 class ChildStopped(Exception):
@@ -122,7 +116,7 @@ def run_child(
     *,
     log: Path,
     on_message: Callable[[Mapping[str, Any]], None],
-    stop: StopFlag | None = None,
+    must_stop: MustStop | None = None,
     grace_seconds: float = 30.0,
     environ: Mapping[str, str] | None = None,
     limits: ChildLimits = _NO_LIMITS,
@@ -133,7 +127,7 @@ def run_child(
     before it goes on.
 
     Raises:
-        ChildStopped: When `stop` was set and the child ended because of it.
+        ChildStopped: When `must_stop` said so and the child ended because of it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     _rotate(log, limits.log_bytes)
@@ -160,7 +154,7 @@ def run_child(
     watched = _Watched(child, limits, grace_seconds)
     try:
         watched.step_back()
-        watched.listen(on_message, stop)
+        watched.listen(on_message, must_stop)
         child.wait()
     except BaseException:
         _end(child, grace_seconds=5.0)
@@ -207,7 +201,7 @@ class _Watched:
                 Path(f"/proc/{pid}/oom_score_adj").write_text("500", encoding="ascii")
 
     def listen(
-        self, on_message: Callable[[Mapping[str, Any]], None], stop: StopFlag | None
+        self, on_message: Callable[[Mapping[str, Any]], None], must_stop: MustStop | None
     ) -> None:
         """Hand on what it says until it ends; hold it to its limits meanwhile."""
         pipe = self.child.stdout
@@ -223,7 +217,7 @@ class _Watched:
                 if now - looked >= 0.25:
                     looked = now
                     self._look(now)
-                if stop is not None and stop.is_set() and self._kill_at is None:
+                if must_stop is not None and self._kill_at is None and must_stop():
                     self.is_stopped = True
                     self._ask_to_end(now)
                 if self._kill_at is not None and now >= self._kill_at:

@@ -216,7 +216,7 @@ class Service:
             lengths.append(length)
         return inputs, lengths
 
-    async def answer(
+    async def serve_request(
         self,
         inputs: Sequence[Item],
         lengths: Sequence[int],
@@ -245,7 +245,7 @@ class Service:
 
         async def ask(version: LoadedVersion) -> list[Answer]:
             with traced_part("infer"):
-                return await self.lane.answer(
+                return await self.lane.compute(
                     version, inputs, lengths=lengths, deadline_seconds=deadline_seconds, gone=gone
                 )
 
@@ -253,7 +253,7 @@ class Service:
             while True:
                 champion = self.version(number)
                 try:
-                    version, answers = await self.trials.answer(
+                    version, answers = await self.trials.try_canary(
                         champion,
                         ask,
                         texts=len(inputs),

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
-from contlearn.interfaces import HeadSpec, Progress, ReplayBuffer, Task
+from contlearn.interfaces import HeadSpec, Progress, ReplayBuffer, Task, no_progress
 from contlearn.plugins.manager import PluginManager
 from contlearn.training.checks import check_training
-from contlearn.training.methods import check_method
 from contlearn.training.search import Found, OnEpoch, check_search, search_settings
 from contlearn.training.state import DurableState, encoder_hash, record_bytes
 from contlearn.training.withdrawn import NOTHING_WITHDRAWN, Withdrawn
@@ -75,40 +74,26 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
         StorageError: When the disk is full.
     """
     started = time.monotonic()
-    report: Progress = progress or (lambda _stage, _done, _total, _message: None)
+    report = progress or no_progress
     check_training(request.training)
     check_search(request.training, request.manager)
-    searched: dict[str, Any] = {}
-    if request.training.search.trials:
-        found = _search(request, report)
-        request = replace(request, training=found.training, work=found.work)
-        searched = {"search": dict(found.notes)}
+    request, searched = _choose_settings(request, report)
     done = _learn(request, report)
-    session, training = done.session, request.training
-    warnings = _warnings(training, session)
-    from contlearn.training.priorities import record_priorities
-
-    priority = str(getattr(done.buffer, "priority", ""))
-    values = record_priorities(session, priority) if priority else {}
-    done.buffer.add(_exemplars(request, values))
+    done.buffer.add(_exemplars(request, _priorities(done)))
     report("saving", 0, 0, "saving the challenger")
-    parameters = sum(p.numel() for p in session.model.parameters())
-    notes = {**done.learnt.notes, **searched, "parameters": parameters}
-    if warnings:
-        notes["warnings"] = warnings
-    winner = searched["search"]["settings"] if searched else done.state.facts.get("search")
-    _write(request, done, winner)
+    notes = _notes(request, done, searched)
+    _write(request, done, searched["settings"] if searched else done.state.facts.get("search"))
     return TrainingResult(
         checkpoint=request.output / "checkpoint",
         state=request.output / "state",
-        label_space=session.space,
-        strategy=training.strategy,
+        label_space=done.session.space,
+        strategy=request.training.strategy,
         options=done.options,
-        steps=session.steps,
+        steps=done.session.steps,
         seconds=time.monotonic() - started,
-        seed=training.seed,
+        seed=request.training.seed,
         calibration=done.learnt.calibration,
-        trained_share=session.trained_share,
+        trained_share=done.session.trained_share,
         notes=notes,
     )
 
@@ -142,7 +127,6 @@ def _learn(request: FitRequest, report: Progress, *, on_epoch: OnEpoch | None = 
             for number, item in enumerate(training.regularizers)
         )
     ]
-    check_method(training.method, training.method_options)
     report("loading", 0, 0, "loading the model")
     champion, space = request.champion, request.experience.label_space
     state = DurableState.load(None if champion is None else champion / "state", space)
@@ -151,6 +135,16 @@ def _learn(request: FitRequest, report: Progress, *, on_epoch: OnEpoch | None = 
     session.on_epoch = on_epoch
     learnt: Learnt = strategy_class(options).learn(session)
     return _Done(session, learnt, state, buffer, options.model_dump(mode="json"))
+
+
+def _choose_settings(
+    request: FitRequest, report: Progress
+) -> tuple[FitRequest, Mapping[str, Any] | None]:
+    """Search for settings where that is configured; give what the search found, or None."""
+    if not request.training.search.trials:
+        return request, None
+    found = _search(request, report)
+    return replace(request, training=found.training, work=found.work), dict(found.notes)
 
 
 def _search(request: FitRequest, report: Progress) -> Found:
@@ -314,6 +308,28 @@ def _check_length(model: ModelConfig, limit: int | None) -> None:
             where="model.max_tokens in contlearn.toml",
             hint=f"Set it to {limit} or less, or choose a base model that reads longer texts.",
         )
+
+
+def _priorities(done: _Done) -> Mapping[str, float]:
+    """Give the model's view of the new records, where the buffer chooses by it."""
+    from contlearn.training.priorities import record_priorities
+
+    priority = str(getattr(done.buffer, "priority", ""))
+    return record_priorities(done.session, priority) if priority else {}
+
+
+def _notes(
+    request: FitRequest, done: _Done, searched: Mapping[str, Any] | None
+) -> dict[str, object]:
+    """Give the facts of the learning for the version's report."""
+    parameters = sum(p.numel() for p in done.session.model.parameters())
+    warnings = _warnings(request.training, done.session)
+    return {
+        **done.learnt.notes,
+        **({"search": searched} if searched else {}),
+        "parameters": parameters,
+        **({"warnings": warnings} if warnings else {}),
+    }
 
 
 def _warnings(training: TrainingConfig, session: FitSession) -> list[str]:

@@ -27,6 +27,7 @@ from contlearn.config import RangeConfig, SearchConfig, TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import Progress
 from contlearn.plugins.manager import PluginManager
+from contlearn.training.checks import check_method
 from contlearn.training.trials import Journal, Trial
 
 if TYPE_CHECKING:
@@ -70,8 +71,6 @@ def check_search(training: TrainingConfig, manager: PluginManager) -> None:
         return
     if importlib.util.find_spec("optuna") is None:  # importing it takes half a second
         raise _missing()
-    from contlearn.training.methods import check_method
-
     for key, values in training.search.space.items():
         for value in (values.low, values.high) if isinstance(values, RangeConfig) else values:
             tried = training.with_settings({key: value})

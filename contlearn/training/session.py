@@ -28,7 +28,7 @@ from contlearn.training.fine_tuning import (
     seed_everything,
 )
 from contlearn.training.losses import make_loss
-from contlearn.training.methods import check_method
+from contlearn.training.methods import make_method
 from contlearn.training.optim import freeze
 from contlearn.training.regularizers.base import RegularizerStart
 from contlearn.training.scoring import fit_share, logits_of, metric_of
@@ -203,7 +203,7 @@ class FitSession:
             owners = replayed.owners.tolist()
             keys = [self.task.balance_key(replayed.records[i].target) for i in owners]
             data = data.joined(replayed)
-        method = check_method(self.config.method, self.config.method_options)
+        method = make_method(self.config.method, self.config.method_options)
         model = self.model
         device = next(model.parameters()).device
         freeze(

@@ -14,6 +14,7 @@ from contlearn.context import Context
 from contlearn.data.intake.ingest import ingest_paths
 from contlearn.monitoring.feedback_log import read_feedback
 from contlearn.operations.drift import look
+from contlearn.operations.ingest import intake_of
 from tests.served import make_workspace, point_to, running, settings_of, wait_for, write_version
 
 TOKEN = "a-token-of-the-test-suite-that-is-long"
@@ -50,8 +51,7 @@ def bring(workspace, name, rows):
     path = workspace.root / name
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with Context.open(workspace.root) as context:
-        parts = (context.workspace, context.config, context.catalog, context.manager)
-        return ingest_paths(*parts, [path], clock=context.clock).to_json()
+        return ingest_paths(intake_of(context), [path]).to_json()
 
 
 def inbox_rows(workspace):

@@ -21,6 +21,7 @@ from contlearn.config import Config
 from contlearn.context import Context
 from contlearn.data.forgetting import forget_records
 from contlearn.data.intake.ingest import ingest_paths, ingest_sources
+from contlearn.data.intake.place import Intake
 from contlearn.data.store import read_records
 from contlearn.errors import ConfigError, StorageError
 from contlearn.plugins.manager import PluginManager
@@ -61,7 +62,7 @@ def take(workspace, url, path, **data):
     config = Config.model_validate({"data": data, "storage": {"catalog": url}})
     with Catalog(url, ids=workspace.state / "ids") as catalog:
         parts = (workspace, config, catalog, PluginManager(discover=False))
-        return ingest_paths(*parts, [path], clock=FakeClock()).to_json()
+        return ingest_paths(Intake(*parts, clock=FakeClock()), [path]).to_json()
 
 
 def test_records_are_taken_in_once_and_found_again(place, url, tmp_path):
@@ -131,7 +132,7 @@ def test_source_reads_the_server_from_where_it_ended(place, url, tmp_path):
 
         def fetch():
             parts = (place, config, catalog, manager)
-            return ingest_sources(*parts, ["tickets"], clock=FakeClock()).to_json()
+            return ingest_sources(Intake(*parts, clock=FakeClock()), ["tickets"]).to_json()
 
         first = fetch()
         assert (first["accepted"], first["files"][0]["verdict"]) == (40, "ok")
@@ -157,7 +158,7 @@ def test_source_cannot_change_the_server(place, url, tmp_path):
     config = Config.model_validate({"sources": [source]})
     with Catalog(f"sqlite:///{tmp_path}/c.sqlite") as catalog:
         parts = (place, config, catalog, PluginManager(discover=False))
-        report = ingest_sources(*parts, [], clock=FakeClock()).to_json()
+        report = ingest_sources(Intake(*parts, clock=FakeClock()), []).to_json()
     assert report["files"][0]["reason"] == "source-failed"
     assert "read-only" in report["files"][0]["message"]
     with engine.begin() as connection:

@@ -163,7 +163,7 @@ class Rehearsal(UpdateCycle):
     def _run_stages(self, cycle, folder, settlement):
         child = _Child(folder)
         child.folder.version.mkdir(parents=True, exist_ok=True)
-        training = child.do_training()
+        training = child.train()
         child.catalog.close()
         version = folder.version
         (version / "onnx").mkdir()

@@ -66,8 +66,8 @@ def test_the_page_answers_and_says_what_is_unknown(page, tmp_path, width, dark):
     assert (seen.scrolls, seen.wide) == (0, [])
     assert seen.viewport.startswith("width=device-width")
     assert all(name.startswith(address) for name in seen.fetched)
-    # The page has no colours of its own but those of the reader's scheme.
-    assert (seen.colour == "rgb(255, 255, 255)") is dark
+    # The colours are those of every page, in the reader's scheme.
+    assert (seen.colour == "rgb(230, 237, 243)") is dark
     assert (seen.canvas == "rgb(255, 255, 255)") is not dark
 
 

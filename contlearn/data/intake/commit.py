@@ -53,10 +53,10 @@ def publish_segment(
     if not keep.all():
         whole = place.staging / f"{stem}.kept.parquet"
         copy_rows(staged, whole, keep)
-    narrow(whole, file.mode | 0o200, files=place.files)
-    place.files.fsync_file(whole)
-    place.files.rename(whole, place.workspace.records / f"{stem}.parquet")
-    place.files.fsync_folder(place.workspace.records)
+    narrow(whole, file.mode | 0o200, files=place.intake.files)
+    place.intake.files.fsync_file(whole)
+    place.intake.files.rename(whole, place.intake.workspace.records / f"{stem}.parquet")
+    place.intake.files.fsync_folder(place.intake.workspace.records)
     return f"{stem}.parquet"
 
 
@@ -74,19 +74,19 @@ def commit_records(
     """Write the file, its records and its labels into the catalog, all or nothing."""
     accepted = _in_order_of_ids(collected, result)
     digests = collected.digests()[accepted]
-    with place.catalog.write() as connection:
+    with place.intake.catalog.write() as connection:
         if connection.dialect.name == "sqlite":
             # The log is carried over into the database every 160 MB, not at once.
             connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 40000")
         file_id = insert_file(connection, place, file, report, segment)
-        superseded = place.catalog.ids.find_ids(connection, result.superseded)
+        superseded = place.intake.catalog.ids.find_ids(connection, result.superseded)
         newest = connection.execute(sa.select(sa.func.max(records.c.seq))).scalar() or 0
         for some in _record_rows(place, collected, result, held_out, accepted, file_id, newest + 1):
             insert_rows(connection, records, _COLUMNS, some)
         add_labels(connection, labels, file_id)
         supersede(connection, list(superseded.values()), by=file.name)
     if len(digests):
-        place.catalog.ids.add(
+        place.intake.catalog.ids.add(
             newest + 1, digests["high"].astype(np.uint64), digests[-1].tobytes().hex()
         )
 

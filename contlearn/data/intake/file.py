@@ -68,8 +68,9 @@ class FileIntake:
     ) -> None:
         self._place, self._file, self._advance = place, file, advance
         self._known_rows = known_rows
-        self._limits = place.config.data.limits
-        self._rows = Collected(place.config.data, place.staging)
+        self._intake = place.intake
+        self._limits = place.intake.config.data.limits
+        self._rows = Collected(place.intake.config.data, place.staging)
 
     def run(self, parser: RecordParser, path: Path, report: FileReport) -> None:
         """Parse, decide, write, commit; fill the report.
@@ -78,12 +79,12 @@ class FileIntake:
             RecordError: When the file is refused whole; nothing of it was kept.
         """
         place = self._place
-        with place.catalog.read() as connection:
+        with self._intake.catalog.read() as connection:
             known = known_labels(connection)
         refused = self._attempt(parser, path, report, known, ())
         if refused:
             # Only now it is known which new names of labels are slips: once more, without them.
-            self._rows = Collected(place.config.data, place.staging)
+            self._rows = Collected(self._intake.config.data, place.staging)
             report.start_again()
             self._attempt(parser, path, report, known, refused)
 
@@ -98,21 +99,23 @@ class FileIntake:
         """Read the file and keep what is in it; or say which labels must be refused first."""
         place = self._place
         checker = RowChecker(
-            place.task, place.config, known, refused=refused_labels, keeps_rows=True
+            self._intake.task, self._intake.config, known, refused=refused_labels, keeps_rows=True
         )
         staged = place.staging / f"{self._file.stem(place.settings)}.parquet"
         refused = QuarantineWriter(
-            place.staging if place.dry_run else place.workspace.quarantine,
+            place.staging if self._intake.dry_run else self._intake.workspace.quarantine,
             _quarantine_name(self._file),
-            place.files,
+            self._intake.files,
             mode=self._file.mode,
         )
         with (
-            storage_border(f"write the records of {self._file.name}", place.workspace.records),
+            storage_border(
+                f"write the records of {self._file.name}", self._intake.workspace.records
+            ),
             refused,
         ):
             try:
-                has_values = place.task.labelling == "value"
+                has_values = self._intake.task.labelling == "value"
                 with SegmentWriter(staged, has_values=has_values) as writer:
                     self._read(parser, path, checker, writer, refused, report)
                 report.near_labels = checker.book.settle(self._rows_of)
@@ -125,7 +128,7 @@ class FileIntake:
                 self._count(result, held_out, report)
                 self._warn(checker, report)
                 self._tell_labels(checker, result, report, known)
-                if not place.dry_run:
+                if not self._intake.dry_run:
                     quarantine = refused.publish()
                     report.quarantine = None if quarantine is None else str(quarantine)
                     segment = publish_segment(place, self._file, staged, result)
@@ -145,8 +148,8 @@ class FileIntake:
         return ()
 
     def _rows_of(self, label: str, limit: int) -> int:
-        with self._place.catalog.read() as connection:
-            separator = self._place.task.key_separator
+        with self._intake.catalog.read() as connection:
+            separator = self._intake.task.key_separator
             return label_rows(connection, label, limit, separator=separator)
 
     def _tell_labels(
@@ -170,8 +173,7 @@ class FileIntake:
         refused: QuarantineWriter,
         report: FileReport,
     ) -> None:
-        place = self._place
-        needed = place.task.needed_fields(place.config.data.field_names())
+        needed = self._intake.task.needed_fields(self._intake.config.data.field_names())
         check, limit = checker.check, self._limits.rows
         batch: list[Checked] = []
         lines: list[int] = []
@@ -223,7 +225,7 @@ class FileIntake:
             if task is not None:
                 report.message = (
                     f"The rows look like data for {task}; this model's task is "
-                    f"{place.task.name}, which needs the fields {', '.join(needed)}."
+                    f"{self._intake.task.name}, which needs the fields {', '.join(needed)}."
                 )
 
     def _refuse(
@@ -250,17 +252,17 @@ class FileIntake:
     # -- deciding --------------------------------------------------------------------------------
 
     def _decide(self, report: FileReport) -> tuple[Resolution, NDArray[np.bool_]]:
-        place, data = self._place, self._place.config.data
+        _place, data = self._place, self._intake.config.data
         digests, names = self._rows.digests(), self._rows.group_names()
-        with place.catalog.read() as connection:
-            known = known_records(connection, place.catalog.ids, digests)
+        with self._intake.catalog.read() as connection:
+            known = known_records(connection, self._intake.catalog.ids, digests)
             sides: Mapping[str, bool] = known_groups(connection, names)
         result = resolve(
             digests,
             known,
             policy=data.on_conflict,
             held_out=self._file.held_out,
-            bring_back=place.bring_back,
+            bring_back=self._intake.bring_back,
         )
         none = np.zeros(0, dtype=np.int64)
         near = (none, none, none)
@@ -281,15 +283,15 @@ class FileIntake:
         return result, held_out
 
     def _reserve(self) -> Reserve:
-        capacity = self._place.config.data.near_duplicate_reserve
-        return Reserve(self._place.workspace.records / "reserve.bin", capacity)
+        capacity = self._intake.config.data.near_duplicate_reserve
+        return Reserve(self._intake.workspace.records / "reserve.bin", capacity)
 
     def _extend_reserve(self, result: Resolution, held_out: NDArray[np.bool_]) -> None:
         """Remember the signatures of the new held-out rows for the files to come."""
         if self._rows.near is not None:
             rows = np.flatnonzero((result.action == ACCEPT) & held_out)
             signatures = self._rows.near.signatures(rows)
-            self._reserve().load().add(*signatures, self._place.files)
+            self._reserve().load().add(*signatures, self._intake.files)
 
     def _report_near(self, near: tuple[NDArray[np.int64], ...], report: FileReport) -> None:
         first, second, reserve = near
@@ -319,7 +321,7 @@ class FileIntake:
         rows = np.flatnonzero(result.action == CONFLICT).tolist()
         if not rows:
             return
-        fields = self._place.config.data.field_names()
+        fields = self._intake.config.data.field_names()
         names = self._rows.key_names()
         for row, found in zip(rows, read_rows(staged, rows), strict=True):
             _, inputs, target, group, *_ = found
@@ -333,9 +335,9 @@ class FileIntake:
                     f"({names[self._rows.keys[other]]!r})."
                 )
             hint = "Correct the wrong one and take the rows in again, or set data.on_conflict."
-            shown = self._place.task.write_row(inputs, target, fields)
-            if group is not None and self._place.config.data.group:
-                shown[self._place.config.data.group] = group
+            shown = self._intake.task.write_row(inputs, target, fields)
+            if group is not None and self._intake.config.data.group:
+                shown[self._intake.config.data.group] = group
             line = self._rows.lines[row]
             report.problems.add("conflict", message, line=line, hint=hint)
             refused.add(
@@ -362,13 +364,14 @@ class FileIntake:
         if not result.forgotten:
             return
         say_forgotten(report, len(result.forgotten), line=self._rows.lines[min(result.forgotten)])
-        place = self._place
-        if not place.dry_run:
+        if not self._intake.dry_run:
             digests = self._rows.digests()
             forgotten = Forgotten(
                 digests[row].tobytes()[:TEXT_BYTES] for row in set(result.forgotten)
             )
-            redact_archived(path, place.config, place.manager, forgotten, place.files)
+            redact_archived(
+                path, self._intake.config, self._intake.manager, forgotten, self._intake.files
+            )
 
     def _count(self, result: Resolution, held_out: NDArray[np.bool_], report: FileReport) -> None:
         accepted = result.action == ACCEPT
@@ -393,11 +396,11 @@ class FileIntake:
 
     def _warn(self, checker: RowChecker, report: FileReport) -> None:
         """Warn of too few classes while there is time: before anything is trained."""
-        if not report.accepted or self._place.task.labelling != "choice":
+        if not report.accepted or self._intake.task.labelling != "choice":
             return
         names = self._rows.key_names()
         counts = np.bincount(np.array(self._rows.keys, dtype=np.int64), minlength=len(names))
-        with self._place.catalog.read() as connection:
+        with self._intake.catalog.read() as connection:
             others = connection.execute(sa.select(label_table.c.name).limit(2)).scalars().all()
         if len({*others, *names}) == 1:
             report.warnings.add(
@@ -419,7 +422,7 @@ class FileIntake:
     def _labels(self, checker: RowChecker, result: Resolution) -> list[str]:
         """Give the labels of the file's accepted records."""
         keys = np.array(self._rows.keys, dtype=np.int64)[result.action == ACCEPT]
-        names, task = self._rows.key_names(), self._place.task
+        names, task = self._rows.key_names(), self._intake.task
         found = (task.labels_of_key(names[i]) for i in np.unique(keys).tolist())
         return list(dict.fromkeys(label for labels in found for label in labels))
 

@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from contlearn.catalog import Catalog
 from contlearn.config import Config
-from contlearn.interfaces import Task
+from contlearn.interfaces import Clock, Progress, Task, no_progress
 from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import FileOperations, Workspace
 
-__all__ = ["IntakePlace", "OneFile"]
+__all__ = ["Intake", "IntakePlace", "OneFile"]
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Where files are taken in, and by which rules: what everybody who takes some in says.
+
+    Args:
+        workspace: Where the rows go.
+        config: The configuration.
+        catalog: The catalog, open.
+        manager: Where tasks and parsers come from.
+        clock: The time.
+        files: The file operations.
+        progress: Called with ("ingesting", done, total, message).
+        dry_run: Only say what would happen; nothing is written.
+        format: A parser's name, where a file's own name does not tell.
+        bring_back: Take texts in again that were forgotten; others stay as they are.
+    """
+
+    workspace: Workspace
+    config: Config
+    catalog: Catalog
+    manager: PluginManager
+    _: KW_ONLY
+    clock: Clock
+    files: FileOperations = field(default_factory=FileOperations)
+    progress: Progress = no_progress
+    dry_run: bool = False
+    format: str | None = None
+    bring_back: bool = False
+
+    @cached_property
+    def task(self) -> Task:
+        """Give the configured task.
+
+        Raises:
+            PluginError: When it is not known, or one of its options is wrong.
+        """
+        model = self.config.model
+        task: Task = self.manager.task(
+            model.task, model.task_options, where="model.task in contlearn.toml"
+        )
+        return task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,20 +64,13 @@ class IntakePlace:
     """What all files of one run share.
 
     `staging` is a folder on the file system of the records; `settings` hashes what the outcome
-    depends on besides a file's content; with `bring_back` forgotten texts come in again.
+    depends on besides a file's content.
     """
 
-    workspace: Workspace
-    config: Config
-    catalog: Catalog
-    manager: PluginManager
-    task: Task
-    files: FileOperations
+    intake: Intake
     staging: Path
     received_at: datetime
-    dry_run: bool
     settings: str
-    bring_back: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,17 +45,16 @@ from contlearn.data.formats.streams import named_hint, refuse_file
 from contlearn.data.intake.commit import insert_file
 from contlearn.data.intake.file import FileIntake
 from contlearn.data.intake.inbox import may_read
-from contlearn.data.intake.place import IntakePlace, OneFile
-from contlearn.data.intake.report import FileReport, say_forgotten
+from contlearn.data.intake.place import Intake, IntakePlace, OneFile
+from contlearn.data.intake.report import FileReport, IngestReport, say_forgotten
 from contlearn.errors import RecordError
-from contlearn.interfaces import Clock, Progress, RecordParser
+from contlearn.interfaces import RecordParser
 from contlearn.plugins.manager import PluginManager
 from contlearn.version import __version__
 from contlearn.workspace import FileOperations, Workspace, file_lock, mode_of
 
 __all__ = ["IntakeRun", "shown_name"]
 
-_TASK_KEY: Final = "model.task in contlearn.toml"
 _LOCK_SECONDS: Final = 600.0
 # A claimed file whose reader died this often is refused. Readers die of other causes too (a
 # restart, the memory of another program), so it takes many, and the untried files go first.
@@ -64,48 +63,26 @@ _MAX_TRIES: Final = 50
 _MAX_EARLIER: Final = 3
 
 
-def _silent(stage: str, done: int, total: int, message: str) -> None:
-    """Show nothing."""
-
-
 class IntakeRun:
     """All files of one run, one after the other, under one lock."""
 
-    def __init__(
-        self,
-        place: IntakePlace,
-        config: Config,
-        manager: PluginManager,
-        progress: Progress,
-        format: str | None,
-    ) -> None:
-        self._place, self._progress, self._format = place, progress, format
-        self.config, self.manager = config, manager
-        self.files, self.catalog, self.staging = place.files, place.catalog, place.staging
-        self.root, self.dry_run = place.workspace.root, place.dry_run
+    def __init__(self, place: IntakePlace) -> None:
+        self._place, self._intake, intake = place, place.intake, place.intake
+        self._progress, self._format = intake.progress, intake.format
+        self.config, self.manager = intake.config, intake.manager
+        self.files, self.catalog, self.staging = intake.files, intake.catalog, place.staging
+        self.root, self.dry_run = intake.workspace.root, intake.dry_run
         self.settings = place.settings
+        self.reports: list[FileReport] = []
 
     @classmethod
     @contextlib.contextmanager
-    def opened(
-        cls,
-        workspace: Workspace,
-        config: Config,
-        catalog: Catalog,
-        manager: PluginManager,
-        clock: Clock,
-        files: FileOperations | None,
-        progress: Progress | None,
-        *,
-        dry_run: bool,
-        format: str | None = None,
-        bring_back: bool = False,
-    ) -> Iterator[IntakeRun]:
+    def opened(cls, intake: Intake) -> Iterator[IntakeRun]:
         """Look the task up, take the lock, and clear away what a killed run had staged."""
-        task = manager.task(config.model.task, config.model.task_options, where=_TASK_KEY)
-        operations = files or FileOperations()
+        workspace, files = intake.workspace, intake.files
+        intake.task  # noqa: B018  # one that is not known is told before anything is touched
         with contextlib.ExitStack() as stack:
-            if dry_run:
+            if intake.dry_run:
                 staging = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             else:
                 workspace.make_folders()
@@ -118,25 +95,33 @@ class IntakeRun:
                 )
                 staging = workspace.records / ".staging"
                 if staging.exists():
-                    _clear_after_kill(workspace, catalog, operations)
-                finish_forgetting(workspace, config, catalog, manager, files=operations)
-                operations.make_folder(staging)
-                operations.set_mode(staging, 0o700)  # texts are written there first
-                stack.callback(operations.remove_tree, staging)
-            place = IntakePlace(
-                workspace=workspace,
-                config=config,
-                catalog=catalog,
-                manager=manager,
-                task=task,
-                files=operations,
-                staging=staging,
-                received_at=clock.now(),
-                dry_run=dry_run,
-                settings=_settings(config, manager, format or ""),
-                bring_back=bring_back,
+                    _clear_after_kill(workspace, intake.catalog, files)
+                finish_forgetting(
+                    workspace, intake.config, intake.catalog, intake.manager, files=files
+                )
+                files.make_folder(staging)
+                files.set_mode(staging, 0o700)  # texts are written there first
+                stack.callback(files.remove_tree, staging)
+            yield cls(
+                IntakePlace(
+                    intake=intake,
+                    staging=staging,
+                    received_at=intake.clock.now(),
+                    settings=_settings(intake.config, intake.manager, intake.format or ""),
+                )
             )
-            yield cls(place, config, manager, progress or _silent, format)
+
+    def report(self, *, waiting: int = 0) -> IngestReport:
+        """Say what became of all files; `waiting` are those that are still written to."""
+        written = {report.quarantine for report in self.reports if report.quarantine is not None}
+        # The file itself where there is one only, else the folder of all.
+        folder = str(self._intake.workspace.quarantine)
+        return IngestReport(
+            files=self.reports,
+            quarantine=written.pop() if len(written) == 1 else folder,
+            waiting=waiting,
+            dry_run=self.dry_run,
+        )
 
     def is_held_out(self, name: str) -> bool:
         """Say whether the configuration names a file as one to measure on."""
@@ -163,17 +148,20 @@ class IntakeRun:
             tries: How many readers it has ended already.
             parser: What reads it, where its name does not tell.
             reading: What that parser does besides, where the same content could be read otherwise.
+        Returns:
+            What became of it; it is among the reports of the run.
         """
         done, total = place
         self._progress("ingesting", done, total, path.name)
         report = FileReport(path=shown_name(path.name if in_inbox else path))
+        self.reports.append(report)
         source, file = path, None
         try:
             _refuse_no_file(path, follow=not in_inbox)
-            if self._place.dry_run:
+            if self._intake.dry_run:
                 digest = content_hash(path)
             else:
-                digest, source = archive_copy(self._place.workspace, path, self.files)
+                digest, source = archive_copy(self._intake.workspace, path, self.files)
             file = OneFile(
                 name=shown_name(path.name),
                 content_hash=digest,
@@ -183,13 +171,13 @@ class IntakeRun:
             # The ending decides how a content is read: under another one it is another file.
             endings = suffixes_of(path.name) if self._format is None else self._format
             reading = reading or endings
-            if self._place.bring_back:
+            if self._intake.bring_back:
                 # The content may have come before: it is read again, as another file.
                 reading += f", brought back {self._times_taken(digest)}"
             settings = _settings(self.config, self.manager, reading)
             intake_place = dataclasses.replace(self._place, settings=settings)
-            if not intake_place.bring_back and self._known(file, intake_place, report):
-                if not self._place.dry_run and is_redacted(self._place.workspace, digest):
+            if not self._intake.bring_back and self._known(file, intake_place, report):
+                if not self._intake.dry_run and is_redacted(self._intake.workspace, digest):
                     # The archive keeps this content without what was forgotten of it.
                     self.files.unlink(source)
                 return report
@@ -211,12 +199,12 @@ class IntakeRun:
                 known_rows=self._rows_known_before(file, intake_place, source, parser),
             )
             intake.run(parser, source, report)
-            if intake_place.bring_back and not intake_place.dry_run:
-                self.files.unlink(redacted_path(self._place.workspace, digest))
+            if self._intake.bring_back and not self._intake.dry_run:
+                self.files.unlink(redacted_path(self._intake.workspace, digest))
         except RecordError as error:
             _refuse_whole(report, error)
-            if not self._place.dry_run and file is not None:
-                with self._place.catalog.write() as connection:
+            if not self._intake.dry_run and file is not None:
+                with self._intake.catalog.write() as connection:
                     insert_file(connection, intake_place, file, report, None)
         self._progress("ingesting", done + 1, total, path.name)
         return report
@@ -231,7 +219,7 @@ class IntakeRun:
             )
             .order_by(file_table.c.file_id.desc())
         )
-        with place.catalog.read() as connection:
+        with self._intake.catalog.read() as connection:
             rows = connection.execute(query).all()
         for row in rows:
             # With other settings, rows that were refused may be fine now.
@@ -243,7 +231,7 @@ class IntakeRun:
             report.conflicts = row.conflicts
             report.duplicates = row.accepted + row.duplicates
             if row.quarantine is not None:
-                report.quarantine = str(place.workspace.quarantine / row.quarantine)
+                report.quarantine = str(self._intake.workspace.quarantine / row.quarantine)
             report.warnings.add("known-file", f"This content was taken in before, as {row.name!r}.")
             forgotten = self._gone_of(int(row.file_id), "forgotten")
             if forgotten:
@@ -282,7 +270,7 @@ class IntakeRun:
 
         The last row of the earlier file counts only where nothing can have been added to it.
         """
-        if parser.name not in ("jsonl", "csv", "tsv", "conll") or place.bring_back:
+        if parser.name not in ("jsonl", "csv", "tsv", "conll") or self._intake.bring_back:
             return 0
         query = (
             sa.select(file_table.c.content_hash, file_table.c.rows)
@@ -295,10 +283,10 @@ class IntakeRun:
             .order_by(file_table.c.file_id.desc())
             .limit(_MAX_EARLIER)
         )
-        with place.catalog.read() as connection:
+        with self._intake.catalog.read() as connection:
             earlier = connection.execute(query).all()
         for row in earlier:
-            old = archived(place.workspace, row.content_hash, file.name)
+            old = archived(self._intake.workspace, row.content_hash, file.name)
             size = old.stat().st_size if old is not None else 0
             if old is None or not 0 < size < source.stat().st_size:
                 continue

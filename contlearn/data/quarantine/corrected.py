@@ -9,17 +9,17 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from contlearn.catalog import Catalog
 from contlearn.config import Config
 from contlearn.data.formats.reading import find_parser
 from contlearn.data.intake.ingest import ingest_paths
 from contlearn.data.intake.known import known_labels
+from contlearn.data.intake.place import Intake
 from contlearn.data.intake.report import FileReport, IngestReport
 from contlearn.data.quarantine.looking import (
     OWN_COLUMNS,
@@ -29,11 +29,9 @@ from contlearn.data.quarantine.looking import (
     unguard_cell,
 )
 from contlearn.errors import RecordError, UsageError
-from contlearn.interfaces import Clock
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.rows import near_label
 from contlearn.workspace import (
-    FileOperations,
     Workspace,
     mode_of,
     narrow,
@@ -45,7 +43,6 @@ from contlearn.workspace import (
 __all__ = ["accept_labels", "discard_quarantine", "ingest_corrected", "retry_quarantine"]
 
 _PLACE: Final = ("quarantine_file", "line_number")
-_TASK_KEY: Final = "model.task in contlearn.toml"
 _LABEL_REASONS: Final = ("unknown-label", "bad-tag")
 # So many names are looked through for the near one.
 _MAX_NEAR: Final = 2_000
@@ -60,17 +57,7 @@ class _Candidate:
     fields: Mapping[str, Any]
 
 
-def ingest_corrected(
-    workspace: Workspace,
-    config: Config,
-    catalog: Catalog,
-    manager: PluginManager,
-    sheet: Path,
-    *,
-    clock: Clock,
-    files: FileOperations | None = None,
-    dry_run: bool = False,
-) -> IngestReport:
+def ingest_corrected(intake: Intake, sheet: Path) -> IngestReport:
     """Take in the corrected rows of a sheet that `export_quarantine` wrote.
 
     The sheet may be CSV with any delimiter, or what a spreadsheet saved it as. Rows that are
@@ -79,11 +66,10 @@ def ingest_corrected(
     Raises:
         UsageError: When the sheet is not such a sheet.
     """
-    task = manager.task(config.model.task, config.model.task_options, where=_TASK_KEY)
-    names = config.data.field_names()
-    needed = task.needed_fields(names)
-    rows = _read_sheet(sheet, manager, config, needed)
-    refused = {(row.file, row.line_number): row for row in read_quarantine(workspace)}
+    names = intake.config.data.field_names()
+    needed = intake.task.needed_fields(names)
+    rows = _read_sheet(sheet, intake.manager, intake.config, needed)
+    refused = {(row.file, row.line_number): row for row in read_quarantine(intake.workspace)}
     candidates, unchanged = [], 0
     for place, cells in rows:
         fields = _corrected(refused.get(place), cells, lists=(names.tokens, names.tags))
@@ -91,10 +77,7 @@ def ingest_corrected(
             unchanged += 1
         else:
             candidates.append(_Candidate(*place, fields))
-    parts = (workspace, config, catalog, manager)
-    name = f"corrected-{sheet.stem[:60]}"
-    common: dict[str, Any] = {"clock": clock, "files": files, "dry_run": dry_run}
-    report = _take(*parts, candidates, name, mode=mode_of(sheet), **common)
+    report = _take(intake, candidates, f"corrected-{sheet.stem[:60]}", mode=mode_of(sheet))
     if unchanged and report.files:
         report.files[0].warnings.add(
             "unchanged", f"{unchanged} rows of the sheet are as they were refused; they stay."
@@ -103,69 +86,47 @@ def ingest_corrected(
 
 
 def retry_quarantine(
-    workspace: Workspace,
-    config: Config,
-    catalog: Catalog,
-    manager: PluginManager,
-    *,
-    reason: str | None = None,
-    source: str | None = None,
-    clock: Clock,
-    files: FileOperations | None = None,
-    dry_run: bool = False,
+    intake: Intake, *, reason: str | None = None, source: str | None = None
 ) -> IngestReport:
     """Check refused rows once more: under a configuration that was changed since, they may be fine.
 
     Rows that are no JSON objects stay as they are; they want a correction.
     """
     candidates = []
-    for row in read_quarantine(workspace, reason=reason, source=source):
+    for row in read_quarantine(intake.workspace, reason=reason, source=source):
         fields = row.fields()
         if set(fields) != {"row"}:
             candidates.append(_Candidate(row.file, row.line_number, fields))
-    parts = (workspace, config, catalog, manager)
-    return _take(*parts, candidates, "retried", clock=clock, files=files, dry_run=dry_run)
+    return _take(intake, candidates, "retried")
 
 
 def accept_labels(
-    workspace: Workspace,
-    config: Config,
-    catalog: Catalog,
-    manager: PluginManager,
+    intake: Intake,
     accepted: Sequence[str],
     *,
     reason: str | None = None,
     source: str | None = None,
-    clock: Clock,
-    files: FileOperations | None = None,
-    dry_run: bool = False,
 ) -> IngestReport:
     """Let in the refused rows of new labels that are meant, or are slips of known ones.
 
     Args:
-        workspace: Whose quarantine it is.
-        config: The configuration.
-        catalog: The catalog, open.
-        manager: Where tasks and parsers come from.
+        intake: Whose quarantine it is, and how rows go in.
         accepted: `LABEL`: a label of its own. `LABEL=KNOWN`: its rows are taken as the known one's.
         reason: Only rows refused for this reason.
         source: Only rows of this file.
-        clock: The time.
-        files: The file operations.
-        dry_run: Only say what would happen.
     Raises:
         UsageError: When no refused row has such a label, the known one is not known, or the set of
             labels is closed.
     """
-    task = manager.task(config.model.task, config.model.task_options, where=_TASK_KEY)
+    config, task = intake.config, intake.task
     fields = config.data.field_names()
     waiting: dict[str, list[_Candidate]] = {}
-    for row in read_quarantine(workspace, reason=reason, source=source):
+    for row in read_quarantine(intake.workspace, reason=reason, source=source):
         if row.reason in _LABEL_REASONS:
             item = _Candidate(row.file, row.line_number, row.fields())
             for label in task.labels_in(item.fields, fields):
                 waiting.setdefault(label, []).append(item)
-    with catalog.read() as connection:
+    with intake.catalog.read() as connection:
         known = {*known_labels(connection), *config.data.labels}
     meant: list[str] = []
     aliases: dict[str, str] = {}
@@ -195,9 +156,8 @@ def accept_labels(
             "label_aliases": {**config.data.label_aliases, **aliases},
         }
     )
-    parts = (workspace, config.model_copy(update={"data": data}), catalog, manager)
-    rows = list(chosen.values())
-    return _take(*parts, rows, "accepted", clock=clock, files=files, dry_run=dry_run)
+    other_rules = replace(intake, config=config.model_copy(update={"data": data}))
+    return _take(other_rules, list(chosen.values()), "accepted")
 
 
 def _unknown_wish(what: str, name: str, choices: Iterable[str]) -> UsageError:
@@ -228,38 +188,27 @@ def discard_quarantine(
 
 
 def _take(
-    workspace: Workspace,
-    config: Config,
-    catalog: Catalog,
-    manager: PluginManager,
-    candidates: Sequence[_Candidate],
-    name: str,
-    *,
-    clock: Clock,
-    files: FileOperations | None,
-    dry_run: bool,
-    mode: int = 0o777,
+    intake: Intake, candidates: Sequence[_Candidate], name: str, *, mode: int = 0o777
 ) -> IngestReport:
+    quarantine = intake.workspace.quarantine
     if not candidates:
         report = FileReport(path=name)
-        return IngestReport(files=[report], quarantine=str(workspace.quarantine), dry_run=dry_run)
+        return IngestReport(files=[report], quarantine=str(quarantine), dry_run=intake.dry_run)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.jsonl"
         path.write_bytes(b"".join(orjson.dumps(item.fields) + b"\n" for item in candidates))
-        narrow(path, mode & narrowest(workspace.quarantine / item.file for item in candidates))
-        report_of_all = ingest_paths(
-            workspace, config, catalog, manager, [path], clock=clock, files=files, dry_run=dry_run
-        )
+        narrow(path, mode & narrowest(quarantine / item.file for item in candidates))
+        report_of_all = ingest_paths(intake, [path])
     done = report_of_all.files[0]
     still = _refused_lines(done)
-    if dry_run or still is None or (done.verdict == "reject" and not still):
+    if intake.dry_run or still is None or (done.verdict == "reject" and not still):
         return report_of_all
     settled: dict[str, set[int]] = {}
     for number, item in enumerate(candidates, start=1):
         if number not in still:
             settled.setdefault(item.file, set()).add(item.line_number)
     for file, numbers in settled.items():
-        _take_out(workspace.quarantine / file, numbers)
+        _take_out(quarantine / file, numbers)
     # What was refused again stands in the quarantine once: under its first source.
     if done.quarantine is not None:
         Path(done.quarantine).unlink(missing_ok=True)

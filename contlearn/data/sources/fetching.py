@@ -64,40 +64,33 @@ def due_sources(config: Config, catalog: Catalog, clock: Clock) -> list[SourceCo
 
 def take_source(
     run: IntakeRun, source: SourceConfig, *, now: datetime, again: bool = False
-) -> list[FileReport]:
-    """Fetch a source and take in what is new.
+) -> None:
+    """Fetch a source and take in what is new; where nothing could be, a report says why.
 
     Args:
         run: The run of taking files in.
         source: Which.
         now: When this is.
         again: Fetch from the start, whatever was fetched before.
-    Returns:
-        A report for each file that was fetched; one that says why, where nothing could be.
     """
     _, before = _read(run.catalog, source)
     state = {} if again else dict(before)
     state.pop("error", None)
-    reports: list[FileReport] = []
     try:
         with tempfile.TemporaryDirectory(dir=run.staging) as folder:
             if source.kind == "sql":
-                reports += _take_query(run, source, state, Path(folder))
+                _take_query(run, source, state, Path(folder))
             else:
-                for report in _take_files(run, source, state, Path(folder)):
-                    reports.append(report)
+                for _ in _take_files(run, source, state, Path(folder)):
                     # One file is in for good: a later failure does not fetch it once more.
                     _note(run, source, now, state)
     except (RecordError, PluginError) as error:
-        reports.append(_failed(source, error))
+        _tell_failed(run, source, error)
         state["error"] = error.what
     _note(run, source, now, state)
-    return reports
 
 
-def _take_query(
-    run: IntakeRun, source: SourceConfig, state: dict[str, Any], folder: Path
-) -> Iterator[FileReport]:
+def _take_query(run: IntakeRun, source: SourceConfig, state: dict[str, Any], folder: Path) -> None:
     from contlearn.data.sources.sql_rows import fetch_query
 
     # Without the password: another one asks the same, and nobody finds it out from the hash.
@@ -109,13 +102,14 @@ def _take_query(
     path = folder / f"{source.name}.jsonl"
     rows, cursor = fetch_query(source, last, run.root, path)
     if rows:
-        yield _take(run, source, path)
+        _take(run, source, path)
     state |= {"asked": asked, "cursor": cursor}
 
 
 def _take_files(
     run: IntakeRun, source: SourceConfig, state: dict[str, Any], folder: Path
-) -> Iterator[FileReport]:
+) -> Iterator[None]:
+    """Take in what is new, and say after each file that it is settled."""
     from contlearn.data.formats.streams import refuse_file
     from contlearn.data.sources.remote_files import download, find_files
 
@@ -147,15 +141,16 @@ def _take_files(
                 f"{file.name} has {file.size_bytes:,} bytes.",
                 "Split it, or raise data.limits.unpacked_bytes in contlearn.toml.",
             )
-            yield _failed(source, error)
+            _tell_failed(run, source, error)
         else:
             download(source, file, path)
-            yield _take(run, source, path)
+            _take(run, source, path)
             path.unlink()
         state["seen"][file.shown_path] = mark
+        yield
 
 
-def _take(run: IntakeRun, source: SourceConfig, path: Path) -> FileReport:
+def _take(run: IntakeRun, source: SourceConfig, path: Path) -> None:
     held_out = source.held_out or run.is_held_out(path.name)
     reading = ""
     try:
@@ -163,7 +158,8 @@ def _take(run: IntakeRun, source: SourceConfig, path: Path) -> FileReport:
             run.manager, path.name, source.format or None, columns=run.config.data.columns
         )
     except RecordError as error:
-        return _failed(source, error, path.name)
+        _tell_failed(run, source, error, path.name)
+        return
     if source.columns or source.label_names:
         data = run.config.data
         mapped = MappedRows(
@@ -177,10 +173,11 @@ def _take(run: IntakeRun, source: SourceConfig, path: Path) -> FileReport:
         path, held_out=held_out, place=(0, 1), in_inbox=True, parser=parser, reading=reading
     )
     report.path = f"{source.name}:{report.path}"
-    return report
 
 
-def _failed(source: SourceConfig, error: ContlearnError, name: str = "") -> FileReport:
+def _tell_failed(
+    run: IntakeRun, source: SourceConfig, error: ContlearnError, name: str = ""
+) -> None:
     report = FileReport(
         path=f"{source.name}:{name}" if name else source.name,
         verdict="reject",
@@ -189,7 +186,7 @@ def _failed(source: SourceConfig, error: ContlearnError, name: str = "") -> File
         hint=error.hint,
     )
     report.problems.add(error.where or "", error.what, hint=error.hint or "")
-    return report
+    run.reports.append(report)
 
 
 def _hash(value: object) -> str:

@@ -105,7 +105,7 @@ class Lane:
         """Give the seconds a new text would wait, from the pace of the last seconds."""
         return self._waiting * self._pace
 
-    async def answer(
+    async def compute(
         self,
         version: LoadedVersion,
         inputs: Sequence[Item],

@@ -58,7 +58,7 @@ def answer_pieces(pieces: list[Piece[Any]]) -> dict[int, Result]:
         return {}
     version = pieces[0].request.version
     try:
-        answers = version.answer([item for piece in pieces for item in piece.inputs])
+        answers = version.predict([item for piece in pieces for item in piece.inputs])
     except Exception as error:
         if len(pieces) == 1:
             return {id(pieces[0]): error}

@@ -199,7 +199,7 @@ class WorkerPool:
         if version is not None:
             version.drop()
 
-    def answer(self, key: str, items: Sequence[Any]) -> list[dict[str, Any]]:
+    def ask_worker(self, key: str, items: Sequence[Any]) -> list[dict[str, Any]]:
         """Ask a worker of a version that is free.
 
         Raises:
@@ -339,12 +339,12 @@ class RemotePredictor:
 
     def predict_detailed(self, inputs: Sequence[Inputs]) -> list[Answer]:
         """Predict one answer per input, with logits, projection and counts."""
-        return [_answer(item) for item in self._pool.answer(self._key, list(inputs))]
+        return [_answer(item) for item in self._pool.ask_worker(self._key, list(inputs))]
 
     def answer_ids(self, encodings: Sequence[Encoding]) -> list[Answer]:
         """Answer ids that the client made itself."""
         items = [{"ids": encoding.input_ids} for encoding in encodings]
-        return [_answer(item) for item in self._pool.answer(self._key, items)]
+        return [_answer(item) for item in self._pool.ask_worker(self._key, items)]
 
     def close(self) -> None:
         """Let the workers forget the version."""

@@ -11,6 +11,7 @@ from collections.abc import Container, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
+from contlearn.pages.style import STYLE
 from contlearn.serving.http.call import CANARY, Call
 from contlearn.serving.http.feedback import CheckedLabels, FeedbackDesk
 from contlearn.serving.http.problems import RequestProblem
@@ -60,7 +61,7 @@ async def predict(call: Call) -> None:
             where="deadline_seconds",
         )
     inputs, lengths = service.read_inputs(rows, name=name)
-    version, answers, request_id = await service.answer(
+    version, answers, request_id = await service.serve_request(
         inputs,
         lengths,
         request_id=call.request_id,
@@ -144,7 +145,8 @@ class Page:
     """GET /: one page to try the model by hand, without anything from elsewhere."""
 
     def __init__(self) -> None:
-        self.html = (files("contlearn.serving") / "page.html").read_bytes()
+        page = (files("contlearn.serving") / "page.html").read_bytes()
+        self.html = page.replace(b"<style>STYLE<", f"<style>{STYLE}<".encode(), 1)
         hashes = [
             f"'sha256-{base64.b64encode(hashlib.sha256(part).digest()).decode()}'"
             for part in re.findall(rb"<(?:script|style)>(.*?)</(?:script|style)>", self.html, re.S)

@@ -221,7 +221,7 @@ async def infer(call: Call) -> None:
     else:
         inputs, lengths = service.read_inputs(_texts(request), name="inputs[0].data")
         items = list(inputs)
-    version, answers, request_id = await service.answer(
+    version, answers, request_id = await service.serve_request(
         items,
         lengths,
         request_id=call.request_id,

@@ -88,7 +88,7 @@ class Trials:
         self.shelf.change(roles)
         self.stopped = None
 
-    async def answer(
+    async def try_canary(
         self,
         champion: LoadedVersion,
         ask: Callable[[LoadedVersion], Awaitable[list[Answer]]],
@@ -201,7 +201,7 @@ class Trials:
         request_id: str,
     ) -> None:
         try:
-            others = await self.background.answer(shadow, inputs, lengths=lengths)
+            others = await self.background.compute(shadow, inputs, lengths=lengths)
         except (RequestProblem, VersionRetired):
             self.metrics.shadow["dropped"].inc(len(inputs))
             return

@@ -120,7 +120,7 @@ class LoadedVersion:
         if close is not None:
             close()
 
-    def answer(self, items: Sequence[Item]) -> list[Answer]:
+    def predict(self, items: Sequence[Item]) -> list[Answer]:
         """Predict.
 
         Raises:

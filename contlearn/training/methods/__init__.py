@@ -16,7 +16,7 @@ from contlearn.training.methods.low_rank import Ia3, Lora, Osf, PeftMethod
 from contlearn.training.methods.parts import BitFit, Full, HeadOnly, TopLayers
 from contlearn.training.methods.prompts import PrefixTuning, PromptTuning, PTuning
 
-__all__ = ["METHODS", "BitFit", "Full", "Lora", "Method", "MethodOptions", "check_method"]
+__all__ = ["METHODS", "BitFit", "Full", "Lora", "Method", "MethodOptions", "make_method"]
 
 METHODS: Final[Mapping[str, type[Any]]] = {
     cls.name: cls
@@ -37,8 +37,8 @@ METHODS: Final[Mapping[str, type[Any]]] = {
 }
 
 
-def check_method(name: str, options: Mapping[str, object]) -> Any:
-    """Look a method up and check its options, before any model is loaded.
+def make_method(name: str, options: Mapping[str, object]) -> Any:
+    """Make the method of this name, its options checked.
 
     Raises:
         ConfigError: When there is no such method, or an option is wrong.

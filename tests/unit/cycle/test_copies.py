@@ -80,7 +80,7 @@ def used(tmp_path, monkeypatch):
         monkeypatch.setenv("SCRIPTED_SECONDS", "8")
         stop = StopAtOnce()
         with pytest.raises(ChildStopped):
-            update(context, progress=stop.hear, stop=stop, plugins_dir=plugins)
+            update(context, progress=stop.hear, must_stop=stop.is_set, plugins_dir=plugins)
         monkeypatch.setenv("SCRIPTED_SECONDS", "0")
     watch.context.close()
     return workspace

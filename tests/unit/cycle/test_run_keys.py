@@ -118,7 +118,7 @@ def test_run_of_another_key_is_finished_first_and_does_not_answer_for_this_one(w
         UpdateCycle(
             context,
             lambda stage, *_: setattr(stop, "begun", stop.begun or stage == "training"),
-            stop=stop,
+            must_stop=stop.is_set,
             child="tests.scripted_child",
             scan=scan_here,
         ).run_once(run_key="run-1")

@@ -20,7 +20,7 @@ def test_who_asked_first_goes_first_and_one_at_a_time(tmp_path):
     go, stop = threading.Event(), threading.Event()
 
     def work(name):
-        with slot.turn(name, stop) as mine:
+        with slot.turn(name, stop.is_set) as mine:
             assert mine
             inside.append(name)
             assert len(inside) == 1
@@ -49,14 +49,14 @@ def test_workspace_that_asks_again_stands_at_the_end(tmp_path):
     def greedy():
         ready.wait()
         for _ in range(3):
-            with slot.turn("greedy", stop):
+            with slot.turn("greedy", stop.is_set):
                 order.append("greedy")
                 wait_until(lambda: "modest" in slot.waiting() or "modest" in order)
 
     def modest():
         ready.wait()
         wait_until(lambda: slot.holder == "greedy")
-        with slot.turn("modest", stop):
+        with slot.turn("modest", stop.is_set):
             order.append("modest")
 
     threads = [threading.Thread(target=greedy), threading.Thread(target=modest)]
@@ -72,10 +72,10 @@ def test_who_is_told_to_stop_leaves_the_queue(tmp_path):
     answers = []
 
     def wait():
-        with slot.turn("b", stop) as mine:
+        with slot.turn("b", stop.is_set) as mine:
             answers.append(mine)
 
-    with slot.turn("a", threading.Event()):
+    with slot.turn("a", threading.Event().is_set):
         thread = threading.Thread(target=wait)
         thread.start()
         wait_until(lambda: slot.waiting() == ("b",))
@@ -89,7 +89,7 @@ def test_other_process_of_the_host_waits_and_a_killed_one_lets_go(tmp_path):
     code = (
         "import pathlib, sys, threading, time\n"
         "from contlearn.daemon.slot import UpdateSlot\n"
-        f"with UpdateSlot(pathlib.Path({str(tmp_path / 'lock')!r})).turn('x', threading.Event()):\n"
+        f"with UpdateSlot(pathlib.Path({str(tmp_path / 'lock')!r})).turn('x', threading.Event().is_set):\n"
         "    print('mine', flush=True)\n    time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
@@ -97,7 +97,7 @@ def test_other_process_of_the_host_waits_and_a_killed_one_lets_go(tmp_path):
         got = []
 
         def work():
-            with UpdateSlot(tmp_path / "lock").turn("y", threading.Event()) as mine:
+            with UpdateSlot(tmp_path / "lock").turn("y", threading.Event().is_set) as mine:
                 got.append(mine)
 
         thread = threading.Thread(target=work)

@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from contlearn.catalog import Catalog
 from contlearn.catalog.schema import files, records
 from contlearn.data.intake.ingest import scan_inbox
+from contlearn.data.intake.place import Intake
 from contlearn.data.store import read_records
 from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import SystemClock, Workspace
@@ -103,7 +104,7 @@ class Dropped:
 
 def scan(workspace: Workspace, config, manager) -> None:
     with Catalog(workspace.catalog_url(config)) as catalog:
-        scan_inbox(workspace, config, catalog, manager, clock=SystemClock())
+        scan_inbox(Intake(workspace, config, catalog, manager, clock=SystemClock()))
 
 
 def killed_scan(workspace: Workspace, config, manager, seconds: float) -> bool:

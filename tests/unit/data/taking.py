@@ -14,6 +14,7 @@ from contlearn.catalog import Catalog
 from contlearn.catalog.schema import files, records
 from contlearn.config import Config
 from contlearn.data.intake.ingest import ingest_paths, scan_inbox
+from contlearn.data.intake.place import Intake
 from contlearn.data.store import read_records
 from contlearn.plugins.manager import PluginManager
 from contlearn.testing import FakeClock
@@ -37,26 +38,16 @@ class Taker:
     manager: PluginManager
     clock: FakeClock
 
-    def ingest(self, *paths: Path, config: Config | None = None, **options):
-        return ingest_paths(
-            self.workspace,
-            config or self.config,
-            self.catalog,
-            self.manager,
-            list(paths),
-            clock=self.clock,
-            **options,
-        ).to_json()
+    def intake(self, config: Config | None = None, **rules) -> Intake:
+        parts = (self.workspace, config or self.config, self.catalog, self.manager)
+        return Intake(*parts, clock=self.clock, **rules)
 
-    def scan(self, config: Config | None = None, **options):
-        return scan_inbox(
-            self.workspace,
-            config or self.config,
-            self.catalog,
-            self.manager,
-            clock=self.clock,
-            **options,
-        ).to_json()
+    def ingest(self, *paths: Path, config: Config | None = None, held_out=False, **rules):
+        intake = self.intake(config, **rules)
+        return ingest_paths(intake, list(paths), held_out=held_out).to_json()
+
+    def scan(self, config: Config | None = None, **rules):
+        return scan_inbox(self.intake(config, **rules)).to_json()
 
     def write(self, name: str, rows, folder: Path | None = None) -> Path:
         path = (folder or self.workspace.root) / name

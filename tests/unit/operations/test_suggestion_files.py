@@ -371,7 +371,6 @@ def test_reason_is_kept_with_the_refused_row_and_it_can_be_answered_there(tmp_pa
             row["label"] = RIGHT
         with (tmp_path / "back.csv").open("w", newline="") as target:
             target.write(sheet(rows))
-        parts = (taking.workspace, taking.config, taking.catalog, taking.manager)
-        ingest_corrected(*parts, tmp_path / "back.csv", clock=taking.clock)
+        ingest_corrected(taking.intake(), tmp_path / "back.csv")
         assert [record.inputs["text"] for record in taking.records()] == ["=1+1 came", "'=2 came"]
         assert taking.quarantine() == []

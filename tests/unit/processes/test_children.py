@@ -70,7 +70,7 @@ def test_stopped_child_gets_its_grace(child, tmp_path):
     stop = threading.Event()
     once_heard(heard, stop.set)
     with pytest.raises(ChildStopped):
-        run(stop=stop, grace_seconds=10.0)
+        run(must_stop=stop.is_set, grace_seconds=10.0)
     assert (tmp_path / "bye").exists()
 
 
@@ -83,7 +83,7 @@ def test_child_that_ignores_the_request_is_killed(child):
     once_heard(heard, stop.set)
     began = time.monotonic()
     with pytest.raises(ChildStopped):
-        run(stop=stop, grace_seconds=0.3)
+        run(must_stop=stop.is_set, grace_seconds=0.3)
     assert time.monotonic() - began < 30
 
 
@@ -225,7 +225,7 @@ def test_child_that_talks_while_it_ends_does_not_block(child):
     once_heard(heard, stop.set)
     began = time.monotonic()
     with pytest.raises(ChildStopped):
-        run(stop=stop, grace_seconds=40.0)
+        run(must_stop=stop.is_set, grace_seconds=40.0)
     assert time.monotonic() - began < 30
 
 

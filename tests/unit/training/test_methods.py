@@ -15,7 +15,7 @@ from contlearn.interfaces import HeadSpec
 from contlearn.modeling.additions import addition_of, inner_encoder
 from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint
 from contlearn.training.encoded import encode_records
-from contlearn.training.methods import METHODS, check_method
+from contlearn.training.methods import METHODS, make_method
 from contlearn.training.optim import make_optimizer
 from contlearn.training.scoring import logits_of
 from contlearn.types import LabelSpace
@@ -104,7 +104,7 @@ def test_training_goes_on_exactly_where_the_champion_stands(method, lineage, fit
         space=checkpoint.model.labels, max_tokens=32,
     )  # fmt: skip
     before = logits_of(checkpoint.model, data)
-    chosen = check_method(method, OPTIONS[method])
+    chosen = make_method(method, OPTIONS[method])
     chosen.begin(checkpoint.model, max_tokens=32)
     during = logits_of(checkpoint.model, data)
     chosen.end(checkpoint.model)
@@ -130,7 +130,7 @@ def test_variants_of_lora_are_merged(options, tiny_model):
         str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a",)))
     ).model
     names = set(base_weights(model))
-    method = check_method("lora", {"rank": 2, **options})
+    method = make_method("lora", {"rank": 2, **options})
     method.begin(model)
     method.end(model)
     assert set(base_weights(model)) == names
@@ -192,7 +192,7 @@ def test_a_method_brings_its_own_rate_unless_one_is_given(tiny_model):
     model = new_checkpoint(
         str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a",)))
     ).model
-    method = check_method("lora", {"rank": 2})
+    method = make_method("lora", {"rank": 2})
     method.begin(model)
 
     def rates(**settings):
@@ -219,7 +219,7 @@ def test_what_does_not_fit_the_encoder_is_refused(method, options, message, tiny
         str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a",)))
     ).model
     with pytest.raises(ConfigError, match=message):
-        check_method(method, options).begin(model, max_tokens=32)
+        make_method(method, options).begin(model, max_tokens=32)
 
 
 @pytest.mark.parametrize("method", ["prefix-tuning", "bottleneck"])

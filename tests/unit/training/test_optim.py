@@ -9,7 +9,7 @@ from contlearn.config import TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
-from contlearn.training.methods import check_method
+from contlearn.training.methods import make_method
 from contlearn.training.optim import LearningRateWarning, check_rate, freeze, make_optimizer
 from contlearn.types import LabelSpace
 
@@ -99,7 +99,7 @@ def test_check_rate_warns_of_a_rate_that_destroys_an_encoder():
 
 
 def test_bitfit_trains_biases_and_the_head(model):
-    check_method("bitfit", {}).begin(model)
+    make_method("bitfit", {}).begin(model)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert "head.weight" in trained
     assert all(name.endswith("bias") or name.startswith("head.") for name in trained)
@@ -108,7 +108,7 @@ def test_bitfit_trains_biases_and_the_head(model):
 def test_lora_is_merged_without_a_trace(model):
     x = torch.tensor([[[2, 10, 11, 3], [1, 1, 1, 1]]])
     names = [name for name, _ in model.named_parameters()]
-    method = check_method("lora", {"rank": 2})
+    method = make_method("lora", {"rank": 2})
     method.begin(model)
     trained = [p for name, p in model.named_parameters() if p.requires_grad and "head" not in name]
     assert 0 < sum(p.numel() for p in trained) < 0.3 * sum(p.numel() for p in model.parameters())
@@ -129,12 +129,12 @@ def test_lora_is_merged_without_a_trace(model):
         ("lora", {"rank": 0}, "rank: Input should be greater", "rank, alpha"),
     ],
 )
-def test_check_method_refuses_what_it_does_not_know(name, options, message, hint):
+def test_make_method_refuses_what_it_does_not_know(name, options, message, hint):
     with pytest.raises(ConfigError, match=message) as caught:
-        check_method(name, options)
+        make_method(name, options)
     assert hint in caught.value.hint
 
 
 def test_lora_names_layers_that_are_not_there(model):
     with pytest.raises(ConfigError, match="cannot be put into this encoder"):
-        check_method("lora", {"target_modules": ["no_such_layer"]}).begin(model)
+        make_method("lora", {"target_modules": ["no_such_layer"]}).begin(model)

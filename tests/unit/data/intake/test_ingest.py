@@ -198,9 +198,8 @@ def test_exit_code_tells_a_file_refused_whole(taking):
 
     good = taking.write("good.jsonl", ROWS[:5])
     empty = taking.write("empty.jsonl", [])
-    parts = (taking.workspace, taking.config, taking.catalog, taking.manager)
-    assert ingest_paths(*parts, [good], clock=taking.clock).exit_code == 0
-    assert ingest_paths(*parts, [good, empty], clock=taking.clock).exit_code == 1
+    assert ingest_paths(taking.intake(), [good]).exit_code == 0
+    assert ingest_paths(taking.intake(), [good, empty]).exit_code == 1
 
 
 def test_file_that_is_not_there_is_a_usage_error(taking):

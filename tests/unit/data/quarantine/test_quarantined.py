@@ -69,9 +69,7 @@ def test_sheet_is_corrected_and_taken_back_in(closed, tmp_path):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    report = ingest_corrected(
-        closed.workspace, closed.config, closed.catalog, closed.manager, sheet, clock=closed.clock
-    ).to_json()
+    report = ingest_corrected(closed.intake(), sheet).to_json()
     assert (report["accepted"], report["rejected"]) == (2, 1)
     texts = {str(r.inputs["text"]): r.target for r in closed.records()}
     assert texts == {
@@ -89,26 +87,11 @@ def test_sheet_without_the_fields_is_a_usage_error(closed, tmp_path):
     sheet = tmp_path / "sheet.csv"
     sheet.write_text("text,label\na,b\n")
     with pytest.raises(UsageError, match="quarantine_file"):
-        ingest_corrected(
-            closed.workspace,
-            closed.config,
-            closed.catalog,
-            closed.manager,
-            sheet,
-            clock=closed.clock,
-        )
+        ingest_corrected(closed.intake(), sheet)
 
 
 def taken_back(taking, sheet, config=None, **options):
-    return ingest_corrected(
-        taking.workspace,
-        config or taking.config,
-        taking.catalog,
-        taking.manager,
-        sheet,
-        clock=taking.clock,
-        **options,
-    ).to_json()
+    return ingest_corrected(taking.intake(config, **options), sheet).to_json()
 
 
 def exported(taking, tmp_path):
@@ -248,9 +231,7 @@ def test_correction_of_a_label_that_was_taken_in_wins_where_asked(tmp_path):
 
 def test_retry_takes_what_is_fine_under_the_configuration_of_now(closed):
     wider = make_config(labels=("billing", "returns", "biling"))
-    report = retry_quarantine(
-        closed.workspace, wider, closed.catalog, closed.manager, clock=closed.clock
-    ).to_json()
+    report = retry_quarantine(closed.intake(wider)).to_json()
     assert (report["accepted"], report["rejected"]) == (1, 2)
     assert [row["reason"] for row in closed.quarantine()] == ["missing-field", "wrong-type"]
 

@@ -24,9 +24,8 @@ def configured(*sources, **data):
     return Config.model_validate({"data": data, "sources": list(sources)})
 
 
-def fetch(taking, *names, **options):
-    parts = (taking.workspace, taking.config, taking.catalog, taking.manager, list(names))
-    return ingest_sources(*parts, clock=taking.clock, **options).to_json()
+def fetch(taking, *names, again=False, **rules):
+    return ingest_sources(taking.intake(**rules), list(names), again=again).to_json()
 
 
 def texts(taking):

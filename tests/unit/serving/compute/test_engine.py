@@ -66,7 +66,7 @@ def run_engine(body, made):
 
 
 async def ask(made, loaded, *values, **options):
-    answers = await made.answer(
+    answers = await made.compute(
         loaded, texts(*values), lengths=[len(value) for value in values], **options
     )
     return [answer.prediction.target for answer in answers]
