@@ -353,6 +353,7 @@ class _Child:
                 old = [one for one in data.sets if not one.is_new]
                 proof = self.proof(champion, predictor, old)
             suspects = judge_cycle(
+                self.task,
                 data.new,
                 measured,
                 before=predictor,
@@ -368,7 +369,11 @@ class _Child:
 
         with contextlib.suppress(StorageError, KeyError, TypeError, ValueError):
             return Proof.from_json(read_json(folder / PROVED))
-        return prove(predictor.label_space.names, ask_opinions(predictor, spread_rows(sets)))
+        return prove(
+            self.task,
+            predictor.label_space.names,
+            ask_opinions(self.task, predictor, spread_rows(sets)),
+        )
 
     def decide(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""
@@ -428,7 +433,7 @@ class _Child:
         answers = challenger.predict_detailed([record.inputs for record in rows])
         logits = [answer.logits for answer in answers]
         opinions = opinions_of(rows, logits, challenger.temperature)
-        proof = prove(challenger.label_space.names, opinions)
+        proof = prove(self.task, challenger.label_space.names, opinions)
         write_json_atomic(self.folder.version / PROVED, proof.to_json())
         if "energy" not in self.task.gives:
             return None

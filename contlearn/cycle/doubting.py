@@ -74,7 +74,11 @@ def proof_of(context: Context, version: ModelVersion, predictor: Predictor) -> P
             version.manifest.lineage.experiences,
             capacity=PROOF_ROWS,
         )
-        return prove(predictor.label_space.names, ask_opinions(predictor, spread_rows(sets)))
+        return prove(
+            context.task,
+            predictor.label_space.names,
+            ask_opinions(context.task, predictor, spread_rows(sets)),
+        )
 
 
 def newest_row(context: Context) -> int:
@@ -183,6 +187,8 @@ def find_doubts(context: Context, *, after: int, most: int) -> dict[str, Any]:
     from contlearn.data.store import read_records
     from contlearn.inference.predictor import OnnxPredictor
 
+    if "probabilities" not in context.task.gives:
+        return {"looked_at": 0, "number": 0, "pairs": [], "strange": 0}
     champion = context.registry.champion()
     if champion is None:
         raise StorageError("There is no champion to ask.", where="doubts", hint="Update first.")
@@ -198,12 +204,14 @@ def find_doubts(context: Context, *, after: int, most: int) -> dict[str, Any]:
     every = read_records(context.workspace, context.catalog, ids)
     folder = version.path / "onnx"
     with contextlib.closing(OnnxPredictor.load(folder, manager=context.manager)) as predictor:
-        items = [one for one in every if is_known_to(predictor, one)]
-        issues = suspect_labels(predictor, items, proof=proof_of(context, version, predictor))
+        items = [one for one in every if is_known_to(context.task, predictor, one)]
+        issues = suspect_labels(
+            context.task, predictor, items, proof=proof_of(context, version, predictor)
+        )
     return {
         "looked_at": len(items),
         "number": len(issues),
-        "pairs": count_pairs(issues, items),
+        "pairs": count_pairs(context.task, issues, items),
         "strange": len(every) - len(items),
     }
 

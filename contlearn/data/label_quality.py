@@ -25,11 +25,9 @@ import sqlalchemy as sa
 from contlearn.catalog import Catalog
 from contlearn.catalog.counting import OPEN_STATES, counts
 from contlearn.catalog.schema import records
-from contlearn.data.store import read_records
-from contlearn.interfaces import Predictor
+from contlearn.interfaces import Predictor, Task
 from contlearn.statistics.scores import softmax
 from contlearn.types import LabelledRecord, LabelSpace
-from contlearn.workspace import Workspace
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray, IntArray
@@ -49,7 +47,6 @@ __all__ = [
     "confident_issues",
     "count_pairs",
     "doubtful",
-    "find_suspects",
     "is_known_to",
     "judge_cycle",
     "opinions_of",
@@ -177,16 +174,18 @@ class Proof:
         )
 
 
-def prove(names: Sequence[str], opinions: Sequence[Opinion]) -> Proof:
+def prove(task: Task, names: Sequence[str], opinions: Sequence[Opinion]) -> Proof:
     """Say how sure a model is of each label, from its opinions of held-out records.
 
     Example:
         >>> from types import SimpleNamespace
+        >>> from contlearn.tasks.text_classification import TextClassification
         >>> rows = [SimpleNamespace(target=name) for name in ("no", "no", "yes")]
-        >>> prove(("no", "yes"), list(zip(rows, np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]]))))
+        >>> shown = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]])
+        >>> prove(TextClassification(), ("no", "yes"), list(zip(rows, shown)))
         Proof(means={'no': 0.8, 'yes': 0.8}, rows={'no': 2, 'yes': 1})
     """
-    shown, given, _ = _table(names, opinions)
+    shown, given, _ = _table(task, names, opinions)
     if not len(given):
         return Proof(means={}, rows={})
     own = shown[np.arange(len(given)), given]
@@ -238,20 +237,21 @@ def confident_issues(
 
 
 def doubtful(
-    names: Sequence[str], opinions: Sequence[Opinion], *, proof: Proof | None = None
+    task: Task, names: Sequence[str], opinions: Sequence[Opinion], *, proof: Proof | None = None
 ) -> list[LabelIssue]:
     """List the records whose labels are likely wrong, the most doubtful first.
 
     Labels that the model does not know say nothing about it; their texts or words are left out.
 
     Args:
+        task: Whose records they are; it gives "probabilities".
         names: The labels that the probabilities are of.
         opinions: The records with what a model says that has not learnt them.
         proof: How sure the model is of each label; without it these records are all there is.
     Source: for words, and a sentence by its worst one: Wang and Mueller, "Detecting Label Errors in
     Token Classification Data", 2022.
     """
-    shown, labels, places = _table(names, opinions)
+    shown, labels, places = _table(task, names, opinions)
     if len(names) < 2 or not places:
         return []
     needed = None if proof is None or not proof.rows else proof.thresholds(names)
@@ -261,7 +261,7 @@ def doubtful(
     likely, own = shown[every, confident], shown[every, labels]
     for row in np.flatnonzero((confident != labels) & (likely >= _ODDS * own)).tolist():
         number, word = places[row]
-        if not isinstance(opinions[number][0].target, str) and likely[row] < _WORD_SHARE:
+        if _has_words(opinions[number]) and likely[row] < _WORD_SHARE:
             continue
         issue = WordIssue(
             word=word,
@@ -271,12 +271,16 @@ def doubtful(
             suggested_probability=float(likely[row]),
         )
         issues.setdefault(number, []).append((issue, float(thresholds[confident[row]])))
-    found = [_issue(opinions[number][0], words) for number, words in issues.items()]
+    found = [_issue(opinions[number], words) for number, words in issues.items()]
     return sorted(found, key=_margin)
 
 
+def _has_words(opinion: Opinion) -> bool:
+    return opinion[1].ndim == 2
+
+
 def _table(
-    names: Sequence[str], opinions: Sequence[Opinion]
+    task: Task, names: Sequence[str], opinions: Sequence[Opinion]
 ) -> tuple[FloatArray, IntArray, list[tuple[int, int]]]:
     """Put opinions into one table: probabilities, labels, and the record and word of each row."""
     index = {name: position for position, name in enumerate(names)}
@@ -284,7 +288,8 @@ def _table(
     for number, (record, probabilities) in enumerate(opinions):
         table = np.atleast_2d(probabilities)
         # Words beyond the token limit have no answer.
-        for word, (label, row) in enumerate(zip(_labels_of(record), table, strict=False)):
+        units = task.units(record.target)
+        for word, (label, row) in enumerate(zip(units, table, strict=False)):
             if label in index and not np.isnan(row[0]):
                 rows.append(row)
                 given.append(index[label])
@@ -293,26 +298,25 @@ def _table(
 
 
 def count_pairs(
-    issues: Sequence[LabelIssue], items: Sequence[LabelledRecord]
+    task: Task, issues: Sequence[LabelIssue], items: Sequence[LabelledRecord]
 ) -> list[dict[str, object]]:
     """Count which label is doubted in favour of which: a class that has another's name stands out.
 
     Args:
+        task: Whose records they are.
         issues: What is in doubt.
         items: The records that were looked at.
     Returns:
         The pairs with the most doubts: `given`, `suggested`, `number`, and `of`: how many of the
         records looked at have the given label. Of tags it is the types that are named.
     """
-    pairs = Counter(
-        (_type_of(issue.given, issue), _type_of(issue.suggested, issue)) for issue in issues
-    )
+
+    def named(unit: str) -> str:
+        return task.unit_label(unit) or unit
+
+    pairs = Counter((named(issue.given), named(issue.suggested)) for issue in issues)
     of = Counter(
-        name
-        for item in items
-        for name in {
-            label if isinstance(item.target, str) else _bare(label) for label in _labels_of(item)
-        }
+        name for item in items for name in {named(unit) for unit in task.units(item.target)}
     )
     ordered = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
     return [
@@ -321,19 +325,12 @@ def count_pairs(
     ]
 
 
-def _type_of(label: str, issue: LabelIssue) -> str:
-    return _bare(label) if issue.words else label
-
-
-def _bare(tag: str) -> str:
-    return tag[2:] if tag[:2] in ("B-", "I-") else tag
-
-
 def _margin(issue: LabelIssue | WordIssue) -> float:
     return issue.given_probability - issue.suggested_probability
 
 
-def _issue(record: LabelledRecord, words: Sequence[tuple[WordIssue, float]]) -> LabelIssue:
+def _issue(opinion: Opinion, words: Sequence[tuple[WordIssue, float]]) -> LabelIssue:
+    record = opinion[0]
     worst, threshold = min(words, key=lambda one: _margin(one[0]))
     return LabelIssue(
         record_id=record.record_id,
@@ -343,40 +340,44 @@ def _issue(record: LabelledRecord, words: Sequence[tuple[WordIssue, float]]) -> 
         suggested_probability=worst.suggested_probability,
         threshold=threshold,
         source=record.source,
-        words=() if isinstance(record.target, str) else tuple(word for word, _ in words),
+        words=tuple(word for word, _ in words) if _has_words(opinion) else (),
     )
 
 
 def suspect_labels(
-    predictor: Predictor, items: Sequence[LabelledRecord], *, proof: Proof | None = None
+    task: Task,
+    predictor: Predictor,
+    items: Sequence[LabelledRecord],
+    *,
+    proof: Proof | None = None,
 ) -> list[LabelIssue]:
     """List the records whose labels are likely wrong, the most doubtful first.
 
     Args:
-        predictor: A model that has not learnt these records; of classes, or of tags.
+        task: Whose records they are; it gives "probabilities".
+        predictor: A model that has not learnt these records.
         items: The records.
         proof: How sure it is of each label, by its held-out rows.
     """
-    return doubtful(predictor.label_space.names, ask_opinions(predictor, items), proof=proof)
+    opinions = ask_opinions(task, predictor, items)
+    return doubtful(task, predictor.label_space.names, opinions, proof=proof)
 
 
-def ask_opinions(predictor: Predictor, items: Sequence[LabelledRecord]) -> list[Opinion]:
+def ask_opinions(
+    task: Task, predictor: Predictor, items: Sequence[LabelledRecord]
+) -> list[Opinion]:
     """Ask a model for the probabilities of each record's text, or of its words."""
-    names = predictor.label_space.names
-    texts = [record for record in items if isinstance(record.target, str)]
-    found: list[Opinion] = []
-    if texts:
-        scores = [one.scores for one in predictor.predict([record.inputs for record in texts])]
-        found += [
+    names, inputs = predictor.label_space.names, [record.inputs for record in items]
+    if "scores" in task.gives:
+        scores = [one.scores or {} for one in predictor.predict(inputs)] if inputs else []
+        return [
             (record, np.array([of_record.get(name, 0.0) for name in names]))
-            for record, of_record in zip(texts, scores, strict=True)
-            if of_record is not None
+            for record, of_record in zip(items, scores, strict=True)
         ]
-    tagged = [record for record in items if isinstance(record.target, tuple)]
-    if tagged and isinstance(predictor, _TagScorer):
-        detailed = predictor.predict_detailed([record.inputs for record in tagged])
-        found += opinions_of(tagged, [one.logits for one in detailed], predictor.temperature)
-    return found
+    if not inputs or not isinstance(predictor, _TagScorer):
+        return []
+    detailed = predictor.predict_detailed(inputs)
+    return opinions_of(items, [one.logits for one in detailed], predictor.temperature)
 
 
 def opinions_of(
@@ -403,15 +404,8 @@ def out_of_sample_ids(catalog: Catalog, *, limit: int) -> list[str]:
         return list(connection.execute(query).scalars())
 
 
-def find_suspects(
-    workspace: Workspace, catalog: Catalog, predictor: Predictor, *, limit: int = 5_000
-) -> list[LabelIssue]:
-    """Look through the newest records that the model has not learnt."""
-    ids = out_of_sample_ids(catalog, limit=limit)
-    return suspect_labels(predictor, read_records(workspace, catalog, ids))
-
-
 def judge_cycle(
+    task: Task,
     new: Sequence[LabelledRecord],
     held_out: Sequence[LabelledRecord],
     *,
@@ -425,6 +419,7 @@ def judge_cycle(
     """Look through a cycle's records for labels that are likely wrong.
 
     Args:
+        task: Whose records they are; it gives "probabilities".
         new: What the cycle has learnt; judged by the model it started from.
         held_out: What it measures on; judged likewise, as the new model may have learnt a wrong
             label from the same batch.
@@ -439,22 +434,22 @@ def judge_cycle(
     """
 
     def is_strange(record: LabelledRecord) -> bool:
-        return before is None or not is_known_to(before, record)
+        return before is None or not is_known_to(task, before, record)
 
     measured = [record for record in held_out if is_strange(record)][-look_at:]
-    issues = [replace(i, judge="challenger") for i in suspect_labels(after, measured)]
+    issues = [replace(i, judge="challenger") for i in suspect_labels(task, after, measured)]
     seen = list(measured)
     if before is not None:
         for some in (held_out, new):
             judged = [record for record in some if not is_strange(record)][-look_at:]
-            issues += suspect_labels(before, judged, proof=proof)
+            issues += suspect_labels(task, before, judged, proof=proof)
             seen += judged
     strange = {record.record_id for record in new if is_strange(record)}
     if strange and cross_validate is not None:
         space, opinions = cross_validate(new)
         issues += [
             replace(issue, judge="cross-validation")
-            for issue in doubtful(space.names, opinions)
+            for issue in doubtful(task, space.names, opinions)
             if issue.record_id in strange
         ]
         seen += [record for record, _ in opinions if record.record_id in strange]
@@ -462,18 +457,11 @@ def judge_cycle(
     return {
         "looked_at": len(seen),
         "number": len(issues),
-        "pairs": count_pairs(issues, seen),
+        "pairs": count_pairs(task, issues, seen),
         "suspects": [issue.to_json() for issue in issues[:keep]],
     }
 
 
-def is_known_to(predictor: Predictor, record: LabelledRecord) -> bool:
+def is_known_to(task: Task, predictor: Predictor, record: LabelledRecord) -> bool:
     """Say whether a model knows all labels of a record."""
-    return set(predictor.label_space.names).issuperset(_labels_of(record))
-
-
-def _labels_of(record: LabelledRecord) -> tuple[str, ...]:
-    """Give the label of a text, or one for each word; other targets have none to be doubted."""
-    if isinstance(record.target, str):
-        return (record.target,)
-    return record.target if isinstance(record.target, tuple) else ()
+    return set(predictor.label_space.names).issuperset(task.units(record.target))

@@ -22,6 +22,7 @@ def find_now(context: Context, *, look_at: int) -> dict[str, Any]:
 
     Raises:
         RegistryError: When nothing was promoted yet.
+        UsageError: When the task's answers have no probabilities to compare.
     """
     from contlearn.cycle.doubting import proof_of
     from contlearn.data.label_quality import count_pairs, out_of_sample_ids, suspect_labels
@@ -29,15 +30,24 @@ def find_now(context: Context, *, look_at: int) -> dict[str, Any]:
     from contlearn.inference.predictor import OnnxPredictor
     from contlearn.operations.predict import chosen_version
 
+    if "probabilities" not in context.task.gives:
+        raise UsageError(
+            f"Answers of the task {context.task.name!r} have no probabilities of labels, so that "
+            "none can be doubted.",
+            where="data suspects",
+            hint="`contlearn diff` shows the rows whose answers changed.",
+        )
     version = chosen_version(context, None)
     predictor = OnnxPredictor.load(version.path / "onnx", manager=context.manager)
     ids = out_of_sample_ids(context.catalog, limit=look_at)
     items = read_records(context.workspace, context.catalog, ids)
-    issues = suspect_labels(predictor, items, proof=proof_of(context, version, predictor))
+    issues = suspect_labels(
+        context.task, predictor, items, proof=proof_of(context, version, predictor)
+    )
     return {
         "looked_at": len(items),
         "number": len(issues),
-        "pairs": count_pairs(issues, items),
+        "pairs": count_pairs(context.task, issues, items),
         "suspects": [issue.to_json() for issue in issues],
     }
 

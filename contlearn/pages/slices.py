@@ -29,11 +29,12 @@ def slices_of(
     task: Task,
 ) -> list[dict[str, Any]]:
     """Compare the slices over all held-out rows; classifications only, else nothing."""
+    if "scores" not in task.gives:
+        return []
     rows = [
         (task.text_of(record.inputs), record.source or "", answer, record.target)
         for held_out, given in zip(sets, answers, strict=True)
         for record, answer in zip(held_out.records, given, strict=True)
-        if isinstance(answer, str) and isinstance(record.target, str)
     ]
     if not slices or not rows:
         return []

@@ -155,9 +155,9 @@ def judge(
     champion: Champion, records: Sequence[LabelledRecord], wrong: set[str], proof: Proof | None
 ) -> dict[str, Any]:
     opinions = champion.opinions(records)
-    issues = doubtful(champion.names, opinions, proof=proof)
+    issues = doubtful(champion.task, champion.names, opinions, proof=proof)
     right = sum(issue.record_id in wrong for issue in issues)
-    pairs = count_pairs(issues, [one for one, _ in opinions])
+    pairs = count_pairs(champion.task, issues, [one for one, _ in opinions])
     first = (pairs[0]["given"], pairs[0]["suggested"]) if pairs else None
     return {"doubted": len(issues), "found": right, "first": first}
 
@@ -182,7 +182,9 @@ def measure(name: str, most: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         champion = Champion(data[:cut], task_name, Path(folder))
         champion.ask(data[cut:])
-    proof = prove(champion.names, champion.opinions([as_record(row) for row in data[cut:end]]))
+    proof = prove(
+        champion.task, champion.names, champion.opinions([as_record(row) for row in data[cut:end]])
+    )
     pool = data[end:]
     fitted = time.perf_counter() - began
     rules = {"of the batch": None, "of the proof": proof}

@@ -103,7 +103,7 @@ def measure(name: str, rows: int, seed: int, fine_tune: str) -> dict[str, Any]:
         judged, opinions = cross_validated(
             records, task=task, checkpoint=output / "checkpoint", max_tokens=MAX_TOKENS
         )
-        issues = doubtful(judged.names, opinions)
+        issues = doubtful(task, judged.names, opinions)
         seconds = time.perf_counter() - began
     looked_at = {one.record_id for one, _ in opinions}
     there = wrong & looked_at

@@ -8,13 +8,15 @@ import numpy as np
 from contlearn.data.label_quality import (
     confident_issues,
     doubtful,
-    find_suspects,
     judge_cycle,
     out_of_sample_ids,
     suspect_labels,
 )
-from contlearn.tasks.text_classification import class_prediction
+from contlearn.tasks.text_classification import TextClassification, class_prediction
+from contlearn.tasks.token_classification import TokenClassification
 from contlearn.types import LabelledRecord, LabelSpace
+
+CLASSES, TAGS = TextClassification(), TokenClassification()
 
 
 def noisy(seed, *, flipped=0.1, rows=900, classes=4, sure=0.9):
@@ -75,7 +77,7 @@ def test_doubtful_records_are_listed_with_their_evidence(taking):
     rows.append({"text": "returns to me", "label": "billing"})
     rows.append({"text": "a song", "label": "music"})
     taking.ingest(taking.write("rows.jsonl", rows))
-    (issue,) = find_suspects(taking.workspace, taking.catalog, ByFirstWord())
+    (issue,) = suspect_labels(CLASSES, ByFirstWord(), taking.records())
     assert (issue.given, issue.suggested, issue.source) == ("billing", "returns", "rows.jsonl")
     assert issue.given_probability < 0.1
     assert issue.suggested_probability > issue.threshold > 0.8
@@ -88,14 +90,20 @@ def test_class_that_has_another_name_in_a_whole_batch_is_doubted(taking):
 
     proved = [{"text": f"{x} {i}", "label": x} for i in range(9) for x in ("billing", "returns")]
     taking.ingest(taking.write("proved.jsonl", proved))
-    proof = prove(ByFirstWord.label_space.names, ask_opinions(ByFirstWord(), taking.records()))
+    proof = prove(
+        CLASSES,
+        ByFirstWord.label_space.names,
+        ask_opinions(CLASSES, ByFirstWord(), taking.records()),
+    )
     assert proof.rows == {"billing": 9, "returns": 9}
     assert all(abs(mean - 0.95) < 1e-9 for mean in proof.means.values())
     batch = [{"text": f"returns of {i}", "label": "billing"} for i in range(20)]
     taking.ingest(taking.write("batch.jsonl", batch))
     mislabelled = [one for one in taking.records() if " of " in one.inputs["text"]]
-    assert suspect_labels(ByFirstWord(), mislabelled) == []
-    found = judge_cycle(mislabelled, [], before=ByFirstWord(), after=ByFirstWord(), proof=proof)
+    assert suspect_labels(CLASSES, ByFirstWord(), mislabelled) == []
+    found = judge_cycle(
+        CLASSES, mislabelled, [], before=ByFirstWord(), after=ByFirstWord(), proof=proof
+    )
     assert (found["looked_at"], found["number"]) == (20, 20)
     assert found["pairs"] == [{"given": "billing", "suggested": "returns", "number": 20, "of": 20}]
 
@@ -118,7 +126,7 @@ def test_what_is_measured_on_is_judged_by_the_model_before(taking):
     rows = [{"text": f"{x} {i}", "label": x} for i in range(20) for x in ("billing", "returns")]
     rows += [{"text": "returns to me", "label": "billing"}]
     taking.ingest(taking.write("rows.jsonl", rows), held_out=True)
-    found = judge_cycle([], taking.records(), before=ByFirstWord(), after=Misled())
+    found = judge_cycle(CLASSES, [], taking.records(), before=ByFirstWord(), after=Misled())
     assert [(one["given"], one["judge"]) for one in found["suspects"]] == [("billing", "champion")]
 
 
@@ -144,12 +152,12 @@ def test_cycle_judges_what_it_learnt_by_the_model_before(taking):
     records = taking.records()
     new = [record for record in records if record.split == "train"]
     held_out = [record for record in records if record.split == "held_out"]
-    found = judge_cycle(new, held_out, before=ByFirstWord(), after=ByFirstWord())
+    found = judge_cycle(CLASSES, new, held_out, before=ByFirstWord(), after=ByFirstWord())
     assert (found["looked_at"], found["number"]) == (41, 1)
     (suspect,) = found["suspects"]
     assert (suspect["given"], suspect["suggested"]) == ("billing", "returns")
     # The first cycle has no model that did not learn these labels.
-    first = judge_cycle(new, held_out, before=None, after=ByFirstWord())
+    first = judge_cycle(CLASSES, new, held_out, before=None, after=ByFirstWord())
     assert first["looked_at"] == len(held_out)
 
 
@@ -171,7 +179,7 @@ def test_first_cycle_and_new_labels_are_judged_by_cross_validation(taking):
 
     def judged(before):
         found = judge_cycle(
-            records, [], before=before, after=ByFirstWord(), cross_validate=cross_validate
+            CLASSES, records, [], before=before, after=ByFirstWord(), cross_validate=cross_validate
         )
         assert found["looked_at"] == 62
         return {(one["given"], one["judge"]) for one in found["suspects"]}
@@ -216,7 +224,7 @@ def test_sentence_is_doubted_by_its_worst_word_and_shows_all_of_them():
     right = [sentence(["to", "Rome", str(i)], ["O", "B-city", "O"]) for i in range(20)]
     wrong = sentence(["Oslo", "to", "Rome", "now"], ["O", "O", "O", "B-city"])
     strange = sentence(["Bern", "so"], ["B-animal", "O"])  # the model does not know the type
-    (issue,) = suspect_labels(TagByLetter(), [*right, wrong, strange])
+    (issue,) = suspect_labels(TAGS, TagByLetter(), [*right, wrong, strange])
     assert issue.record_id == wrong.record_id
     assert [(w.word, w.given, w.suggested) for w in issue.words] == [
         (0, "O", "B-city"),
@@ -234,4 +242,4 @@ def test_sentence_is_doubted_by_its_worst_word_and_shows_all_of_them():
 def test_rows_that_nothing_is_known_of_are_passed_over():
     record = sentence(["Oslo", "is"], ["O", "O"])
     nothing = np.full((2, 2), np.nan)
-    assert doubtful(("O", "B-city"), [(record, nothing)]) == []
+    assert doubtful(TAGS, ("O", "B-city"), [(record, nothing)]) == []

@@ -81,7 +81,8 @@ def test_flipped_labels_of_a_first_cycle_are_found(untrained, lineage):
         records, task=lineage.task, checkpoint=untrained("pooled"), max_tokens=32
     )
     assert len(opinions) == len(records)
-    issues = {issue.record_id: issue.suggested for issue in doubtful(space.names, opinions)}
+    found = doubtful(lineage.task, space.names, opinions)
+    issues = {issue.record_id: issue.suggested for issue in found}
     found = issues.keys() & wrong.keys()
     assert len(found) >= 0.8 * len(wrong)
     assert len(found) >= 0.8 * len(issues)
@@ -101,7 +102,7 @@ def test_flipped_tags_of_a_first_cycle_are_found(untrained, tagger):
         records, task=tagger.task, checkpoint=untrained("words"), max_tokens=32
     )
     assert opinions[0][1].shape == (len(records[0].target), len(space))
-    issues = {issue.record_id: issue for issue in doubtful(space.names, opinions)}
+    issues = {issue.record_id: issue for issue in doubtful(tagger.task, space.names, opinions)}
     found = issues.keys() & wrong.keys()
     # Half of the city names are a little less certain than the mean of all; they are not doubted.
     assert len(found) >= 0.5 * len(wrong)
