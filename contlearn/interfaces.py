@@ -64,8 +64,9 @@ Loss: TypeAlias = Literal["softmax", "sigmoid", "squared", "ordinal", "positions
 # How a person answers a row in a labelling tool: by choosing a name, by marking spans, or by
 # writing a value.
 Labelling: TypeAlias = Literal["choice", "spans", "value"]
-# What two targets of one input are to each other.
-Relation: TypeAlias = Literal["same", "conflict", "reference"]
+# What two different targets of one input are to each other: only one can be right, or each is one
+# of several right answers.
+Relation: TypeAlias = Literal["conflict", "reference"]
 FieldKind: TypeAlias = Literal[
     "text", "words", "span", "number", "turns", "choices", "label", "tags"
 ]
@@ -227,6 +228,8 @@ class Task(Protocol):
     labelling: ClassVar[Labelling]
     # What joins the labels in a balance key; None where the key is one label, or none at all.
     key_separator: ClassVar[str | None]
+    # Intake decides from hashes, a million rows at a time, so it is said once for all targets.
+    relation: ClassVar[Relation]
     # The reason code of a label that cannot be used.
     label_reason: ClassVar[str]
 
@@ -304,13 +307,6 @@ class Task(Protocol):
 
     def renamed(self, target: Target, names: Mapping[str, str]) -> Target:
         """Give a target with label names replaced."""
-        ...
-
-    def relation(self, first: Target, second: Target) -> Relation:
-        """Say what two targets of one input are to each other.
-
-        "conflict" where only one can be right, "reference" where both are right answers.
-        """
         ...
 
     def balance_key(self, target: Target) -> str:

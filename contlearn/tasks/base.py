@@ -77,6 +77,7 @@ class TaskBase:
     gives: ClassVar[frozenset[str]] = frozenset()
     labelling: ClassVar[Labelling] = "value"
     key_separator: ClassVar[str | None] = None
+    relation: ClassVar[Relation] = "conflict"
     label_reason: ClassVar[str] = "unknown-label"
 
     def __init__(self, options: BaseModel | None = None) -> None:
@@ -191,10 +192,6 @@ class TaskBase:
     def renamed(self, target: Target, names: Mapping[str, str]) -> Target:
         """Leave a target without names as it is."""
         return target
-
-    def relation(self, first: Target, second: Target) -> Relation:
-        """Let two different answers to one input contradict each other."""
-        return "same" if first == second else "conflict"
 
     def balance_key(self, target: Target) -> str:
         """Balance over the target as it is written."""

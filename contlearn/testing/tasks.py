@@ -120,7 +120,6 @@ class _Check:
             )
             self._need(task.text_of(inputs).strip(), "text_of gives an empty text.")
             self._need(task.normal_of(inputs).strip(), "normal_of gives an empty text.")
-            self._need(task.relation(target, target) == "same", "relation(a, a) is not 'same'.")
             self._need(isinstance(task.balance_key(target), str), "balance_key is no text.")
             for name in needed:
                 self._refuses({k: v for k, v in row.items() if k != name}, f"without {name!r}")

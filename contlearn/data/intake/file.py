@@ -260,7 +260,7 @@ class FileIntake:
         result = resolve(
             digests,
             known,
-            policy=data.on_conflict,
+            policy="all" if self._intake.task.relation == "reference" else data.on_conflict,
             held_out=self._file.held_out,
             bring_back=self._intake.bring_back,
         )

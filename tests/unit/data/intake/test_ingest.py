@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contlearn.errors import StorageError, UsageError
+from contlearn.plugins import hookimpl
+from contlearn.tasks.text_classification import TextClassification
 from contlearn.workspace import FileOperations
 from tests.unit.data.formats.test_parsers import NOISE
 from tests.unit.data.taking import make_config, taker
@@ -354,3 +356,29 @@ def test_what_a_killed_run_was_writing_is_cleared_away(taking):
         path.write_bytes(b"half")
     taking.ingest(taking.write("rows.jsonl", ROWS))
     assert [path for path in left if path.exists()] == []
+
+
+class Paraphrases(TextClassification):
+    """A task whose text may have several right answers."""
+
+    name = "paraphrases"
+    relation = "reference"
+
+
+class _Registers:
+    @hookimpl
+    def contlearn_register_tasks(self):
+        return [Paraphrases]
+
+
+def test_several_right_answers_of_a_text_are_no_conflict(tmp_path):
+    config = make_config(task="paraphrases", on_conflict="quarantine")
+    with taker(tmp_path / "ws", config) as taking:
+        taking.manager.register(_Registers(), name="paraphrases", distribution="a test")
+        rows = [{"text": "good day", "label": answer} for answer in ("hello", "hi", "hello")]
+        report = taking.ingest(taking.write("one.jsonl", rows))
+        assert [report[name] for name in ("accepted", "duplicates", "conflicts")] == [2, 1, 0]
+        again = taking.ingest(taking.write("two.jsonl", [{"text": "good day", "label": "hey"}]))
+        assert (again["accepted"], again["conflicts"]) == (1, 0)
+        assert {row.state for row in taking.rows()} == {"pending"}
+        assert len({row.split for row in taking.rows()}) == 1
