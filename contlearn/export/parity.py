@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from contlearn.interfaces import Task
+from contlearn.interfaces import Loss, Task
 from contlearn.modeling.checkpoint import Checkpoint
 from contlearn.modeling.packing import IDS, MASK, pack
 from contlearn.types import Encoding, Inputs
@@ -31,10 +31,13 @@ __all__ = [
     "open_session",
     "position_limit",
     "probe_inputs",
+    "same_answers",
 ]
 
 _BATCH: Final = 8
 _OFFSET_POSITIONS: Final = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"})
+# Of what numbers vary by, so much may be lost by rounding.
+_SPREAD: Final = 0.01
 # Lengths that batches of real texts rarely have: one word, nothing known, far over the limit.
 _PROBES: Final = ("a", "ok .", "東京 наконец 🙂 naïve", "why " * 40, "one two three four " * 200)
 
@@ -63,6 +66,7 @@ class Reference:
     logits: list[Floats]
     pad_id: int
     words: bool
+    loss: Loss = "softmax"
 
     def with_more(self, other: Reference) -> Reference:
         """Give the rows of both."""
@@ -71,6 +75,7 @@ class Reference:
             [*self.logits, *other.logits],
             self.pad_id,
             self.words,
+            self.loss,
         )
 
 
@@ -92,7 +97,8 @@ def make_reference(
         for encoding in encodings:
             packed = pack([encoding], pad_id=checkpoint.pad_id, places=words)
             logits.append(checkpoint.model(packed).numpy())
-    return Reference(encodings, logits, checkpoint.pad_id, words)
+    loss = checkpoint.model.loss
+    return Reference(encodings, logits, checkpoint.pad_id, words, loss)
 
 
 def make_feeds(
@@ -145,12 +151,33 @@ def compare(
             difference = max(difference, float(np.abs(logits - expected).max(initial=0.0)))
             if not np.isfinite(logits).all():
                 difference = float("inf")
-            places = np.arange(len(expected))
-            ours, theirs = expected.argmax(axis=1), logits.argmax(axis=1)
-            margin = expected[places, ours] - expected[places, theirs]
-            equal += int((margin <= tolerance).sum())
+            equal += int(same_answers(reference, expected, logits, tolerance=tolerance).sum())
             rows += len(expected)
     return Comparison(difference, equal / rows if rows else 1.0, rows)
+
+
+def same_answers(
+    reference: Reference, expected: Floats, logits: Floats, *, tolerance: float
+) -> NDArray[np.bool_]:
+    """Say of each row of scores whether it means the same answer as the source's.
+
+    Where one output is right, the highest decides; where each is reached or not, its sign; what the
+    source itself holds for equally good, within the tolerance, counts as the same. Numbers are the
+    same within the tolerance or a hundredth of what they vary by.
+
+    Shape: expected and logits (rows, C); the answer (rows,).
+    """
+    loss = reference.loss
+    if loss in ("sigmoid", "ordinal"):
+        same = (expected > 0) == (logits > 0)
+        return np.asarray((same | (np.abs(expected) <= tolerance)).all(axis=1))
+    if loss == "squared":
+        every = np.concatenate(reference.logits)
+        allowed = np.maximum(tolerance, _SPREAD * every.std(axis=0))
+        return np.asarray((np.abs(logits - expected) <= allowed).all(axis=1))
+    places = np.arange(len(expected))
+    ours, theirs = expected.argmax(axis=1), logits.argmax(axis=1)
+    return np.asarray(expected[places, ours] - expected[places, theirs] <= tolerance)
 
 
 def median_seconds(
