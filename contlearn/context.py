@@ -5,12 +5,12 @@ from __future__ import annotations
 import getpass
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contlearn.config import Config, LoadedConfig, load_config
-from contlearn.config.handover import hand_over, taken_over
+from contlearn.config.handover import hand_over, plugins_taken_over, taken_over
 from contlearn.config.schedule import read_cron
 from contlearn.errors import ConfigError
 from contlearn.evaluation.gate import make_rules
@@ -59,6 +59,7 @@ class Context:
         """
         workspace = Workspace(root.absolute())
         in_force = None if overrides else taken_over(workspace.root)
+        plugins_dir = plugins_dir or plugins_taken_over(workspace.root)
         if in_force is not None:
             loaded = LoadedConfig(in_force)
         else:
@@ -92,13 +93,15 @@ class Context:
     @cached_property
     def registry(self) -> Registry:
         """The registry of versions."""
+        from contlearn.registry.preflight import check_in_child
         from contlearn.registry.versions import Registry
 
-        return Registry(self.workspace, self.config, clock=self.clock)
+        preflight = partial(check_in_child, plugins_dir=self.manager.folder)
+        return Registry(self.workspace, self.config, clock=self.clock, preflight=preflight)
 
     def for_children(self) -> dict[str, str]:
         """Give the variables with which a child works as this process does."""
-        return hand_over(self.config, self.workspace.root)
+        return hand_over(self.config, self.workspace.root, self.manager.folder)
 
     @property
     def metric(self) -> str:
@@ -149,6 +152,8 @@ def check_names(config: Config, manager: PluginManager) -> None:
         require_given(task, type(rule), where="gate.rules")
         if hasattr(rule, "check"):
             rule.check(config)
+    for name in config.monitoring.detectors:
+        manager.get("detector", name, where="monitoring.detectors in contlearn.toml")
     metrics = {metric.name: metric for metric in task.metrics}
     if config.gate.metric and config.gate.metric not in metrics:
         raise ConfigError(

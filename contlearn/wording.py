@@ -17,6 +17,7 @@ __all__ = [
     "number",
     "percent",
     "printable",
+    "quoted",
     "span",
 ]
 
@@ -138,6 +139,16 @@ def span(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def quoted(text: str, limit: int) -> str:
+    r"""Show a text in quotes, cut to a length; what cannot be seen is escaped, once.
+
+    Example:
+        >>> quoted("\ufeffrefund", 40), quoted("a" * 50, 3)
+        ("'\\ufeffrefund'", "'aaa…'")
+    """
+    return repr(text[:limit] + ("…" if len(text) > limit else ""))
 
 
 def printable(text: str, limit: int = _PRINTED) -> str:

@@ -45,7 +45,7 @@ COMMANDS: Final = {
     "data": ("data", "Look after records and the quarantine."),
     "catalog": ("catalog", "Say whose the catalog is, and claim one."),
     "config": ("config", "Show the configuration and its schema."),
-    "plugins": ("plugins", "List plugins and check one."),
+    "plugins": ("plugins", "List plugins and check them."),
     "doctor": ("doctor", "Check this machine and this installation."),
     "demo": ("demo", "Run a real story from data to rollback in a few minutes."),
 }

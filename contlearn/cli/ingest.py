@@ -112,7 +112,8 @@ def _show(value: dict[str, Any], *, dry_run: bool) -> None:
             "`contlearn ingest --bring-back-forgotten FILE` brings them back."
         )
     _show_doubts(value["doubted"], accepted=value["accepted"])
-    if value["quarantine"] and value["rejected"] + value["conflicts"]:
+    refused = value["rejected"] + value["conflicts"]
+    if value["quarantine"] and refused and not value["dry_run"]:
         click.echo(f"Refused rows with their reasons: {value['quarantine']}")
 
 

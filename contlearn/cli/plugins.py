@@ -54,7 +54,8 @@ def check_plugins(settings: Settings, as_json: bool) -> int:
     def human() -> None:
         for problem in problems:
             click.echo(problem)
-        click.echo("All plugins are well." if not problems else f"{len(problems)} problems.")
+        many = "1 problem." if len(problems) == 1 else f"{len(problems)} problems."
+        click.echo(many if problems else "All plugins are well.")
 
     print_result({"problems": problems}, as_json=as_json, human=human)
     for problem in problems:

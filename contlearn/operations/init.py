@@ -53,16 +53,24 @@ def make_workspace(
     manager = PluginManager(folder=plugins_dir)
     check_names(config, manager)
     look = look_at_base(base)
+    longest = min(config.model.max_tokens, look.limit or config.model.max_tokens)
+    notes = list(look.notes)
+    if longest < config.model.max_tokens:
+        notes.append(
+            f"The base model reads {longest} pieces of a text, so model.max_tokens is that."
+        )
     if not dry_run:
         workspace = Workspace(root)
         workspace.make_folders()
         fields = manager.task(task, where="--task").fields
-        text = render_default(name=chosen[:64], task=task, base=base, fields=fields)
+        text = render_default(
+            name=chosen[:64], task=task, base=base, fields=fields, max_tokens=longest
+        )
         write_bytes_atomic(workspace.config_file, text.encode())
     return {
         "workspace": str(root),
         "task": task,
         "base": base,
         "name": chosen[:64],
-        "notes": list(look.notes),
+        "notes": notes,
     }

@@ -94,6 +94,7 @@ class PluginManager:
         self._pluggy.add_hookspecs(hookspecs)
         self._distributions: dict[str, str] = {}
         self._blocked = frozenset(blocked)
+        self.folder = folder
         self.failures: list[PluginFailure] = []
         self.observer_errors = 0
         self._tables: dict[str, dict[str, Registered]] = {}
@@ -179,7 +180,7 @@ class PluginManager:
             f"There is no {kind} {name!r}.{broken}",
             where=where,
             hint=(f"Did you mean {near[0]!r}? " if near else "")
-            + f"Known: {', '.join(table) or 'none'}.",
+            + f"Known: {', '.join(table) or 'none'}; loose files are loaded with --plugins-dir.",
         )
 
     def task(self, name: str, options: Mapping[str, object] | None = None, *, where: str) -> Any:

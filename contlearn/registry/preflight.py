@@ -13,13 +13,18 @@ __all__ = ["check_in_child"]
 _SECONDS: Final = 300.0
 
 
-def check_in_child(folder: Path) -> list[str]:
+def check_in_child(folder: Path, *, plugins_dir: Path | None = None) -> list[str]:
     """Load a model in a child and compare its golden answers.
 
+    Args:
+        folder: Holds the model.
+        plugins_dir: A folder of loose plugin files, one of which may be the model's task.
     Returns:
         One sentence a problem; nothing when the model answers as it did when it was made.
     """
     command = [sys.executable, "-m", "contlearn.inference", "check", str(folder.absolute())]
+    if plugins_dir is not None:
+        command += ["--plugins-dir", str(plugins_dir.absolute())]
     try:
         done = subprocess.run(
             command,

@@ -344,7 +344,10 @@ def _rewrite_pointer(registry: Registry, last: Mapping[str, Any]) -> str:
         return f"current.json is lost, and version {number} cannot be served again: {error}"
     registry.files.unlink(registry.serving.root / POINTER)
     registry.serving.compare_and_set_pointer(
-        None, Pointer(version=number, epoch=last["epoch"], sha256=digest, at=last["at"])
+        None,
+        Pointer(
+            version=number, epoch=last["epoch"], sha256=digest, at=last.get("since") or last["at"]
+        ),
     )
     return "current.json was written again from the journal"
 

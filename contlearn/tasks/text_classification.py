@@ -29,7 +29,7 @@ from contlearn.types import (
     Target,
     label_name,
 )
-from contlearn.wording import percent, printable
+from contlearn.wording import percent, quoted
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
@@ -112,7 +112,7 @@ class TextClassification(TaskBase):
             if name == label:
                 return row, ()
             edges = label.strip() != label or label[0] == "\ufeff" or label[-1] == "\ufeff"
-            said = f"The blanks around the label {printable(label, _SHOWN)!r} are left out."
+            said = f"The blanks around the label {quoted(label, _SHOWN)} are left out."
             return {**row, field: name}, (("blanks", said),) if edges else ()
         whole = whole_number(label)
         if whole is not None and whole in known:

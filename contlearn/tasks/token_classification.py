@@ -45,7 +45,7 @@ from contlearn.types import (
     Unread,
     label_name,
 )
-from contlearn.wording import printable
+from contlearn.wording import quoted
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
@@ -148,7 +148,7 @@ class TokenClassification(TaskBase):
         value = row.get(names.tags)
         for tag in value if isinstance(value, list | tuple) else ():
             if isinstance(tag, str) and unicodedata.normalize("NFC", tag) != _clean_tag(tag):
-                said = f"The blanks around the tag {printable(tag, _SHOWN)!r} are left out."
+                said = f"The blanks around the tag {quoted(tag, _SHOWN)} are left out."
                 return row, (("blanks", said),)
         return row, ()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 import subprocess
 import sys
@@ -61,6 +63,14 @@ def check_class(kind: str, implementation: type[Any]) -> list[str]:
         for method in _METHODS[kind]
         if not callable(getattr(implementation, method, None))
     ]
+    if kind == "parser":
+        suffixes = getattr(implementation, "suffixes", None)
+        if not isinstance(suffixes, tuple) or not all(
+            isinstance(suffix, str) and suffix.startswith(".") for suffix in suffixes
+        ):
+            problems.append(f"{where}: suffixes is no tuple of endings that begin with a dot.")
+    if kind == "detector":
+        problems += _check_detector(where, implementation)
     options = getattr(implementation, "Options", None)
     if options is None and kind in ("gate rule", "strategy", "regularizer"):
         problems.append(f"{where}: the class attribute Options is missing.")
@@ -76,20 +86,43 @@ def check_class(kind: str, implementation: type[Any]) -> list[str]:
     return problems
 
 
+def _check_detector(where: str, implementation: type[Any]) -> list[str]:
+    """Check what is asked of a detector before it sees a window."""
+    problems = []
+    if getattr(implementation, "target", None) not in ("input", "prediction", "label"):
+        problems.append(f'{where}: target is none of "input", "prediction" and "label".')
+    needs = getattr(implementation, "needs", None)
+    if not isinstance(needs, tuple):
+        problems.append(f"{where}: needs is no tuple of columns.")
+    try:
+        inspect.signature(implementation).bind(None, nulls={}, seed=17)
+    except (TypeError, ValueError):
+        problems.append(f"{where}: it is not made with (reference, *, nulls, seed=17).")
+    return problems
+
+
 def _check_weight(modules: list[str]) -> list[str]:
-    """Import the modules in a fresh interpreter and see what came along."""
+    """Import the modules in a fresh interpreter and see what came along with each."""
     code = (
-        f"import sys\nfor name in {modules!r}:\n    __import__(name)\n"
-        f"print(','.join(sorted(set({list(_HEAVY)!r}) & set(sys.modules))))"
+        "import importlib, json, sys\n"
+        f"heavy, found = set({list(_HEAVY)!r}), {{}}\n"
+        f"for name in {modules!r}:\n"
+        "    before = heavy & set(sys.modules)\n"
+        "    try:\n"
+        "        importlib.import_module(name)\n"
+        "    except ImportError:\n"
+        "        continue  # a loose file is no module that can be imported by its name\n"
+        "    found[name] = sorted(heavy & set(sys.modules) - before)\n"
+        "print(json.dumps(found))"
     )
     end = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     if end.returncode:
-        return []  # a loose file is no importable module; its load was checked already
-    heavy = end.stdout.strip()
-    return (
-        [f"Importing the plugins' modules loads {heavy}; import it inside methods."]
+        said = (end.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        return [f"The plugins' modules cannot be imported in a fresh interpreter: {said}"]
+    return [
+        f"Importing {name} loads {', '.join(heavy)}; import it inside methods."
+        for name, heavy in json.loads(end.stdout.strip().splitlines()[-1]).items()
         if heavy
-        else []
-    )
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,7 +61,11 @@ def check_task(
         task = kind(kind.Options.model_validate(dict(options or {})))  # type: ignore[call-arg]  # a protocol has no constructor
         return problems + _Check(task, rows).run()
     except (AttributeError, TypeError, ValueError, LookupError, NotImplementedError) as error:
-        return [*problems, f"{kind.__name__} raises {type(error).__name__}: {error}"]
+        trace = traceback.extract_tb(error.__traceback__)
+        mine = [step for step in trace if step.filename != __file__]
+        theirs = [step.line for step in trace if step.filename == __file__]
+        where = f"{mine[-1].name}, line {mine[-1].lineno}" if mine else str(theirs[-1:])
+        return [*problems, f"{kind.__name__} raises {type(error).__name__} in {where}: {error}"]
 
 
 class _Check:
@@ -175,7 +180,10 @@ class _Check:
             elif loss == "ordinal":
                 self._need(0 <= int(target) <= width, "learn gives more steps than there are.")
             elif loss in ("sigmoid", "squared"):
-                self._need(len(target) == width, "learn gives other than a number an output.")
+                is_row = isinstance(target, tuple | list) and len(target) == width
+                self._need(
+                    is_row, f"learn gives no tuple of {width} numbers, one an output, for each row."
+                )
 
     def _predictions(
         self, space: LabelSpace, encodings: Sequence[tuple[Encoding, ...]]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shutil
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
+import contlearn
 from contlearn.client import Client
 from contlearn.config import load_config
 from contlearn.plugins.manager import PluginManager
@@ -28,6 +32,20 @@ CONFIG = (
     .replace("epochs = 2", "epochs = 15")
     .replace("learning_rate = 1e-3", "learning_rate = 3e-3")
 )
+
+
+class Loose(Program):
+    """The program with a folder of loose plugins before every command."""
+
+    def __init__(self, root, folder):
+        super().__init__(root)
+        self.folder = folder
+
+    def run(self, *arguments, code=0):
+        with self.popen("--plugins-dir", self.folder, *arguments) as process:
+            out, err = process.communicate(timeout=280)
+        assert code in (None, process.returncode), f"exit {process.returncode}\n{out}\n{err}"
+        return out
 
 
 def rated(topics, per_topic, seed=0):
@@ -176,3 +194,24 @@ def test_forgetting_rolling_back_and_verifying_work(learnt):
     assert learnt.json("verify")["ok"] is True
     record = learnt.json("data", "list", "--limit", 1)["records"][0]
     assert learnt.json("data", "forget", record["record_id"])["forgotten"] == 1
+
+
+def test_task_of_a_loose_file_is_known_to_every_child(tmp_path, made_workspace):
+    """The example of the page, never installed: learnt, tried before it is served, and promoted."""
+    page = (Path(contlearn.__file__).parents[1] / "docs/tasks.md").read_text(encoding="utf-8")
+    (code,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Urgency" in b]
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    (loose / "urgency.py").write_text(code, encoding="utf-8")
+    shutil.copytree(made_workspace, tmp_path / "ws")
+    program = Loose(tmp_path / "ws", loose)
+    config = program.root / "contlearn.toml"
+    config.write_text(config.read_text().replace('"text-classification"', '"urgency"'))
+    rows = [{"text": r["text"], "urgency": 2.0 * r["rating"]} for r in rated(list(STARS), 12)]
+    program.drop("rows.jsonl", rows)
+    update = program.json("update", code=None)
+    assert update["version"] == 1, update
+    if update["outcome"] == "refused":
+        assert program.json("promote", 1, "--force", "--reason", "a test")["champion"] == 1
+    (answer,) = program.json("predict", "my rose and lawn")["predictions"]
+    assert 0.0 <= answer["urgency"] <= 10.0

@@ -20,7 +20,7 @@ from contlearn.data.formats.streams import (
 )
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
-from contlearn.wording import printable
+from contlearn.wording import quoted
 
 __all__ = ["CsvRows", "TsvRows"]
 
@@ -260,7 +260,7 @@ def _find_delimiter(first: str, needed: Sequence[str], usual: str) -> str:
         cells = [cell.strip() for cell in _cells(first, delimiter)]
         if len(cells) > 1 and set(needed) <= set(cells):
             return delimiter
-    shown = ", ".join(repr(printable(c.strip(), 40)) for c in _cells(first, usual)[:8])
+    shown = ", ".join(quoted(c.strip(), 40) for c in _cells(first, usual)[:8])
     raise _no_header(
         f"The first row does not name the columns {', '.join(map(repr, needed))}; it has {shown}."
     )

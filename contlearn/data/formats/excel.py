@@ -12,7 +12,7 @@ from contlearn.config import LimitsConfig
 from contlearn.data.formats.streams import refuse_file, unpacked_file
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
-from contlearn.wording import printable
+from contlearn.wording import quoted
 
 __all__ = ["ExcelRows"]
 
@@ -94,7 +94,7 @@ def _rows(lines: Sequence[Sequence[object]], needed: Sequence[str]) -> Iterator[
                 raise refuse_file(
                     "no-header",
                     f"The first row does not name the columns {', '.join(map(repr, needed))}; it "
-                    f"has {', '.join(repr(printable(name, 40)) for name in header[:8])}.",
+                    f"has {', '.join(quoted(name, 40) for name in header[:8])}.",
                     "Put the column names into the first row.",
                 )
             continue

@@ -24,7 +24,7 @@ from contlearn.data.formats.streams import (
 )
 from contlearn.interfaces import ParsedRow, RowProblem
 from contlearn.tasks.others import type_name
-from contlearn.wording import printable
+from contlearn.wording import quoted
 
 __all__ = ["JsonArray", "JsonLines", "parse_object"]
 
@@ -169,7 +169,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
             if key in seen:
                 raise RowProblem(
                     "duplicate-key",
-                    f"The key {printable(key, 60)!r} stands twice in one object.",
+                    f"The key {quoted(key, 60)} stands twice in one object.",
                     "Keep one of the two values.",
                 )
             seen.add(key)

@@ -17,7 +17,7 @@ from contlearn.interfaces import RowProblem, Task
 from contlearn.tasks.others import other_task, task_of_fields, type_name
 from contlearn.tasks.rows import control_characters
 from contlearn.types import Inputs, Target
-from contlearn.wording import printable
+from contlearn.wording import printable, quoted
 
 __all__ = ["Checked", "RowChecker", "group_hash", "record_digest", "target_digest", "text_digest"]
 
@@ -271,6 +271,6 @@ def _time(value: object, name: str) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         raise RowProblem(
             "bad-time",
-            f"The field {name!r} holds {printable(str(value), 40)!r}, which is no date and time.",
+            f"The field {name!r} holds {quoted(str(value), 40)}, which is no date and time.",
             "Write it like 2025-03-01T14:30:00Z; without a zone it is taken as UTC.",
         ) from None

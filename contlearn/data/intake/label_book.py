@@ -24,7 +24,7 @@ from contlearn.interfaces import RowProblem, Task
 from contlearn.tasks.near_names import NearNames, is_near, written_alike
 from contlearn.tasks.rows import label_skeleton, near_label
 from contlearn.types import label_name
-from contlearn.wording import printable
+from contlearn.wording import quoted
 
 __all__ = ["LEAST_ROWS", "TIMES_ROWS", "LabelBook", "NearName", "RowsOf"]
 
@@ -305,4 +305,4 @@ class LabelBook:
 
 
 def _shown(label: str) -> str:
-    return repr(printable(label, 80))
+    return quoted(label, 80)
