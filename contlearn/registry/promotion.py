@@ -346,7 +346,11 @@ def _rewrite_pointer(registry: Registry, last: Mapping[str, Any]) -> str:
     registry.serving.compare_and_set_pointer(
         None,
         Pointer(
-            version=number, epoch=last["epoch"], sha256=digest, at=last.get("since") or last["at"]
+            version=number,
+            epoch=last["epoch"],
+            sha256=digest,
+            # The journal may have been written later, when a kill was mended.
+            at=last.get("since") or last["at"],
         ),
     )
     return "current.json was written again from the journal"

@@ -202,6 +202,30 @@ def test_recover_derives_link_and_config_again(registry):
     assert serving_state(registry)["link"] == "1"
 
 
+def test_lost_pointer_keeps_the_moment_of_the_promotion_not_of_its_mending(registry, monkeypatch):
+    promoted(registry, "c1")
+    register(registry, "c2", parent=1)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(root, manifest, *, files):
+        # Mending derives too, before the promotion begins.
+        if manifest.version == 2:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("contlearn.registry.promotion.derive_pointers", kill)
+        with pytest.raises(Killed):
+            promote(registry, 2, actor="ada", reason="")
+    moment = registry.serving.read_pointer().at
+    registry.clock.sleep(3600)
+    assert recover(registry) == ["the promotion of version 2 was finished"]
+    (registry.serving.root / "current.json").unlink()
+    recover(registry)
+    assert registry.serving.read_pointer().at == moment
+
+
 def test_recover_makes_a_missing_or_truncated_copy_again(registry):
     promoted(registry, "c1")
     folder = registry.serving.root / "1"
