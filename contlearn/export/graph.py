@@ -6,7 +6,7 @@ import contextlib
 import io
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from contlearn.errors import ExportError
 from contlearn.modeling.auto_classes import modeling_auto
 from contlearn.modeling.checkpoint import Checkpoint
+from contlearn.modeling.majors import save_tokenizer, write_older_keys
 from contlearn.modeling.text_model import TextModel, pool
+from contlearn.workspace import read_json
 
 __all__ = [
     "MODEL_FILE",
@@ -34,13 +36,18 @@ PROJECTION_SIZE: Final = 32
 PROJECTION_NODE: Final = "/projection/MatMul"
 # The seed is part of the meaning of `projection`: drift compares projections across versions.
 _PROJECTION_SEED: Final = 20250101
-_TASKS: Final = {"pooled": "text-classification", "words": "token-classification"}
 # What transformers calls the ways of learning a head on a text.
 _PROBLEMS: Final = {
     "softmax": "single_label_classification",
     "sigmoid": "multi_label_classification",
     "squared": "regression",
 }
+_OPSET: Final = 18
+# Pieces of each of the two texts that the graph is traced with.
+_TRACED: Final = 16
+# What kinds of encoders call these numbers in config.json.
+_HEADS: Final = ("num_attention_heads", "n_heads", "n_head")
+_WIDTHS: Final = ("hidden_size", "dim", "d_model", "emb_dim")
 _CLASSES: Final = {
     "pooled": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
     "words": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
@@ -78,32 +85,29 @@ class GraphModel(nn.Module):
 
 
 def export_graph(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write model.onnx, config.json and the tokenizer with optimum.
+    """Write model.onnx, config.json and the tokenizer.
 
-    The module is our own, so optimum is given a configuration of its inputs and outputs: its
-    documented way for custom models. Attention must be "eager", or no fusion finds it later.
+    Attention must be "eager", or no fusion finds it later.
 
     Raises:
         ExportError: When the model cannot be traced.
     """
-    from optimum.exporters.onnx import export
-
     model = checkpoint.model
     graph = GraphModel(model).eval()
     _describe(graph, model)
     folder.mkdir(parents=True, exist_ok=True)
-    onnx_config = _onnx_config(graph, model)
     try:
         with quiet(), torch.no_grad():
-            export(graph, onnx_config, folder / MODEL_FILE, device="cpu")
+            _trace(graph, folder / MODEL_FILE)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         raise ExportError(
             f"The model cannot be written as ONNX: {str(error).splitlines()[0]}",
             where=f"an encoder of type {graph.config.model_type}",
             hint="Choose another base model, or report this with the name of the model.",
         ) from error
-    checkpoint.tokenizer.save_pretrained(folder)
+    save_tokenizer(checkpoint.tokenizer, folder)
     graph.config.save_pretrained(folder)
+    write_older_keys(folder)
     _require_one_file(folder)
 
 
@@ -114,27 +118,35 @@ def fuse_graph(folder: Path, output: Path) -> dict[str, int]:
         folder: Holds model.onnx and config.json; it is only read.
         output: Where the fused model.onnx is written.
     Returns:
-        How many nodes of each fused kind the graph has now; nothing when the encoder is of a kind
-        that the optimiser does not know, and then the model is copied as it is.
+        How many nodes of each fused kind the graph has now; nothing when the optimiser finds none
+        that it knows, and then the model is copied as it is.
     """
-    from optimum.onnxruntime import ORTOptimizer
-    from optimum.onnxruntime.configuration import OptimizationConfig
+    from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.optimizer import optimize_model
 
     output.mkdir(parents=True, exist_ok=True)
-    try:
-        with quiet():
-            optimizer = ORTOptimizer.from_pretrained(folder)
-            optimizer.optimize(
-                OptimizationConfig(optimization_level=1, disable_shape_inference=True),
-                save_dir=output,
-                file_suffix="",
-            )
-            fused: Mapping[str, int] = ORTOptimizer.get_fused_operators(output / MODEL_FILE)
-    except (NotImplementedError, KeyError, ValueError):
-        # The optimiser knows no such encoder: unfused it is as right; the manifest counts no nodes.
-        shutil.copyfile(folder / MODEL_FILE, output / MODEL_FILE)
-        return {}
-    return {name: int(count) for name, count in fused.items()}
+    config = read_json(folder / "config.json")
+    wanted = FusionOptions("bert")
+    # Embeddings stay apart, so that they can be rounded; and shapes cannot be inferred through
+    # onnxruntime's own operators.
+    wanted.enable_embed_layer_norm = False
+    wanted.enable_shape_inference = False
+    with quiet():
+        optimizer = optimize_model(
+            str(folder / MODEL_FILE),
+            "bert",
+            num_heads=_first(config, _HEADS),
+            hidden_size=_first(config, _WIDTHS),
+            optimization_options=wanted,
+            opt_level=1,
+        )
+        found = optimizer.get_fused_operator_statistics()
+        fused = {name: int(count) for name, count in found.items() if count}
+        if fused:
+            optimizer.save_model_to_file(str(output / MODEL_FILE))
+        else:
+            shutil.copyfile(folder / MODEL_FILE, output / MODEL_FILE)
+    return fused
 
 
 @contextlib.contextmanager
@@ -172,6 +184,8 @@ def _kind(model: TextModel) -> str:
 def _describe(graph: GraphModel, model: TextModel) -> None:
     """Say in config.json what optimum's and transformers' classes look for."""
     config = graph.config
+    if hasattr(config, "use_cache"):
+        config.use_cache = False  # it is for decoders
     names = getattr(modeling_auto, _CLASSES[_kind(model)])
     config.architectures = [names.get(config.model_type, type(model.encoder).__name__)]
     config.id2label = dict(enumerate(model.labels.names))
@@ -180,36 +194,51 @@ def _describe(graph: GraphModel, model: TextModel) -> None:
     config._name_or_path = ""  # noqa: SLF001  # else the path of this machine is written
 
 
-def _onnx_config(graph: GraphModel, model: TextModel) -> Any:
-    """Describe inputs and outputs, on top of what optimum knows about this kind of encoder."""
-    from optimum.exporters.onnx.config import TextEncoderOnnxConfig
-    from optimum.exporters.tasks import TasksManager
-    from optimum.utils import NormalizedTextConfig
+def _trace(graph: GraphModel, path: Path) -> None:
+    """Write a graph with torch's TorchScript exporter.
 
-    task = _TASKS[_kind(model)]
-    parent: type[Any] = TextEncoderOnnxConfig
-    with contextlib.suppress(KeyError, ValueError, AttributeError):
-        found = TasksManager.get_exporter_config_constructor(
-            "onnx", model_type=graph.config.model_type, task=task, library_name="transformers"
-        )
-        parent = getattr(found, "func", found)
+    The other exporter (dynamo) writes attention so that it is not fused, or so that 8-bit graphs
+    of it are invalid.
+    """
+    ids = torch.arange(2 * _TRACED).reshape(2, _TRACED) % int(graph.config.vocab_size)
+    mask = torch.ones_like(ids)
+    mask[1, _TRACED // 2 :] = 0
     axes = {0: "batch_size", 1: "sequence_length"}
+    torch.onnx.export(
+        graph,
+        ({"input_ids": ids, "attention_mask": mask},),
+        path,
+        input_names=["input_ids", "attention_mask"],
+        output_names=["logits", "projection"],
+        dynamic_axes={
+            "input_ids": axes,
+            "attention_mask": axes,
+            "logits": axes if graph.has_places else {0: "batch_size"},
+            "projection": {0: "batch_size"},
+        },
+        do_constant_folding=True,
+        opset_version=_OPSET,
+        dynamo=False,
+    )
+    _fix_widths(path, {"logits": graph.head.out_features, "projection": PROJECTION_SIZE})
 
-    class TextGraphConfig(parent):  # type: ignore[misc]  # optimum is untyped
-        NORMALIZED_CONFIG_CLASS = getattr(parent, "NORMALIZED_CONFIG_CLASS", NormalizedTextConfig)
 
-        @property
-        def inputs(self) -> dict[str, dict[int, str]]:
-            return {"input_ids": axes, "attention_mask": axes}
+def _fix_widths(path: Path, widths: Mapping[str, int]) -> None:
+    """Write the number of columns into outputs whose shape the exporter did not follow."""
+    import onnx
 
-        @property
-        def outputs(self) -> dict[str, dict[int, str]]:
-            return {
-                "logits": axes if model.has_places else {0: "batch_size"},
-                "projection": {0: "batch_size"},
-            }
+    model = onnx.load(path)
+    dims = {item.name: item.type.tensor_type.shape.dim[-1] for item in model.graph.output}
+    if any(not dim.HasField("dim_value") for dim in dims.values()):
+        for name, width in widths.items():
+            dims[name].dim_value = width
+        onnx.save(model, path)
 
-    return TextGraphConfig(graph.config, task=task)
+
+def _first(config: Mapping[str, Any], names: Iterable[str]) -> int:
+    """Give the first number of these names; 0, which lets the optimiser look, without one."""
+    found = (config[name] for name in names if isinstance(config.get(name), int))
+    return int(next(found, 0))
 
 
 def _require_one_file(folder: Path) -> None:

@@ -21,20 +21,26 @@ from contlearn.types import ExportReport, Inputs
 from contlearn.workspace import storage_border, write_json_atomic
 
 if TYPE_CHECKING:
-    from contlearn.export.parity import Comparison
+    from contlearn.export.parity import Comparison, Reference
 
-__all__ = ["OnnxExporter", "export_model"]
+__all__ = ["NO_OPTIMUM", "OnnxExporter", "export_model"]
 
 _STEPS: Final = 5
 # More texts would move static scales by little.
 _CALIBRATION_ROWS: Final = 200
+# Rows that optimum is asked; it runs the graph that all rows were compared with.
+_OPTIMUM_ROWS: Final = 32
+NO_OPTIMUM: Final = (
+    "not loaded with optimum, which is not installed here or does not fit this transformers; "
+    "checked with onnxruntime alone"
+)
 
 
 class OnnxExporter:
     """The exporter that is used when nothing else is asked for."""
 
     name: ClassVar[str] = "onnx"
-    summary: ClassVar[str] = "ONNX through optimum, fused, int8 where it is right and faster"
+    summary: ClassVar[str] = "ONNX, fused, int8 where it is right and faster"
 
     def export(
         self, checkpoint: Path, folder: Path, *, task: Task, samples: Sequence[Inputs],
@@ -65,8 +71,9 @@ def export_model(
     """Write the folder that is served, and check it against its source; no parity, no folder.
 
     The folder holds one model.onnx, config.json and the tokenizer, and loads with optimum's
-    ORTModelFor….from_pretrained. An int8 model has its fp32 twin beside it (`FALLBACK_FILE`), for
-    processors on which 8-bit products saturate.
+    ORTModelFor….from_pretrained: where optimum-onnx is installed it loads the folder and must
+    answer as the graph does; where it is not, the report's notes say so. An int8 model has its
+    fp32 twin beside it (`FALLBACK_FILE`), for processors on which 8-bit products saturate.
 
     Args:
         checkpoint: What `save_checkpoint` wrote.
@@ -109,14 +116,20 @@ def export_model(
             )
         export_graph(source, plain)
         report("exporting", 1, _STEPS, "fusing operators")
-        fused = fuse_graph(plain, fused_folder)
+        best, notes = fused_folder, list[str]()
+        try:
+            fused = fuse_graph(plain, fused_folder)
+        except OSError:
+            raise  # a full disk
+        except Exception as error:  # onnxruntime's optimiser: unfused the graph is as right
+            notes.append(f"fusion was left out: onnxruntime's optimiser failed ({error!r})")
+            fused, best = {}, plain
         report("exporting", 2, _STEPS, "comparing with the checkpoint")
         texts = make_reference(source, _mixed(samples), task=task, max_tokens=max_tokens)
         probes = make_reference(source, probe_inputs(task), task=task, max_tokens=max_tokens)
         reference = texts.with_more(probes)
         tolerance = options.max_logit_difference
-        best, notes = fused_folder, []
-        session = open_session(fused_folder / MODEL_FILE)
+        session = open_session(best / MODEL_FILE)
         outcome = compare(session, reference, tolerance=tolerance)
         if fused and not _is_equal(outcome, tolerance):
             notes.append(f"fusion was left out: it {_in_words(outcome)}")
@@ -156,6 +169,12 @@ def export_model(
             shutil.copyfile(best / MODEL_FILE, result / FALLBACK_FILE)
         _set_limit(result, max_tokens)
         _add_facts(result, temperature=temperature, max_tokens=max_tokens, task=task.name)
+        notes += _check_with_optimum(
+            result,
+            reference,
+            tolerance=tolerance,
+            is_exact=choice.precision == "fp32",
+        )
         if folder.exists():
             raise ExportError(
                 f"There is something at {folder.name} already.",
@@ -181,6 +200,46 @@ def export_model(
         processor=features,
         notes=tuple(notes),
     )
+
+
+def _check_with_optimum(
+    folder: Path, reference: Reference, *, tolerance: float, is_exact: bool
+) -> tuple[str, ...]:
+    """Check that optimum loads a finished folder, and that what it answers is right.
+
+    An exact graph is compared with its source, in padded batches too; a rounded one with itself,
+    row by row.
+
+    Returns:
+        What is to be said: that there is no optimum here to ask.
+    Raises:
+        ExportError: When it does not load the folder, or answers otherwise.
+    """
+    from contlearn.export.graph import MODEL_FILE, quiet
+    from contlearn.export.parity import compare, open_session, open_with_optimum
+
+    expected = reference.some(_OPTIMUM_ROWS)
+    try:
+        with quiet():
+            model = open_with_optimum(folder, words=reference.words)
+        if model is None:
+            return (NO_OPTIMUM,)
+        if not is_exact:
+            expected = expected.answered_by(open_session(folder / MODEL_FILE))
+        outcome = compare(model, expected, tolerance=tolerance, alone=not is_exact)
+    except Exception as error:  # whatever optimum and onnxruntime raise
+        raise ExportError(
+            f"optimum does not load or run the exported folder: {type(error).__name__} {error}",
+            where="ORTModelFor….from_pretrained",
+            hint="Please report this with the name of the base model.",
+        ) from error
+    if not _is_equal(outcome, tolerance):
+        raise ExportError(
+            f"Loaded with optimum, the exported model answers otherwise: it {_in_words(outcome)}.",
+            where=f"{outcome.rows} rows, tolerance {tolerance:g}",
+            hint="Please report this with the name of the base model.",
+        )
+    return ()
 
 
 @contextlib.contextmanager

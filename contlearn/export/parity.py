@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +29,7 @@ __all__ = [
     "make_reference",
     "median_seconds",
     "open_session",
+    "open_with_optimum",
     "position_limit",
     "probe_inputs",
     "same_answers",
@@ -78,6 +79,16 @@ class Reference:
             self.loss,
         )
 
+    def some(self, most: int) -> Reference:
+        """Give at most so many rows, evenly spread."""
+        step = -(-len(self.encodings) // most) or 1
+        return Reference(self.encodings[::step], self.logits[::step], self.pad_id, self.words)
+
+    def answered_by(self, session: Any) -> Reference:
+        """Put a graph's logits in the place of the source's, row by row."""
+        logits = [_run(session, [encoding], self)[0] for encoding in self.encodings]
+        return Reference(self.encodings, logits, self.pad_id, self.words)
+
 
 def probe_inputs(task: Task) -> list[Inputs]:
     """Give inputs of unusual lengths, so that padding is never seen on even batches only."""
@@ -124,11 +135,38 @@ def open_session(path: Path, *, threads: int = 1) -> Any:
     """Open a graph as a server does."""
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options = _options(threads=threads)
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def open_with_optimum(folder: Path, *, words: bool) -> Any | None:
+    """Open an exported folder as people do who have optimum; `compare` takes it as a session.
+
+    Returns:
+        None where optimum-onnx is not installed, or does not fit the transformers that is.
+    """
+    try:
+        from optimum import onnxruntime as loaders
+    except ImportError:
+        return None
+    kind: Any = (
+        loaders.ORTModelForTokenClassification
+        if words
+        else loaders.ORTModelForSequenceClassification
+    )
+    return _ThroughOptimum(kind.from_pretrained(folder, session_options=_options(threads=1)))
+
+
+class _ThroughOptimum:
+    """A model of optimum, asked as a session is."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def run(self, names: Sequence[str], feed: Mapping[str, NDArray[np.int64]]) -> list[Floats]:
+        """Give the logits; `names` is what a session is asked for."""
+        tensors = {name: torch.from_numpy(values) for name, values in feed.items()}
+        return [self._model(**tensors).logits.numpy()]
 
 
 def compare(
@@ -197,6 +235,16 @@ def median_seconds(
                 if repeat:
                     taken.append(time.perf_counter() - started)
     return [float(np.median(taken)) for taken in times]
+
+
+def _options(*, threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
 
 
 def _run(session: Any, encodings: Sequence[Encoding], reference: Reference) -> list[Floats]:

@@ -13,6 +13,7 @@ checkpoint/
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,9 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from contlearn.errors import RegistryError
+from contlearn.errors import ConfigError, RegistryError
+from contlearn.modeling.majors import no_progress_bars, write_older_keys
+from contlearn.packages import transformers_version
 from contlearn.workspace import read_json, write_json_atomic
 
 __all__ = [
@@ -184,10 +187,12 @@ def run_prefixed(base: Any, prefix: Tensor, input_ids: Tensor, attention_mask: T
         value = parts[2 * layer + 1].unsqueeze(0).expand(batch, -1, -1, -1)
         cache.update(key, value, layer)
     seen = attention_mask.new_ones((batch, count))
+    # transformers 5.24 has given `past_key_values` this name.
+    name = "cache" if "cache" in inspect.signature(base.forward).parameters else "past_key_values"
     return base(
         input_ids=input_ids,
         attention_mask=torch.cat([seen, attention_mask], dim=1),
-        past_key_values=cache,
+        **{name: cache},
     )
 
 
@@ -219,7 +224,9 @@ def save_encoder(encoder: Any, folder: Path) -> bool:
 
     addition = addition_of(encoder)
     plain = encoder if addition is None else addition.plain()
-    plain.save_pretrained(folder / "encoder", safe_serialization=True)
+    with no_progress_bars():
+        plain.save_pretrained(folder / "encoder")
+    write_older_keys(folder / "encoder")
     if addition is None:
         return False
     tensors = {name: t.detach().cpu().contiguous() for name, t in addition.tensors().items()}
@@ -273,9 +280,13 @@ def _with_adapters(encoder: Any, settings: Mapping[str, Any]) -> Any:
     """Let the library put its layers into an encoder.
 
     Raises:
+        ConfigError: When it is not installed, or does not fit the transformers that is.
         ValueError: When it does not know this kind of encoder.
     """
-    import adapters
+    try:
+        import adapters
+    except ImportError as error:
+        raise _no_adapters(error) from error
 
     values = dict(settings)
     kinds = {
@@ -295,3 +306,17 @@ def _with_adapters(encoder: Any, settings: Mapping[str, Any]) -> Any:
     finally:
         log.setLevel(level)
     return encoder
+
+
+def _no_adapters(error: ImportError) -> ConfigError:
+    found = transformers_version() or "no transformers"
+    fits = found.startswith("4.57.")
+    why = f"cannot be imported ({error})" if fits else f"does not work with transformers {found}"
+    return ConfigError(
+        f"Bottleneck adapters need the library `adapters`, which {why}.",
+        where="training.method in contlearn.toml, or the champion that was trained with them",
+        hint="pip install 'adapters>=1.3,<1.4', or train with lora."
+        if fits
+        else "Use an environment with transformers 4.57 (pip install 'contlearn[train]'), where "
+        "this workspace goes on; or train with lora, from a champion without them.",
+    )

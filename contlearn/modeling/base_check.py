@@ -6,7 +6,6 @@ Nothing heavy is loaded, so that everybody may look before anything runs.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -14,14 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from contlearn.errors import ConfigError
+from contlearn.packages import transformers_version
 
-__all__ = ["WHERE", "base_fingerprint", "check_saved_by", "read_limit"]
+__all__ = ["WHERE", "base_fingerprint", "check_saved_by", "older_keys", "read_limit"]
 
 _CONFIG: Final = "config.json"
 WHERE: Final = "model.base in contlearn.toml"
 # Files that decide what a base model answers.
 _DECISIVE: Final = ("config.json", "model*.safetensors", "tokenizer.json")
-_LIBRARY: Final = "transformers"
 # transformers 5 gathered what it knows of rotary positions in `rope_parameters`, one set for all
 # layers or one a kind of layer. Before, each number had a key of its own; these are the names it
 # had in one model or another. A version that does not know the new key takes its own default.
@@ -39,6 +38,10 @@ _DEFAULTS: Final[dict[str, dict[str, float]]] = {
 # Encoders with a table of places, and those that count behind the padding's.
 _COUNT_FROM_0: Final = ("albert", "bert", "distilbert", "electra")
 _COUNT_FROM_PADDING: Final = ("camembert", "mpnet", "roberta", "xlm-roberta")
+# Where it finds them in encoders that have both kinds of layers.
+_OLD_NAMES: Final = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
+# transformers 5 has no relative positions in encoders that had them: it leaves their weights out.
+_POSITIONS: Final = "position_embedding_type"
 _EVERY: Final = "global_attn_every_n_layers"
 _EVERY_DEFAULT: Final = 3
 
@@ -57,10 +60,11 @@ def check_saved_by(
         What is to be said: that a newer major version has saved it.
     Raises:
         ConfigError: When keys moved that this version does not look for, with other values than
-            it would take: it would load without a word, and answer wrongly.
+            it would take, or it has given up what the model is made of: it would load without a
+            word, and answer wrongly.
     """
     config = _read_config(folder)
-    here = installed or _installed()
+    here = installed or transformers_version()
     if here is None or not config:
         return ()
     saved = str(config.get("transformers_version") or "")
@@ -74,6 +78,15 @@ def check_saved_by(
             hint="Write the keys that are named into its config.json, or save it again with "
             f"transformers {_major(here)}, or choose another base model.",
         )
+    positions = str(config.get(_POSITIONS) or "")
+    if _major(here) >= _MOVED_IN and positions.startswith("relative_key"):
+        raise ConfigError(
+            f"{what} has relative positions ({_POSITIONS} = {positions!r}), which transformers "
+            f"{here} has given up: it would leave their weights out.",
+            where=f"{where} ({folder / _CONFIG})",
+            hint="Use an environment with transformers 4.57 (pip install 'contlearn[train]'), or "
+            "choose another base model.",
+        )
     if saved and _major(saved) > _major(here):
         note = (
             f"{what} was saved by transformers {saved}, and {here} reads it here. None of the keys "
@@ -82,6 +95,20 @@ def check_saved_by(
         )
         return (note,)
     return ()
+
+
+def older_keys(config: Mapping[str, Any]) -> dict[str, float]:
+    """Give the numbers in `rope_parameters` by the names that versions before 5 look for."""
+    rope = config.get("rope_parameters")
+    if not isinstance(rope, Mapping):
+        return {}
+    if config.get("model_type") in _DEFAULTS:
+        found = {
+            name: (rope.get(kind) or {}).get("rope_theta") for kind, name in _OLD_NAMES.items()
+        }
+    else:
+        found = {name: rope.get(name) for name in ("rope_theta", "partial_rotary_factor")}
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def base_fingerprint(folder: Path) -> str | None:
@@ -165,13 +192,6 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}  # loading says what is wrong with it
     return value if isinstance(value, dict) else {}
-
-
-def _installed() -> str | None:
-    try:
-        return importlib.metadata.version(_LIBRARY)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _major(version: str) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from contlearn.errors import ConfigError
 from contlearn.modeling.base_check import WHERE, check_saved_by, read_limit
+from contlearn.modeling.majors import follow_tokenizer_file, no_progress_bars
 
 __all__ = [
     "PACKAGES",
@@ -226,6 +227,9 @@ def load_tokenizer(source: str, *, words: bool = False) -> Any:
             where=WHERE,
             hint="Choose a model with one; the server reads nothing else.",
         )
+    follow_tokenizer_file(
+        tokenizer, Path(source) if Path(source).is_dir() else local_folder(source)
+    )
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
@@ -240,7 +244,8 @@ def _quiet() -> Iterator[None]:
     before = control.get_verbosity()
     control.set_verbosity_error()
     try:
-        yield
+        with no_progress_bars():
+            yield
     finally:
         control.set_verbosity(before)
 

@@ -31,6 +31,7 @@ from contlearn.modeling.base_models import (
     local_folder,
     resolve_base,
 )
+from contlearn.modeling.majors import save_tokenizer
 from contlearn.modeling.text_model import Pooling, TextModel
 from contlearn.types import LabelSpace
 from contlearn.workspace import read_json, storage_border, write_json_atomic
@@ -128,7 +129,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     with storage_border("write the checkpoint", folder):
         folder.mkdir(parents=True, exist_ok=True)
         has_addition = save_encoder(model.encoder, folder)
-        checkpoint.tokenizer.save_pretrained(folder / "tokenizer")
+        save_tokenizer(checkpoint.tokenizer, folder / "tokenizer")
         head = {"weight": model.head.weight.detach(), "bias": model.head.bias.detach()}
         save_file(
             {name: tensor.cpu().contiguous() for name, tensor in head.items()},

@@ -26,7 +26,9 @@ __all__ = ["Check", "examine", "examine_workspace"]
 
 _MOST_LOOKED_AT: Final = 2_000
 
-_TRAIN: Final = ("torch", "torchvision", "transformers", "avalanche-lib", "optimum-onnx", "onnx")
+_TRAIN: Final = ("torch", "torchvision", "transformers", "avalanche-lib", "onnx")
+# What needs transformers 4.57; under 5 there is none of it.
+_TRAIN_4: Final = ("optimum-onnx", "adapters")
 _BASE: Final = ("onnxruntime", "tokenizers", "SQLAlchemy")
 _INGEST: Final = ("pyarrow", "datasketch")
 _SERVE: Final = ("starlette", "uvicorn")
@@ -57,9 +59,11 @@ def examine(root: Path, *, plugins_dir: Path | None = None) -> list[Check]:
     checks += [_package(name, needed=False, extra="ingest") for name in _INGEST]
     checks += [_package(name, needed=False, extra="serve") for name in _SERVE]
     checks += [_package(name, needed=False, extra="train") for name in _TRAIN]
+    if not (_found("transformers") or "").startswith("5."):
+        checks += [_package(name, needed=False, extra="train") for name in _TRAIN_4]
     checks.append(_pair())
     checks.append(_training_imports())
-    checks.append(_transformers_pin())
+    checks.append(_transformers_major())
     checks.append(_processor())
     checks.append(_memory())
     free = shutil.disk_usage(root if root.exists() else Path()).free
@@ -122,15 +126,33 @@ def _training_imports() -> Check:
     )
 
 
-def _transformers_pin() -> Check:
-    found = _found("transformers")
+def _transformers_major() -> Check:
+    """Say which of the two majors is in use, and what cannot be done with it."""
+    name, found = "transformers version", _found("transformers")
     if found is None:
-        return Check("transformers version", None, "not installed")
+        return Check(name, None, "not installed")
+    if found.startswith("4.57."):
+        return Check(name, True, f"{found} (as [train])")
+    if found.startswith("5."):
+        misfits = [package for package in _TRAIN_4 if _found(package) is not None]
+        if misfits:
+            return Check(
+                name,
+                False,
+                f"{found} beside {' and '.join(misfits)}, which need 4.57",
+                "[train] and [train5] do not go together: make an environment for each.",
+            )
+        return Check(
+            name,
+            True,
+            f"{found} (as [train5]): no bottleneck adapters, exports are not loaded with optimum",
+            'An environment with "contlearn[train]" (4.57) has both; a workspace goes on in it.',
+        )
     return Check(
-        "transformers version",
-        found.startswith("4.57."),
+        name,
+        False,
         found,
-        "optimum-onnx 0.1 needs transformers below 4.58: pip install 'transformers~=4.57.6'.",
+        "contlearn runs on transformers 4.57 ([train]) and 5 ([train5]).",
     )
 
 

@@ -11,16 +11,19 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["cheap_dropout"]
+__all__ = ["cheap_dropout", "dropping_alike"]
 
 _STEPS: Final = 1 << 16
 _WORDS: Final = 4  # of 16 bits in one of 64
+_IS_CHEAP: Final = ContextVar("_IS_CHEAP", default=False)
 
 
 @contextlib.contextmanager
@@ -30,8 +33,23 @@ def cheap_dropout(*, wanted: bool) -> Iterator[None]:
     `dropout` and `scaled_dot_product_attention` of torch.nn.functional are answered here, whichever
     module calls them; on other devices, and when nothing is dropped, they are torch's own.
     """
-    with _CheapDropout() if wanted else contextlib.nullcontext():
-        yield
+    before = _IS_CHEAP.set(wanted)
+    try:
+        with _CheapDropout() if wanted else contextlib.nullcontext():
+            yield
+    finally:
+        _IS_CHEAP.reset(before)
+
+
+def dropping_alike() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    """Let what a backward pass computes again drop the same values as the first time.
+
+    For `context_fn` of torch.utils.checkpoint: a backward pass runs where the mode is off, as
+    `Tensor.backward` is itself a call that it is asked about; torch's own dropout would then drop
+    other values than the loss was computed from, and the gradients would be wrong.
+    """
+    again = _CheapDropout() if _IS_CHEAP.get() else contextlib.nullcontext()
+    return contextlib.nullcontext(), again
 
 
 class _CheapDropout(TorchFunctionMode):

@@ -21,6 +21,7 @@ from contlearn.interfaces import Progress
 from contlearn.modeling.additions import inner_encoder
 from contlearn.modeling.text_model import TextModel
 from contlearn.training import interruption
+from contlearn.training.dropout import dropping_alike
 from contlearn.training.encoded import EncodedSet, plan_epoch
 from contlearn.training.losses import RowLoss
 from contlearn.training.optim import make_optimizer, make_schedule
@@ -55,8 +56,12 @@ def checkpointing(model: TextModel, *, wanted: bool) -> Iterator[None]:
         yield
         return
     encoder: Any = inner_encoder(model.encoder)
+    # The name that transformers 5 gives to what 4 calls gradient checkpointing.
+    kind = "activation" if hasattr(encoder, "activation_checkpointing_enable") else "gradient"
     try:
-        encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        getattr(encoder, f"{kind}_checkpointing_enable")(
+            {"use_reentrant": False, "context_fn": dropping_alike}
+        )
     except (ValueError, AttributeError) as error:
         raise ConfigError(
             f"This encoder cannot compute its states again: {error}",
@@ -66,7 +71,7 @@ def checkpointing(model: TextModel, *, wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        encoder.gradient_checkpointing_disable()
+        getattr(encoder, f"{kind}_checkpointing_disable")()
 
 
 @dataclass(slots=True)

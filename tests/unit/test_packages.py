@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from contlearn import packages
 from contlearn.packages import EXTRAS, missing_package
 
 ROOT = Path(__file__).parents[2]
@@ -125,3 +126,36 @@ def test_looking_and_serving_need_none_of_ingest(without, workspace):
         check=True,
         timeout=120,
     )
+
+
+def test_both_files_of_versions_agree_but_for_what_the_majors_differ_in():
+    def versions(name):
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+    old, new = versions("constraints.txt"), versions("constraints-train5.txt")
+    assert {name for name in old.keys() & new.keys() if old[name] != new[name]} == {
+        "transformers",
+        "tokenizers",
+        "huggingface-hub",
+    }
+    assert {"adapters", "optimum", "optimum-onnx"} <= old.keys() - new.keys()
+
+
+@pytest.mark.parametrize(
+    ("installed", "package", "extra", "what"),
+    [
+        (None, "peft", "train", "not installed"),
+        ("4.57.6", "adapters", "train", "not installed"),
+        ("5.24.0", "peft", "train5", "not installed"),
+        ("5.24.0", "adapters", "train5", "does not work with transformers 5.24.0"),
+        ("5.24.0", "pyarrow", "ingest", "not installed"),
+    ],
+)
+def test_extra_that_is_named_fits_the_major(monkeypatch, installed, package, extra, what):
+    monkeypatch.setattr(packages, "transformers_version", lambda: installed)
+    found = missing_package(ModuleNotFoundError("x", name=package))
+    assert f"[{extra}]" in found.where
+    assert what in found.what
+    other = "train" if "does not work" in what else extra
+    assert f"contlearn[{other}]" in found.hint

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint as checkpointed
 from torch.utils.data import DataLoader, Dataset
 
 from contlearn.training.avalanche.lazy_packages import avalanche_parts
+from contlearn.training.dropout import dropping_alike
 from contlearn.training.encoded import EncodedSet
 
 with avalanche_parts():
@@ -282,7 +283,10 @@ class TextMixin:
             scores: Tensor = model(inputs)
             return scores
         return torch.cat(
-            [checkpointed(model, part, use_reentrant=False) for part in torch.split(inputs, size)]
+            [
+                checkpointed(model, part, use_reentrant=False, context_fn=dropping_alike)
+                for part in torch.split(inputs, size)
+            ]
         )
 
     def make_train_dataloader(self, **kwargs: Any) -> None:

@@ -52,12 +52,6 @@ class Bottleneck:
         if addition is None:
             try:
                 model.encoder = Bottlenecked(model.encoder, settings)
-            except ImportError as error:
-                raise ConfigError(
-                    "The library `adapters` is not installed.",
-                    where="training.method in contlearn.toml",
-                    hint="pip install 'adapters>=1.3,<1.4', or use lora.",
-                ) from error
             except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise ConfigError(
                     f"`adapters` cannot change this encoder: {error}",

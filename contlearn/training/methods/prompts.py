@@ -6,6 +6,7 @@ is exported with it, and the next update goes on from it.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -79,7 +80,10 @@ class _Virtual:
         before = model.encoder
         base.requires_grad_(False)
         try:
-            parametrised = get_peft_model(base, self.config(model))
+            with warnings.catch_warnings():
+                # peft 0.21 asks transformers 5 by a name that is to go with 6.
+                warnings.simplefilter("ignore", FutureWarning)
+                parametrised = get_peft_model(base, self.config(model))
             model.encoder = VirtualTokens(parametrised, base, kind=self.kind, kept=kept)
             model.encoder.check()
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -82,14 +82,22 @@ def test_without_the_finder_a_module_is_as_ever(reader):
     assert module.Circle is importlib.import_module("far.shapes").Circle
 
 
-def test_what_transformers_names_works_when_it_is_called():
+@pytest.mark.transformers4  # version 5 imports it where it is called
+def test_curve_that_transformers_names_works_when_it_is_called():
     from transformers.generation import candidate_generator
-    from transformers.loss import loss_for_object_detection
 
     from contlearn.modeling import auto_classes
 
     assert auto_classes.AutoModel.__name__ == "AutoModel"
     _, rates, _ = candidate_generator.roc_curve([0, 1], [0.1, 0.9])
     assert rates.tolist() == [0.0, 1.0, 1.0]
+
+
+def test_what_transformers_names_works_when_it_is_called():
+    from transformers.loss import loss_for_object_detection
+
+    from contlearn.modeling import auto_classes
+
+    assert auto_classes.AutoModel.__name__ == "AutoModel"
     rows, columns = loss_for_object_detection.linear_sum_assignment([[2, 1], [1, 2]])
     assert (rows.tolist(), columns.tolist()) == ([0, 1], [1, 0])

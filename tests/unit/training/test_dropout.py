@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from contlearn.training import dropout
-from contlearn.training.dropout import cheap_dropout
+from contlearn.training.dropout import cheap_dropout, dropping_alike
 from tests.unit.training.conftest import texts
 
 
@@ -163,3 +163,30 @@ def test_a_training_draws_cheaply(lineage, monkeypatch):
     monkeypatch.setattr(dropout, "_scales", drawn)
     lineage.learn(texts(["billing", "garden"], 12), epochs=1, learning_rate=5e-5)
     assert {2, 3, 4} <= set(shapes)  # before the head, between layers, in the attention
+
+
+@pytest.mark.parametrize("mask", [None, torch.tensor([True, True, False, True])])
+def test_what_is_computed_again_drops_the_same_values(mask):
+    from torch.utils.checkpoint import checkpoint
+
+    first = torch.randn(2, 3, 4, 8, generator=torch.Generator().manual_seed(1))
+
+    def layer(values):
+        seen = functional.scaled_dot_product_attention(
+            values, values, values, attn_mask=mask, dropout_p=0.3
+        )
+        return functional.dropout(seen, 0.3) ** 2
+
+    def gradient(*, again):
+        values = first.clone().requires_grad_()
+        torch.manual_seed(5)
+        if again:
+            found = checkpoint(layer, values, use_reentrant=False, context_fn=dropping_alike)
+        else:
+            found = layer(values)
+        found.sum().backward()
+        return values.grad
+
+    with cheap_dropout(wanted=True):
+        assert torch.equal(gradient(again=True), gradient(again=False))
+    assert torch.equal(gradient(again=True), gradient(again=False))

@@ -264,7 +264,7 @@ def test_settings_of_the_loop_learn_and_leave_an_ordinary_model(settings, lineag
     assert history[-1] < history[0]
     model = load_checkpoint(lineage.champion / "checkpoint").model
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert not model.encoder.is_gradient_checkpointing
+    assert not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
 
 
 @pytest.mark.parametrize("optimizer", ["adafactor", "torch.optim:NAdam"])

@@ -61,7 +61,13 @@ def fitted(lineage):
     return learn
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+def marked(methods):
+    """The methods, where the one that needs adapters is left out under transformers 5."""
+    mark = pytest.mark.transformers4
+    return [pytest.param(name, marks=[mark] if name == "bottleneck" else []) for name in methods]
+
+
+@pytest.mark.parametrize("method", marked(METHODS))
 def test_method_learns_twice_and_is_exported_in_parity(method, lineage, fitted, tmp_path):
     records = texts(["billing", "garden"], 4, seed=9)
     first = fitted(method)
@@ -95,7 +101,7 @@ def test_method_learns_twice_and_is_exported_in_parity(method, lineage, fitted, 
     assert report.label_agreement == 1.0
 
 
-@pytest.mark.parametrize("method", list(KEPT))
+@pytest.mark.parametrize("method", marked(KEPT))
 def test_training_goes_on_exactly_where_the_champion_stands(method, lineage, fitted):
     fitted(method)
     checkpoint = load_checkpoint(lineage.champion / "checkpoint")
@@ -112,7 +118,7 @@ def test_training_goes_on_exactly_where_the_champion_stands(method, lineage, fit
     assert np.abs(logits_of(checkpoint.model, data) - before).max() < 1e-5
 
 
-@pytest.mark.parametrize("method", list(KEPT))
+@pytest.mark.parametrize("method", marked(KEPT))
 def test_full_fine_tuning_goes_on_from_a_model_with_an_addition(method, lineage, fitted):
     fitted(method)
     result = fitted("full", learning_rate=1e-3)

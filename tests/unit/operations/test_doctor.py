@@ -1,0 +1,26 @@
+"""What is said of the major of transformers that is in use."""
+
+import pytest
+
+from contlearn.operations import doctor
+
+
+@pytest.mark.parametrize(
+    ("installed", "ok", "said"),
+    [
+        ({}, None, "not installed"),
+        ({"transformers": "4.57.6", "optimum-onnx": "0.1.0"}, True, "4.57.6 (as [train])"),
+        ({"transformers": "5.24.0"}, True, "5.24.0 (as [train5]): no bottleneck adapters"),
+        ({"transformers": "5.24.0", "adapters": "1.3.0"}, False, "beside adapters, which need"),
+        ({"transformers": "4.60.0"}, False, "4.60.0"),
+    ],
+)
+def test_doctor_says_which_major_is_in_use(monkeypatch, tmp_path, installed, ok, said):
+    monkeypatch.setattr(doctor, "_found", installed.get)
+    checks = {check.name: check for check in doctor.examine(tmp_path)}
+    found = checks["transformers version"]
+    assert found.ok is ok
+    assert said in found.found
+    # Under 5 nobody is told to install what needs 4.57.
+    is_five = installed.get("transformers", "").startswith("5.")
+    assert ("optimum-onnx" in checks) == (not is_five)
