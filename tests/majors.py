@@ -87,6 +87,7 @@ def write(folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModel
 
+    from contlearn.interfaces import HeadSpec
     from contlearn.modeling.checkpoint import new_checkpoint, save_checkpoint
     from contlearn.types import LabelSpace
 
@@ -112,9 +113,10 @@ def write(folder: Path) -> None:
         base = folder / "bases" / name
         AutoModel.from_config(AutoConfig.for_model(kind, **sizes, **more)).save_pretrained(base)
         shutil.copytree(folder / "tokenizers" / tokenizer, base, dirs_exist_ok=True)
-        for per in ("sequence", "word"):
-            made = new_checkpoint(str(base), labels=LabelSpace(("a", "b", "c")), per=per)
-            save_checkpoint(made, folder / "checkpoints" / f"{name}-{per}")
+        for view in ("pooled", "words"):
+            head = HeadSpec(name="logits", outputs=LabelSpace(("a", "b", "c")), view=view)
+            made = new_checkpoint(str(base), head=head)
+            save_checkpoint(made, folder / "checkpoints" / f"{name}-{view}")
 
 
 def score(folder: Path) -> dict[str, list[object]]:
