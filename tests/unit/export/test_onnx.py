@@ -235,6 +235,7 @@ def _int8_says(monkeypatch, *outcomes, seconds=(0.002, 0.001)):
     monkeypatch.setattr(parity, "median_seconds", lambda *_, **__: list(seconds))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "int8-static", "fp16"])
 def test_every_precision_is_near_its_source(case, tmp_path, precision):
     checkpoint, task, samples, space = case
@@ -263,6 +264,7 @@ def test_every_precision_is_near_its_source(case, tmp_path, precision):
     predictor.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_fine_tuning_method_is_exported(method, tiny_model, tmp_path):
     checkpoint = new_checkpoint(
@@ -432,6 +434,7 @@ def test_first_piece_pooling_is_inside_the_graph(tiny_model, tmp_path):
     assert report.max_abs_difference < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", ["distilbert", "roberta"])
 def test_other_encoders_are_exported_too(model_type, tiny_model, tmp_path):
     from transformers import AutoConfig, AutoModel, AutoTokenizer

@@ -61,6 +61,7 @@ def fitted(lineage):
     return learn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", list(METHODS))
 def test_method_learns_twice_and_is_exported_in_parity(method, lineage, fitted, tmp_path):
     records = texts(["billing", "garden"], 4, seed=9)
