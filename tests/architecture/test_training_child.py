@@ -33,7 +33,9 @@ def test_a_plain_update_loads_nothing_that_it_does_not_use(tmp_path, tiny_model,
     program.drop("first.jsonl", classified(["billing", "garden"], 20))
     # The interpreter then writes each module it loads to standard error, which is the cycle's log.
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    program.run("update")
+    with program.popen("update") as update:
+        _, said = update.communicate(timeout=280)
+    assert update.returncode == 0, said
     (log,) = (program.root / "state" / "cycles").glob("*/log.txt")
     loaded = re.findall(r"^import time:.*\| +(\S+)$", log.read_text(encoding="utf-8"), re.MULTILINE)
     assert {"torch", "avalanche.training.templates.base_sgd"} <= set(loaded)

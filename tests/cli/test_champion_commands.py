@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 
 import pytest
 
+from tests import warm
+from tests.integration.conftest import Program
 from tests.texts import classified, everything, write_rows
 
 pytestmark = pytest.mark.slow
@@ -30,17 +31,24 @@ margin = 0.5
 """
 
 
+# What changes nothing that is shown is asked in this process.
+LOOKS = frozenset({"alias", "evaluate", "history", "predict", "show", "status", "verify"})
+
+
 @pytest.fixture(scope="module")
 def contlearn(tmp_path_factory, tiny_model):
     """The program on a workspace where two updates were promoted."""
-    root = tmp_path_factory.mktemp("champion") / "ws"
+    program = Program(tmp_path_factory.mktemp("champion") / "ws")
+    root = program.root
+    names = {"OMP_NUM_THREADS": "1", "USER": "ada", "LOGNAME": "ada"}
 
     def run(*arguments: str) -> str:
-        command = [sys.executable, "-m", "contlearn", "--workspace", str(root), *arguments]
-        environ = {**os.environ, "OMP_NUM_THREADS": "1", "USER": "ada", "LOGNAME": "ada"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        if arguments[0] in LOOKS or "--dry-run" in arguments:
+            code, out, err = program.look(*arguments)
+        else:
+            code, out, err = warm.run(("--workspace", root, *arguments), environ=names)
+        assert code == 0, err
+        return out
 
     run("init", str(root))
     (root / "contlearn.toml").write_text(CONFIG.format(base=tiny_model), encoding="utf-8")

@@ -79,6 +79,7 @@ def call(root, *arguments, env=None, **options):
     return subprocess.run(command, env={**os.environ, **(env or {})}, check=False, **pipes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_no_command_dies_of_a_terminal_that_is_not_utf_8(workspace, encoding):
     # One process for all of them: each takes seconds to start.
@@ -98,6 +99,7 @@ def test_no_command_dies_of_a_terminal_that_is_not_utf_8(workspace, encoding):
     assert ended == [expected.get(line, 0) for line in COMMANDS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_committed_work_is_told_on_any_terminal(tmp_path, encoding):
     root = tmp_path / "größe"
@@ -116,6 +118,7 @@ def test_json_says_the_same_in_every_encoding(workspace, encoding):
     assert [item["label"] for item in json.loads(done.stdout)["labels"]] == [LABEL]
 
 
+@pytest.mark.slow
 def test_reader_that_goes_away_is_no_failure(workspace):
     for line in ("history", "status", "config show", "config schema", "data list --json", "--help"):
         read, write_end = os.pipe()

@@ -136,6 +136,7 @@ def learn_two(name, checkpoint, task, first, second, *, grows):
         assert torch.isfinite(parameter).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grows", [False, True], ids=["fixed head", "growing head"])
 @pytest.mark.parametrize("name", [*PLUGINS, *STRATEGIES])
 def test_plugin_works_on_text_in_a_first_and_a_later_experience(name, grows, tiny_model):
@@ -146,6 +147,7 @@ def test_plugin_works_on_text_in_a_first_and_a_later_experience(name, grows, tin
         learn_two(name, checkpoint, task, first, second, grows=grows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PLUGINS, *STRATEGIES])
 def test_plugin_works_on_words(name, tiny_model):
     task = TokenClassification()

@@ -47,6 +47,7 @@ def experiences_for(column):
     return texts(["billing", "garden"], 5), texts(["music", "account"], 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", matrix.COLUMNS)
 @pytest.mark.parametrize("name", [*STRATEGIES, *REGULARIZERS])
 def test_two_experiences_are_learnt_or_refused_with_a_reason(name, column, tmp_path, tiny_model):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from contlearn.cli import main
+from tests import warm
 from tests.texts import classified, write_rows
 
 CLASSIFIER = """
@@ -43,7 +44,10 @@ LOOKS = frozenset({"diff", "evaluate", "history", "predict", "show", "status", "
 
 @dataclass
 class Program:
-    """The real program on one workspace; what changes something has a process of its own."""
+    """The real program on one workspace; what changes something has a process of its own.
+
+    That process is a fork of a warm one (`tests.warm`), but for `popen`, which starts the program.
+    """
 
     root: Path
 
@@ -80,9 +84,9 @@ class Program:
             returned, out, err = self.look(*arguments)
             assert returned == code, f"exit {returned}\n{out}\n{err}"
             return out
-        with self.popen(*arguments) as process:
-            out, err = process.communicate(timeout=280)
-        assert code in (None, process.returncode), f"exit {process.returncode}\n{out}\n{err}"
+        whole = ("--workspace", self.root, *arguments)
+        returned, out, err = warm.run(whole, environ={"OMP_NUM_THREADS": "1"})
+        assert code in (None, returned), f"exit {returned}\n{out}\n{err}"
         return out
 
     def json(self, *arguments, code=0):

@@ -119,6 +119,7 @@ def root(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_split_of_a_hub_data_set_is_fetched_once_and_what_changed_again(root, tmp_path):
     files = {
         "README.md": b"---\nconfigs:\n- config_name: default\n  data_files:\n"

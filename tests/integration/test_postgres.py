@@ -166,6 +166,7 @@ def test_source_cannot_change_the_server(place, url, tmp_path):
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_lease_has_one_holder_whatever_the_clocks_and_namespaces(empty):
     found = Races(empty, rounds=10).run()
     assert found["problems"] == []

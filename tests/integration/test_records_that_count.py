@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -378,6 +379,7 @@ def begun(play: Play) -> Play:
     return play
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(acts=st.lists(ACT, min_size=6, max_size=14))
 def test_every_part_holds_exactly_the_records_that_count(tmp_path_factory, tiny_model, acts):

@@ -555,6 +555,7 @@ def serve_in_a_process(root):
     raise AssertionError(f"the server ended with {process.wait()}")
 
 
+@pytest.mark.slow
 def test_sigterm_lets_requests_finish_and_ends_with_zero(tmp_path):
     workspace = make_workspace(tmp_path / "ws")
     folder = workspace.root / "serving" / "tickets"

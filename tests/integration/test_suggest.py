@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 
+import pytest
+
 from tests.texts import TOPICS, classified
 
 
@@ -15,6 +17,7 @@ def _guess(value):
     return value
 
 
+@pytest.mark.slow
 def test_suggestions_and_layouts_of_a_trained_version(program, tmp_path):
     rows = classified(list(TOPICS), 100)
     program.drop("all.jsonl", rows)

@@ -126,6 +126,7 @@ def test_workers_share_the_memory_of_the_process_that_loaded(tmp_path, pool):
         assert memory.uss < 0.5 * memory.rss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seen", ["at once", "late"])
 def test_a_version_that_is_being_loaded_survives_the_end_of_the_fork_server(
     tmp_path, pool, monkeypatch, seen
@@ -226,6 +227,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_server_however_it_ends(tmp_path):
     folder = write_version(tmp_path, 1)
     command = [sys.executable, "-c", SERVER, str(folder)]

@@ -93,6 +93,7 @@ def test_what_takes_files_in_names_its_extra(without, workspace, tmp_path):
     assert rows.exists()
 
 
+@pytest.mark.slow
 def test_scanning_child_names_its_extra_and_leaves_the_files(without, workspace):
     (workspace.inbox / "rows.jsonl").write_text('{"text": "it leaks", "label": "complaint"}\n')
     (workspace.inbox / "rows.jsonl.ready").touch()
@@ -102,6 +103,7 @@ def test_scanning_child_names_its_extra_and_leaves_the_files(without, workspace)
     assert json.loads(end.stdout)["accepted"] == 1
 
 
+@pytest.mark.slow
 def test_looking_and_serving_need_none_of_ingest(without, workspace):
     away = EXTRAS["ingest"]
     for command in ("status", "history", "config show", "plugins list"):

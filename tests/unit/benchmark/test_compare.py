@@ -97,6 +97,7 @@ def test_example_compares_in_ten_lines(folder, tiny_model, tmp_path):
     assert (tmp_path / "out" / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_why(tiny_model, tmp_path):
     from contlearn.errors import ContlearnError
 

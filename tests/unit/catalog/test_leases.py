@@ -132,6 +132,7 @@ def test_holder_whose_lease_somebody_ended_is_told(catalog):
     assert "has taken over" not in lease_lost(catalog, "x").what
 
 
+@pytest.mark.slow
 def test_who_waits_judges_by_its_own_running_clock(catalog):
     write_row(catalog, owner="elsewhere:boot:ns:1:2", expires_at=time.time() + 1e6)
     stop = threading.Event()
@@ -229,6 +230,7 @@ def test_holder_that_cannot_be_judged_is_shown_until_its_lease_runs_out(catalog)
     assert holder_of(catalog, "x") is None
 
 
+@pytest.mark.slow
 def test_who_slept_itself_judges_nobody_by_that_time(catalog, tmp_path):
     """Holder and waiter are stopped together, as in a machine that sleeps: the lease stays."""
     code = (

@@ -147,6 +147,7 @@ def test_process_without_a_lease_or_where_it_is_not_wanted_is_named_only(made, h
     look_until(guard, lambda: guard.problem is None)
 
 
+@pytest.mark.slow
 def test_process_that_moves_in_a_long_transaction_is_left_alone(made):
     workspace, guard = made("", lease_seconds=5.0)
     code = (

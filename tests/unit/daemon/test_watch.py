@@ -101,6 +101,7 @@ def test_drift_starts_one_update_for_one_alarm(made):
     assert states(watch)["held"] == 4
 
 
+@pytest.mark.slow
 def test_poison_batch_is_set_apart_after_three_failures_and_the_rest_goes_on(made):
     workspace, watch = made()
     drop(workspace, "crash", 12)
@@ -136,6 +137,7 @@ def test_poison_batch_is_set_apart_after_three_failures_and_the_rest_goes_on(mad
     assert states(watch) == {"pending": 12, "learnt": 30}
 
 
+@pytest.mark.slow
 def test_one_bad_file_of_many_is_found_and_the_others_are_learnt(made):
     workspace, watch = made()
     drop(workspace, "crash", 4)
@@ -212,6 +214,7 @@ def test_failure_outside_the_records_holds_none(made):
     assert outcomes(watch) == []
 
 
+@pytest.mark.slow
 def test_schedule_runs_once_for_each_moment_whatever_the_clock_does(made):
     clock = FakeClock()
     workspace, watch = made(

@@ -18,6 +18,7 @@ def context(tmp_path):
         yield opened
 
 
+@pytest.mark.slow
 def test_watcher_looks_only_when_something_is_new(context):
     watcher = Watcher(context)
     assert watcher.look() is False  # nothing was ever answered

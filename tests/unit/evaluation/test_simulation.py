@@ -11,6 +11,7 @@ from tests.benchmarks.gate import RIGHT, World, share_promoted
 WORLDS = [World(disagreement=0.1), World(metric="macro_f1", labels=6, disagreement=0.1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.metric)
 def test_challengers_worse_by_the_margin_are_seldom_promoted_and_better_ones_often(world):
     manager = PluginManager(discover=False)

@@ -85,6 +85,7 @@ def test_each_change_is_seen_by_the_detectors_made_for_it(generator, change, see
     assert 1 <= len(report.explanation) <= len(sees)  # what says the same is said once
 
 
+@pytest.mark.slow
 def test_all_detectors_together_alarm_at_the_stated_rate_without_drift(generator):
     alarms = rounds = 0
     each = {}
@@ -133,6 +134,7 @@ def test_lift_agrees_with_its_definition_on_a_small_case():
     assert found[0] == pytest.approx(math.log(np.mean(likelihoods)) / second.sum())
 
 
+@pytest.mark.slow
 def test_lift_finds_many_labels_that_rose_a_little(generator):
     none, names = np.zeros((0, 0)), [f"l{number:03d}" for number in range(150)]
     chances = np.where(np.arange(150) < 30, 3.0, 1.0)

@@ -188,6 +188,7 @@ def _by_hand(rows: list, row: dict) -> bool:
     return bool(cycle.error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_every_number_shown_is_that_of_catalog_and_journal(tmp_path, monkeypatch, seed):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))

@@ -51,6 +51,7 @@ def test_a_change_must_be_larger_than_the_limit_as_well_as_real():
     assert small.threshold == 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("labels", "window"), [(2, 200), (7, 500), (150, 500)])
 def test_false_alarms_without_drift_stay_at_the_stated_rate(labels, window):
     generator = random.Random(5)

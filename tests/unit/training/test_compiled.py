@@ -9,10 +9,12 @@ import torch
 from contlearn.errors import ConfigError
 from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import load_checkpoint
+from contlearn.testing import write_tiny_model
 from contlearn.training import session
 from contlearn.training.compiled import compiling, is_worth_compiling, layers_of
 from contlearn.training.dropout import cheap_dropout
 from contlearn.training.fit import fit_challenger
+from tests.texts import WORDS
 from tests.unit.training.conftest import texts
 
 pytestmark = pytest.mark.filterwarnings(
@@ -28,6 +30,13 @@ def model(lineage):
     return new_checkpoint(
         str(lineage.base), head=HeadSpec(name="logits", outputs=LabelSpace(("a", "b")))
     ).model
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+    """One layer: each is compiled by itself, and takes many seconds."""
+    folder = tmp_path_factory.mktemp("base") / "small"
+    return write_tiny_model(folder, words=WORDS, hidden_size=32, layers=1)
 
 
 def test_compiling_by_itself_is_for_long_trainings_on_a_gpu():
@@ -75,14 +84,15 @@ def test_compiling_leaves_names_and_modules_as_they_are(model):
     [("full", [{"name": "online-ewc"}, {"name": "lwf"}, {"name": "fgm"}]), ("lora", [])],
 )
 def test_compiled_training_gives_the_same_weights_under_the_same_names(
-    lineage, monkeypatch, method, regularizers
+    lineage, small_model, monkeypatch, method, regularizers
 ):
+    lineage.base = small_model
     # The compiler keeps torch's own draws: what it is compared with has to draw the same.
     monkeypatch.setattr(session, "cheap_dropout", lambda *, wanted: cheap_dropout(wanted=False))
     settings = {"strategy": "er", "epochs": 2, "learning_rate": 1e-3, "method": method}
     settings["regularizers"] = regularizers
-    lineage.learn(texts(["billing", "garden"], 20), **settings)
-    second, found = texts(["music"], 20), {}
+    lineage.learn(texts(["billing", "garden"], 10), **settings)
+    second, found = texts(["music"], 10), {}
     for name in ("off", "on"):
         request = lineage.request(second, name=name, compile=name, **settings)
         request.output.mkdir(parents=True)

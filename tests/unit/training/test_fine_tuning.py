@@ -264,6 +264,7 @@ def test_state_is_json_that_anyone_can_read(tiny_model, tmp_path):
     assert dataclasses.is_dataclass(training(tiny_model, tmp_path).result)
 
 
+@pytest.mark.slow
 def test_request_to_end_saves_the_very_step_and_training_goes_on_from_there(tiny_model, tmp_path):
     """SIGTERM in the middle of an epoch, with no regular checkpoint near."""
     code = textwrap.dedent(f"""

@@ -47,6 +47,7 @@ def test_fit_learns_a_first_experience_and_forgets_nothing_with_the_next(lineage
     assert accuracy(lineage, texts(["music", "account"], 20, seed=9)) > 0.75
 
 
+@pytest.mark.slow
 def test_naive_forgets_what_replay_keeps(lineage):
     first, second = texts(["billing", "garden"], 80), texts(["music", "account"], 80)
     lineage.learn(first)
@@ -380,6 +381,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the library may catch it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "regularizers"),
     [

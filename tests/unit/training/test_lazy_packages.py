@@ -29,6 +29,7 @@ def test_every_package_holds_what_it_holds_without_us():
     assert ours["packages"] == theirs["packages"]
 
 
+@pytest.mark.slow
 def test_a_name_that_is_nowhere_is_an_error():
     code = (
         "import contlearn.training.avalanche.bridge, avalanche.evaluation as e\n"

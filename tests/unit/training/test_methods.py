@@ -67,6 +67,7 @@ def marked(methods):
     return [pytest.param(name, marks=[mark] if name == "bottleneck" else []) for name in methods]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", marked(METHODS))
 def test_method_learns_twice_and_is_exported_in_parity(method, lineage, fitted, tmp_path):
     records = texts(["billing", "garden"], 4, seed=9)

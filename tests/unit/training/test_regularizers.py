@@ -219,6 +219,7 @@ def test_dark_experience_works_on_words_of_several_rows_an_input(tagger):
     assert np.isfinite(result.notes["fine_tuning"]["history"][0]["loss"])
 
 
+@pytest.mark.slow
 def test_er_ace_holds_old_labels_better_than_er(tmp_path, tiny_model):
     from tests.unit.training.conftest import Lineage
 

@@ -262,6 +262,7 @@ def settings(trials=4):
     }
 
 
+@pytest.mark.slow
 def test_update_is_learnt_with_the_winner_and_the_next_one_begins_there(lineage):
     first = lineage.learn(texts(["billing", "garden"], 25), **settings())
     notes = first.notes["search"]

@@ -445,6 +445,7 @@ def test_any_bytes_named_as_packed_are_refused_or_read(tmp_path, packed, data, m
     assert refusal is None or refusal.where in allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".conll"])
 @settings(
     max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

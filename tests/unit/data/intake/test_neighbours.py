@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 
 from contlearn.data.intake.neighbours import NearIndex, Reserve
 from contlearn.workspace import FileOperations
@@ -84,6 +85,7 @@ def test_damaged_reserve_is_an_empty_one(tmp_path):
     assert len(Reserve(path, 10).load()) == 0
 
 
+@pytest.mark.slow
 def test_signatures_of_a_long_file_lie_on_disk_and_say_the_same(tmp_path):
     # More than what stays in memory, of few different texts, so that the test is quick.
     number = 40_000
