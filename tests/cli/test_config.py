@@ -30,8 +30,9 @@ def test_schema_is_a_json_schema_that_the_default_fits(run):
 def test_explain_prints_one_key(run):
     ran = run("config", "explain", "gate.margin")
     assert ran.out == (
-        "\ngate.margin (number; above 0, below 1; default 0.03)\n"
-        "  How much of the metric, 0 to 1, may be lost on what was known.\n"
+        "\ngate.margin (number; above 0; default 0.03)\n"
+        "  How much of the metric may be lost on what was known: a share from 0 to 1, or in the "
+        "metric's unit.\n"
     )
 
 

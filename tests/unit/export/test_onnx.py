@@ -119,12 +119,8 @@ def test_graph_has_logits_and_a_fixed_projection(case, plain, tmp_path):
     assert np.array_equal(values[0], values[1])
 
 
-<<<<<<< HEAD
 @pytest.mark.transformers4
-def test_exported_folder_loads_with_optimum_and_gives_the_same_labels(case, tmp_path):
-=======
 def test_exported_folder_loads_with_optimum_and_gives_the_same_labels(case, plain):
->>>>>>> w-suite
     from optimum.onnxruntime import (
         ORTModelForSequenceClassification,
         ORTModelForTokenClassification,
@@ -278,7 +274,7 @@ def test_every_precision_is_near_its_source(case, tmp_path, precision):
     predictor.close()
 
 
-<<<<<<< HEAD
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [
@@ -286,10 +282,6 @@ def test_every_precision_is_near_its_source(case, tmp_path, precision):
         for name in sorted(METHODS)
     ],
 )
-=======
-@pytest.mark.slow
-@pytest.mark.parametrize("method", sorted(METHODS))
->>>>>>> w-suite
 def test_every_fine_tuning_method_is_exported(method, tiny_model, tmp_path):
     checkpoint = new_checkpoint(
         str(tiny_model), head=HeadSpec(name="logits", outputs=LabelSpace(("a", "b")))
