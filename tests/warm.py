@@ -33,7 +33,7 @@ from pathlib import Path
 
 from contlearn.plugins.manager import PluginManager
 
-SPARES = 4
+SPARES = 5
 MODULES = (
     "torch",
     "contlearn.modeling.auto_classes",
@@ -169,9 +169,12 @@ def _keep(connection):
     message, files = _receive(connection)
     program = os.fork()
     if not program:
-        children = types.SimpleNamespace(**vars(subprocess))
-        children.Popen = functools.partial(_Forked, _make_spares())
-        importlib.import_module("contlearn.processes.children").subprocess = children
+        spares = _make_spares()
+        forking = types.SimpleNamespace(**vars(subprocess))
+        forking.Popen = functools.partial(_Forked, spares)
+        forking.run = functools.partial(_run_forked, spares)
+        for starter in ("contlearn.processes.children", "contlearn.registry.preflight"):
+            importlib.import_module(starter).subprocess = forking
         _become(message, files)
     connection.sendall(f"{program}\n".encode())
     _, status = os.waitpid(program, 0)
@@ -228,26 +231,42 @@ def _make_spares():
     return spares
 
 
+def _use(spares, command, files, environ):
+    """Let a spare become `python -m MODULE ARGUMENTS`; give its pid."""
+    _, _, module, *arguments = command
+    pid, connection = spares.pop()
+    with connection:
+        _send(
+            connection,
+            files,
+            module=module,
+            arguments=arguments,
+            environ=environ,
+            folder=os.getcwd(),
+        )
+    return pid
+
+
+def _run_forked(spares, command, **_):
+    """Do what the registry needs of `subprocess.run`, with both outputs."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        pid = _use(spares, command, [out.fileno(), err.fileno()], dict(os.environ))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(command, code, out.read(), err.read())
+
+
 class _Forked:
     """What `run_child` needs of a `subprocess.Popen`: a spare that becomes the child."""
 
     def __init__(self, spares, command, *, stdin, stdout, stderr, env, process_group):
         assert (stdin, stdout, process_group) == (subprocess.DEVNULL, subprocess.PIPE, 0)
-        _, _, module, *arguments = command
-        self.pid, connection = spares.pop()
         self.returncode = None
         reading, writing = os.pipe()
         self.stdout = os.fdopen(reading, "rb", buffering=0)
+        self.pid = _use(spares, command, [writing, stderr.fileno()], env)
         os.setpgid(self.pid, 0)
-        with connection:
-            _send(
-                connection,
-                [writing, stderr.fileno()],
-                module=module,
-                arguments=arguments,
-                environ=env,
-                folder=os.getcwd(),
-            )
         os.close(writing)
 
     def poll(self):
