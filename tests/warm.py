@@ -39,7 +39,6 @@ MODULES = (
     "contlearn.modeling.auto_classes",
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert_fast",
-    "optimum.exporters.onnx.convert",
     "rich.progress",
     "safetensors.numpy",
     "contlearn.cli.reports",
