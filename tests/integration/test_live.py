@@ -259,7 +259,7 @@ def test_label_rates_of_named_slices_reach_command_page_and_metrics(live, tmp_pa
 
 
 SCREENS = [(390, False), (390, True), (1000, False), (1000, True)]
-WHITE, NIGHT = "rgb(255, 255, 255)", "rgb(18, 22, 27)"
+WHITE, NIGHT = "rgb(255, 255, 255)", "rgb(13, 17, 23)"
 
 
 def check_page(page, address, name, *, width, dark):

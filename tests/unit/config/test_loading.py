@@ -36,7 +36,7 @@ def test_unknown_section_suggests_the_near_name(tmp_path):
 
 
 def test_all_problems_are_reported_together(tmp_path):
-    write(tmp_path, "[training]\nepochs = 0\nseed = 'x'\n[gate]\nmargin = 2.0\n")
+    write(tmp_path, "[training]\nepochs = 0\nseed = 'x'\n[gate]\nmargin = -1.0\n")
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path, environ={})
     text = str(caught.value)

@@ -56,6 +56,8 @@ def _new(champion=True):
         ({"reserve_rows": 100}, r"gate\.reserve_rows = 100 are fewer than .*min_evidence_rows = 300"),
         ({"confidence": 0.999}, r"gate\.resamples = 2000 are too few for .*0\.999: fewer than 5"),
         ({"metric": "macro-f1"}, "has no metric 'macro-f1'"),
+        ({"margin": 2.0}, "gate.margin is 2, but accuracy is a share"),
+        ({"min_gain": 1.5}, "gate.min_gain is 1.5, but accuracy is a share"),
     ],
 )  # fmt: skip
 def test_gate_refuses_a_configuration_that_contradicts_itself(manager, gate, problem):

@@ -192,11 +192,12 @@ def test_detectors_are_chosen_by_name(tmp_path):
     with logged_workspace(tmp_path / "ws", extra=extra) as context:
         log_answers(context, 600, seed=1)
         assert [d["detector"] for d in look(context)["detectors"]] == ["psi", "mmd"]
-    with logged_workspace(tmp_path / "bad", extra='detectors = ["mdm"]\n') as context:
-        log_answers(context, 600, seed=1)
-        with pytest.raises(PluginError, match="no detector 'mdm'") as caught:
-            look(context)
-        assert "Did you mean 'mmd'" in caught.value.hint
+    with (
+        pytest.raises(PluginError, match="no detector 'mdm'") as caught,
+        logged_workspace(tmp_path / "bad", extra='detectors = ["mdm"]\n'),
+    ):
+        pytest.fail("a workspace with an unknown detector was opened")
+    assert "Did you mean 'mmd'" in caught.value.hint
 
 
 def test_drift_command_prints_what_a_person_understands(context, capsys):
