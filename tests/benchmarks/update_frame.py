@@ -35,11 +35,13 @@ def environment(code: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
 
 
-def importing(code: Path, statement: str) -> dict[str, float]:
-    """Give processor seconds and peak memory of importing, beyond those of torch."""
+def importing(code: Path) -> dict[str, float]:
+    """Give processor seconds and peak memory of importing avalanche's part, beyond torch's."""
+    moved = (code / "contlearn/training/avalanche/bridge.py").exists()
+    module = "contlearn.training." + ("avalanche.bridge" if moved else "avalanche_bridge")
     program = (
         "import torch, time, resource; t = time.process_time();"
-        f"{statement}; r = resource.getrusage(resource.RUSAGE_SELF);"
+        f"import {module}; r = resource.getrusage(resource.RUSAGE_SELF);"
         "print(time.process_time() - t, r.ru_maxrss / 1e3)"
     )
     command = [sys.executable, "-c", program]
@@ -88,10 +90,10 @@ def updating(code: Path, root: Path) -> dict[str, float]:
     }
 
 
-def fresh_workspace(root: Path, base: Path) -> Path:
+def fresh_workspace(code: Path, root: Path, base: Path) -> Path:
     shutil.rmtree(root, ignore_errors=True)
     contlearn = [sys.executable, "-m", "contlearn", "init", str(root), "--base", str(base)]
-    subprocess.run(contlearn, check=True, capture_output=True)
+    subprocess.run(contlearn, env=environment(code), cwd=code, check=True, capture_output=True)
     file = root / "contlearn.toml"
     text = file.read_text(encoding="utf-8").replace("max_tokens = 128", "max_tokens = 64")
     file.write_text(text.replace("held_out_ratio = 0.1", "held_out_ratio = 0.25"), encoding="utf-8")
@@ -127,8 +129,7 @@ def main() -> None:
             {"measure": measure, "value": float(f"{now:.3g}"), "unit": unit, "beside": beside},
         )
 
-    statement = "import contlearn.training.avalanche.bridge"
-    now, then = in_turns(before, lambda code: importing(code, statement))
+    now, then = in_turns(before, importing)
     tell(
         "importing avalanche's part after torch", "CPU s", now["seconds"], then and then["seconds"]
     )
@@ -136,7 +137,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         base = write_tiny_model(Path(temporary) / "tiny", words=WORDS)
         root = Path(temporary) / "ws"
-        now, then = in_turns(before, lambda code: updating(code, fresh_workspace(root, base)))
+        now, then = in_turns(before, lambda code: updating(code, fresh_workspace(code, root, base)))
     tell("from `update` to the first step", "CPU s", now["first step"], then and then["first step"])
     tell("whole first update", "CPU s", now["whole"], then and then["whole"])
     tell("peak memory of the child", "MB", now["MB"], then and then["MB"])
