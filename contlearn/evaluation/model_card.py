@@ -161,7 +161,9 @@ def _use(pipeline: str | None, kind: str) -> str:
         "from transformers import AutoTokenizer, pipeline\n\n"
         f'model = {loader}.from_pretrained("onnx")\n'
         'tokenizer = AutoTokenizer.from_pretrained("onnx")\n'
-        f'answer = pipeline("{kind}", model=model, tokenizer=tokenizer)\n```'
+        f'answer = pipeline("{kind}", model=model, tokenizer=tokenizer)\n```\n\n'
+        "optimum-onnx 0.1 needs transformers 4.57; onnxruntime alone loads `onnx/model.onnx` "
+        "whatever is installed beside it."
     )
 
 

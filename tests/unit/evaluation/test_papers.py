@@ -282,6 +282,7 @@ def test_model_card_names_measures_rules_and_limits(precision):
     assert "backward transfer" not in card
     assert "| gain | refused | worse \\| than &lt;before&gt; |" in card
     assert "ORTModelForSequenceClassification" in card
+    assert "optimum-onnx 0.1 needs transformers 4.57" in card
     assert ("8-bit" in card) is (precision == "int8")
 
 
