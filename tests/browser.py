@@ -19,7 +19,8 @@ import pytest
 
 __all__ = ["Page", "Seen", "browser"]
 
-# What is wider than the page, unless it scrolls by itself; what was fetched; the colours.
+# What is wider than the page, unless it scrolls by itself; what was fetched; the colours; short
+# words that stand on two lines.
 PROBE = """
 (() => {
   const root = document;
@@ -35,6 +36,14 @@ PROBE = """
     colour: getComputedStyle(root.body).color,
     canvas: (() => { const e = root.createElement("div"); e.style.color = "Canvas";
       root.body.append(e); const c = getComputedStyle(e).color; e.remove(); return c; })(),
+    broken: (() => { const found = [], texts = root.createTreeWalker(root.body, NodeFilter.SHOW_TEXT);
+      for (let text; text = texts.nextNode();) if (!text.parentElement.closest("svg, script, style"))
+        for (const word of text.data.matchAll(/\\p{L}{2,14}/gu)) {
+          const range = root.createRange();
+          range.setStart(text, word.index); range.setEnd(text, word.index + word[0].length);
+          if (new Set([...range.getClientRects()].map(r => Math.round(r.top))).size > 1) found.push(word[0]);
+        }
+      return found; })(),
     fetched: performance.getEntriesByType("resource").map(e => e.name),
     dead: [...root.querySelectorAll("a[href^='#']")].map(a => a.hash)
       .filter(h => h.length > 1 && !root.getElementById(h.slice(1))),
@@ -55,6 +64,7 @@ class Seen:
     background: str
     colour: str
     canvas: str
+    broken: list[str]
     fetched: list[str]
     dead: list[str]
     viewport: str

@@ -73,7 +73,7 @@ td.bar { position: relative; min-width: 7rem; } td.bar b { position: relative; f
 td.bar i { position: absolute; top: .25rem; height: 1.45rem; left: 0; border-radius: .2rem;
   background: rgba(var(--heat), .28); }
 @media (max-width: 40rem) { svg text { font-size: 15px; } td.bar { min-width: 3.25rem; } }
-.legend span { display: inline-block; width: 1.6rem; height: 0; border-top: 3px solid;
+ul.legend span { display: inline-block; width: 1.6rem; height: 0; border-top: 3px solid;
   vertical-align: middle; margin-inline-end: .5rem; } ul.legend { list-style: none; padding: 0; }
 ol.line { list-style: none; margin: 0; padding: 0 0 0 1rem; border-left: 2px solid var(--line); }
 ol.line li { position: relative; padding: .35rem 0 .35rem .4rem; }

@@ -268,7 +268,7 @@ def check_page(page, address, name, *, width, dark):
     page.picture(f"{name}-{'dark' if dark else 'light'}-{width}")
     assert page.console == []
     assert seen.fetched == []
-    assert (seen.scrolls, seen.wide, seen.dead) == (0, [], [])
+    assert (seen.scrolls, seen.wide, seen.dead, seen.broken) == (0, [], [], [])
     assert seen.viewport.startswith("width=device-width")
     assert seen.background == (NIGHT if dark else WHITE)
     return seen
