@@ -11,6 +11,7 @@ from contlearn.types import Metric
 __all__ = [
     "Measures",
     "amount",
+    "first_line",
     "megabytes",
     "metric_name",
     "milliseconds",
@@ -163,3 +164,8 @@ def printable(text: str, limit: int = _PRINTED) -> str:
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
     )
     return shown + ("…" if len(text) > limit else "")
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of what a library's error says, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -18,6 +18,7 @@ from contlearn.modeling.auto_classes import modeling_auto
 from contlearn.modeling.checkpoint import Checkpoint
 from contlearn.modeling.majors import save_tokenizer, write_older_keys
 from contlearn.modeling.text_model import TextModel, pool
+from contlearn.wording import first_line
 from contlearn.workspace import read_json
 
 __all__ = [
@@ -101,7 +102,7 @@ def export_graph(checkpoint: Checkpoint, folder: Path) -> None:
             _trace(graph, folder / MODEL_FILE)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         raise ExportError(
-            f"The model cannot be written as ONNX: {str(error).splitlines()[0]}",
+            f"The model cannot be written as ONNX: {first_line(error)}",
             where=f"an encoder of type {graph.config.model_type}",
             hint="Choose another base model, or report this with the name of the model.",
         ) from error

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from contlearn.errors import ServingError
 from contlearn.inference.manifest import link_problem
+from contlearn.wording import first_line
 
 __all__ = ["damaged", "is_quantised", "load_tokenizer", "open_session"]
 
@@ -80,7 +81,7 @@ def open_session(path: Path, intra_threads: int) -> Any:
     # onnxruntime's errors share no base class but Exception.
     except Exception as error:
         raise ServingError(
-            f"{path.name} cannot be loaded: {str(error).splitlines()[0]}",
+            f"{path.name} cannot be loaded: {first_line(error)}",
             where=str(path),
             hint="`contlearn verify` says which files are damaged.",
         ) from error

@@ -16,6 +16,7 @@ from typing import Any, Final
 from contlearn.errors import ConfigError, RegistryError
 from contlearn.inference.manifest import SIGNATURE, link_problem
 from contlearn.papers.manifest import MANIFEST
+from contlearn.wording import first_line
 
 __all__ = ["require_signature", "require_signing", "sign_manifest", "signature_problems"]
 
@@ -104,7 +105,7 @@ def signature_problems(folder: Path, public_key: Path) -> list[str]:
         config.verify(folder, folder / SIGNATURE)
     # What a forged file makes the library raise is not ours to foresee.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         return [f"{SIGNATURE} does not hold for {MANIFEST}: {reason}"]
     return [] if _names_manifest(folder) else [f"{SIGNATURE} does not cover {MANIFEST}"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from contlearn.errors import StorageError
+from contlearn.papers.reading import read_paper
 from contlearn.types import PromotionDecision
-from contlearn.workspace import read_json
 
 __all__ = ["DECISION", "read_decision"]
 
@@ -20,9 +19,4 @@ def read_decision(folder: Path) -> PromotionDecision:
     Raises:
         StorageError: When it is missing or damaged.
     """
-    path = folder / DECISION
-    value = read_json(path)
-    try:
-        return PromotionDecision.from_json(value)
-    except (AttributeError, TypeError) as error:
-        raise StorageError(f"{DECISION} is damaged: {error}.", where=str(path)) from error
+    return read_paper(folder / DECISION, PromotionDecision.from_json)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from contlearn.errors import StorageError
+from contlearn.papers.reading import read_paper
 from contlearn.targets import target_from_json, target_to_json
 from contlearn.types import LabelScore, Metric, Target
-from contlearn.workspace import read_json
 
 __all__ = [
     "OVER_EXPERIENCES",
@@ -264,9 +263,4 @@ def read_report(folder: Path) -> EvaluationReport:
     Raises:
         StorageError: When it is missing or damaged.
     """
-    path = folder / REPORT
-    value = read_json(path)
-    try:
-        return EvaluationReport.from_json(value)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise StorageError(f"{REPORT} is damaged: {error!r}.", where=str(path)) from error
+    return read_paper(folder / REPORT, EvaluationReport.from_json)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from contlearn.errors import ConfigError
+from contlearn.wording import first_line
 
 __all__ = ["back_translator"]
 
@@ -33,7 +34,7 @@ def back_translator(models: Sequence[str]) -> Callable[[Sequence[str]], list[str
             ).eval()
         except (OSError, ValueError, ImportError) as error:
             raise ConfigError(
-                f"The translation model {name!r} cannot be loaded: {str(error).splitlines()[0]}",
+                f"The translation model {name!r} cannot be loaded: {first_line(error)}",
                 where=_WHERE,
                 hint="Name a folder with an encoder-decoder model of transformers in safetensors.",
             ) from error

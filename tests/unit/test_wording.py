@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contlearn.cli.live import live_view
-from contlearn.wording import metric_name, number
+from contlearn.wording import first_line, metric_name, number
 from tests.cli.test_status_watch import NOW, VALUE, shown
 from tests.unit.evaluation.test_papers import DECISION, FACTS, REPORT, card_of, report_page
 
@@ -60,3 +60,15 @@ def test_name_of_a_measure(name, primary, said):
 )
 def test_numbers_have_no_powers_of_ten(value, said):
     assert number(value) == said
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (NotImplementedError(), "NotImplementedError"),
+        (ValueError("\n  first\nsecond"), "first"),
+        (RuntimeError(" \n"), "RuntimeError"),
+    ],
+)
+def test_an_error_without_a_word_is_told_by_its_type(error, line):
+    assert first_line(error) == line

@@ -18,6 +18,7 @@ from contlearn.data.formats.streams import refuse_file, unpacked_file
 from contlearn.data.sources.mapped import name_label
 from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
+from contlearn.wording import first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,7 +168,7 @@ def _border(path: Path, kind: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        text = first_line(error)[:200]
         text = text.rstrip(".")
         raise refuse_file(
             "binary",

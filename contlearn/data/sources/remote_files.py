@@ -15,6 +15,7 @@ from contlearn.config import SourceConfig
 from contlearn.data.sources.sql_rows import expand_variables, source_failed
 from contlearn.errors import ContlearnError
 from contlearn.redaction import redact
+from contlearn.wording import first_line
 
 __all__ = ["RemoteFile", "download", "find_files", "split_files"]
 
@@ -87,7 +88,7 @@ def find_files(source: SourceConfig, root: Path, endings: Sequence[str]) -> list
         raise
     except Exception as error:
         # Each file system of fsspec has errors of its own.
-        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        text = first_line(error)[:300]
         hint = "Check the address, the rights, and the network."
         if isinstance(error, ImportError):
             hint = f"Install what is missing: {text}"
@@ -103,7 +104,7 @@ def download(source: SourceConfig, file: RemoteFile, target: Path) -> None:
     try:
         file.system.get_file(file.path, str(target))
     except Exception as error:
-        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        text = first_line(error)[:300]
         raise source_failed(
             source,
             f"{file.name} cannot be fetched: {type(error).__name__}: {text}.",

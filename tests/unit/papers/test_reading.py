@@ -74,6 +74,12 @@ def test_damaged_report_is_told_with_its_place(tmp_path, change):
         read_report(_write(tmp_path / REPORT, WHOLE | change))
 
 
+@pytest.mark.parametrize("outcomes", [3, [1], {"rule": 1}])
+def test_damaged_decision_is_told_with_its_place(tmp_path, outcomes):
+    with pytest.raises(StorageError, match=r"decision\.json is damaged"):
+        read_decision(_write(tmp_path / DECISION, {"format_version": 1, "outcomes": outcomes}))
+
+
 def test_decision_is_written_as_it_was_read_and_names_what_refused(tmp_path):
     outcome = {"rule": "gain", "passed": False, "measured": 1, "required": 2.0, "message": "No."}
     value = {
