@@ -186,6 +186,12 @@ def running(*settings):
         assert not thread.is_alive()
 
 
+def whole_lines(folder):
+    """Give the lines of a server's files; what is being written at this moment is left out."""
+    contents = [path.read_bytes() for path in sorted(folder.glob("*.jsonl"))]
+    return [json.loads(line) for one in contents for line in one.split(b"\n")[:-1]]
+
+
 def wait_for(condition, seconds: float = 30.0):
     """Wait until a condition holds, and give its value."""
     until = time.monotonic() + seconds

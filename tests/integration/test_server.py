@@ -32,6 +32,7 @@ from tests.served import (
     running,
     settings_of,
     wait_for,
+    whole_lines,
     write_version,
 )
 
@@ -246,12 +247,9 @@ def test_a_second_client_works_unmodified(served):
 
 def test_predictions_are_logged_without_their_texts(served, client):
     client.post("/predict", json={"texts": TEXTS}, headers={"x-request-id": "logged-1"})
-    folder = served[1].predictions
 
     def lines():
-        everything = b"".join(path.read_bytes() for path in sorted(folder.glob("*.jsonl")))
-        whole = everything[: everything.rfind(b"\n") + 1]  # another answer may be half written
-        found = [json.loads(line) for line in whole.splitlines()]
+        found = whole_lines(served[1].predictions)
         return [line for line in found if line["request_id"] == "logged-1"]
 
     found = wait_for(lambda: len(lines()) == 3 and lines())

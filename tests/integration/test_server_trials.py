@@ -19,6 +19,7 @@ from tests.served import (
     running,
     settings_of,
     wait_for,
+    whole_lines,
     write_version,
 )
 
@@ -108,8 +109,7 @@ def test_a_shadow_sees_the_texts_and_never_answers(served, client):
     assert facts(client)["shadow"]["different"] >= 10
 
     def lines():
-        paths = (served[1].state / "shadow").glob("*.jsonl")
-        return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
+        return whole_lines(served[1].state / "shadow")
 
     found = wait_for(lambda: len(lines()) == 11 and lines())
     assert {(line["version"], line["shadow"]) for line in found} == {(1, 2)}
