@@ -39,6 +39,9 @@ class Running:
                 [sys.executable, "-m", "contlearn", "daemon", "--port", "0", *map(str, arguments)],
                 stderr=file,
                 env={**os.environ, **environ},
+                # Else the kernel wakes what is stopped (SIGHUP, SIGCONT) once the shell that
+                # started the tests has gone and left their group of processes an orphan.
+                start_new_session=True,
             )
 
     def address(self):
