@@ -27,6 +27,7 @@ from contlearn.config import Config, load_config
 from contlearn.config.handover import taken_over
 from contlearn.cycle.doubting import PROVED, doubts_of_cycle, spread_rows
 from contlearn.cycle.job import STAGES, CycleFolder, Job
+from contlearn.deferred import uncollected
 from contlearn.errors import ContlearnError, StorageError, TrainingError
 from contlearn.interfaces import GateEvidence, Predictor, Progress, Task
 from contlearn.papers.decision import DECISION, read_decision
@@ -115,9 +116,10 @@ class _Child:
     def run(self) -> None:
         """Do what is not done yet, stage by stage."""
         self.folder.version.mkdir(parents=True, exist_ok=True)
-        if self.config.training.threads:
+        with uncollected():
             import torch
 
+        if self.config.training.threads:
             torch.set_num_threads(self.config.training.threads)
         work = (self.train, self.export, self.evaluate, self.decide)
         for stage, do in zip(STAGES, work, strict=True):
@@ -130,8 +132,11 @@ class _Child:
             facts["seconds"] = round(time.monotonic() - started, 3)
             facts["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             write_json_atomic(marker, facts)
+            # What is left now stays: neither the next stage nor the end looks through it again.
             gc.collect()
+            gc.freeze()
         self.finish()
+        gc.freeze()
 
     def progress(self, stage: str, done: int, total: int, message: str) -> None:
         """Send one line to the parent, at most ten a second but always the ends."""

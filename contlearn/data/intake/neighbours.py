@@ -13,10 +13,12 @@ import weakref
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from contlearn.deferred import DeferringFinder, Named, deferring
 from contlearn.workspace import FileOperations, write_bytes_atomic
 
 if TYPE_CHECKING:
@@ -36,6 +38,13 @@ _FEW: Final = 256
 # A text longer than this is judged by its beginning.
 _MAX_CHARACTERS: Final = 4_000
 _NO_WORD: Final = re.compile(r"[\W_]+")
+# Of scipy datasketch takes one integral, which no signature needs.
+_NAMED_ONLY: Final[Named] = MappingProxyType(
+    {
+        "datasketch.lsh": {"scipy.integrate": ("quad",)},
+        "datasketch.lsh_bloom": {"scipy.integrate": ("quad",)},
+    }
+)
 
 
 def shingles(normal: str) -> list[bytes]:
@@ -108,7 +117,8 @@ class NearIndex:
     """
 
     def __init__(self, similarity: float, folder: Path | None = None) -> None:
-        from datasketch import MinHash
+        with deferring(DeferringFinder(_NAMED_ONLY)):
+            from datasketch import MinHash
 
         self._similarity = similarity
         self._hash: Any = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=zlib.crc32)

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
-from contlearn.modeling.deferred import DeferringFinder, Named, deferring, quiet_imports
+from contlearn.deferred import DeferringFinder, Named, deferring, quiet_imports
 
 __all__ = ["avalanche_parts"]
 

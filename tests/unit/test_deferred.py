@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
 import pytest
 
-from contlearn.modeling.deferred import DeferringFinder, deferring
+from contlearn.deferred import DeferringFinder, deferring, uncollected
 
 READER = """
 import far.drawing as drawing
@@ -101,3 +102,15 @@ def test_what_transformers_names_works_when_it_is_called():
     assert auto_classes.AutoModel.__name__ == "AutoModel"
     rows, columns = loss_for_object_detection.linear_sum_assignment([[2, 1], [1, 2]])
     assert (rows.tolist(), columns.tolist()) == ([0, 1], [1, 0])
+
+
+def test_imports_are_not_collected_and_the_collector_stays_as_it_was():
+    was_on = gc.isenabled()
+    try:
+        for on in (True, False):
+            (gc.enable if on else gc.disable)()
+            with uncollected():
+                assert not gc.isenabled()
+            assert gc.isenabled() == on
+    finally:
+        (gc.enable if was_on else gc.disable)()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import gc
 import importlib
 import sys
 import warnings
@@ -20,7 +21,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, TypeAlias
 
-__all__ = ["DeferringFinder", "Named", "deferring", "quiet_imports"]
+__all__ = ["DeferringFinder", "Named", "deferring", "quiet_imports", "uncollected"]
 
 # Module → library → the classes and functions it takes from there; none where it takes the library.
 Named: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
@@ -43,6 +44,22 @@ def quiet_imports() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the cyclic garbage collector away while libraries are imported.
+
+    What torch and transformers bring, half a million objects, lives as long as the process; looking
+    through it again and again while it grows is a seventh of the time of their import.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class DeferringFinder(MetaPathFinder):
