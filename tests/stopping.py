@@ -1,4 +1,4 @@
-"""Stopping a process at a chosen moment: while it holds the lock for writing of a SQLite file."""
+"""Stopping a process at a chosen moment: while it writes to a SQLite file, or holds no lock."""
 
 from __future__ import annotations
 
@@ -37,10 +37,27 @@ def stop_while_writing(pid: int, database: Path, seconds: float = 120.0) -> None
         if not writes_now(pid, database):
             time.sleep(0.0002)
             continue
-        os.kill(pid, signal.SIGSTOP)
-        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.0002)
+        _stop(pid)
         if writes_now(pid, database):
             return
         os.kill(pid, signal.SIGCONT)
     raise AssertionError("the process never stood still while it wrote")
+
+
+def stop_without_lock(pid: int, seconds: float = 120.0) -> None:
+    """Stop a process while it holds nobody up: one that does may be ended by those who wait."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        _stop(pid)
+        lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        if not any("WRITE" in fields and str(pid) in fields for fields in lines):
+            return
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.005)
+    raise AssertionError("the process never stood still without a lock")
+
+
+def _stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.0002)

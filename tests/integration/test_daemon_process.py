@@ -18,7 +18,7 @@ import pytest
 
 from contlearn.workspace import file_lock
 from tests.scripted import drop, make_workspace
-from tests.stopping import stop_while_writing
+from tests.stopping import stop_while_writing, stop_without_lock
 
 pytestmark = pytest.mark.slow
 
@@ -231,7 +231,7 @@ def test_daemon_that_stands_still_is_followed_and_notices_when_it_wakes(tmp_path
     second = start(workspace.root)
     second.address()
     wait_for(lambda: second.events("standing by"))
-    first.process.send_signal(signal.SIGSTOP)
+    stop_without_lock(first.process.pid)
     try:
         wait_for(lambda: second.events("daemon started"))
     finally:
