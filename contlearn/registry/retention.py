@@ -30,7 +30,7 @@ def versions_to_delete(registry: Registry, *, protected: Iterable[int] = ()) -> 
         kept.update(() if parent is None else (parent,))
     pins: dict[int, str] = {}
     for record in registry.journal.back("pin", "unpin"):
-        pins.setdefault(int(record["version"]), record["event"])
+        pins.setdefault(record.version, record.event)
     kept.update(number for number, newest in pins.items() if newest == "pin")
     return tuple(number for number in numbers if number not in kept)
 
@@ -75,7 +75,7 @@ def finish_deletions(registry: Registry) -> list[str]:
     record = next(registry.journal.linked("delete"), None)
     if record is None:
         return []
-    number = int(record["version"])
+    number = record.version
     if registry.store.folder(str(number)) is None:
         return []
     _delete(registry, number)
