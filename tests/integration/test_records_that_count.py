@@ -403,6 +403,28 @@ def test_every_part_holds_exactly_the_records_that_count(tmp_path_factory, tiny_
         play.context.close()
 
 
+def test_kept_records_are_looked_at_corrected_forgotten_and_learnt_in_the_end(tmp_path, tiny_model):
+    play = begun(Play(tmp_path / "ws", tiny_model))
+    waiting = [entry.text for entry in play.truth.entries if entry.is_open]
+    try:
+        for number in range(4):
+            waiting.append(f"something new of number {number}")
+            play.act(("ingest", waiting[-1], "garden"))
+        play.act(("update", None))
+        play.act(("ingest", waiting[-1], "billing", True))
+        play.act(("forget", waiting[-2]))
+        play.act(("hold", waiting[-3]))
+        play.act(("update", None))
+        play.act(("rollback", False))
+        play.act(("release",))
+        play.act(("update", True))
+        play.act(("rollback", True))
+        play.act(("promote", 1))  # the first that was kept
+        play.act(("promote", 3))
+    finally:
+        play.context.close()
+
+
 def withdrawn_in(play):
     """Say how the newest champion's sums lost what counts no longer."""
     folder = play.context.registry.get(play.truth.champion).path
