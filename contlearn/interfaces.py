@@ -531,7 +531,8 @@ class GateRule(Protocol):
     """One condition of promotion: a pure function of the evidence.
 
     A rule that depends on other keys of the configuration than its own options may have a method
-    `check(config)`, which raises ConfigError before anything runs.
+    `check(config)`, which raises ConfigError before anything runs. An outcome that does not pass
+    refuses the challenger, unless it `keeps`: then it is not worth the change, and nothing worse.
     """
 
     name: ClassVar[str]

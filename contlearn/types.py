@@ -45,12 +45,15 @@ __all__ = [
     "TrainingResult",
     "Unread",
     "UnreadReason",
+    "Verdict",
     "label_name",
 ]
 
 Split: TypeAlias = Literal["train", "held_out"]
 UnreadReason: TypeAlias = Literal["no-pieces", "cut"]
-RecordState: TypeAlias = Literal["pending", "learnt", "refused", "held", "superseded", "forgotten"]
+RecordState: TypeAlias = Literal[
+    "pending", "learnt", "refused", "kept", "held", "superseded", "forgotten"
+]
 CycleState: TypeAlias = Literal[
     "planned",
     "training",
@@ -61,12 +64,15 @@ CycleState: TypeAlias = Literal[
     "promoting",
     "promoted",
     "refused",
+    "kept",
     "not-promoted",
     "failed",
 ]
 CycleOutcome: TypeAlias = Literal[
-    "promoted", "refused", "awaiting-approval", "not-promoted", "nothing-to-do", "failed"
+    "promoted", "refused", "kept", "awaiting-approval", "not-promoted", "nothing-to-do", "failed"
 ]
+# What the gate says of a challenger: it may serve, it may not, or it is not worth the change.
+Verdict: TypeAlias = Literal["promoted", "refused", "kept"]
 
 # The named fields of one record: {"text": "…"}, or {"tokens": ("…", …)} for tagging.
 Inputs: TypeAlias = Mapping[str, "str | tuple[str, ...]"]
@@ -392,17 +398,34 @@ class PairedScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleOutcome:
-    """What one gate rule measured and required. `passed` is None when the rule does not apply."""
+    """What one gate rule measured and required. `passed` is None when the rule does not apply.
+
+    Where `passed` is False, `keeps` says that nothing speaks against the challenger: it is not
+    worth the change, the champion stays, and the records are learnt with what comes next.
+    """
 
     rule: str
     passed: bool | None
     measured: float | None
     required: float | None
     message: str
+    keeps: bool = False
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the rule speaks against the challenger."""
+        return self.passed is False and not self.keeps
+
+    @property
+    def is_not_worth(self) -> bool:
+        """Whether the rule finds the challenger not worth the change, and nothing worse."""
+        return self.passed is False and self.keeps
 
     @property
     def verdict(self) -> str:
         """Say in words what the rule found."""
+        if self.is_not_worth:
+            return "not worth it"
         return {True: "passed", False: "refused", None: "not applicable"}[self.passed]
 
     @classmethod
@@ -414,16 +437,19 @@ class RuleOutcome:
             measured=value.get("measured"),
             required=value.get("required"),
             message=str(value.get("message") or ""),
+            keeps=value.get("keeps") is True,
         )
 
     def to_json(self) -> dict[str, object]:
         """Give the outcome as the `reasons[]` entry that `update --json` prints."""
+        more = {"keeps": True} if self.keeps else {}
         return {
             "rule": self.rule,
             "passed": self.passed,
             "measured": self.measured,
             "required": self.required,
             "message": self.message,
+            **more,
         }
 
 
@@ -440,7 +466,19 @@ class PromotionDecision:
     @property
     def refusals(self) -> tuple[RuleOutcome, ...]:
         """Give what spoke against the challenger."""
-        return tuple(outcome for outcome in self.outcomes if outcome.passed is False)
+        return tuple(outcome for outcome in self.outcomes if outcome.refuses)
+
+    @property
+    def not_worth(self) -> tuple[RuleOutcome, ...]:
+        """Give what found the challenger not worth the change."""
+        return tuple(outcome for outcome in self.outcomes if outcome.is_not_worth)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Say what becomes of the challenger; decisions of earlier versions never kept."""
+        if self.promoted:
+            return "promoted"
+        return "kept" if self.not_worth and not self.refusals else "refused"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PromotionDecision:
@@ -460,6 +498,7 @@ class PromotionDecision:
             "champion": self.champion,
             "challenger": self.challenger,
             "promoted": self.promoted,
+            "verdict": self.verdict,
             "outcomes": [outcome.to_json() for outcome in self.outcomes],
             "warnings": list(self.warnings),
         }

@@ -3,7 +3,7 @@
 It stands where months of real training would be too long. It is a real process with the real
 protocol (job, progress, markers, result, version folder), and the labels of its records say what
 happens: "crash" ends it, "hog" takes too much memory, "hang" stands still, "bad" is
-refused by the gate, anything else is promoted. Standard library only, so that it starts quickly.
+refused by the gate, "meh" alone is not worth the change, anything else is promoted. Standard library only, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def main(folder: Path) -> int:
     if os.environ.get("SCRIPTED_PAGE"):  # made before its number is known, as the real one is
         head = "<title>test, version @VERSION@</title><h1>test, version @VERSION@</h1>"
         (version / "report.html").write_text(head)
-    passed = "bad" not in keys
+    keeps = keys == {"meh"}
+    passed = "bad" not in keys and not keeps
     decision = {
         "promoted": passed,
         "outcomes": [
@@ -66,6 +67,7 @@ def main(folder: Path) -> int:
                 "measured": 0.9 if passed else 0.1,
                 "required": 0.5,
                 "message": "better than before" if passed else "no better than guesses",
+                **({"keeps": True, "message": "It changes next to nothing."} if keeps else {}),
             }
         ],
     }

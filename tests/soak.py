@@ -251,7 +251,7 @@ class Soak:
         waiting = sum(1 for p in self.workspace.inbox.iterdir() if not p.name.startswith("."))
         waiting += sum(1 for p in self.workspace.claimed.glob("*/*") if not p.name.startswith("."))
         with contextlib.suppress(sqlite3.Error), self._catalog() as catalog:
-            query = "select count(*) from records where state in ('pending', 'refused')"
+            query = "select count(*) from records where state in ('pending', 'refused', 'kept')"
             return waiting + int(catalog.execute(query).fetchone()[0])
         return waiting + 1
 

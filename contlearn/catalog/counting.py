@@ -23,15 +23,20 @@ from contlearn.catalog.schema import cycle_records, records
 
 __all__ = [
     "GONE_STATES",
+    "KEPT",
     "OPEN_STATES",
     "count_planned",
     "counts",
     "supersede",
+    "unlearnt",
     "withdrawn_from",
 ]
 
+# Nothing speaks against these records; the challenger that learnt them was not worth the change.
+# The next cycle takes them, but none begins for them alone.
+KEPT: Final = "kept"
 # Records of these states take part in the next cycle.
-OPEN_STATES: Final = ("pending", "refused")
+OPEN_STATES: Final = ("pending", "refused", KEPT)
 # Records of these states count no longer, and nothing makes them count again.
 GONE_STATES: Final = ("forgotten", "superseded")
 _CHUNK: Final = 500
@@ -40,6 +45,11 @@ _CHUNK: Final = 500
 def counts() -> sa.ColumnElement[bool]:
     """Say of a row of `records` whether it counts."""
     return records.c.state.not_in(GONE_STATES)
+
+
+def unlearnt() -> sa.ColumnElement[bool]:
+    """Say of a row of `records` whether no champion learnt it and nothing speaks against it."""
+    return sa.and_(records.c.state.in_(("pending", KEPT)), records.c.attempts == 0)
 
 
 def supersede(connection: Connection, rows: Sequence[int], *, by: str) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from contlearn.catalog.schema import cycles
-from contlearn.types import CycleState
+from contlearn.types import CycleState, RuleOutcome
 
 __all__ = [
     "ENDED",
@@ -28,7 +28,7 @@ __all__ = [
     "waiting_cycle",
 ]
 
-ENDED: Final = ("promoted", "refused", "not-promoted", "failed")
+ENDED: Final = ("promoted", "refused", "kept", "not-promoted", "failed")
 # What a run can come to; one whose challenger awaits approval has done its work.
 _OVER: Final = (*ENDED, "awaiting-approval")
 
@@ -64,9 +64,11 @@ class CycleRow:
 
     @property
     def why(self) -> str | None:
-        """Say why it ended so: what it failed of, what refused it, who promoted it by hand."""
-        refused = [str(r["message"]) for r in self.reasons or () if r.get("passed") is False]
-        return self.error or "; ".join(refused) or None
+        """Say why it ended so: of what it failed, what refused or kept it, who promoted it."""
+        outcomes = [RuleOutcome.from_json(reason) for reason in self.reasons or ()]
+        said = [one.message for one in outcomes if one.refuses]
+        said = said or [one.message for one in outcomes if one.is_not_worth]
+        return self.error or "; ".join(said) or None
 
     def to_json(self) -> dict[str, object]:
         """Give the cycle as `history --json` prints it."""
@@ -165,7 +167,7 @@ def last_ended(connection: Connection) -> CycleRow | None:
 
 
 def last_success(connection: Connection) -> CycleRow | None:
-    """Give the newest cycle that is over and did not fail; a refusal is no failure."""
+    """Give the newest cycle that is over and did not fail; to refuse or keep is no failure."""
     return _newest(connection, cycles.c.state.in_(_OVER), cycles.c.state != "failed")
 
 

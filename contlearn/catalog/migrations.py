@@ -22,7 +22,10 @@ def migrate(connection: Connection) -> None:
         _to_version_3(connection)
     if found in ("1", "2", "3"):
         _to_version_4(connection)
-        connection.execute(schema.meta.update().where(version).values(value="4"))
+    if found in ("1", "2", "3", "4"):
+        # Cycles and records may be kept. Nothing is changed; but an earlier contlearn would take
+        # such a cycle for an interrupted one and run it again, so it must not open this catalog.
+        connection.execute(schema.meta.update().where(version).values(value="5"))
 
 
 def _to_version_2(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from contlearn.catalog.counting import GONE_STATES, OPEN_STATES, counts
+from contlearn.catalog.counting import GONE_STATES, KEPT, OPEN_STATES, counts
 from contlearn.catalog.rows import put
 from contlearn.catalog.schema import cycle_records, cycles, meta, records
 
@@ -21,12 +21,14 @@ __all__ = [
     "chunks",
     "count_experience",
     "count_learnable",
+    "count_looks",
     "count_records",
     "counting_ids",
     "experience_records",
     "experience_sample",
     "plan_records",
     "release_records",
+    "settle_kept",
     "settle_learnt",
     "settle_refused",
     "take_back",
@@ -44,6 +46,8 @@ class RecordCounts:
 
     `awaiting` of the pending ones are in a challenger that waits for approval: they are open
     until it is approved, but no reason to train again. `suspected` ones are tried in parts.
+    `kept` are the others of which a challenger was not worth the change: they are learnt with what
+    comes next.
     """
 
     pending: int = 0
@@ -57,11 +61,17 @@ class RecordCounts:
     awaiting: int = 0
     suspected: int = 0
     superseded: int = 0
+    kept: int = 0
 
     @property
     def to_learn(self) -> int:
         """Pending records that no waiting challenger has learnt and nobody suspects."""
         return self.pending - self.awaiting - self.suspected
+
+    @property
+    def fresh(self) -> int:
+        """Those of them that are a reason to learn by themselves: kept ones alone are none."""
+        return self.to_learn - self.kept
 
 
 def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
@@ -103,12 +113,13 @@ def count_records(connection: Connection, *, only_open: bool = False) -> RecordC
             held_out += row.number
         else:
             learnt += row.number
-    pending = never = held_out_pending = awaiting = suspected = 0
+    pending = never = held_out_pending = awaiting = suspected = kept = 0
     oldest: str | None = None
     columns = (
         records.c.split,
         (records.c.attempts > 0).label("tried"),
         records.c.part.is_not(None).label("suspected"),
+        (records.c.state == KEPT).label("kept"),
     )
     query = (
         sa.select(
@@ -129,6 +140,8 @@ def count_records(connection: Connection, *, only_open: bool = False) -> RecordC
             suspected += row.number
         elif row.awaits:
             awaiting += row.number
+        elif row.kept:
+            kept += row.number
         elif not row.tried:
             never += row.number
             oldest = row.oldest
@@ -144,6 +157,7 @@ def count_records(connection: Connection, *, only_open: bool = False) -> RecordC
         awaiting,
         suspected,
         superseded,
+        kept,
     )
 
 
@@ -211,6 +225,52 @@ def settle_refused(connection: Connection, cycle_id: str, reason: str) -> int:
         .values(state="held")
     )
     return held.rowcount
+
+
+def settle_kept(connection: Connection, cycle_id: str, reason: str) -> int:
+    """A cycle was not worth the change: its records wait for what comes, and no try is counted.
+
+    Returns:
+        How many records to learn are kept; rows to measure on are not among those.
+    """
+    mine = (_of_cycle(cycle_id), records.c.state.in_(OPEN_STATES))
+    connection.execute(records.update().where(*mine).values(state=KEPT, reason=reason))
+    return _count_to_learn(connection, *mine)
+
+
+def count_looks(connection: Connection, *, part: int | None = None) -> int:
+    """Say how often the kept records that the next cycle takes were looked at and kept.
+
+    Each cycle takes all that is kept, so the newest one that kept some of them has counted on
+    from those before it.
+
+    Args:
+        connection: To the catalog.
+        part: The part that the next cycle tries; None for one that learns as usual.
+    """
+    mine = (records.c.state == KEPT, records.c.part.is_not_distinct_from(part))
+    if connection.execute(sa.select(records.c.seq).where(*mine).limit(1)).first() is None:
+        return 0
+    query = (
+        sa.select(cycles.c.cycle_id, cycles.c.numbers)
+        .where(cycles.c.outcome == "kept")
+        .order_by(cycles.c.seq.desc())
+    )
+    for cycle in connection.execute(query).all():
+        shared = (
+            sa.select(records.c.seq)
+            .join(
+                cycle_records,
+                sa.and_(
+                    cycle_records.c.record_id == records.c.record_id,
+                    cycle_records.c.seq == records.c.seq,
+                ),
+            )
+            .where(*mine, cycle_records.c.cycle_id == cycle.cycle_id)
+        )
+        if connection.execute(shared.limit(1)).first() is not None:
+            return int((cycle.numbers or {}).get("looks", 1))
+    return 0
 
 
 def take_back(connection: Connection, cycle_ids: Iterable[str], *, hold: bool, reason: str) -> int:

@@ -19,7 +19,13 @@ from contlearn.wording import Measures, percent
 
 __all__ = ["daemon_words", "disk_words", "live_view", "next_steps", "show_live"]
 
-_COLOURS = {"promoted": "green", "refused": "red", "failed": "red", "awaiting-approval": "yellow"}
+_COLOURS = {
+    "promoted": "green",
+    "refused": "red",
+    "kept": "cyan",  # nothing is wrong, and nothing has changed
+    "failed": "red",
+    "awaiting-approval": "yellow",
+}
 _LABEL_WIDTH: Final = 9
 _NARROW: Final = 60
 _FEWEST_DECISIONS: Final = 3
@@ -132,6 +138,8 @@ def _records(value: Mapping[str, Any]) -> str:
     since = f" (the oldest since {str(oldest)[:16].replace('T', ' ')})" if oldest else ""
     suspected = value.get("suspected_records")
     parts = f", {suspected} of them tried part by part" if suspected else ""
+    kept = value.get("kept_records")
+    parts += f", {kept} of them kept for the next update" if kept else ""
     return (
         f"{value['pending_records']} pending{since}{parts}, {value['held_records']} held, "
         f"{value['learnt_records']} learnt, {value['held_out_records']} held out"

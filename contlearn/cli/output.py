@@ -145,12 +145,15 @@ def print_reasons(reasons: Sequence[Mapping[str, Any]]) -> None:
         False: Marked("[red]refused[/red]"),
         None: Marked("[dim]n/a[/dim]"),
     }
+    not_worth = Marked("[yellow]not worth it[/yellow]")
     table(
         ["rule", "", "measured", "required", "why"],
         [
             (
                 reason["rule"],
-                signs[reason["passed"]],
+                not_worth
+                if reason.get("keeps") and not reason["passed"]
+                else signs[reason["passed"]],
                 number(reason["measured"]),
                 number(reason["required"]),
                 reason["message"],

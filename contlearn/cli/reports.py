@@ -21,7 +21,13 @@ from contlearn.wording import Measures
 
 __all__ = ["metric_line", "show_evaluation", "show_status", "show_update"]
 
-_COLOURS = {"promoted": "green", "refused": "red", "failed": "red", "awaiting-approval": "yellow"}
+_COLOURS = {
+    "promoted": "green",
+    "refused": "red",
+    "kept": "cyan",  # nothing is wrong, and nothing has changed
+    "failed": "red",
+    "awaiting-approval": "yellow",
+}
 
 
 def metric_line(metrics: Mapping[str, Any], measures: Measures) -> str:
@@ -83,6 +89,11 @@ def show_update(value: Mapping[str, Any]) -> None:
         click.echo(str(value["message"]))
     if outcome == "awaiting-approval":
         click.echo(f"Approve it with `contlearn promote {value['version']}`.")
+    if outcome == "kept":
+        click.echo(
+            f"Version {value['version']} was not refused: `contlearn promote {value['version']}` "
+            "serves it all the same, without --force."
+        )
 
 
 def _show_warnings(value: Mapping[str, Any]) -> None:
@@ -121,6 +132,9 @@ def show_status(value: Mapping[str, Any], now: datetime) -> None:
             ),
         )
     )
+    if kept := value["kept_records"]:
+        are = "record is" if kept == 1 else "records are"
+        rows.append(("", f"{kept} {are} kept for the next update"))
     for when, doubted in value["doubted"].items():
         if doubted and doubted["number"]:
             from contlearn.cycle.doubting import in_words

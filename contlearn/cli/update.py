@@ -71,8 +71,8 @@ def command(
         if result.error.hint:
             settings.complain(f"  to do: {result.error.hint}")
     if result.outcome == "refused":
-        why = [str(r["message"]) for r in result.reasons if r["passed"] is False]
-        settings.complain_quietly(f"The challenger was refused: {' '.join(why)}")
+        why = " ".join(outcome.message for outcome in result.refusals)
+        settings.complain_quietly(f"The challenger was refused: {why}")
     return result.exit_code
 
 

@@ -242,12 +242,12 @@ def synchronise(
         for cycle in new:
             if cycle not in old:
                 settle_learnt(connection, cycle)
-        # A challenger that was promoted by hand is no longer waiting, refused or left aside.
+        # A challenger that was promoted by hand is no longer waiting, refused, kept or left aside.
         connection.execute(
             cycles.update()
             .where(
                 cycles.c.version == champion,
-                cycles.c.state.in_(("awaiting-approval", "not-promoted", "refused")),
+                cycles.c.state.in_(("awaiting-approval", "not-promoted", "refused", "kept")),
             )
             .values(
                 state="promoted",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contlearn.errors import ContlearnError
-from contlearn.types import CycleOutcome
+from contlearn.types import CycleOutcome, RuleOutcome
 
 __all__ = ["UpdateResult"]
 
@@ -43,10 +43,16 @@ class UpdateResult:
 
     @property
     def exit_code(self) -> int:
-        """0 when done, 3 when the gate refused, else the error's code."""
+        """0 when done or kept, 3 when the gate refused, else the error's code."""
         if self.outcome == "failed":
             return self.error.exit_code if self.error is not None else 1
         return 3 if self.outcome == "refused" else 0
+
+    @property
+    def refusals(self) -> tuple[RuleOutcome, ...]:
+        """Give what spoke against the challenger."""
+        outcomes = map(RuleOutcome.from_json, self.reasons)
+        return tuple(outcome for outcome in outcomes if outcome.refuses)
 
     def to_json(self) -> dict[str, object]:
         """Give the fields of `update --json`."""

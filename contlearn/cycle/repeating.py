@@ -14,7 +14,7 @@ from contlearn.catalog.cycles import ENDED, CycleRow, find_cycle
 from contlearn.catalog.schema import meta
 from contlearn.cycle.outcome import UpdateResult
 from contlearn.errors import ContlearnError, UsageError
-from contlearn.types import CycleOutcome
+from contlearn.types import CycleOutcome, RuleOutcome
 
 __all__ = ["check_run_key", "note_nothing", "recorded_result"]
 
@@ -103,6 +103,9 @@ def _outcome_of(row: CycleRow) -> CycleOutcome:
     by_hand = row.state == "promoted" and str(row.error or "").startswith("promoted by hand")
     if not by_hand:
         return cast("CycleOutcome", row.state)
-    if any(reason["passed"] is False for reason in row.reasons or ()):
+    outcomes = [RuleOutcome.from_json(reason) for reason in row.reasons or ()]
+    if any(outcome.refuses for outcome in outcomes):
         return "refused"
+    if any(outcome.is_not_worth for outcome in outcomes):
+        return "kept"
     return "awaiting-approval" if row.promote else "not-promoted"

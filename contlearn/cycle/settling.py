@@ -1,4 +1,4 @@
-"""What becomes of a cycle once its child has ended: judged, promoted, refused or failed."""
+"""What becomes of a cycle once its child has ended: promoted, refused, kept or failed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from contlearn.catalog.cycles import CycleRow, change_cycle, get_cycle, waiting_cycle
 from contlearn.catalog.parts import Apart, free_part, settle_failed
-from contlearn.catalog.records import settle_learnt, settle_refused
+from contlearn.catalog.records import settle_kept, settle_learnt, settle_refused
 from contlearn.context import Context
 from contlearn.cycle.changes import promote_version
 from contlearn.cycle.doubting import doubts_of_cycle
@@ -82,6 +82,8 @@ class Settlement:
             "metrics": facts.metrics,
             "numbers": {**(cycle.numbers or {}), **result.numbers},
         }
+        if decision.verdict == "kept":
+            return self._end_kept(decision, values)
         if not decision.promoted:
             return self._end_refused(decision, values)
         if not cycle.promote:
@@ -155,6 +157,28 @@ class Settlement:
             else "The records take part in the next update once more."
         )
         return self._result("refused", message=message)
+
+    def _end_kept(self, decision: PromotionDecision, values: Mapping[str, object]) -> UpdateResult:
+        """Leave the champion and the records: they are learnt with what comes, and no try counts.
+
+        All in one transaction, so that a look is counted once however often this is begun.
+        """
+        why = " ".join(outcome.message for outcome in decision.not_worth)
+        numbers = {"looks": 1, **cast("Mapping[str, object]", values["numbers"])}
+        with self.context.catalog.write() as connection:
+            kept = settle_kept(connection, self.cycle.cycle_id, why)
+            change_cycle(
+                connection,
+                self.cycle.cycle_id,
+                state="kept",
+                outcome="kept",
+                ended_at=self.context.clock.now().isoformat(),
+                **{**values, "numbers": numbers},
+            )
+        stay = "The record stays and is" if kept == 1 else f"The {kept} records stay and are"
+        them = "it" if kept == 1 else "them"
+        message = f"{stay} learnt with what comes next; nothing is counted against {them}."
+        return self._result("kept", message=f"{why} {message}".strip())
 
     def _end(self, outcome: CycleOutcome, values: Mapping[str, object]) -> UpdateResult:
         with self.context.catalog.write() as connection:

@@ -15,7 +15,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from contlearn.catalog.counting import OPEN_STATES
+from contlearn.catalog.counting import KEPT, OPEN_STATES
 from contlearn.catalog.cycles import CycleRow
 from contlearn.catalog.records import RecordCounts
 from contlearn.catalog.schema import cycles, records
@@ -25,6 +25,7 @@ from contlearn.cycle.causes import Request, note_fired, read_fired
 from contlearn.monitoring.signals import Signals
 
 __all__ = [
+    "ASKED",
     "BY_HAND",
     "PART",
     "RESUME",
@@ -41,6 +42,8 @@ __all__ = [
 
 # Triggers behind which a person stands and waits.
 BY_HAND: Final = ("manual", "demo")
+# Somebody asked for these: only they try kept records again where no others have come.
+ASKED: Final = (*BY_HAND, "request")
 # Tries one part of the records that made updates fail.
 PART: Final = "part"
 # Takes up what was interrupted, and begins nothing.
@@ -69,7 +72,8 @@ class TriggerFacts:
         schedule_since: The last scheduled moment that was served.
         last: The newest cycle.
         champion: The version served.
-        new_labels: Open training records of each label that the champion does not know.
+        new_labels: Open training records, without kept ones, of each label that the champion
+            does not know.
         signals: What monitoring found.
         request: What somebody asked for.
         seconds_today: How long updates ran on this day.
@@ -107,7 +111,7 @@ def due_triggers(update: UpdateConfig, facts: TriggerFacts) -> list[Trigger]:
     # By turns: the rest goes first after a failure or a part, else the next part does.
     if part is not None and not has_failed and last is not None and last.trigger != PART:
         found.append(part)
-    if counts.to_learn:
+    if counts.fresh:
         found += _of_records(update, facts)
     if part is not None and part not in found:
         found.append(part)
@@ -244,7 +248,7 @@ def new_labels(
     labels_of_key: Callable[[str], Sequence[str]],
     without_cycle: str | None = None,
 ) -> dict[str, int]:
-    """Count the open training records of each label that is not known.
+    """Count the open training records of each label that is not known; kept ones are no cause.
 
     Args:
         connection: To the catalog.
@@ -256,6 +260,7 @@ def new_labels(
         sa.select(records.c.key, sa.func.count())
         .where(
             records.c.state.in_(OPEN_STATES),
+            records.c.state != KEPT,
             records.c.split == "train",
             records.c.part.is_(None),
         )

@@ -2,7 +2,7 @@
 
     planned → training → exporting → evaluating → deciding → awaiting-approval
                                                            | promoting → promoted
-                                                           | refused | not-promoted | failed
+                                                           | refused | kept | not-promoted | failed
 
 Each state is one transaction; a cycle found unfinished is taken up where it stands.
 """
@@ -30,6 +30,7 @@ from contlearn.catalog.leases import hold_lease, lease_lost, require_lease
 from contlearn.catalog.parts import next_part
 from contlearn.catalog.records import (
     RecordCounts,
+    count_looks,
     count_records,
     plan_records,
 )
@@ -44,7 +45,7 @@ from contlearn.cycle.same_model import check_same_model
 from contlearn.cycle.scanning import inbox_files, scan_in_child
 from contlearn.cycle.settling import Settlement
 from contlearn.cycle.taken import refused_files
-from contlearn.cycle.triggers import BY_HAND, PART, RESUME
+from contlearn.cycle.triggers import ASKED, BY_HAND, PART, RESUME
 from contlearn.errors import ContlearnError, LeaseLost, StorageError, TrainingError, UsageError
 from contlearn.interfaces import Progress, no_progress
 from contlearn.papers.report import measured_by
@@ -198,7 +199,7 @@ class UpdateCycle:
         self._require_lease()
         cycle = self._plan(trigger, run_key, strategy, promote=promote, forecast=forecast)
         if cycle is None:
-            message = self._why_nothing()
+            message = self._why_nothing(trigger)
             if run_key is not None and by_hand:
                 note_nothing(context.catalog, run_key, message)
             return UpdateResult(
@@ -260,7 +261,7 @@ class UpdateCycle:
             )
         return UpdateResult(cycle=None, outcome="nothing-to-do", message=message, warnings=warnings)
 
-    def _why_nothing(self) -> str:
+    def _why_nothing(self, trigger: str = "manual") -> str:
         with self.context.catalog.read() as connection:
             counts: RecordCounts = count_records(connection)
             waiting = waiting_cycle(connection)
@@ -268,6 +269,11 @@ class UpdateCycle:
             return (
                 f"Version {waiting.version} has learnt what is there and waits for approval: "
                 f"`contlearn promote {waiting.version}`."
+            )
+        if counts.kept and trigger not in ASKED:
+            return (
+                f"{counts.kept} records are kept for the next update; they are learnt with what "
+                "comes next, or at once by `contlearn update`."
             )
         if counts.held:
             return (
@@ -293,7 +299,10 @@ class UpdateCycle:
         lineage = _lineage(context, champion)
         with context.catalog.write() as connection:
             part, waiting = None, waiting_cycle(connection)
-            if trigger == PART or count_records(connection).to_learn == 0:
+            counts = count_records(connection)
+            # Nobody asked: records that were kept wait until others come.
+            ready = counts.to_learn if trigger in ASKED else counts.fresh
+            if trigger == PART or ready == 0:
                 # One part of what made updates fail, by itself; never in place of a challenger
                 # that awaits approval, as it would not contain what that one learnt.
                 part = next_part(connection) if waiting is None else None
@@ -321,10 +330,14 @@ class UpdateCycle:
             )
             if cycle_id is None:
                 return None
+            numbers: dict[str, object] = {}
+            if looks := count_looks(connection, part=part):
+                numbers["looks"] = looks + 1  # this one included
             plan_records(connection, cycle_id, part=part)
             if forecast is not None and part is None:
                 # What it set out to do is kept beside what it will have taken.
-                numbers = {"planned": asdict(forecast.work)}
+                numbers["planned"] = asdict(forecast.work)
+            if numbers:
                 change_cycle(connection, cycle_id, numbers=numbers)
             cycle = get_cycle(connection, cycle_id)
         context.emit("cycle-started", cycle=cycle_id, trigger=trigger, strategy=strategy)

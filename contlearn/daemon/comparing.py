@@ -14,6 +14,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from contlearn.catalog.counting import unlearnt
 from contlearn.catalog.schema import records
 from contlearn.context import Context
 from contlearn.processes.asking import answer_parent
@@ -42,7 +43,7 @@ def compare_on_new_labels(
         ids = list(
             connection.execute(
                 sa.select(records.c.record_id)
-                .where(records.c.seq > after, records.c.state == "pending", records.c.attempts == 0)
+                .where(records.c.seq > after, unlearnt())
                 .order_by(records.c.seq.desc())
                 .limit(limit)
             ).scalars()

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from contlearn.catalog.counting import unlearnt
 from contlearn.catalog.schema import records
 from contlearn.config import ProbationConfig
 from contlearn.context import Context
@@ -151,9 +152,7 @@ class Probation:
         with self.context.catalog.read() as connection:
             # Records that wait now came too late for the new version: neither has learnt them.
             first = connection.execute(
-                sa.select(sa.func.min(records.c.seq)).where(
-                    records.c.state == "pending", records.c.attempts == 0
-                )
+                sa.select(sa.func.min(records.c.seq)).where(unlearnt())
             ).scalar()
             last = connection.execute(sa.select(sa.func.max(records.c.seq))).scalar()
         self._state.after = int(first) - 1 if first is not None else int(last or 0)
@@ -224,11 +223,7 @@ class Probation:
         settings = self.settings
         with self.context.catalog.read() as connection:
             rows = connection.execute(
-                sa.select(sa.func.count()).where(
-                    records.c.seq > state.after,
-                    records.c.state == "pending",
-                    records.c.attempts == 0,
-                )
+                sa.select(sa.func.count()).where(records.c.seq > state.after, unlearnt())
             ).scalar_one()
         # Enough, and a quarter more than at the last look.
         if rows < settings.min_labels or rows < 1.25 * state.rows:

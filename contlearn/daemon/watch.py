@@ -390,7 +390,7 @@ class Watch:
             outcome=result.outcome,
             version=result.version,
             seconds=round(result.seconds, 1),
-            refused_by=[r["rule"] for r in result.reasons if r["passed"] is False],
+            refused_by=[outcome.rule for outcome in result.refusals],
         )
         if result.outcome == "failed" and result.error is not None:
             self._failed(result.error, result)

@@ -1,4 +1,8 @@
-"""The gate: every rule judges, every outcome is kept, one refusal refuses."""
+"""The gate: every rule judges, every outcome is kept, one refusal refuses.
+
+A rule that finds a challenger not worth the change (`RuleOutcome.keeps`) refuses nothing: the
+champion stays, and the records are learnt together with what comes next.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,8 @@ def decide(
 ) -> PromotionDecision:
     """Let every configured rule judge.
 
-    The challenger is promoted when no rule refuses and at least one was able to judge.
+    The challenger is promoted when no rule refuses or finds it not worth the change, and at least
+    one was able to judge. A refusal weighs more than a change that is not worth it.
 
     Args:
         evidence: Paired scores and the configuration in force.

@@ -28,6 +28,11 @@ KINDS: Final[Mapping[str, tuple[str, str]]] = {
         "$model: a challenger was refused",
         "The cycle $cycle ($trigger) was refused by the gate. $reason",
     ),
+    # Nothing is wrong and nobody need do anything: whoever wants alarms only leaves it out.
+    "kept": (
+        "$model: version $previous stays, an update was not worth the change",
+        "The records of cycle $cycle ($trigger) are learnt with what comes next. $reason",
+    ),
     "awaiting-approval": (
         "$model: version $version awaits approval",
         "The cycle $cycle passed the gate. Approve it with `contlearn promote $version`.",

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from contlearn.catalog.counting import counts
-from contlearn.catalog.cycles import list_cycles
+from contlearn.catalog.cycles import get_cycle, list_cycles
 from contlearn.catalog.schema import cycle_records, records
 from contlearn.context import Context
 from contlearn.cycle.same_model import base_inside
@@ -73,6 +73,7 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
             .where(cycle_records.c.cycle_id.in_(facts.lineage.experiences), ~counts())
             .group_by(records.c.state)
         ).all()
+        cycle = get_cycle(connection, facts.lineage.cycle or "")
     numbers = {str(row[0]): int(row[1]) for row in gone}
     return {
         "version": chosen.version,
@@ -92,6 +93,9 @@ def describe_version(context: Context, version: int | str | None) -> dict[str, A
         "metrics": facts.metrics,
         **measured_by(context.task.metrics, context.task.primary_metric),
         "decision": read_decision(chosen.path).to_json(),
+        "outcome": cycle.outcome if cycle else None,
+        # How often these records were looked at, this time included; None unless they were kept.
+        "looks": (cycle.numbers or {}).get("looks") if cycle else None,
         "files": facts.files,
         "forgotten_records": numbers.get("forgotten", 0),
         "superseded_records": numbers.get("superseded", 0),

@@ -28,7 +28,7 @@ from contlearn.papers.journal import CHANGES, JournalRecord
 __all__ = ["collect", "open_outbox", "post", "tell", "try_channels"]
 
 # Outcomes of cycles that are told by themselves; a promotion is told from the journal.
-_TOLD: Final = ("refused", "failed", "not-promoted", "awaiting-approval")
+_TOLD: Final = ("refused", "kept", "failed", "not-promoted", "awaiting-approval")
 _MARK: Final = "notifications"
 _LOOK_BACK: Final = 200
 

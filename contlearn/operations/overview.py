@@ -118,8 +118,10 @@ def _versions(
             "records": facts.lineage.records,
             "strategy": facts.lineage.strategy,
             "passed": decision.promoted,
+            "verdict": decision.verdict,
             "outcome": cycle["outcome"] if cycle else None,
             "refused_by": [outcome.rule for outcome in decision.refusals],
+            "kept_by": [outcome.rule for outcome in decision.not_worth],
             "seconds": sum(((cycle or {}).get("numbers") or {}).get("seconds", {}).values()),
         }
         found.append(row)

@@ -84,6 +84,7 @@ def read_status(context: Context) -> dict[str, Any]:
         "pending_records": counts.pending,
         "never_tried_records": counts.never_tried,
         "suspected_records": counts.suspected,
+        "kept_records": counts.kept,
         "oldest_pending": counts.oldest_pending,
         "held_records": counts.held,
         "superseded_records": counts.superseded,

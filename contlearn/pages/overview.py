@@ -24,6 +24,7 @@ _SHADE: Final = {
     "promoted": "good",
     "passed the gate": "good",
     "refused": "bad",
+    "kept": "soft",
     "failed": "bad",
     "awaiting-approval": "warn",
     "rollback": "warn",
@@ -86,6 +87,7 @@ def _figures(value: Mapping[str, Any]) -> str:
             cells.append((f"{name} in production", percent(item["value"])))
     cells += [
         ("records pending", f"{status['pending_records']:,}"),
+        ("records kept for the next update", f"{status['kept_records']:,}"),
         ("records held", f"{status['held_records']:,}"),
         ("records learnt", f"{status['learnt_records']:,}"),
         ("versions", f"{status['versions']:,}"),
@@ -216,12 +218,13 @@ def _timeline(value: Mapping[str, Any]) -> str:
                 )
             )
             continue
-        outcome = version["outcome"] or ("promoted" if version["passed"] else "refused")
+        outcome = version["outcome"] or version["verdict"]
         if outcome == "promoted" and version["version"] in by_hand:
             # What it was when it was made; that somebody promoted it later stands there.
-            outcome = "passed the gate" if version["passed"] else "refused"
+            outcome = "passed the gate" if version["passed"] else version["verdict"]
         shade = _SHADE.get(outcome, "soft")
-        why = f" by {escape(', '.join(version['refused_by']))}" if version["refused_by"] else ""
+        rules = version["refused_by"] or version["kept_by"]
+        why = f" by {escape(', '.join(rules))}" if rules else ""
         crown = " · champion" if version["is_champion"] else ""
         name = "average_accuracy"
         average = Measures.of(value["status"]).shown(name, version["metrics"].get(name))
@@ -284,7 +287,7 @@ def _change(change: JournalRecord) -> str:
 def _data(value: Mapping[str, Any]) -> str:
     parts = []
     if value["days"]:
-        states = ("learnt", "pending", "held", "refused", "superseded", "forgotten")
+        states = ("learnt", "pending", "kept", "held", "refused", "superseded", "forgotten")
         columns = [(day["day"], [day.get(state, 0) for state in states]) for day in value["days"]]
         parts.append(
             "<h3>Records by day of arrival</h3>"

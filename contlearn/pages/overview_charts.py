@@ -54,7 +54,7 @@ def stacked(columns: Sequence[tuple[str, Sequence[float]]], names: Sequence[str]
             below += value
             parts.append(
                 f'<rect x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" height="{foot - top:.1f}" '
-                f'fill="var(--c{number % 6})"><title>{escape(name)}: {escape(names[number])} '
+                f'fill="var(--c{number % 8})"><title>{escape(name)}: {escape(names[number])} '
                 f"{axis_number(value)} {unit}</title></rect>"
             )
     for place in sorted({0, len(columns) // 2, len(columns) - 1}):
@@ -67,7 +67,7 @@ def stacked(columns: Sequence[tuple[str, Sequence[float]]], names: Sequence[str]
             f"{escape(columns[place][0].partition(' ')[0])}</text>"
         )
     used = [n for n in range(len(names)) if any(values[n] for _, values in columns)]
-    legend = _legend([(names[n], f"var(--c{n % 6})") for n in used])
+    legend = _legend([(names[n], f"var(--c{n % 8})") for n in used])
     return legend + _svg(f"{unit} by {', '.join(names)}", _WIDTH, _HEIGHT, parts)
 
 

@@ -33,7 +33,7 @@ from contlearn.pages.style import html_page
 from contlearn.papers.decision import read_decision
 from contlearn.papers.manifest import VersionFacts
 from contlearn.papers.report import Comparison, EvaluationReport, Flip, read_report
-from contlearn.types import PromotionDecision, Target
+from contlearn.types import PromotionDecision, Target, Verdict
 from contlearn.wording import amount, metric_name, number, percent
 from contlearn.workspace import FileOperations, write_bytes_atomic
 
@@ -54,6 +54,11 @@ VERSION_MARK: Final = "@VERSION@"
 # The end of title and heading, with the mark or a number.
 _NUMBER: Final = re.compile(rf", version (?:{VERSION_MARK}|\d+)(</title>|</h1>)")
 # What became of the version since; the one part of a page that changes.
+_VERDICTS: Final[Mapping[Verdict, tuple[str, str]]] = {
+    "promoted": ("good", "The gate let it pass"),
+    "refused": ("bad", "The gate refused it"),
+    "kept": ("warn", "It was not worth the change: the records are kept for the next update"),
+}
 _CHANGES_START: Final = "<!-- what became of it -->"
 _CHANGES_END: Final = "<!-- until here -->"
 _CHANGES: Final = re.compile(rf"{_CHANGES_START}.*?{_CHANGES_END}", re.DOTALL)
@@ -187,14 +192,13 @@ def _anchor(title: str) -> str:
 
 
 def _head(name: str, version: str | None, facts: VersionFacts, decision: PromotionDecision) -> str:
-    passed = decision.promoted
-    verdict = "The gate let it pass" if passed else "The gate refused it"
+    style, verdict = _VERDICTS[decision.verdict]
     champion = decision.champion
     against = f"compared with version {champion}" if champion is not None else "the first version"
     lineage, model = facts.lineage, facts.model
     return (
         f"<header><h1>{escape(_title(name, version))}</h1>"
-        f'<p><span class="verdict {"good" if passed else "bad"}">{verdict}</span> '
+        f'<p><span class="verdict {style}">{verdict}</span> '
         f'<span class="soft">{escape(against)}</span></p>'
         f'<p class="soft">Cycle {escape(lineage.cycle or "–")} · '
         f"{escape(model.task or '–')} · {len(model.labels)} outputs · "
@@ -224,20 +228,23 @@ def _figures(report: EvaluationReport) -> str:
 def _decision(decision: PromotionDecision) -> str:
     styles = {True: "good", False: "bad", None: "soft"}
     parts = [f'<p class="card bad">{escape(warning)}</p>' for warning in decision.warnings]
-    # What refused comes first; the order of the rules stays otherwise.
-    order = {False: 0, True: 1, None: 2}
-    for outcome in sorted(decision.outcomes, key=lambda item: order[item.passed]):
+    # What refused comes first, then what was not worth it; the rules' order stays otherwise.
+    order = {False: 1, True: 2, None: 3}
+    for outcome in sorted(
+        decision.outcomes, key=lambda item: 0 if item.refuses else order[item.passed]
+    ):
         numbers = ""
         if outcome.measured is not None:
             numbers = f"measured {number(outcome.measured)}"
         if outcome.required is not None:
             numbers += f"{', ' if numbers else ''}required {number(outcome.required)}"
+        style = "warn" if outcome.is_not_worth else styles[outcome.passed]
         # A warning that stands above is not said twice.
         said = outcome.message in decision.warnings
         message = "" if said else f"<p>{escape(outcome.message)}</p>"
         parts.append(
             f'<div class="rule"><b>{escape(outcome.rule)}</b> '
-            f'<span class="{styles[outcome.passed]}">{outcome.verdict}</span> '
+            f'<span class="{style}">{outcome.verdict}</span> '
             f'<span class="soft small">{numbers}</span>{message}</div>'
         )
     return "".join(parts)

@@ -274,8 +274,8 @@ def _refusal(version: ModelVersion) -> str | None:
     if not (version.path / DECISION).exists():
         return "it was never judged by the gate"
     decision = read_decision(version.path)
-    if decision.promoted:
-        return None
+    if decision.verdict != "refused":
+        return None  # nothing speaks against one that was not worth the change
     failed = " ".join(outcome.message or outcome.rule for outcome in decision.refusals)
     return failed or "the gate did not let it pass"
 

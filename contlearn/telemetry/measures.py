@@ -130,10 +130,16 @@ MEASURES: Final[tuple[Measure, ...]] = (
     ),
     _gauge("ingest_pending_records", "records", "model", "Records waiting for an update."),
     _gauge(
+        "kept_records",
+        "records",
+        "model",
+        "Those of them that are kept, as learning them was not worth the change.",
+    ),
+    _gauge(
         "ingest_oldest_pending_timestamp_seconds",
         "seconds",
         "model",
-        "Arrival of the oldest record that no update tried.",
+        "Arrival of the oldest record that no update tried; kept ones were tried.",
     ),
     _gauge(
         "ingest_last_record_timestamp_seconds", "seconds", "model", "Arrival of the newest record."
@@ -142,7 +148,13 @@ MEASURES: Final[tuple[Measure, ...]] = (
     _gauge("learnt_records", "records", "model", "Training records the champion has learnt."),
     _gauge("held_out_records", "records", "model", "Records kept for measuring only."),
     # --- updates
-    _counter("runs_total", "runs", "model outcome", "Updates that ended, by outcome."),
+    _counter(
+        "runs_total",
+        "runs",
+        "model outcome",
+        "Updates that ended, by outcome: promoted, refused, kept, awaiting-approval, not-promoted, "
+        "failed.",
+    ),
     _gauge("run_in_progress", "boolean", "model", "1 while an update runs."),
     _gauge("run_last_start_timestamp_seconds", "seconds", "model", "When the last update started."),
     _gauge(
@@ -152,7 +164,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "run_last_success_timestamp_seconds",
         "seconds",
         "model",
-        "When the last update ended that did not fail; a refusal by the gate is no failure.",
+        "When the last update ended that did not fail; one refused or kept is no failure.",
     ),
     _gauge("run_last_duration_seconds", "seconds", "model", "How long the last update took."),
     _gauge(
@@ -208,7 +220,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "gate_last_passed",
         "boolean",
         "model check",
-        "1 if the last challenger passed this rule; absent where it did not apply.",
+        "1 if the last challenger passed this rule, 0 if not; absent where it did not apply.",
     ),
     _gauge(
         "gate_last_margin_ratio",

@@ -15,6 +15,7 @@ from typing import Any
 FOLDER = Path(__file__).parent / "dashboards"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 MODEL = 'model=~"$model"'
+KEPT = "Kept: an update was not worth the change; they are learnt with what comes next."
 Panel = dict[str, Any]
 
 
@@ -258,8 +259,10 @@ def fleet() -> Panel:
             "stat",
             "Records waiting",
             (f"contlearn_ingest_pending_records{{{MODEL}}}", "{{model}}"),
+            (f"contlearn_kept_records{{{MODEL}}}", "{{model}}, kept"),
             width=6,
             height=5,
+            about=KEPT,
         ),
         panel(
             "stat",
@@ -455,6 +458,7 @@ def quality() -> Panel:
             width=12,
             steps=[("red", None), ("green", 1.0)],
             bounds=(0, 1),
+            about="Red: the rule refused, or found the challenger not worth the change.",
         ),
         panel(
             "timeseries",
@@ -462,7 +466,7 @@ def quality() -> Panel:
             (f"contlearn_gate_last_margin_ratio{{{MODEL}}}", "{{check}}"),
             unit="percentunit",
             width=12,
-            about="Measured minus required; below zero refuses.",
+            about="Measured minus required; below zero refuses, or is not worth the change.",
         ),
         panel(
             "timeseries",
@@ -811,8 +815,10 @@ def data() -> Panel:
             "stat",
             "Waiting",
             (f"contlearn_ingest_pending_records{{{MODEL}}}", "{{model}}"),
+            (f"contlearn_kept_records{{{MODEL}}}", "{{model}}, kept"),
             width=4,
             height=5,
+            about=KEPT,
         ),
         panel(
             "stat",

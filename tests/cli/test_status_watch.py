@@ -135,6 +135,11 @@ def test_records_that_are_tried_in_parts_are_shown():
     )
 
 
+def test_kept_records_are_shown():
+    value = {**VALUE, "kept_records": 100, "oldest_pending": None}
+    assert "120 pending, 100 of them kept for the next update, 3 held" in shown(value)
+
+
 def test_empty_workspace_is_shown(workspace):
     from contlearn.context import Context
     from contlearn.operations.status import read_status

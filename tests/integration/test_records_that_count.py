@@ -91,7 +91,7 @@ class Entry:
 
     @property
     def is_open(self) -> bool:
-        return self.state in ("pending", "refused")
+        return self.state in ("pending", "refused", "kept")
 
 
 @dataclass
@@ -128,11 +128,14 @@ class Truth:
             if entry.counts or entry.state == "superseded":
                 entry.state = "forgotten"
 
-    def settle(self, cycle: str, *, passed: bool) -> None:
+    def settle(self, cycle: str, *, passed: bool | None) -> None:
+        """Settle what was refused, promoted, or not worth the change (None)."""
         for entry in self.planned[cycle]:
             if passed and entry.counts:
                 entry.state, entry.cycle = "learnt", cycle
-            elif not passed and entry.is_open:
+            elif passed is None and entry.is_open:
+                entry.state = "kept"
+            elif passed is False and entry.is_open:
                 entry.attempts += 1
                 entry.state = "refused" if entry.attempts < 2 else "held"
 
@@ -159,7 +162,7 @@ class Truth:
 class Rehearsal(UpdateCycle):
     """A cycle whose child works in this process; the gate does what it is told."""
 
-    passes = True
+    passes: bool | None = True
 
     def _run_stages(self, cycle, folder, settlement):
         child = _Child(folder)
@@ -170,8 +173,13 @@ class Rehearsal(UpdateCycle):
         (version / "onnx").mkdir()
         (version / "onnx" / "model.onnx").write_bytes(cycle.cycle_id.encode())
         (version / "onnx" / "tokenizer.json").write_text("{}")
-        outcome = {"rule": "gain", "passed": self.passes, "measured": 1, "required": 0}
-        decision = {"promoted": self.passes, "outcomes": [{**outcome, "message": "scripted"}]}
+        outcome = {"rule": "gain", "passed": bool(self.passes), "measured": 1, "required": 0}
+        if self.passes is None:
+            outcome["keeps"] = True
+        decision = {
+            "promoted": bool(self.passes),
+            "outcomes": [{**outcome, "message": "scripted"}],
+        }
         write_json_atomic(version / "decision.json", decision)
         labels = training["labels"]
         graph = {
@@ -262,7 +270,8 @@ class Play:
         if not any(not truth.held_out[entry.text] for entry in wanted):
             assert result.outcome == "nothing-to-do"
             return
-        assert result.outcome == ("promoted" if passes else "refused"), result
+        outcomes = {True: "promoted", False: "refused", None: "kept"}
+        assert result.outcome == outcomes[passes], result
         truth.planned[result.cycle] = wanted
         truth.lineages[result.version] = [*truth.lineages[truth.champion], result.cycle]
         truth.settle(result.cycle, passed=passes)
@@ -292,14 +301,16 @@ class Play:
         side = truth.held_out
         states = Counter((entry.state, side[entry.text]) for entry in truth.entries)
         status = read_status(context)
-        found = {name: status[f"{name}_records"] for name in ("pending", "held", "learnt")}
+        names = ("pending", "kept", "held", "learnt")
+        found = {name: status[f"{name}_records"] for name in names}
         assert found == {
-            "pending": states["pending", False] + states["refused", False],
+            "pending": sum(states[one, False] for one in ("pending", "refused", "kept")),
+            "kept": states["kept", False],
             "held": states["held", False] + states["held", True],
             "learnt": states["learnt", False],
         }
         assert status["held_out_records"] == sum(
-            states[state, True] for state in ("learnt", "pending", "refused")
+            states[state, True] for state in ("learnt", "pending", "refused", "kept")
         )
         assert status["superseded_records"] == sum(e.state == "superseded" for e in truth.entries)
         assert status["forgotten_records"] == sum(e.state == "forgotten" for e in truth.entries)
@@ -364,7 +375,7 @@ ACT = st.one_of(
     st.tuples(st.just("hold"), text),
     st.tuples(st.just("release")),
     st.tuples(st.just("forget"), text),
-    st.tuples(st.just("update"), st.sampled_from([True, True, False])),
+    st.tuples(st.just("update"), st.sampled_from([True, True, False, None])),
     st.tuples(st.just("rollback"), st.booleans()),
     st.tuples(st.just("promote"), st.integers(0, 5)),
 )
@@ -388,6 +399,28 @@ def test_every_part_holds_exactly_the_records_that_count(tmp_path_factory, tiny_
         for act in acts:
             play.act(act)
         play.act(("update", True))
+    finally:
+        play.context.close()
+
+
+def test_kept_records_are_looked_at_corrected_forgotten_and_learnt_in_the_end(tmp_path, tiny_model):
+    play = begun(Play(tmp_path / "ws", tiny_model))
+    waiting = [entry.text for entry in play.truth.entries if entry.is_open]
+    try:
+        for number in range(4):
+            waiting.append(f"something new of number {number}")
+            play.act(("ingest", waiting[-1], "garden"))
+        play.act(("update", None))
+        play.act(("ingest", waiting[-1], "billing", True))
+        play.act(("forget", waiting[-2]))
+        play.act(("hold", waiting[-3]))
+        play.act(("update", None))
+        play.act(("rollback", False))
+        play.act(("release",))
+        play.act(("update", True))
+        play.act(("rollback", True))
+        play.act(("promote", 1))  # the first that was kept
+        play.act(("promote", 3))
     finally:
         play.context.close()
 

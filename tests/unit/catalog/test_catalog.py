@@ -11,11 +11,13 @@ from contlearn.catalog.cycles import change_cycle, create_cycle, get_cycle, unfi
 from contlearn.catalog.leases import hold_lease, holder_of, is_alive
 from contlearn.catalog.records import (
     count_experience,
+    count_looks,
     count_records,
     experience_records,
     experience_sample,
     plan_records,
     release_records,
+    settle_kept,
     settle_learnt,
     settle_refused,
     take_back,
@@ -32,11 +34,11 @@ def catalog(tmp_path):
         yield made
 
 
-def add(catalog, number, *, split="train", state="pending"):
+def add(catalog, number, *, split="train", state="pending", first=0):
     with catalog.write() as c:
         c.execute(
             files.insert().values(
-                content_hash=f"{number}-{split}-{state}",
+                content_hash=f"{number}-{split}-{state}-{first}",
                 name="f",
                 received_at="t",
                 verdict="ok",
@@ -58,7 +60,7 @@ def add(catalog, number, *, split="train", state="pending"):
                     "key": "a",
                     "received_at": NOW.isoformat(),
                 }
-                for i in range(number)
+                for i in range(first, first + number)
             ],
         )
 
@@ -142,6 +144,92 @@ def test_refused_records_do_not_count_as_never_tried(catalog):
     with catalog.write() as c:
         settle_refused(c, cycle, "worse")
     assert (counts(catalog).pending, counts(catalog).never_tried) == (4, 0)
+
+
+def keep(catalog):
+    """Run a cycle that is not worth the change."""
+    cycle, _ = plan(catalog)
+    with catalog.write() as c:
+        looks = count_looks(c)  # planned already; nothing of it depends on the newest cycle
+        kept = settle_kept(c, cycle, "too little")
+        change_cycle(c, cycle, state="kept", outcome="kept", numbers={"looks": looks + 1})
+    return cycle, kept
+
+
+def attempts(catalog):
+    with catalog.read() as c:
+        return set(c.execute(sa.select(records.c.state, records.c.attempts)).all())
+
+
+def test_kept_records_are_open_no_reason_to_learn_and_no_try_is_counted(catalog):
+    add(catalog, 4)
+    add(catalog, 2, split="held_out")
+    add(catalog, 1, state="held")
+    assert keep(catalog)[1] == 4
+    now = counts(catalog)
+    assert (now.pending, now.kept, now.to_learn, now.fresh) == (4, 4, 4, 0)
+    assert (now.never_tried, now.oldest_pending, now.held_out_pending) == (0, None, 2)
+    assert attempts(catalog) == {("kept", 0), ("held", 0)}
+    add(catalog, 3, first=10)
+    now = counts(catalog)
+    assert (now.pending, now.kept, now.fresh, now.never_tried) == (7, 4, 3, 3)
+    cycle, planned = plan(catalog)
+    assert planned == (7, 2)
+    with catalog.write() as c:
+        settle_learnt(c, cycle)
+    now = counts(catalog)
+    assert (now.pending, now.kept, now.learnt, now.held_out) == (0, 0, 7, 2)
+
+
+def test_refused_record_that_is_kept_has_one_try_left(catalog):
+    add(catalog, 2)
+    cycle, _ = plan(catalog)
+    with catalog.write() as c:
+        settle_refused(c, cycle, "worse")
+    keep(catalog)
+    assert attempts(catalog) == {("kept", 1)}
+    cycle, _ = plan(catalog)
+    with catalog.write() as c:
+        assert settle_refused(c, cycle, "worse") == 2
+
+
+def test_looks_at_kept_records_are_counted_until_they_are_learnt(catalog):
+    def looks():
+        with catalog.read() as c:
+            return count_looks(c)
+
+    add(catalog, 2)
+    assert looks() == 0
+    for number in (1, 2):
+        keep(catalog)
+        assert looks() == number
+    add(catalog, 2, first=10)
+    keep(catalog)  # with others: those of before were looked at once more
+    assert looks() == 3
+    cycle, _ = plan(catalog)
+    with catalog.write() as c:
+        change_cycle(c, cycle, state="failed", outcome="failed", numbers={"error_kind": "x"})
+    assert looks() == 3  # a failure is no look
+    with catalog.write() as c:
+        settle_learnt(c, cycle)
+    assert looks() == 0
+    add(catalog, 2, first=20)
+    assert looks() == 0
+    keep(catalog)
+    assert looks() == 1
+
+
+def test_catalog_of_before_opens_and_an_earlier_contlearn_refuses_it_from_then_on(
+    catalog, tmp_path
+):
+    add(catalog, 2)
+    version = meta.c.key == "schema_version"
+    with catalog.write() as c:
+        c.execute(meta.update().where(version).values(value="4"))
+    with Catalog(f"sqlite:///{tmp_path}/c.sqlite") as again:
+        assert counts(again).fresh == 2
+        with again.read() as c:
+            assert c.execute(sa.select(meta.c.value).where(version)).scalar() == "5"
 
 
 @pytest.mark.parametrize(("hold", "state"), [(True, "held"), (False, "pending")])

@@ -55,6 +55,18 @@ def test_refusal_asked_for_three_times_is_refused_three_times(workspace):
     assert cycles(workspace) == 3
 
 
+def test_what_was_kept_is_answered_again_with_0_and_looked_at_once(workspace):
+    drop(workspace, "meh")
+    answers = [run(workspace, "run-1") for _ in range(2)]
+    assert [(a["outcome"], a["exit"], a["version"]) for a in answers] == [("kept", 0, 2)] * 2
+    assert answers[0]["reasons"] == answers[1]["reasons"]
+    assert [a["repeated"] for a in answers] == [False, True]
+    assert cycles(workspace) == 2
+    with ScriptedContext.open(workspace.root) as context:
+        promote_version(context, 2, reason="it is worth it to me")
+    assert run(workspace, "run-1")["outcome"] == "kept"
+
+
 def test_promotion_failure_and_nothing_to_do_are_answered_again(workspace):
     first = run(workspace, "idle")
     assert (first["outcome"], first["exit"], first["cycle"]) == ("nothing-to-do", 0, None)

@@ -26,7 +26,7 @@ def context(tmp_path, clock):
         yield opened
 
 
-def settlement(context, *, passed=True, promoted=True):
+def settlement(context, *, passed=True, promoted=True, keeps=False):
     """Give the settlement of a cycle whose child left its result."""
     with context.catalog.write() as connection:
         cycle_id = create_cycle(
@@ -43,10 +43,12 @@ def settlement(context, *, passed=True, promoted=True):
         change_cycle(connection, cycle_id, state="deciding")
         cycle = get_cycle(connection, cycle_id)
     folder = CycleFolder(context.workspace.cycles / cycle_id)
-    stage(context.workspace.root, cycle_id, promoted=passed)
+    stage(context.workspace.root, cycle_id, promoted=passed, keeps=keeps)
     outcome = {
         "rule": "gain", "passed": passed, "measured": 1, "required": 0.5, "message": "So it is.",
     }  # fmt: skip
+    if keeps:
+        outcome["keeps"] = True
     decision = {"promoted": passed, "outcomes": [outcome]}
     result = {"facts": facts(), "decision": decision, "numbers": {"steps": 3}}
     write_json_atomic(folder.result, result)
@@ -79,6 +81,36 @@ def test_refused_twice_the_records_are_held(context):
     settle, folder = settlement(context, passed=False)
     assert f"{ROWS} records were refused twice" in settle.decide(folder).message
     assert counted(context) == {"pending": 0, "learnt": 0, "held": ROWS}
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_what_is_not_worth_the_change_is_kept_and_nothing_is_counted(context, promoted):
+    settle, folder = settlement(context, passed=False, keeps=True, promoted=promoted)
+    result = settle.decide(folder)
+    assert (result.outcome, result.version, result.exit_code) == ("kept", 1, 0)
+    assert context.registry.champion() is None
+    assert result.message == (
+        f"So it is. The {ROWS} records stay and are learnt with what comes next; nothing is "
+        "counted against them."
+    )
+    assert (result.to_json()["reasons"][0]["keeps"], result.refusals) == (True, ())
+    assert counted(context) == {"pending": ROWS, "learnt": 0, "held": 0}
+    with context.catalog.read() as connection:
+        row = get_cycle(connection, settle.cycle.cycle_id)
+    assert (row.state, row.outcome, row.why) == ("kept", "kept", "So it is.")
+    assert row.numbers == {"looks": 1, "steps": 3}
+
+
+def test_keeping_again_after_a_kill_counts_one_look(context):
+    settle, folder = settlement(context, passed=False, keeps=True)
+    context.registry.register(
+        folder.version, cycle_id=settle.cycle.cycle_id, parent=None, facts=facts()
+    )
+    first, again = settle.decide(folder), settle.decide(folder)
+    assert (first.outcome, first.version, first.message) == ("kept", 1, again.message)
+    with context.catalog.read() as connection:
+        assert get_cycle(connection, settle.cycle.cycle_id).numbers["looks"] == 1
+    assert context.registry.numbers() == (1,)
 
 
 def test_what_is_not_to_be_promoted_is_registered_and_the_records_wait(context):

@@ -54,6 +54,47 @@ def test_records_that_were_refused_do_not_count():
     assert names(counts=RecordCounts(pending=50, never_tried=0)) == []
 
 
+KEPT = RecordCounts(pending=50, kept=50)
+DRIFT = DriftSignal(detected=True, consecutive=3)
+FALLEN = AccuracySignal(value=0.7, low=0.65, high=0.75, records=400, reference=0.9, dropped=True)
+AGO = (NOW - timedelta(days=8)).isoformat()
+
+
+def of_monitoring(**more):
+    return Signals(look=7, written_at=NOW.isoformat(), version=2, **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "fresh", "more"),
+    [
+        ("count", RecordCounts(pending=60, kept=50, never_tried=10), {}),
+        ("wait", RecordCounts(pending=51, kept=50, never_tried=1, oldest_pending=AGO), {}),
+        ("retry", RecordCounts(pending=51, kept=50), {"last": replace(CYCLE, outcome="failed")}),
+        ("new-label", RecordCounts(pending=51, kept=50), {"new_labels": {"refund": 90}}),
+        ("drift", RecordCounts(pending=51, kept=50), {"signals": of_monitoring(drift=DRIFT)}),
+        (
+            "measured-accuracy",
+            RecordCounts(pending=51, kept=50),
+            {"signals": of_monitoring(measured=FALLEN)},
+        ),
+        (
+            "estimated-accuracy",
+            RecordCounts(pending=51, kept=50),
+            {"signals": of_monitoring(estimated=FALLEN)},
+        ),
+    ],
+)
+def test_kept_records_alone_are_due_for_nothing_and_with_others_for_all(name, fresh, more):
+    more = {"champion": 2, "last": CYCLE, **more}
+    assert names(counts=KEPT, **more) == []
+    assert names(counts=fresh, **more) == [name]
+
+
+def test_request_tries_kept_records_again():
+    request = Request("r1", NOW, "ada", "")
+    assert names(counts=KEPT, request=request, last=CYCLE) == ["request"]
+
+
 def test_old_record_is_due_however_few_there_are():
     old = (NOW - timedelta(days=8)).isoformat()
     (trigger,) = due(counts=RecordCounts(pending=1, never_tried=1, oldest_pending=old))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from contlearn.cycle.causes import request_update
 from contlearn.daemon.live import LiveTotals, quantile, read_live
 from contlearn.daemon.probation import Probation
 from tests.scripted import drop, make_workspace, open_watch, states
@@ -204,6 +205,21 @@ def test_new_labels_take_it_back(watch, server):
     assert (change.previous, change.version) == (2, 1)
     reason = change.reason
     assert "right 50.0% of the time, version 1 80.0%: 14 answers were lost and 2 won" in reason
+
+
+@pytest.mark.parametrize("watch", [10], indirect=True)
+def test_labels_that_an_update_by_request_kept_are_compared_all_the_same(watch, server):
+    promote(watch, server)
+    promote(watch, server)
+    found = {"rows": 40, "right": 20, "former_right": 32, "lost": 14, "won": 2, "differing": 17}
+    watch.probation = Probation(watch.context, lambda *_: found)
+    drop(watch.context.workspace, "meh", 40)
+    request_update(watch.context.catalog, at=watch.context.clock.now(), by="ada", reason="")
+    assert watch.step().outcome == "kept"
+    look(watch)
+    look(watch)
+    assert watch.context.registry.journal.find_last("rollback")["version"] == 1
+    assert states(watch) == {"learnt": 12, "held": 12, "kept": 40}
 
 
 @pytest.mark.parametrize("watch", [10], indirect=True)

@@ -101,6 +101,42 @@ def test_drift_starts_one_update_for_one_alarm(made):
     assert states(watch)["held"] == 4
 
 
+def test_kept_records_start_nothing_until_others_come_or_somebody_asks(made):
+    workspace, watch = made('[update]\nschedule = "0 3 * * *"\nmin_new_label_records = 4\n')
+    drop(workspace, "calm", 20)
+    assert watch.step().outcome == "promoted"
+    drop(workspace, "meh", 12)
+    assert watch.step().outcome == "kept"
+    assert watch.back_off.failures == 0
+    drift = DriftSignal(detected=True, consecutive=2, severity="strong", since="a")
+    write_signals(workspace.state, Signals(look=1, written_at="", version=1, drift=drift))
+    for _ in range(10):  # days, in which the schedule comes by
+        result = later(watch, 86400)
+        assert result is None or result.outcome == "nothing-to-do"
+    assert len(outcomes(watch)) == 2
+    assert set(states(watch)) == {"learnt", "kept"}
+    request_update(watch.context.catalog, at=watch.context.clock.now(), by="ada", reason="")
+    assert watch.step().outcome == "kept"
+    drop(workspace, "calm", 12)
+    assert watch.step().outcome == "promoted"
+    assert set(states(watch)) == {"learnt"}
+    assert [outcome for _, outcome in outcomes(watch)] == ["promoted", "kept", "kept", "promoted"]
+
+
+def test_labels_of_kept_records_are_no_cause(made):
+    workspace, watch = made("[update]\nmin_new_records = 12\nmin_new_label_records = 4\n")
+    drop(workspace, "calm", 20)
+    watch.step()
+    drop(workspace, "meh", 12)
+    request_update(watch.context.catalog, at=watch.context.clock.now(), by="ada", reason="")
+    assert watch.step().outcome == "kept"
+    drop(workspace, "calm", 1)
+    assert later(watch, 3600) is None  # the one record is no reason, nor is the label beside it
+    drop(workspace, "meh", 4)
+    assert watch.step().outcome == "promoted"
+    assert outcomes(watch)[-1] == ("new-label", "promoted")
+
+
 @pytest.mark.slow
 def test_poison_batch_is_set_apart_after_three_failures_and_the_rest_goes_on(made):
     workspace, watch = made()

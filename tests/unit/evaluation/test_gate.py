@@ -374,6 +374,70 @@ def test_gate_takes_rules_of_plugins_and_minds_silent_ones():
         decide(evidence(rules=("silent",), rule_options={"silent": {"answer": False}}), manager)
 
 
+def told(*outcomes):
+    """Give a manager with a rule that answers each of these: passed, or "keeps"."""
+
+    class Options(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    class Told:
+        name = "told"
+        summary = "says what it is told"
+
+        def __init__(self, options):
+            self.options = options
+
+        def judge(self, evidence):
+            return tuple(
+                RuleOutcome(
+                    rule=f"told-{n}",
+                    passed=False if said == "keeps" else said,
+                    keeps=said == "keeps",
+                    measured=None,
+                    required=None,
+                    message=f"Told {said}.",
+                )
+                for n, said in enumerate(outcomes)
+            )
+
+    Told.Options = Options
+
+    class Plugin:
+        @hookimpl
+        def contlearn_register_gate_rules(self):
+            return [Told]
+
+    manager = PluginManager(discover=False)
+    manager.register(Plugin(), name="told", distribution="test")
+    return manager
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict"),
+    [
+        ((True, None), "promoted"),
+        ((None,), "refused"),
+        ((True, "keeps"), "kept"),
+        ((None, "keeps"), "kept"),
+        (("keeps",), "kept"),
+        (("keeps", False, True), "refused"),
+        ((True, False), "refused"),
+    ],
+)
+def test_what_is_not_worth_the_change_is_kept_unless_something_speaks_against_it(outcomes, verdict):
+    decision = decide(evidence(rules=("told",)), told(*outcomes))
+    assert (decision.verdict, decision.promoted) == (verdict, verdict == "promoted")
+    assert [one.message for one in decision.refusals] == ["Told False."] * outcomes.count(False)
+    assert [one.message for one in decision.not_worth] == ["Told keeps."] * outcomes.count("keeps")
+
+
+def test_outcome_that_keeps_reads_not_worth_it():
+    (outcome,) = decide(evidence(rules=("told",)), told("keeps")).outcomes
+    assert (outcome.verdict, outcome.to_json()["keeps"]) == ("not worth it", True)
+    (passed,) = decide(evidence(rules=("told",)), told(True)).outcomes
+    assert (passed.verdict, "keeps" in passed.to_json()) == ("passed", False)
+
+
 # further rules
 
 

@@ -271,6 +271,21 @@ def test_the_number_goes_into_title_and_heading_only():
     assert f"a text that says {VERSION_MARK}" in page
 
 
+def test_papers_say_what_was_not_worth_the_change():
+    outcome = {"rule": "worth", "passed": False, "keeps": True, "message": "Next to nothing."}
+    value = {
+        "champion": 3,
+        "promoted": False,
+        "outcomes": [{**outcome, "rule": "gain", "passed": True, "keeps": False}, outcome],
+    }
+    page = report_page(name="m", facts=FACTS, report=REPORT, decision=value, records=None)
+    assert '<span class="verdict warn">It was not worth the change' in page
+    assert '<b>worth</b> <span class="warn">not worth it</span>' in page
+    assert page.index("<b>worth</b>") < page.index("<b>gain</b>")
+    card = card_of(name="m", facts=FACTS, report=REPORT, decision=value)
+    assert "| worth | not worth it | Next to nothing. |" in card
+
+
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_model_card_names_measures_rules_and_limits(precision):
     facts = {**FACTS, "model": {**FACTS["model"], "precision": precision}}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from contlearn.cycle.changes import roll_back
+from contlearn.notifications.messages import Message, render
 from contlearn.operations.notify import collect, open_outbox, tell
 from tests.scripted import drop, make_workspace, open_watch
 
@@ -60,6 +61,22 @@ def test_promotions_refusals_failures_and_rollbacks_are_told_once_each(watch):
     assert (back["data"]["version"], back["data"]["actor"]) == (1, "ada")
     refused = [json.loads(p.read_bytes()) for p in sent.glob("*refused*")]
     assert {value["data"]["reason"] for value in refused} == {"no better than guesses"}
+
+
+def test_kept_update_is_told_as_information(watch):
+    watch.step()
+    turn(watch, "calm")
+    turn(watch, "meh")
+    assert kinds(watch) == ["promoted", "kept"]
+    (path,) = (watch.context.workspace.outbox / "sent").glob("*kept*")
+    value = json.loads(path.read_bytes())
+    message = Message(
+        message_id="m", kind="kept", at=watch.context.clock.now(), model="test", workspace="w",
+        data=value["data"],
+    )  # fmt: skip
+    title, text = render(watch.context.config.notifications.channels[0], message)
+    assert title == "test: version 1 stays, an update was not worth the change"
+    assert "are learnt with what comes next. It changes next to nothing." in text
 
 
 def test_what_was_before_the_first_look_is_not_told(watch, tmp_path):

@@ -99,6 +99,14 @@ def test_history_page_shows_versions_decisions_drift_and_accuracy(context, tmp_p
     assert checked(path.read_text()).count("refresh") == 0
 
 
+def test_history_page_says_what_was_not_worth_the_change(context):
+    folder = stage(context.workspace.root, "c3", promoted=False, keeps=True)
+    context.registry.register(folder, cycle_id="c3", parent=1, facts=facts())
+    page = checked(render_overview(read_overview(context)))
+    assert '<b class="soft">version 3 kept</b><span> by gain</span>' in page
+    assert "<b>0</b>records kept for the next update<" in page
+
+
 def test_page_of_a_new_model_says_what_there_is(tmp_path):
     from contlearn.context import Context
     from tests.served import make_workspace

@@ -83,7 +83,7 @@ def test_damaged_decision_is_told_with_its_place(tmp_path, outcomes):
 def test_decision_is_written_as_it_was_read_and_names_what_refused(tmp_path):
     outcome = {"rule": "gain", "passed": False, "measured": 1, "required": 2.0, "message": "No."}
     value = {
-        "format_version": 1, "champion": 2, "challenger": None, "promoted": False,
+        "format_version": 1, "champion": 2, "challenger": None, "promoted": False, "verdict": "refused",
         "outcomes": [outcome, {**outcome, "rule": "floor", "passed": None}], "warnings": ["w"],
     }  # fmt: skip
     decision = read_decision(_write(tmp_path / DECISION, value))
@@ -91,6 +91,24 @@ def test_decision_is_written_as_it_was_read_and_names_what_refused(tmp_path):
     assert [one.rule for one in decision.refusals] == ["gain"]
     assert [one.verdict for one in decision.outcomes] == ["refused", "not applicable"]
     assert PromotionDecision.from_json({}).promoted is False
+
+
+def test_decision_that_keeps_is_written_as_it_was_read(tmp_path):
+    outcome = {"rule": "worth", "passed": False, "measured": 0.1, "required": 1.0, "message": "No."}
+    value = {
+        "format_version": 1, "champion": 2, "challenger": None, "promoted": False, "verdict": "kept",
+        "outcomes": [{**outcome, "keeps": True}], "warnings": [],
+    }  # fmt: skip
+    decision = read_decision(_write(tmp_path / DECISION, value))
+    assert json.dumps(decision.to_json()) == json.dumps(value)
+    assert (decision.refusals, [one.rule for one in decision.not_worth]) == ((), ["worth"])
+
+
+@pytest.mark.parametrize(("promoted", "verdict"), [(True, "promoted"), (False, "refused")])
+def test_decision_of_an_earlier_contlearn_has_a_verdict(tmp_path, promoted, verdict):
+    outcome = {"rule": "gain", "passed": promoted, "measured": 1, "required": 2, "message": "So."}
+    value = {"format_version": 1, "promoted": promoted, "outcomes": [outcome]}
+    assert read_decision(_write(tmp_path / DECISION, value)).verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ def facts(**changes) -> dict:
     return {**value, **changes}
 
 
-def stage(root: Path, name: str, *, promoted: bool | None = True) -> Path:
-    """Write the folder of a finished challenger."""
+def stage(root: Path, name: str, *, promoted: bool | None = True, keeps: bool = False) -> Path:
+    """Write the folder of a finished challenger; one that `keeps` was not worth the change."""
     folder = root / "state" / "cycles" / name / "version"
     (folder / "onnx").mkdir(parents=True)
     (folder / "checkpoint").mkdir()
@@ -48,6 +48,8 @@ def stage(root: Path, name: str, *, promoted: bool | None = True) -> Path:
     (folder / "checkpoint" / "head.safetensors").write_bytes(b"head" * 50)
     if promoted is not None:
         outcome = {"rule": "gain", "passed": promoted, "message": "no better than guesses"}
+        if keeps:
+            outcome["keeps"] = True
         (folder / "decision.json").write_text(
             json.dumps({"promoted": promoted, "outcomes": [outcome]})
         )
@@ -55,12 +57,15 @@ def stage(root: Path, name: str, *, promoted: bool | None = True) -> Path:
 
 
 def register(
-    registry: Registry, name: str, *, promoted: bool | None = True, parent: int | None = None
+    registry: Registry,
+    name: str,
+    *,
+    promoted: bool | None = True,
+    keeps: bool = False,
+    parent: int | None = None,
 ):
-    root = registry.workspace.root
-    return registry.register(
-        stage(root, name, promoted=promoted), cycle_id=name, parent=parent, facts=facts()
-    )
+    staged = stage(registry.workspace.root, name, promoted=promoted, keeps=keeps)
+    return registry.register(staged, cycle_id=name, parent=parent, facts=facts())
 
 
 def promoted(registry: Registry, *names: str) -> None:
