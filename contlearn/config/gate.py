@@ -57,7 +57,7 @@ class GateConfig(Section):
         "promote`.",
     )
     rules: tuple[str, ...] = Field(
-        ("minimum-evidence", "no-regression", "no-harm", "gain", "floor"),
+        ("minimum-evidence", "no-regression", "no-harm", "gain", "worth", "floor"),
         description="The rules that are asked, by name; all must pass.",
     )
     rule_options: Mapping[str, Mapping[str, Any]] = Field(
@@ -69,6 +69,20 @@ class GateConfig(Section):
         allow_inf_nan=False,
         description="How much must be won on the new rows, significantly: a share, or in the "
         "metric's unit; 0: only a loss beyond `margin` counts against it.",
+    )
+    new_weight: float = Field(
+        0.5,
+        ge=0.0,
+        le=1.0,
+        description="How much the new rows weigh where `worth` takes new and old ones together; "
+        "0.5: as much as all old ones.",
+    )
+    worth_confidence: float = Field(
+        0.73,
+        ge=0.5,
+        lt=1.0,
+        description="How probable it must be that the challenger is better over new and old rows "
+        "together; below that the champion stays and the records are kept.",
     )
     reserve_rows: int = Field(
         5000,

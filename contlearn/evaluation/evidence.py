@@ -23,6 +23,7 @@ __all__ = [
     "chance_of_harm",
     "change",
     "compare",
+    "disagreement",
     "finite",
     "has_champion",
     "least_rows",
@@ -132,9 +133,16 @@ def finite(value: float, what: str, rule: str) -> float:
 
 
 def compare(
-    evidence: GateEvidence, pairs: Sequence[PairedScores], *, resamples: int | None = None
+    evidence: GateEvidence,
+    pairs: Sequence[PairedScores],
+    *,
+    resamples: int | None = None,
+    stream: int = 0,
 ) -> PairedDifference:
-    """Bootstrap challenger less champion over all rows of some sets together."""
+    """Bootstrap challenger less champion over all rows of some sets together.
+
+    Draws of another `stream` are independent.
+    """
     import numpy as np
 
     champions = [pair.champion.statistics for pair in pairs if pair.champion is not None]
@@ -143,7 +151,7 @@ def compare(
         np.concatenate([pair.challenger.statistics for pair in pairs]),
         metric_of(evidence),
         resamples=resamples or evidence.config.resamples,
-        seed=evidence.seed,
+        seed=evidence.seed + stream,
     )
     for whose, value in (("challenger", result.challenger), ("champion", result.champion)):
         finite(value, f"{evidence.metric} of the {whose} on {result.rows} rows", "the gate")

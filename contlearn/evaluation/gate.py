@@ -119,6 +119,8 @@ def _refuse_contradictions(config: GateConfig) -> None:
     """Refuse keys that no rule would heed: who set them believes that they hold."""
     heeded = (
         ("min_gain", config.min_gain > 0.0, ("gain",)),
+        ("new_weight", "new_weight" in config.model_fields_set, ("worth",)),
+        ("worth_confidence", "worth_confidence" in config.model_fields_set, ("worth",)),
         (
             "short_evidence",
             config.short_evidence == "refuse",

@@ -18,7 +18,14 @@ def contlearn_register_gate_rules() -> list[type]:
         NegativeFlips,
         SliceFloor,
     )
-    from contlearn.evaluation.rules import Floor, Gain, MinimumEvidence, NoHarm, NoRegression
+    from contlearn.evaluation.rules import (
+        Floor,
+        Gain,
+        MinimumEvidence,
+        NoHarm,
+        NoRegression,
+        Worth,
+    )
     from contlearn.evaluation.serving_rules import LabelAgreement, Latency, ModelSize, UnknownTokens
 
     return [
@@ -26,6 +33,7 @@ def contlearn_register_gate_rules() -> list[type]:
         NoRegression,
         NoHarm,
         Gain,
+        Worth,
         Floor,
         ExactSign,
         LabelFloor,

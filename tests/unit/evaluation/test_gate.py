@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -295,7 +297,95 @@ def test_floor_refuses_the_commonest_label_and_guesses(manager):
 def test_first_version_without_held_out_rows_is_not_promoted(manager):
     decision = decide(evidence(), manager)
     assert decision.promoted is False
-    assert [outcome.passed for outcome in decision.outcomes] == [None, None, None, None, False]
+    assert [outcome.passed for outcome in decision.outcomes] == [
+        None,
+        None,
+        None,
+        None,
+        None,
+        False,
+    ]
+
+
+# worth
+
+
+def _news(lost, won, rows=60):
+    targets, challenger, champion = paired_answers(rows, lost=lost, won=won)
+    return pair(targets, challenger, champion, index=9, is_new=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "passed"),
+    [
+        ((60, 60), (2, 2), False),  # equal
+        ((0, 0), (0, 0), False),  # the same answers
+        ((60, 60), (3, 9), True),  # ten points on what is new
+        ((70, 50), (3, 9), True),  # and one lost on what is old
+        ((70, 50), (2, 2), False),
+        ((50, 70), (2, 2), False),  # one won on what is old: six new rows of doubt
+        ((61, 60), (3, 2), False),  # worse on both
+        ((0, 300), (2, 2), True),
+        ((60, 60), (2, 3), False),
+    ],
+)
+def test_change_is_worth_it_when_new_and_old_rows_together_speak_for_it(manager, old, new, passed):
+    outcome = _judge(manager, "worth", _old(2000, *old), _news(*new))
+    assert (outcome.passed, outcome.keeps) == (passed, not passed)
+
+
+def test_chance_of_a_gain_is_that_of_both_sides_by_their_weights(manager):
+    # (6 - 2) of 50 new rows, (1 - 3) of 200 old ones; one more row differs on each side.
+    new, old = 4 / 50, -2 / 200
+    spread = ((9 / 50 - new**2) / 50 + (5 / 200 - old**2) / 200) / 4
+    expected = NormalDist().cdf((new + old) / 2 / spread**0.5)
+    outcome = _judge(manager, "worth", _old(200, 3, 1), _news(2, 6, rows=50))
+    assert outcome.measured == pytest.approx(expected)
+    assert outcome.required == 0.73
+    assert "accuracy: +8.0 % on 50 new rows, -1.0 % on 200 old rows" in outcome.message
+    only_new = _judge(manager, "worth", _old(200, 3, 1), _news(2, 6, rows=50), new_weight=1.0)
+    assert only_new.measured == pytest.approx(
+        NormalDist().cdf(new / ((9 / 50 - new**2) / 50) ** 0.5)
+    )
+    assert "old" not in only_new.message
+
+
+def test_metric_that_is_no_share_is_resampled(manager):
+    targets = list("abc" * 40)
+    wrong = ["a"] * 12 + targets[12:]
+    good = _judge(manager, "worth", _new(targets, targets, wrong), metric="macro_f1")
+    assert (good.passed, good.measured) == (True, 1.0)
+    bad = _judge(manager, "worth", _new(targets, wrong, targets), metric="macro_f1")
+    assert (bad.passed, bad.keeps, bad.measured) == (False, True, 0.0)
+
+
+def test_label_that_the_champion_cannot_give_speaks_by_its_rows(manager):
+    targets = ["a"] * 54 + ["c"] * 6
+    champion = ["a"] * 60
+    assert _judge(manager, "worth", _old(600, 18, 18), _new(targets, targets, champion)).passed
+    none_right = _judge(manager, "worth", _old(600, 18, 18), _new(targets, champion, champion))
+    assert none_right.keeps
+
+
+def test_what_is_kept_says_how_many_rows_would_have_shown_a_gain(manager):
+    outcome = _judge(manager, "worth", _old(2000, 60, 60), _news(2, 2))
+    needed = rows_needed(0.03, 4 / 60, 0.73)
+    assert f"It would take {needed} new held-out rows to show a gain of 3.0 %" in outcome.message
+    assert "and there are 60" in outcome.message
+    many = _judge(manager, "worth", _old(2000, 60, 60), _news(20, 20, rows=3000))
+    assert "Its 3000 new rows would have shown a gain of 3.0 % in 4 cases of 5" in many.message
+
+
+def test_worth_asks_nothing_without_a_champion_or_without_rows(manager):
+    targets = list("aab" * 20)
+    assert _judge(manager, "worth", _new(targets, targets)).passed is None
+    assert _judge(manager, "worth").passed is None
+
+
+@pytest.mark.parametrize("key", ["new_weight", "worth_confidence"])
+def test_keys_of_worth_are_refused_where_the_rule_is_not_asked(manager, key):
+    with pytest.raises(ConfigError, match=key):
+        decide(evidence(_old(400, 1, 1), rules=("no-harm",), **{key: 0.6}), manager)
 
 
 # the gate
@@ -311,7 +401,7 @@ def test_gate_keeps_every_outcome_also_after_a_refusal(manager):
     )
     assert [(o.rule, o.passed) for o in decision.outcomes] == [
         ("minimum-evidence", True), ("no-regression", False), ("no-harm", False), ("gain", True),
-        ("floor", None),
+        ("worth", False), ("floor", None),
     ]  # fmt: skip
     assert (decision.promoted, decision.champion, decision.challenger) == (False, 3, 4)
     value = decision.to_json()
