@@ -110,6 +110,23 @@ BENCHMARKS = {
         "python -m tests.benchmarks.gate",
         "Simulated cycles with known truth.",
     ),
+    "lineages": (
+        "The gate over many updates",
+        "python -m tests.benchmarks.lineages",
+        (
+            "Simulated lineages of 100 updates with known truth, 60 new held-out rows an update, answers that "
+            "differ on 6 % of the rows. No rule looks further back than to the champion yet, so that small "
+            "losses still add up; `worth` makes them rare."
+        ),
+    ),
+    "before_after": (
+        "Before and after the restructuring",
+        "python -m tests.benchmarks.before_after ../before",
+        (
+            "This checkout and commit a3e6dad in turns, medians of nine rounds each; below 1 is less time and, "
+            "for answers and texts a second, above 1 is faster."
+        ),
+    ),
     "registry": (
         "Registry and promotion",
         "python -m tests.benchmarks.registry",
