@@ -117,10 +117,15 @@ def make_rules(config: GateConfig, manager: PluginManager) -> list[tuple[str, Ga
 
 def _refuse_contradictions(config: GateConfig) -> None:
     """Refuse keys that no rule would heed: who set them believes that they hold."""
+    defaults = type(config).model_fields
     heeded = (
         ("min_gain", config.min_gain > 0.0, ("gain",)),
-        ("new_weight", "new_weight" in config.model_fields_set, ("worth",)),
-        ("worth_confidence", "worth_confidence" in config.model_fields_set, ("worth",)),
+        ("new_weight", config.new_weight != defaults["new_weight"].default, ("worth",)),
+        (
+            "worth_confidence",
+            config.worth_confidence != defaults["worth_confidence"].default,
+            ("worth",),
+        ),
         (
             "short_evidence",
             config.short_evidence == "refuse",
