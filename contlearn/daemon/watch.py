@@ -271,7 +271,7 @@ class Watch:
         )
         self.doing = self.judging.words
         if self._state_due() or self.judging.has_changed():
-            self.write_state(running=True)
+            self._show()
         self.post()
         if trigger is None:
             return None
@@ -348,14 +348,13 @@ class Watch:
     def _update(self, trigger: Trigger) -> UpdateResult | None:
         context = self.context
         self.doing = f"waiting for its turn: {trigger.reason}"
-        self.write_state(running=True)
+        self._show()
         with self.slot.turn(self.name, self.must_stop) as mine:
             if not mine:
                 return None
-            self._require_lease()
-            self.log.info("update due", trigger=trigger.name, reason=trigger.reason)
             self.doing = f"updating: {trigger.reason}"
-            self.write_state(running=True)
+            self._show()
+            self.log.info("update due", trigger=trigger.name, reason=trigger.reason)
             started = context.clock.monotonic()
             try:
                 result = UpdateCycle(
@@ -423,6 +422,11 @@ class Watch:
             self.back_off.clear()
         if held:
             self.alerts.held(held, cycle, error)
+
+    def _show(self) -> None:
+        """Leave what goes on, as the one daemon here: another's word must not be written over."""
+        self._require_lease()
+        self.write_state(running=True)
 
     def write_state(self, *, running: bool) -> None:
         """Leave what goes on where `status` and the metrics find it."""
