@@ -196,7 +196,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "forgetting_ratio",
         "ratio",
         "model slot",
-        "Best accuracy ever on one experience minus the present one.",
+        "Fall from the best value on one experience so far; positive is bad.",
     ),
     _gauge(
         "experience_index",

@@ -91,15 +91,15 @@ def fetch_query(
             found = _write_rows(source, last, engine, target)
         finally:
             engine.dispose()
-        if url.get_backend_name() == "sqlite":
-            narrow(target, narrowest([_file_of(url, root)]))
-        return found
     except (sa.exc.SQLAlchemyError, sqlite3.Error, ImportError) as error:
         text = str(getattr(error, "orig", None) or error).strip().splitlines()
         hint = "Check sources.url and sources.query in contlearn.toml."
         if isinstance(error, ImportError | sa.exc.NoSuchModuleError):
             hint = "Install the driver; for PostgreSQL: pip install 'contlearn[postgres]'"
         raise source_failed(source, f"{shown}: {text[0] if text else error}.", hint) from error
+    if url.get_backend_name() == "sqlite":
+        narrow(target, narrowest([_file_of(url, root)]))
+    return found
 
 
 def _engine(url: sa.engine.URL, root: Path) -> sa.Engine:

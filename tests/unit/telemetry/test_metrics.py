@@ -103,6 +103,28 @@ def test_snapshot_from_status_shows_what_status_says():
     assert samples[("contlearn_daemon_heartbeat_timestamp_seconds",)] == 5.0
 
 
+def test_what_has_a_unit_is_no_ratio():
+    unlike = {"unit": "points", "higher_is_better": False}
+    own = {"primary_metric": "mean_distance", "measures": {"mean_distance": unlike}}
+    metrics = {"mean_distance": 0.8, "average_accuracy": 0.8, "forgetting": 0.3, "within_one": 0.9}
+    samples = scrape(
+        DaemonSnapshot.from_status(
+            {
+                **STATUS,
+                **own,
+                "champion": {**STATUS["champion"], "metrics": metrics},
+                "last_success": {**STATUS["last_success"], "metrics": metrics},
+            }
+        )
+    )
+    ratios = {key for key in samples if key[0].endswith("_ratio")}
+    assert ratios == {
+        ("contlearn_eval_score_ratio", role, "tickets", "within_one")
+        for role in ("champion", "challenger")
+    }
+    assert samples[("contlearn_gate_last_passed", "no-regression", "tickets")] == 1
+
+
 def test_label_combinations_are_there_before_anything_happened():
     samples = scrape(DaemonSnapshot(model="new"))
     for outcome in OUTCOMES:
