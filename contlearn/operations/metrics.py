@@ -49,8 +49,8 @@ class Measuring:
         self._quarantine = QuarantineTally(context.workspace.quarantine)
         self._watch = LabelDriftWatch(window=config.drift_window, limit=config.drift_threshold)
 
-    def snapshots(self) -> Iterator[DaemonSnapshot]:
-        """Give the one snapshot of the workspace."""
+    def snapshot(self) -> DaemonSnapshot:
+        """Give the snapshot of the workspace as it is now."""
         context = self._context
         status = read_status(context)
         with context.catalog.read() as connection:
@@ -63,7 +63,7 @@ class Measuring:
         scheduled = next_scheduled(context.config.update, context.clock.now())
         champion = status["champion"]["version"] if status["champion"] else None
         accuracies, forgettings, agreement = _champion_numbers(context, status)
-        yield DaemonSnapshot.from_status(
+        return DaemonSnapshot.from_status(
             status,
             accuracies=accuracies,
             forgettings=forgettings,
@@ -192,5 +192,5 @@ def workspace_registry(
 ) -> CollectorRegistry:
     """Make a registry that reads the workspace at each scrape."""
     registry = make_registry()
-    registry.register(DaemonCollector(Measuring(context).snapshots, heartbeat=heartbeat))
+    registry.register(DaemonCollector(Measuring(context).snapshot, heartbeat=heartbeat))
     return registry

@@ -204,16 +204,15 @@ class DaemonCollector(Collector):
     """Turns snapshots into metrics at every scrape.
 
     Args:
-        snapshots: Gives one snapshot for each workspace; called at every scrape. One that raises
-            is counted and logged, and the scrape goes on with what there is.
+        snapshots: Gives the snapshot of a workspace, one for each; called at every scrape. One
+            that raises is counted and logged, and the scrape goes on with the others.
         heartbeat: Gives when the daemon last finished a round; None leaves the series out.
         blocked: Says of each model whether something keeps its workspace from being watched.
     """
 
     def __init__(
         self,
-        snapshots: Callable[[], Iterable[DaemonSnapshot]],
-        *,
+        *snapshots: Callable[[], DaemonSnapshot],
         heartbeat: Callable[[], float | None] = lambda: None,
         blocked: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
@@ -230,13 +229,13 @@ class DaemonCollector(Collector):
         """Read the state and give every family of the daemon's table, filled."""
         families = {measure.name: family(measure) for measure in DAEMON}
         rows = _Rows(families)
-        try:
-            for snapshot in self._snapshots():
-                _fill(rows, snapshot)
-        except Exception:
-            # A scrape must show what it can, above all that reading failed.
-            self._failures += 1
-            logging.getLogger("contlearn.telemetry").exception("snapshot failed")
+        for snapshot in self._snapshots:
+            try:
+                _fill(rows, snapshot())
+            except Exception:
+                # A scrape must show what it can, above all that reading failed.
+                self._failures += 1
+                logging.getLogger("contlearn.telemetry").exception("snapshot failed")
         rows.add("snapshot_failures_total", self._failures)
         rows.add("daemon_heartbeat_timestamp_seconds", self._heartbeat())
         for model, is_blocked in self._blocked().items():

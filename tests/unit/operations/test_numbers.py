@@ -425,7 +425,7 @@ def test_forgetting_of_a_measure_of_which_less_is_better_is_what_rose(make, unit
     }
     folder.chmod(0o755)
     (folder / "report.json").write_text(json.dumps(report))
-    (snapshot,) = Measuring(made.context).snapshots()
+    snapshot = Measuring(made.context).snapshot()
     found = {f"{index:02d}": value for index, value in enumerate(snapshot.forgettings)}
     assert found == pytest.approx(shown)
     assert len(snapshot.accuracies) == (3 if shown else 0)

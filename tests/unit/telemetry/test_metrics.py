@@ -59,7 +59,7 @@ STATUS["last_ended"] = STATUS["last_success"]
 
 def scrape(*snapshots, heartbeat=lambda: 5.0):
     registry = make_registry()
-    registry.register(DaemonCollector(lambda: snapshots, heartbeat=heartbeat))
+    registry.register(DaemonCollector(*(lambda s=s: s for s in snapshots), heartbeat=heartbeat))
     body, _ = encode_metrics(registry)
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value
@@ -166,21 +166,22 @@ def test_drift_readings_are_shown_with_their_threshold():
 
 
 def test_a_snapshot_that_fails_is_counted_and_the_scrape_goes_on():
-    def snapshots():
-        yield DaemonSnapshot(model="good", pending=3)
+    def broken():
         raise OSError("the catalog is gone")
 
     registry = make_registry()
-    registry.register(DaemonCollector(snapshots))
+    first, last = (DaemonSnapshot(model=name, pending=3) for name in ("first", "last"))
+    registry.register(DaemonCollector(lambda: first, broken, lambda: last))
     encode_metrics(registry)
     text = encode_metrics(registry)[0].decode()
     assert "contlearn_snapshot_failures_total 2.0" in text
-    assert 'contlearn_ingest_pending_records{model="good"} 3.0' in text
+    for model in ("first", "last"):
+        assert f'contlearn_ingest_pending_records{{model="{model}"}} 3.0' in text
 
 
 def test_both_formats_parse_strictly_and_hold_no_created_series():
     registry = make_registry()
-    registry.register(DaemonCollector(lambda: [DaemonSnapshot.from_status(STATUS)]))
+    registry.register(DaemonCollector(lambda: DaemonSnapshot.from_status(STATUS)))
     plain, kind = encode_metrics(registry)
     assert kind.startswith("text/plain")
     openmetrics, kind = encode_metrics(registry, "application/openmetrics-text; version=1.0.0")
