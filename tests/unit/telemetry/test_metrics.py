@@ -237,9 +237,13 @@ def test_by_name_gives_the_measure():
 def test_request_ids_are_exemplars_of_latencies_in_openmetrics():
     registry = make_registry()
     instruments = Instruments(registry)
-    instruments.request("/predict", "POST", 200, 0.002, "first")
-    instruments.request("/predict", "POST", 200, 0.003, "within the same second")
-    instruments.request("/predict", "POST", 200, 0.7, "slow" + "x" * 200)
+    instruments.request("m", "/predict", method="POST", code=200, seconds=0.002, request_id="first")
+    instruments.request(
+        "m", "/predict", method="POST", code=200, seconds=0.003, request_id="within the same second"
+    )
+    instruments.request(
+        "m", "/predict", method="POST", code=200, seconds=0.7, request_id="slow" + "x" * 200
+    )
     body, content_type = encode_metrics(registry, "application/openmetrics-text; version=1.0.0")
     assert "openmetrics" in content_type
     found = {
