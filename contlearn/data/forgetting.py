@@ -105,6 +105,7 @@ def forget_records(
     record_ids: Sequence[str],
     *,
     reason: str,
+    dry_run: bool = False,
     files: FileOperations | None = None,
 ) -> ForgetReport:
     """Forget records and take their texts out of everything that is kept.
@@ -116,12 +117,17 @@ def forget_records(
         manager: Where the parsers come from that read the archive.
         record_ids: Which; `selection.select_records` finds them.
         reason: Why; stays with the records.
+        dry_run: Only count the records.
         files: The file operations.
     Raises:
         StorageError: When something could not be written; run it again, or any ingest, to go on.
         WorkspaceLocked: When another process is taking files in for very long.
     """
     require_several(record_ids, what="record", where="forget")
+    if dry_run:
+        with catalog.read() as connection:
+            named, superseded = _rows_to_forget(connection, catalog, record_ids)
+        return ForgetReport(len(named), notes=_with_superseded(len(superseded), "would be"))
     operations = files or FileOperations()
     with file_lock(
         workspace.state / "ingest.lock", what="taking files in", wait_seconds=_LOCK_SECONDS
@@ -136,12 +142,15 @@ def forget_records(
                 )
         report = finish_forgetting(workspace, config, catalog, manager, files=operations)
         report.records = len(named)
-        if superseded:
-            report.notes.append(
-                f"{len(superseded)} earlier labels of the same texts, which had given way to newer "
-                "ones, are forgotten with them"
-            )
+        report.notes += _with_superseded(len(superseded), "are")
         return report
+
+
+def _with_superseded(number: int, verb: str) -> list[str]:
+    if not number:
+        return []
+    which = "earlier labels of the same texts, which had given way to newer ones,"
+    return [f"{number} {which} {verb} forgotten with them"]
 
 
 def _rows_to_forget(
