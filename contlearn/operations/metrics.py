@@ -37,10 +37,10 @@ __all__ = ["Measuring", "workspace_registry"]
 
 
 class Measuring:
-    """Makes snapshots of one workspace; opens it for itself, because a scrape has its own thread.
+    """Makes snapshots of one workspace, for whoever scrapes, in whichever thread.
 
     Args:
-        context: The opened workspace; its configuration is used, not its connection.
+        context: The opened workspace; each snapshot reads from its catalog and its files anew.
     """
 
     def __init__(self, context: Context) -> None:
