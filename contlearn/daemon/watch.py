@@ -70,7 +70,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         context, clock = self.context, self.context.clock
-        self._scanner = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
+        self._scanner = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir, told={})
         # What the last look at the inbox refused whole; what lies there still is not told again.
         self._refused: list[dict[str, Any]] = []
         self.log = structlog.get_logger("contlearn.daemon").bind(model=context.config.model.name)
@@ -302,7 +302,8 @@ class Watch:
         for file in refused:
             if file not in self._refused:
                 self.log.warning("file refused", **file)
-        self._refused = refused
+        if report:  # where nothing was looked at, what lies there lies there still
+            self._refused = refused
         return report
 
     def _take_in(self) -> None:

@@ -299,6 +299,17 @@ def test_bad_configuration_is_refused_and_the_old_one_kept(made):
     assert (watch.context.config.update.min_new_records, watch.reloading.refused) == (50, None)
 
 
+def test_name_of_the_model_stays_while_the_daemon_runs(made):
+    """Metrics, pages and the log go by it, and another workspace may have the new one."""
+    workspace, watch = made()
+    text = workspace.config_file.read_text()
+    workspace.config_file.write_text(text.replace('name = "test"', 'name = "other"'))
+    watch.reload()
+    assert "model.name cannot change while the daemon runs" in watch.reloading.refused
+    watch.step()
+    assert watch.context.config.model.name == "test"
+
+
 def test_second_daemon_stands_by_and_takes_over(made, tmp_path):
     workspace, first = made(clock=None)
     from contlearn.workspace import SystemClock
