@@ -12,6 +12,7 @@ from contlearn.evaluation.sides import count_changes
 from contlearn.interfaces import GateEvidence, Task
 from contlearn.statistics.bootstrap import PairedDifference, paired_difference
 from contlearn.statistics.exact import sign_test
+from contlearn.tasks.measures import metric_named
 from contlearn.types import Metric, PairedScores, Target
 from contlearn.wording import amount, percent
 
@@ -68,7 +69,7 @@ def metric_of(
     `gate.metric` if none is named.
 
     Raises:
-        EvaluationError: When the task has no such metric.
+        ConfigError: When the task has no such metric.
     """
     wanted = spec_of(evidence, name)
 
@@ -85,17 +86,9 @@ def spec_of(evidence: GateEvidence, name: str | None = None) -> Metric:
     """Give what the task says of a metric, `gate.metric` if none is named.
 
     Raises:
-        EvaluationError: When the task has no such metric.
+        ConfigError: When the task has no such metric.
     """
-    wanted, metrics = name or evidence.metric, evidence.task.metrics
-    for metric in metrics:
-        if metric.name == wanted:
-            return metric
-    raise EvaluationError(
-        f"The task {evidence.task.name!r} has no metric {wanted!r}.",
-        where="gate.metric in contlearn.toml",
-        hint=f"Choose one of: {', '.join(metric.name for metric in metrics)}.",
-    )
+    return metric_named(evidence.task, name or evidence.metric)
 
 
 def titled(evidence: GateEvidence) -> str:

@@ -49,6 +49,24 @@ def _new(targets, challenger, champion=None, index=9):
     return pair(targets, challenger, champion, index=index, is_new=True)
 
 
+# what every rule says alike
+
+
+@pytest.mark.parametrize(
+    ("rule", "champion", "message"),
+    [
+        ("gain", None, "Not applicable: There is no champion to compare with."),
+        ("no-harm", None, "Not applicable: There is no champion to compare with."),
+        ("mcnemar", None, "Not applicable: no champion, or no old held-out rows."),
+        ("floor", list("abc"), "Not applicable: The champion is the yardstick now."),
+    ],
+)
+def test_rule_that_does_not_apply_says_why_in_one_form(manager, rule, champion, message):
+    outcome = _judge(manager, rule, _new(list("abc"), list("abc"), champion))
+    assert (outcome.rule, outcome.message) == (rule, message)
+    assert (outcome.passed, outcome.measured, outcome.required) == (None, None, None)
+
+
 # no-regression
 
 
@@ -335,8 +353,9 @@ def test_gate_refuses_unknown_rules_options_and_metrics(manager):
         decide(evidence(rules=("negative-flips",)), manager)
     with pytest.raises(ConfigError, match=r"options for size, which gate\.rules does not name"):
         decide(evidence(rule_options={"size": {"max_bytes": 1}}), manager)
-    with pytest.raises(EvaluationError, match="no metric 'acuracy'"):
+    with pytest.raises(ConfigError, match="no metric 'acuracy'") as caught:
         decide(evidence(_old(400, 0, 0), metric="acuracy"), manager)
+    assert caught.value.hint == "Choose one of: accuracy, macro_f1, micro_f1."
 
 
 def test_gate_takes_rules_of_plugins_and_minds_silent_ones():
