@@ -79,7 +79,11 @@ def no_progress(_stage: str, _done: int, _total: int, _message: str) -> None:
 
 
 class RowProblem(Exception):
-    """A row is wrong; carries the reason code, a message and what to do. Never leaves `data`."""
+    """A row is wrong; carries the reason code, a message and what to do.
+
+    Tasks and formats raise it; whoever reads rows makes a refused row or an answer of it, so that
+    it never ends a program.
+    """
 
     def __init__(self, reason: str, message: str, hint: str = "") -> None:
         super().__init__(message)
