@@ -244,10 +244,6 @@ class TaskBase:
             return Calibration()
         return Calibration(temperature=fit_temperature(rows, np.asarray(targets)))
 
-    def nothing(self) -> Prediction:
-        """Refuse: most tasks answer from the scores alone, and are never asked."""
-        raise NotImplementedError  # only for tasks whose rows of scores belong to words
-
     # -- measures --------------------------------------------------------------------------------
 
     def agree(self, first: Target, second: Target) -> bool:

@@ -358,10 +358,6 @@ class TokenClassification(TaskBase):
             )
         return entity_prediction(entities, tags, _unread(encodings, places))
 
-    def nothing(self) -> Prediction:
-        """Give no entity: entities need words, and bare pieces are none."""
-        return entity_prediction((), ())
-
     def key_of(self, target: Target) -> str:
         """Name the entities."""
         return span_key(_tags(target))

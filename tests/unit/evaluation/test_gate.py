@@ -18,6 +18,7 @@ from contlearn.plugins.manager import PluginManager
 from contlearn.statistics import bootstrap
 from contlearn.statistics.bootstrap import paired_difference
 from contlearn.statistics.exact import sign_test
+from contlearn.tasks.base import TaskBase
 from contlearn.types import LabelSpace, RuleOutcome
 from tests.unit.evaluation.made import (
     LABELS,
@@ -516,6 +517,31 @@ def test_association_is_exact_on_a_tiny_case():
     assert units == 4
     assert chance == pytest.approx(1 / 6, abs=0.03)
     assert association_chance(TASK, list("ab"), list("aa"), seed=0) is None
+
+
+class Weights(TaskBase):
+    """A number for each text, of which hardly any comes twice."""
+
+    name = "weights"
+
+    def credit(self, answer, target):
+        return max(0.0, 1.0 - abs(answer - target) / 10)
+
+
+@pytest.mark.parametrize("rows", [40, 300, 900])
+def test_numbers_that_hardly_repeat_are_told_from_chance_by_their_credit(rows):
+    generator = np.random.default_rng(3)
+    targets = generator.uniform(0, 10, rows).tolist()
+    near = [
+        target + error
+        for target, error in zip(targets, generator.normal(0, 0.5, rows), strict=True)
+    ]
+    coarse = [float(round(target)) for target in targets]
+    chance, units = association_chance(Weights(), near, targets, seed=0)
+    assert (chance < 0.01, units) == (True, min(rows, 500))
+    assert association_chance(Weights(), near, coarse, seed=0)[0] < 0.01
+    shuffled = generator.permutation(near).tolist()
+    assert association_chance(Weights(), shuffled, targets, seed=0)[0] > 0.05
 
 
 def test_rows_needed_follow_margin_and_disagreement():
