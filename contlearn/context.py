@@ -16,6 +16,7 @@ from contlearn.errors import ConfigError
 from contlearn.evaluation.gate import make_rules
 from contlearn.interfaces import Clock, Task
 from contlearn.plugins.manager import PluginManager
+from contlearn.tasks.measures import metric_named
 from contlearn.training.checks import check_method
 from contlearn.training.search import check_search
 from contlearn.types import Event
@@ -154,14 +155,7 @@ def check_names(config: Config, manager: PluginManager) -> None:
             rule.check(config)
     for name in config.monitoring.detectors:
         manager.get("detector", name, where="monitoring.detectors in contlearn.toml")
-    metrics = {metric.name: metric for metric in task.metrics}
-    if config.gate.metric and config.gate.metric not in metrics:
-        raise ConfigError(
-            f"The task {config.model.task!r} has no metric {config.gate.metric!r}.",
-            where="gate.metric in contlearn.toml",
-            hint=f"Choose one of: {', '.join(metrics)}.",
-        )
-    metric = metrics[config.gate.metric or task.primary_metric]
+    metric = metric_named(task, config.gate.metric or task.primary_metric)
     for key in ("margin", "min_gain"):
         if not metric.unit and getattr(config.gate, key) >= 1.0:
             raise ConfigError(

@@ -79,7 +79,11 @@ def no_progress(_stage: str, _done: int, _total: int, _message: str) -> None:
 
 
 class RowProblem(Exception):
-    """A row is wrong; carries the reason code, a message and what to do. Never leaves `data`."""
+    """A row is wrong; carries the reason code, a message and what to do.
+
+    Tasks and formats raise it; whoever reads rows makes a refused row or an answer of it, so that
+    it never ends a program.
+    """
 
     def __init__(self, reason: str, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -108,7 +112,7 @@ class HeadSpec:
     """One head on the encoder: what it is called in the graph, what it scores, how it is learnt.
 
     Args:
-        name: The graph's output.
+        name: The graph's output; "logits".
         outputs: What each number of a row is the score of.
         view: What one row of scores belongs to; training, export and serving go by it.
         loss: The loss of a row. Of today's losses "softmax" and "positions" take a position as the
@@ -353,6 +357,8 @@ class Task(Protocol):
     ) -> Prediction:
         """Turn the graph's answers for one record into a prediction.
 
+        A client may send token ids of its own: then a pooled head is decoded without inputs.
+
         Shape: outputs[w][head] is (C,) for a pooled head and (rows, C) for any other.
         """
         ...
@@ -362,10 +368,6 @@ class Task(Protocol):
 
         Shape: rows (n, C), the head's; targets (n,) or (n, C), as `learn` gives them.
         """
-        ...
-
-    def nothing(self) -> Prediction:
-        """Give the answer to pieces that came without their text, where a task cannot answer."""
         ...
 
     # -- measures --------------------------------------------------------------------------------

@@ -429,6 +429,13 @@ class RuleOutcome:
         return {True: "passed", False: "refused", None: "not applicable"}[self.passed]
 
     @classmethod
+    def not_applicable(cls, rule: str, why: str) -> RuleOutcome:
+        """Say why a rule has nothing to judge, without a full stop."""
+        return cls(
+            rule=rule, passed=None, measured=None, required=None, message=f"Not applicable: {why}."
+        )
+
+    @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RuleOutcome:
         """Read what `to_json` gave; what an earlier contlearn did not write is empty."""
         return cls(

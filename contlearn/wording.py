@@ -9,6 +9,7 @@ from typing import Any, Final
 from contlearn.types import Metric
 
 __all__ = [
+    "OVER_EXPERIENCES",
     "Measures",
     "amount",
     "first_line",
@@ -22,8 +23,8 @@ __all__ = [
     "span",
 ]
 
-# Measures over experiences: they are in the unit of the task's own.
-_OVER: Final = ("average_accuracy", "forgetting", "backward_transfer")
+# Measures of the accuracy matrix: they are in the unit of the task's own.
+OVER_EXPERIENCES: Final = ("average_accuracy", "forgetting", "backward_transfer")
 _NAMES: Final = {"f1": "F1", "macro_f1": "macro F1", "micro_f1": "micro F1"}
 _AVERAGE: Final = "average_accuracy"
 _PRINTED: Final = 2_000
@@ -96,7 +97,7 @@ class Measures:
 
     def metric(self, name: str) -> Metric | None:
         """Give what a measure is, where it is no share."""
-        return self.unlike.get(self.primary if name in _OVER else name)
+        return self.unlike.get(self.primary if name in OVER_EXPERIENCES else name)
 
     def shown(self, name: str, value: float | None, *, sign: bool = False) -> str:
         """Write a value of a measure."""

@@ -182,7 +182,10 @@ def stream_from_workspace(context: Context, *, steps: int = 0) -> Stream:
 
 
 def save_stream(stream: Stream, path: Path) -> None:
-    """Write a stream for the processes that learn it. It holds texts: remove it afterwards."""
+    """Write a stream for the processes that learn it. It holds texts: remove it afterwards.
+
+    Only this user may read it, whatever it was made of.
+    """
     value = {
         "task": stream.task,
         "steps": [
@@ -193,7 +196,7 @@ def save_stream(stream: Stream, path: Path) -> None:
             for step in stream.steps
         ],
     }
-    write_bytes_atomic(path, json.dumps(value, ensure_ascii=False).encode())
+    write_bytes_atomic(path, json.dumps(value, ensure_ascii=False).encode(), mode=0o600)
 
 
 def load_stream(path: Path) -> Stream:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -26,6 +26,7 @@ __all__ = [
     "counting_ids",
     "experience_records",
     "experience_sample",
+    "hold_records",
     "plan_records",
     "release_records",
     "settle_kept",
@@ -222,7 +223,7 @@ def settle_refused(connection: Connection, cycle_id: str, reason: str) -> int:
     held = connection.execute(
         records.update()
         .where(mine, records.c.state == "refused", records.c.attempts >= MAX_ATTEMPTS)
-        .values(state="held")
+        .values(state="held", part=None)
     )
     return held.rowcount
 
@@ -302,19 +303,52 @@ def _count_to_learn(connection: Connection, *which: sa.ColumnElement[bool]) -> i
     return int(connection.execute(query).scalar_one())
 
 
-def release_records(connection: Connection, rows: Sequence[int] | None = None) -> int:
-    """Let held records (all, or those of these rows) take part again."""
+def hold_records(
+    connection: Connection, rows: Sequence[int], *, reason: str, dry_run: bool = False
+) -> int:
+    """Keep open records of these rows out of updates; suspected ones are so no longer.
+
+    Returns:
+        How many are held now, or would be.
+    """
+    values = {"state": "held", "reason": reason, "part": None}
+    which = records.c.state.in_(OPEN_STATES)
+    return _change(connection, which, rows, values, dry_run=dry_run)
+
+
+def release_records(
+    connection: Connection, rows: Sequence[int] | None = None, *, dry_run: bool = False
+) -> int:
+    """Let held records (all, or those of these rows) take part again, with all their tries.
+
+    Returns:
+        How many are pending now, or would be.
+    """
+    values = {"state": "pending", "attempts": 0, "reason": None, "part": None}
+    changed = _change(connection, records.c.state == "held", rows, values, dry_run=dry_run)
+    if changed and not dry_run:
+        newest = connection.execute(sa.select(sa.func.max(cycles.c.seq))).scalar() or 0
+        put(connection, meta, {"key": RELEASED, "value": str(newest)})
+    return changed
+
+
+def _change(
+    connection: Connection,
+    which: sa.ColumnElement[bool],
+    rows: Sequence[int] | None,
+    values: Mapping[str, object],
+    *,
+    dry_run: bool,
+) -> int:
+    """Change the records for which this holds, of these rows or of all; say how many."""
     changed = 0
-    values = {"state": "pending", "attempts": 0, "reason": None}
-    held = records.c.state == "held"
-    newest = connection.execute(sa.select(sa.func.max(cycles.c.seq))).scalar() or 0
-    put(connection, meta, {"key": RELEASED, "value": str(newest)})
-    if rows is None:
-        return connection.execute(records.update().where(held).values(values)).rowcount
-    for some in chunks(rows):
-        changed += connection.execute(
-            records.update().where(held, records.c.seq.in_(some)).values(values)
-        ).rowcount
+    for some in (None,) if rows is None else chunks(rows):
+        mine = which if some is None else sa.and_(which, records.c.seq.in_(some))
+        if dry_run:
+            query = sa.select(sa.func.count()).select_from(records).where(mine)
+            changed += int(connection.execute(query).scalar_one())
+        else:
+            changed += connection.execute(records.update().where(mine).values(values)).rowcount
     return changed
 
 

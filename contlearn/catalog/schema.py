@@ -23,7 +23,10 @@ SCHEMA_VERSION: Final = 5
 
 metadata = MetaData()
 
-# One row: the version of this schema.
+# What is known of the whole catalog, a row each: the version of this schema, the workspace it
+# belongs to (`catalog.belonging`), the batches tried in parts (`catalog.parts`), the last cycle
+# before records were released, run keys with nothing to do (`cycle.repeating`), and what
+# `cycle.changes` remembers.
 meta = Table(
     "meta",
     metadata,
@@ -101,7 +104,7 @@ labels = Table(
     Column("file_id", Integer, ForeignKey("files.file_id"), nullable=False),  # brought it first
 )
 
-# An update, from plan to end. `job` is what the child is told, `result` what it answered.
+# An update, from plan to end. What the child is told and what it answered are files of its folder.
 cycles = Table(
     "cycles",
     metadata,
@@ -141,13 +144,14 @@ leases = Table(
     "leases",
     metadata,
     Column("name", String(60), primary_key=True),
-    Column("owner", String(120), nullable=False),  # host:pid:start
+    Column("owner", String(120), nullable=False),  # see `processes.facts.current_owner`
     Column("token", BigInteger, nullable=False),  # grows with every holder: a fencing counter
     Column("expires_at", Float, nullable=False),  # seconds since the epoch
     Column("purpose", Text, nullable=False, default=""),
 )
 
-# When a trigger last fired, so that a restart neither repeats nor forgets it.
+# What was served last, so that a restart neither repeats nor forgets it: the schedule, a request,
+# the minutes of a day (`cycle.causes`), each source with what was fetched of it, notifications.
 triggers = Table(
     "triggers",
     metadata,

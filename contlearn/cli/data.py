@@ -208,8 +208,8 @@ def hold_command(
 
     with settings.open() as context:
         ids = select_records(context.catalog, _selection(context, options))
-        number = 0 if dry_run else hold(context, ids, reason=reason)
-    _changed("held", number, len(ids), dry_run=dry_run, as_json=as_json)
+        number = hold(context, ids, reason=reason, dry_run=dry_run)
+    _changed("held", number, dry_run=dry_run, as_json=as_json)
 
 
 @command.command("release", help="Let held records take part again: those chosen, or all.")
@@ -228,8 +228,8 @@ def release_command(
     with settings.open() as context:
         chosen = _selection(context, options) or Selection(states=("held",))
         ids = select_records(context.catalog, chosen)
-        number = 0 if dry_run else release(context, ids, reason=reason)
-    _changed("released", number, len(ids), dry_run=dry_run, as_json=as_json)
+        number = release(context, ids, reason=reason, dry_run=dry_run)
+    _changed("released", number, dry_run=dry_run, as_json=as_json)
 
 
 @command.command("forget", help="Forget records for good: their texts leave all that is kept.")
@@ -247,11 +247,8 @@ def forget_command(
 
     with settings.open() as context:
         ids = select_records(context.catalog, _selection(context, options))
-        number, notes = 0, list[str]()
-        if not dry_run:
-            report = forget(context, ids, reason=reason)
-            number, notes = report.records, report.notes
-    _changed("forgotten", number, len(ids), dry_run=dry_run, as_json=as_json, notes=notes)
+        report = forget(context, ids, reason=reason, dry_run=dry_run)
+    _changed("forgotten", report.records, dry_run=dry_run, as_json=as_json, notes=report.notes)
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -261,7 +258,6 @@ def _utc(moment: datetime | None) -> datetime | None:
 def _changed(
     verb: str,
     number: int,
-    asked: int,
     *,
     dry_run: bool,
     as_json: bool,
@@ -272,7 +268,7 @@ def _changed(
         value["notes"] = list(notes)
 
     def human() -> None:
-        click.echo(f"{asked} records would be {verb}." if dry_run else f"{number} records {verb}.")
+        click.echo(f"{number} records {'would be ' if dry_run else ''}{verb}.")
         for note in notes or ():
             click.echo(f"{note[:1].upper()}{note[1:]}.")
 

@@ -105,7 +105,7 @@ class ServingConfig(Section):
     canary_version: int | Literal["challenger"] = Field(
         0,
         description='A version that answers a share of the requests, or "challenger" for the '
-        "newest above the champion; 0: none.",
+        "newest above the champion that the gate let pass; 0: none.",
     )
     canary_share: float = Field(
         0.05, ge=0.0, le=1.0, description="The share of requests, 0 to 1, that the canary answers."

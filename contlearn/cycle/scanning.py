@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from contlearn.context import Context
 from contlearn.cycle.taken import tell_ingested
+from contlearn.data.intake.inbox import FileState, file_state, inbox_files, unreadable
 from contlearn.errors import TrainingError
 from contlearn.interfaces import Progress, no_progress
 from contlearn.processes.children import ChildLimits, MustStop, run_child
-from contlearn.workspace import Workspace
 
-__all__ = ["inbox_files", "scan_in_child"]
+__all__ = ["scan_in_child"]
 
 
 def scan_in_child(
@@ -24,17 +22,28 @@ def scan_in_child(
     progress: Progress = no_progress,
     must_stop: MustStop | None = None,
     plugins_dir: Path | None = None,
+    told: dict[Path, FileState] | None = None,
 ) -> dict[str, Any]:
     """Take in what rests in the inbox and what sources are due, in a child.
 
     So this process stays small.
 
+    Args:
+        context: The opened workspace.
+        progress: Hears what is done.
+        must_stop: Asked whether to stop.
+        plugins_dir: A folder of loose plugin files.
+        told: Files that cannot be read, as they were when a report named them; kept from call to
+            call by whoever looks again and again, so that none is looked at until it changes.
     Returns:
         The ingest report; empty when there is nothing to do.
     Raises:
         ContlearnError: When the child could not do its work.
     """
-    if not any(inbox_files(context.workspace)) and not _sources_are_due(context):
+    workspace = context.workspace
+    shut = {path: state for path in unreadable(workspace.inbox) if (state := file_state(path))}
+    is_new = any((told or {}).get(path) != state for path, state in shut.items())
+    if not (is_new or inbox_files(workspace) or _sources_are_due(context)):
         return {}
     report: dict[str, Any] = {}
 
@@ -44,10 +53,10 @@ def scan_in_child(
         else:
             report.update(message)
 
-    log = context.workspace.state / "ingest.log"
+    log = workspace.state / "ingest.log"
     end = run_child(
         "contlearn.data",
-        [str(context.workspace.root), *([str(plugins_dir)] if plugins_dir else [])],
+        [str(workspace.root), *([str(plugins_dir)] if plugins_dir else [])],
         log=log,
         on_message=hear,
         must_stop=must_stop,
@@ -63,16 +72,10 @@ def scan_in_child(
             hint="The files are still there; the log has the details.",
         )
     tell_ingested(context, report)
+    if told is not None:
+        told.clear()
+        told.update(shut)
     return report
-
-
-def inbox_files(workspace: Workspace) -> Iterator[Path]:
-    """Give what waits in the inbox or was claimed; not what is still being written."""
-    for folder in (workspace.inbox, workspace.claimed):
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith(".") and not entry.name.endswith((".part", ".tmp")):
-                    yield Path(entry.path)
 
 
 def _sources_are_due(context: Context) -> bool:

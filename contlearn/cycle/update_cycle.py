@@ -42,10 +42,11 @@ from contlearn.cycle.job import STAGES, CycleFolder, Job
 from contlearn.cycle.outcome import UpdateResult
 from contlearn.cycle.repeating import check_run_key, note_nothing, recorded_result
 from contlearn.cycle.same_model import check_same_model
-from contlearn.cycle.scanning import inbox_files, scan_in_child
+from contlearn.cycle.scanning import scan_in_child
 from contlearn.cycle.settling import Settlement
 from contlearn.cycle.taken import refused_files
 from contlearn.cycle.triggers import ASKED, BY_HAND, PART, RESUME
+from contlearn.data.intake.inbox import inbox_files
 from contlearn.errors import ContlearnError, LeaseLost, StorageError, TrainingError, UsageError
 from contlearn.interfaces import Progress, no_progress
 from contlearn.papers.report import measured_by
@@ -238,7 +239,7 @@ class UpdateCycle:
         with self.context.catalog.read() as connection:
             interrupted, counts = unfinished_cycle(connection), count_records(connection)
         warnings = () if interrupted is not None else check_same_model(self.context, strategy)
-        files = sum(1 for _ in inbox_files(self.context.workspace))
+        files = len(inbox_files(self.context.workspace))
         if interrupted is not None:
             message = (
                 f"The interrupted cycle {interrupted.cycle_id} would be taken up in the state "

@@ -32,10 +32,9 @@ _RELOAD_SECONDS: Final = 30
 def daemon_routes(daemon: Daemon) -> dict[str, Route]:
     """Give the routes of the daemon: path → what answers, given the request's headers."""
     registry = make_registry()
-    measurings = [Measuring(watch.context) for watch in daemon.watches]
     registry.register(
         DaemonCollector(
-            lambda: (snapshot for measuring in measurings for snapshot in measuring.snapshots()),
+            *(Measuring(watch.context).snapshot for watch in daemon.watches),
             heartbeat=daemon.heartbeat,
             blocked=daemon.blocked,
         )

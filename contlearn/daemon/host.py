@@ -19,7 +19,7 @@ from contlearn.context import Context
 from contlearn.daemon.service_manager import ServiceManager
 from contlearn.daemon.slot import UpdateSlot, default_host_lock
 from contlearn.daemon.watch import Watch
-from contlearn.errors import UsageError
+from contlearn.errors import ConfigError, UsageError
 from contlearn.workspace import write_json_atomic
 
 __all__ = ["Daemon"]
@@ -39,6 +39,9 @@ class Daemon:
         plugins_dir: A folder of loose plugin files that children must load too.
         standby: Stand by where another daemon works, instead of giving up.
         manager: The service manager to tell.
+    Raises:
+        ConfigError: When two models have one name, which metrics and pages go by.
+        UsageError: When a workspace is named twice, or they name different host locks.
     """
 
     def __init__(
@@ -52,6 +55,15 @@ class Daemon:
         roots = [context.workspace.root.resolve() for context in contexts]
         if len(set(roots)) != len(roots):
             raise UsageError("A workspace is named twice.", where="daemon", hint="Name it once.")
+        models: dict[str, Path] = {}
+        for context in contexts:
+            name, root = context.config.model.name, context.workspace.root
+            if models.setdefault(name, root) != root:
+                raise ConfigError(
+                    f"Two workspaces have a model of the name {name!r}.",
+                    where=f"{models[name]} and {root}",
+                    hint="Give one another name: model.name in contlearn.toml.",
+                )
         self.stop = threading.Event()
         named = {context.config.daemon.host_lock for context in contexts} - {""}
         if len(named) > 1:

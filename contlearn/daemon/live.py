@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import urllib.error
+import http.client
+import ssl
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
+
+from contlearn.errors import ServingError
+from contlearn.wording import first_line
 
 __all__ = ["LiveTotals", "quantile", "read_live"]
 
@@ -60,18 +65,36 @@ class LiveTotals:
         )
 
 
-def read_live(url: str, *, timeout_seconds: float = 3.0) -> LiveTotals | None:
-    """Ask a server for its totals; None when nobody answers, or not as our server does."""
+def read_live(
+    url: str, model: str, *, certificate: Path | None = None, timeout_seconds: float = 3.0
+) -> LiveTotals:
+    """Ask a server for its totals of one model.
+
+    Args:
+        url: Its address.
+        model: The name of the model; a server may have several.
+        certificate: The server's own, where it is known: no other is taken then, whatever host it
+            is made out to. The system's authorities decide if left out.
+        timeout_seconds: How long to wait.
+    Raises:
+        ServingError: When nobody answers, or not as a server of this model does.
+    """
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
-        with urllib.request.urlopen(f"{url}/metrics", timeout=timeout_seconds) as answer:  # noqa: S310  # an http address of the configuration
+        trust = _trusting(certificate) if certificate else None
+        with urllib.request.urlopen(  # noqa: S310  # an http address of the configuration
+            f"{url}/metrics", timeout=timeout_seconds, context=trust
+        ) as answer:
             text = answer.read(_MOST_BYTES).decode("utf-8", "replace")
         version: int | None = None
         requests = errors = 0.0
         buckets: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
+                # Servers of before did not say which model a request was for.
+                if sample.labels.get("model", model) != model:
+                    continue
                 route = sample.labels.get("route", "")
                 counted = not any(part in route for part in _NOT_COUNTED)
                 if sample.name == _VERSION:
@@ -82,9 +105,29 @@ def read_live(url: str, *, timeout_seconds: float = 3.0) -> LiveTotals | None:
                 elif sample.name == _SECONDS and counted:
                     bound = sample.labels["le"]
                     buckets[bound] = buckets.get(bound, 0.0) + sample.value
-    except (OSError, ValueError, KeyError, urllib.error.URLError):
-        return None
+    except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
+        raise ServingError(
+            f"The server's metrics cannot be read: {first_line(error)}.",
+            where=f"{url}/metrics",
+            hint="Start `contlearn serve`, or name its address in probation.server.",
+        ) from error
+    if version is None:
+        raise ServingError(
+            f"The server has no model {model!r}.",
+            where=f"{url}/metrics",
+            hint="Name the address of this model's server in probation.server.",
+        )
     return LiveTotals(version, requests, errors, buckets)
+
+
+def _trusting(certificate: Path) -> ssl.SSLContext:
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # It is asked at the address it is bound to, which no certificate names.
+    trust.check_hostname = False
+    # The certificate itself is trusted, without the authority that signed it.
+    trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    trust.load_verify_locations(certificate)
+    return trust
 
 
 def quantile(totals: LiveTotals, share: float) -> float | None:

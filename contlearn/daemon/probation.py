@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+import structlog
 
 from contlearn.catalog.counting import unlearnt
 from contlearn.catalog.schema import records
@@ -23,7 +24,7 @@ from contlearn.config import ProbationConfig
 from contlearn.context import Context
 from contlearn.cycle.changes import roll_back
 from contlearn.daemon.live import LiveTotals, quantile, read_live
-from contlearn.errors import ContlearnError, StorageError
+from contlearn.errors import ContlearnError, ServingError, StorageError
 from contlearn.papers.journal import JournalRecord
 from contlearn.processes.asking import ask_child
 from contlearn.processes.children import ChildLimits, MustStop
@@ -76,6 +77,8 @@ class Probation:
         self._state = self._load()
         self._looked: float | None = None
         self._must_stop: MustStop | None = None
+        # The change of the champion for which it was said that no server answers.
+        self._unheard: int | None = None
 
     @property
     def path(self) -> Path:
@@ -174,9 +177,27 @@ class Probation:
         self._save()
 
     def _live(self) -> LiveTotals | None:
-        serving = self.context.config.serving
-        url = self.settings.server or f"http://{serving.host}:{serving.port}"
-        return read_live(url.rstrip("/"))
+        """Ask the server; where nobody answers that is logged, once in a probation."""
+        serving, model = self.context.config.serving, self.context.config.model.name
+        url, certificate = self.settings.server.rstrip("/"), None
+        if not url:
+            if serving.tls_certificate:
+                certificate = self.context.workspace.root / serving.tls_certificate
+            host = f"[{serving.host}]" if ":" in serving.host else serving.host
+            url = f"{'https' if certificate else 'http'}://{host}:{serving.port}"
+        try:
+            return read_live(url, model, certificate=certificate)
+        except ServingError as error:
+            state = self._state
+            if state is not None and not state.verdict and self._unheard != state.change:
+                self._unheard = state.change
+                structlog.get_logger("contlearn.daemon").warning(
+                    "errors and latency of the server are not judged",
+                    model=model,
+                    version=state.version,
+                    **error.to_json(),
+                )
+            return None
 
     def _judge(self, state: _State) -> str | None:
         totals = self._live()

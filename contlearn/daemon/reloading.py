@@ -36,12 +36,16 @@ class Reloading:
             new = Context.open(
                 context.workspace.root, plugins_dir=self.plugins_dir, clock=context.clock
             )
-            if new.config.storage != context.config.storage:
-                raise ContlearnError(
-                    "storage.catalog cannot change while the daemon runs.",
-                    where="storage.catalog",
-                    hint="Restart the daemon.",
-                )
+            for key, before, after in (
+                ("storage.catalog", context.config.storage, new.config.storage),
+                ("model.name", context.config.model.name, new.config.model.name),
+            ):
+                if before != after:
+                    raise ContlearnError(
+                        f"{key} cannot change while the daemon runs.",
+                        where=key,
+                        hint="Restart the daemon.",
+                    )
         except ContlearnError as error:
             self.refused, self._accepted = str(error), None
             self.log.error("configuration refused, the old one is kept", **error.to_json())

@@ -70,7 +70,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         context, clock = self.context, self.context.clock
-        self._scanner = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
+        self._scanner = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir, told={})
         # What the last look at the inbox refused whole; what lies there still is not told again.
         self._refused: list[dict[str, Any]] = []
         self.log = structlog.get_logger("contlearn.daemon").bind(model=context.config.model.name)
@@ -271,7 +271,7 @@ class Watch:
         )
         self.doing = self.judging.words
         if self._state_due() or self.judging.has_changed():
-            self.write_state(running=True)
+            self._show()
         self.post()
         if trigger is None:
             return None
@@ -302,7 +302,8 @@ class Watch:
         for file in refused:
             if file not in self._refused:
                 self.log.warning("file refused", **file)
-        self._refused = refused
+        if report:  # where nothing was looked at, what lies there lies there still
+            self._refused = refused
         return report
 
     def _take_in(self) -> None:
@@ -348,14 +349,13 @@ class Watch:
     def _update(self, trigger: Trigger) -> UpdateResult | None:
         context = self.context
         self.doing = f"waiting for its turn: {trigger.reason}"
-        self.write_state(running=True)
+        self._show()
         with self.slot.turn(self.name, self.must_stop) as mine:
             if not mine:
                 return None
-            self._require_lease()
-            self.log.info("update due", trigger=trigger.name, reason=trigger.reason)
             self.doing = f"updating: {trigger.reason}"
-            self.write_state(running=True)
+            self._show()
+            self.log.info("update due", trigger=trigger.name, reason=trigger.reason)
             started = context.clock.monotonic()
             try:
                 result = UpdateCycle(
@@ -423,6 +423,11 @@ class Watch:
             self.back_off.clear()
         if held:
             self.alerts.held(held, cycle, error)
+
+    def _show(self) -> None:
+        """Leave what goes on, as the one daemon here: another's word must not be written over."""
+        self._require_lease()
+        self.write_state(running=True)
 
     def write_state(self, *, running: bool) -> None:
         """Leave what goes on where `status` and the metrics find it."""

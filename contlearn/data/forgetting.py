@@ -45,6 +45,7 @@ from contlearn.errors import RecordError
 from contlearn.plugins.manager import PluginManager
 from contlearn.tasks.rows import normal_text
 from contlearn.tasks.spans import split_words
+from contlearn.types import Inputs
 from contlearn.workspace import (
     FileOperations,
     Workspace,
@@ -104,6 +105,7 @@ def forget_records(
     record_ids: Sequence[str],
     *,
     reason: str,
+    dry_run: bool = False,
     files: FileOperations | None = None,
 ) -> ForgetReport:
     """Forget records and take their texts out of everything that is kept.
@@ -115,12 +117,17 @@ def forget_records(
         manager: Where the parsers come from that read the archive.
         record_ids: Which; `selection.select_records` finds them.
         reason: Why; stays with the records.
+        dry_run: Only count the records.
         files: The file operations.
     Raises:
         StorageError: When something could not be written; run it again, or any ingest, to go on.
         WorkspaceLocked: When another process is taking files in for very long.
     """
     require_several(record_ids, what="record", where="forget")
+    if dry_run:
+        with catalog.read() as connection:
+            named, superseded = _rows_to_forget(connection, catalog, record_ids)
+        return ForgetReport(len(named), notes=_with_superseded(len(superseded), "would be"))
     operations = files or FileOperations()
     with file_lock(
         workspace.state / "ingest.lock", what="taking files in", wait_seconds=_LOCK_SECONDS
@@ -135,12 +142,15 @@ def forget_records(
                 )
         report = finish_forgetting(workspace, config, catalog, manager, files=operations)
         report.records = len(named)
-        if superseded:
-            report.notes.append(
-                f"{len(superseded)} earlier labels of the same texts, which had given way to newer "
-                "ones, are forgotten with them"
-            )
+        report.notes += _with_superseded(len(superseded), "are")
         return report
+
+
+def _with_superseded(number: int, verb: str) -> list[str]:
+    if not number:
+        return []
+    which = "earlier labels of the same texts, which had given way to newer ones,"
+    return [f"{number} {which} {verb} forgotten with them"]
 
 
 def _rows_to_forget(
@@ -194,9 +204,13 @@ def finish_forgetting(
     by_segment: dict[str, list[int]] = {}
     for row in rows:
         by_segment.setdefault(str(row.segment), []).append(int(row.row))
+    model = config.model
+    task = manager.task(model.task, model.task_options, where="model.task")
+    inputs = list(_inputs_of(workspace, by_segment))
     forgotten = Forgotten(
         (bytes.fromhex(row.record_id)[:TEXT_BYTES] for row in rows),
-        _texts_of(workspace, by_segment),
+        (v if isinstance(v, str) else " ".join(v) for item in inputs for v in item.values()),
+        shown=map(task.text_of, inputs),
     )
     with storage_border("forget records", workspace.state):
         _clear_archive(workspace, config, manager, forgotten, report, files)
@@ -230,12 +244,12 @@ def forgotten_seen(catalog: Catalog, cycle_ids: Sequence[str]) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-def _texts_of(workspace: Workspace, by_segment: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """Give the texts, as far as no earlier run has cleared them."""
+def _inputs_of(workspace: Workspace, by_segment: Mapping[str, Sequence[int]]) -> Iterator[Inputs]:
+    """Give the inputs, as far as no earlier run has cleared them."""
     for segment, places in by_segment.items():
         for row in read_rows(workspace.records / segment, sorted(places)):
-            for value in (row.inputs or {}).values():
-                yield value if isinstance(value, str) else " ".join(value)
+            if row.inputs is not None:
+                yield row.inputs
 
 
 class Forgotten:
@@ -244,10 +258,13 @@ class Forgotten:
     Args:
         digests: Of the normalised texts.
         texts: To look for in what cannot be parsed; short ones would be found everywhere.
+        shown: What the task shows of the records (`text_of`), as the server logs it.
     """
 
-    def __init__(self, digests: Iterable[bytes], texts: Iterable[str] = ()) -> None:
-        self._digests = frozenset(digests)
+    def __init__(
+        self, digests: Iterable[bytes], texts: Iterable[str] = (), *, shown: Iterable[str] = ()
+    ) -> None:
+        self._digests = frozenset((*digests, *map(_digest, shown))) - {None}
         self._raw: list[bytes] = []
         for text in texts:
             if len(text) >= _MIN_RAW_CHARACTERS:
@@ -261,10 +278,7 @@ class Forgotten:
 
     def holds(self, text: str) -> bool:
         """Say whether a text is one of them."""
-        try:
-            return text_digest(normal_text(text)) in self._digests
-        except UnicodeEncodeError:
-            return False
+        return _digest(text) in self._digests
 
     def holds_id(self, record_id: str) -> bool:
         """Say whether a record has one of them: its id begins with the digest of its text."""
@@ -297,6 +311,14 @@ class Forgotten:
             return text_digest(joined) in self._digests
         except UnicodeEncodeError:
             return False
+
+
+def _digest(text: str) -> bytes | None:
+    """Hash a text as records are; None for one that no record can have."""
+    try:
+        return text_digest(normal_text(text))
+    except UnicodeEncodeError:
+        return None
 
 
 def _clear_segment(path: Path, places: Sequence[int], files: FileOperations) -> None:
@@ -430,7 +452,7 @@ def _clear_predictions(
 ) -> None:
     def without_text(value: dict[str, Any]) -> dict[str, Any]:
         text = value.get("text")
-        if isinstance(text, str) and forgotten.holds(text):
+        if isinstance(text, str) and forgotten.in_row(text):
             return {name: item for name, item in value.items() if name != "text"}
         return value
 

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from contlearn.errors import EvaluationError
 from contlearn.evaluation.answers import answer_set, score_answers
+from contlearn.evaluation.metrics import (
+    as_matrix,
+    average_accuracy,
+    backward_transfer,
+    forgetting,
+)
 from contlearn.interfaces import Predictor, Progress, Task
-from contlearn.papers.report import OVER_EXPERIENCES, EvaluationReport, SetReport
+from contlearn.papers.report import EvaluationReport, SetReport
+from contlearn.tasks.measures import metric_named
 from contlearn.types import HeldOutSet, LabelSpace, Metric, SetScores, Target
+from contlearn.wording import OVER_EXPERIENCES
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
 __all__ = ["build_report", "score_sets"]
+
+_MEASURES: Final = tuple(
+    zip(OVER_EXPERIENCES, (average_accuracy, forgetting, backward_transfer), strict=True)
+)
 
 
 def score_sets(
@@ -103,8 +115,7 @@ def build_report(
     if sums is not None:
         summary = task.summarise(sums, labels)
         metrics = {m.name: float(summary[m.name]) for m in task.metrics}
-    (primary,) = [metric for metric in task.metrics if metric.name == task.primary_metric]
-    metrics.update(_over_experiences(matrix, primary))
+    metrics.update(_over_experiences(matrix, metric_named(task, task.primary_metric)))
     return EvaluationReport(
         version=version,
         metrics=metrics,
@@ -134,13 +145,11 @@ def _over_experiences(
 
     Forgetting is what got worse and transfer what got better, whichever way the measure goes.
     """
-    from contlearn.evaluation import metrics
-
-    accuracy: FloatArray = primary.oriented(metrics.as_matrix(matrix))
+    accuracy: FloatArray = primary.oriented(as_matrix(matrix))
     values: dict[str, float | None] = {}
-    for name in OVER_EXPERIENCES:
+    for name, measure in _MEASURES:
         try:
-            value = getattr(metrics, name)(accuracy)
+            value = measure(accuracy)
         except EvaluationError:
             values[name] = None
         else:

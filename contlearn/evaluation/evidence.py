@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from contlearn.errors import EvaluationError
 from contlearn.evaluation.sides import count_changes
 from contlearn.interfaces import GateEvidence, Task
 from contlearn.statistics.bootstrap import PairedDifference, paired_difference
 from contlearn.statistics.exact import sign_test
+from contlearn.tasks.measures import metric_named
 from contlearn.types import Metric, PairedScores, Target
 from contlearn.wording import amount, percent
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
+
     from contlearn.types import FloatArray, IntArray
+
+    _Right: TypeAlias = Callable[[IntArray], FloatArray]
 
 __all__ = [
     "association_chance",
@@ -44,6 +49,9 @@ _LEAST_DISAGREEMENT: Final = 0.05
 _SHUFFLES: Final = 2000
 _LEAST_SHUFFLES: Final = 400
 _SHUFFLED_UNITS: Final = 4_000_000
+# Each answer is credited with each target: more rows say the same.
+_CREDITED_ROWS: Final = 500
+_TINY: Final = 1e-9
 
 
 def old_sets(evidence: GateEvidence) -> tuple[PairedScores, ...]:
@@ -69,7 +77,7 @@ def metric_of(
     `gate.metric` if none is named.
 
     Raises:
-        EvaluationError: When the task has no such metric.
+        ConfigError: When the task has no such metric.
     """
     wanted = spec_of(evidence, name)
 
@@ -86,17 +94,9 @@ def spec_of(evidence: GateEvidence, name: str | None = None) -> Metric:
     """Give what the task says of a metric, `gate.metric` if none is named.
 
     Raises:
-        EvaluationError: When the task has no such metric.
+        ConfigError: When the task has no such metric.
     """
-    wanted, metrics = name or evidence.metric, evidence.task.metrics
-    for metric in metrics:
-        if metric.name == wanted:
-            return metric
-    raise EvaluationError(
-        f"The task {evidence.task.name!r} has no metric {wanted!r}.",
-        where="gate.metric in contlearn.toml",
-        hint=f"Choose one of: {', '.join(metric.name for metric in metrics)}.",
-    )
+    return metric_named(evidence.task, name or evidence.metric)
 
 
 def titled(evidence: GateEvidence) -> str:
@@ -179,7 +179,8 @@ def association_chance(
     The answers are dealt out to the rows anew; how often as many are right is the p-value. It does
     not depend on how common a label is: always answering the commonest label is chance.
     The units are the task's: for tags word by word, first within the words that both take for part
-    of an entity (is it the right type?), and over all words where there is one type only.
+    of an entity (is it the right type?), and over all words where there is one type only. Values
+    that hardly repeat are never quite the same: of these the credit of whole answers is added up.
 
     Returns:
         The p-value and the number of units compared, or None where every target is the same, so
@@ -189,21 +190,46 @@ def association_chance(
     import numpy as np
 
     given, expected = _units(task, answers, targets)
-    names = {name: i for i, name in enumerate(sorted({*given, *expected}))}
     if len(set(expected)) < 2:
         return None
-    a: IntArray = np.array([names[name] for name in given])
-    t: IntArray = np.array([names[name] for name in expected])
-    right = int((a == t).sum())
     generator = np.random.default_rng(seed)
+    if task.labelling == "value" and 2 * max(len(set(given)), len(set(expected))) > len(given):
+        a, right = _by_credit(task, answers, targets, generator)
+    else:
+        a, right = _by_unit(given, expected)
+    least = right(a) - _TINY
     # Many units need fewer shuffles: their chance is near 0 or far from it.
     shuffles = max(_LEAST_SHUFFLES, min(_SHUFFLES, _SHUFFLED_UNITS // len(a)))
     block = max(1, _SHUFFLED_UNITS // 8 // len(a))
     as_many = 0
     for start in range(0, shuffles, block):
         dealt = np.tile(a, (min(block, shuffles - start), 1))
-        as_many += int(((generator.permuted(dealt, axis=1) == t).sum(axis=1) >= right).sum())
-    return (as_many + 1) / (shuffles + 1), len(given)
+        as_many += int((right(generator.permuted(dealt, axis=1)) >= least).sum())
+    return (as_many + 1) / (shuffles + 1), len(a)
+
+
+def _by_unit(given: Sequence[str], expected: Sequence[str]) -> tuple[IntArray, _Right]:
+    """Give the answers as numbers, and how many of them are right as they are dealt out."""
+    import numpy as np
+
+    names = {name: i for i, name in enumerate(sorted({*given, *expected}))}
+    a = np.array([names[name] for name in given])
+    t = np.array([names[name] for name in expected])
+    return a, lambda dealt: np.asarray((dealt == t).sum(axis=-1))
+
+
+def _by_credit(
+    task: Task, answers: Sequence[Target], targets: Sequence[Target], generator: Generator
+) -> tuple[IntArray, _Right]:
+    """Give rows, at most `_CREDITED_ROWS`, and the credit of their answers as dealt out."""
+    import numpy as np
+
+    rows = list(range(len(targets)))
+    if len(rows) > _CREDITED_ROWS:
+        rows = generator.choice(rows, _CREDITED_ROWS, replace=False).tolist()
+    credits = np.array([[task.credit(answers[i], targets[j]) for j in rows] for i in rows])
+    a = np.arange(len(rows))
+    return a, lambda dealt: np.asarray(credits[dealt, a].sum(axis=-1))
 
 
 def rows_needed(difference: float, disagreement: float, confidence: float) -> int:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from contlearn.errors import ConfigError, EvaluationError
 from contlearn.evaluation.calibration import calibration_error
 from contlearn.evaluation.evidence import finite, old_sets, spec_of
-from contlearn.evaluation.rules import NoOptions
+from contlearn.evaluation.rules import RuleOptions
 from contlearn.evaluation.sides import count_changes
 from contlearn.evaluation.slices import SLICES, score_slices
 from contlearn.interfaces import GateEvidence
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Calibration", "ExactSign", "LabelFloor", "NegativeFlips", "SliceFloor"]
 
 
-class _Limits(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class ExactSign:
     """Rows that only one of the two answers right: the challenger must not win significantly fewer.
 
@@ -41,7 +37,7 @@ class ExactSign:
 
     name: ClassVar[str] = "mcnemar"
     summary: ClassVar[str] = "exact McNemar test on the right answers of all old rows"
-    Options: ClassVar[type[BaseModel]] = NoOptions
+    Options: ClassVar[type[BaseModel]] = RuleOptions
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options = options
@@ -50,7 +46,7 @@ class ExactSign:
         """Count the rows that changed sides."""
         lost, won, rows = count_changes(old_sets(evidence))
         if rows == 0:
-            return (_not_applicable(self.name, "no champion, or no old held-out rows"),)
+            return (RuleOutcome.not_applicable(self.name, "no champion, or no old held-out rows"),)
         alpha = 1.0 - evidence.config.confidence
         p = sign_test(lost, won)
         return (
@@ -71,7 +67,7 @@ class LabelFloor:
     name: ClassVar[str] = "label-floor"
     summary: ClassVar[str] = "every label with enough rows has a least F1"
 
-    class Options(_Limits):
+    class Options(RuleOptions):
         """`min_f1` of labels with at least `min_rows` rows."""
 
         min_f1: float = Field(ge=0.0, le=1.0)
@@ -84,7 +80,7 @@ class LabelFloor:
         """Look at every label over all held-out rows."""
         pairs = [pair for pair in evidence.sets if pair.challenger.rows]
         if not pairs:
-            return (_not_applicable(self.name, "no held-out rows"),)
+            return (RuleOutcome.not_applicable(self.name, "no held-out rows"),)
         import numpy as np
 
         sums = np.concatenate([pair.challenger.statistics for pair in pairs]).sum(axis=0)
@@ -128,7 +124,7 @@ class SliceFloor:
     name: ClassVar[str] = "slice-floor"
     summary: ClassVar[str] = "every slice with enough rows has a least measure"
 
-    class Options(_Limits):
+    class Options(RuleOptions):
         """`min_value` of `gate.metric` on slices `by` with at least `min_rows` rows."""
 
         by: tuple[str, ...] = Field(min_length=1)
@@ -157,7 +153,7 @@ class SliceFloor:
     def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
         """Look at each kind of slice over all held-out rows."""
         if not any(pair.challenger.rows for pair in evidence.sets):
-            return (_not_applicable(self.name, "no held-out rows"),)
+            return (RuleOutcome.not_applicable(self.name, "no held-out rows"),)
         options = self.options
         metric = spec_of(evidence)
         if metric.unit or not metric.higher_is_better:
@@ -228,7 +224,7 @@ class NegativeFlips:
     name: ClassVar[str] = "negative-flips"
     summary: ClassVar[str] = "few old rows go from right to wrong"
 
-    class Options(_Limits):
+    class Options(RuleOptions):
         """`max_rate` of all old held-out rows."""
 
         max_rate: float = Field(ge=0.0, le=1.0)
@@ -240,7 +236,7 @@ class NegativeFlips:
         """Count the rows that went from right to wrong."""
         lost, _, rows = count_changes(old_sets(evidence))
         if rows == 0:
-            return (_not_applicable(self.name, "no champion, or no old held-out rows"),)
+            return (RuleOutcome.not_applicable(self.name, "no champion, or no old held-out rows"),)
         rate = lost / rows
         return (
             RuleOutcome(
@@ -261,7 +257,7 @@ class Calibration:
     summary: ClassVar[str] = "confidences mean what they say"
     needs: ClassVar[frozenset[str]] = frozenset(("confidence",))
 
-    class Options(_Limits):
+    class Options(RuleOptions):
         """`max_error`: the mean gap between confidence and share right."""
 
         max_error: float = Field(gt=0.0, le=1.0)
@@ -272,7 +268,7 @@ class Calibration:
     def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
         """Measure the gap."""
         if not any(pair.challenger.rows for pair in evidence.sets):
-            return (_not_applicable(self.name, "no held-out rows"),)
+            return (RuleOutcome.not_applicable(self.name, "no held-out rows"),)
         error = calibration_error(evidence.sets)
         if error is None:
             raise EvaluationError(
@@ -291,9 +287,3 @@ class Calibration:
                 f"most {percent(self.options.max_error)} is allowed.",
             ),
         )
-
-
-def _not_applicable(rule: str, why: str) -> RuleOutcome:
-    return RuleOutcome(
-        rule=rule, passed=None, measured=None, required=None, message=f"Not applicable: {why}."
-    )

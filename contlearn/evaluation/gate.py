@@ -44,7 +44,7 @@ def decide(
     Raises:
         ConfigError: When no rule is configured: an empty gate would let everything pass.
         PluginError: When a rule or one of its options is not known.
-        EvaluationError: When a rule did not answer, or the metric is not known.
+        EvaluationError: When a rule did not answer.
     """
     rules = make_rules(evidence.config, manager)
     outcomes: list[RuleOutcome] = []

@@ -6,10 +6,12 @@ measured is nan, and left out of every mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from contlearn.errors import EvaluationError
+from contlearn.types import Metric
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray
@@ -63,21 +65,37 @@ def average_accuracy(accuracy: FloatArray) -> float:
     return float(measured.mean())
 
 
-def forgetting_by_set(accuracy: FloatArray) -> FloatArray:
-    """Say, for each earlier experience, how far its best accuracy has fallen.
+def forgetting_by_set(
+    rows: Sequence[Sequence[float | None]], metric: Metric | None = None
+) -> list[float | None]:
+    """Say, for each earlier experience, how far its best value has fallen; positive is bad.
 
+    Without numpy, which the daemon does without.
+
+    Args:
+        rows: Row t holds the model after experience t, column k held-out set k; null or nan where
+            nothing was measured.
+        metric: What they are values of; without it more is better.
     Returns:
-        For k < T - 1: the best of rows k to T - 2 less the last row; nan where not measured.
-    Shape: accuracy (T, T); result (T - 1,).
+        For k < T - 1: the best of rows k to T - 2 less the last row; null where not measured.
+    Example:
+        >>> forgetting_by_set([[0.9], [0.7, 0.8], [0.8, 0.6, 0.9]])
+        [0.1, 0.2]
+        >>> forgetting_by_set([[0.5], [0.8, 0.4]], Metric(name="mae", higher_is_better=False))
+        [0.3]
     """
-    import numpy as np
 
-    last = len(accuracy) - 1
-    lost = np.full(max(last, 0), np.nan)
-    for k in range(last):
-        column = accuracy[k:last, k]
-        if not np.isnan(column).all():
-            lost[k] = np.nanmax(column) - accuracy[last, k]
+    def value(row: Sequence[float | None], k: int) -> float | None:
+        found = row[k] if k < len(row) else None
+        if found is None or math.isnan(found):
+            return None
+        return found if metric is None else float(metric.oriented(found))
+
+    lost: list[float | None] = []
+    for k in range(len(rows) - 1):
+        before = [found for row in rows[k:-1] if (found := value(row, k)) is not None]
+        now = value(rows[-1], k)
+        lost.append(max(before) - now if before and now is not None else None)
     return lost
 
 
@@ -100,8 +118,8 @@ def forgetting(accuracy: FloatArray) -> float:
     import numpy as np
 
     _need_two(accuracy, "Forgetting")
-    lost = forgetting_by_set(accuracy)
-    return _mean(lost[~np.isnan(lost)], "Forgetting")
+    lost = forgetting_by_set(accuracy.tolist())
+    return _mean(np.array([value for value in lost if value is not None]), "Forgetting")
 
 
 def backward_transfer(accuracy: FloatArray) -> float:

@@ -70,13 +70,15 @@ def render_model_card(
 ) -> str:
     """Write the card as Markdown with a YAML head. Source: the hub's model card specification."""
     model, lineage = facts.model, facts.lineage
-    kind = model.pipeline or model.task or "text-classification"
+    kind = model.pipeline or model.task or "text"
     measured = {k: v for k, v in report.metrics.items() if v is not None}
     spoken = {k: metric_name(k, report.primary_metric) for k in measured}
     rows = sum(item.rows for item in report.sets)
     base = model.base or ""
     parts = [
-        _head(name, kind, base if _HUB_ID.fullmatch(base) else None, measured, spoken),
+        _head(
+            name, kind, model.pipeline, base if _HUB_ID.fullmatch(base) else None, measured, spoken
+        ),
         f"# {name}",
         (
             f"A {kind} model, fine-tuned by contlearn from `{_code(Path(base).name or '?')}` as "
@@ -122,11 +124,14 @@ def render_model_card(
 def _head(
     name: str,
     kind: str,
+    pipeline: str | None,
     base: str | None,
     measured: Mapping[str, float],
     spoken: Mapping[str, str],
 ) -> str:
-    head = ["---", "library_name: onnxruntime", f"pipeline_tag: {kind}"]
+    head = ["---", "library_name: onnxruntime"]
+    if pipeline is not None:
+        head.append(f"pipeline_tag: {pipeline}")
     # JSON is YAML: quoting it this way keeps any name from being read as something else.
     if base is not None:
         head.append(f"base_model: {_quoted(base)}")

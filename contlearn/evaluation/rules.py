@@ -37,14 +37,14 @@ from contlearn.statistics.several import holm
 from contlearn.types import PairedScores, RuleOutcome
 from contlearn.wording import percent
 
-__all__ = ["Floor", "Gain", "MinimumEvidence", "NoHarm", "NoOptions", "NoRegression", "Worth"]
+__all__ = ["Floor", "Gain", "MinimumEvidence", "NoHarm", "NoRegression", "RuleOptions", "Worth"]
 
 # Bounds are compared with what is required to this precision, so that rounding decides nothing.
 _TINY = 1e-9
 
 
-class NoOptions(BaseModel):
-    """A rule without options of its own; it goes by the keys of [gate]."""
+class RuleOptions(BaseModel):
+    """`[gate.rule_options.<rule>]`: none of its own for a rule that goes by the keys of [gate]."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,7 +60,7 @@ class MinimumEvidence:
 
     name: ClassVar[str] = "minimum-evidence"
     summary: ClassVar[str] = "enough old held-out rows to tell a loss from chance"
-    Options: ClassVar[type[BaseModel]] = NoOptions
+    Options: ClassVar[type[BaseModel]] = RuleOptions
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options = options
@@ -68,7 +68,7 @@ class MinimumEvidence:
     def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
         """Count the rows."""
         if not has_champion(evidence):
-            return (_not_applicable(self.name, _why_no_old(evidence)),)
+            return (RuleOutcome.not_applicable(self.name, _why_no_old(evidence)),)
         rows = sum(map(rows_of, old_sets(evidence)))
         least = evidence.config.min_evidence_rows
         warning = short_evidence_warning(evidence)
@@ -95,7 +95,7 @@ class NoRegression:
 
     name: ClassVar[str] = "no-regression"
     summary: ClassVar[str] = "not worse than the margin on all old held-out rows together"
-    Options: ClassVar[type[BaseModel]] = NoOptions
+    Options: ClassVar[type[BaseModel]] = RuleOptions
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options = options
@@ -144,7 +144,7 @@ class NoRegression:
     def _without_rows(self, evidence: GateEvidence) -> RuleOutcome:
         warning = short_evidence_warning(evidence)
         if warning is None or evidence.config.short_evidence != "refuse":
-            return _not_applicable(self.name, _why_no_old(evidence))
+            return RuleOutcome.not_applicable(self.name, _why_no_old(evidence))
         least = float(evidence.config.min_evidence_rows)
         return RuleOutcome(
             rule=self.name, passed=False, measured=0.0, required=least, message=warning
@@ -162,7 +162,7 @@ class NoHarm:
 
     name: ClassVar[str] = "no-harm"
     summary: ClassVar[str] = "no earlier experience significantly harmed (Holm-corrected)"
-    Options: ClassVar[type[BaseModel]] = NoOptions
+    Options: ClassVar[type[BaseModel]] = RuleOptions
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options = options
@@ -171,7 +171,7 @@ class NoHarm:
         """Test each earlier experience; name those that are harmed."""
         pairs = old_sets(evidence)
         if not pairs:
-            return (_not_applicable(self.name, _why_no_old(evidence)),)
+            return (RuleOutcome.not_applicable(self.name, _why_no_old(evidence)),)
         alpha, margin = 1.0 - evidence.config.confidence, evidence.config.margin
         # p-values must be able to get below the strictest threshold, alpha / number of sets.
         resamples = min(20_000, max(evidence.config.resamples, math.ceil(4 * len(pairs) / alpha)))
@@ -237,7 +237,7 @@ class Gain:
 
     name: ClassVar[str] = "gain"
     summary: ClassVar[str] = "knows what is new, and not worse than the champion there"
-    Options: ClassVar[type[BaseModel]] = NoOptions
+    Options: ClassVar[type[BaseModel]] = RuleOptions
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options = options
@@ -246,7 +246,7 @@ class Gain:
         """Judge on the held-out rows of the experience on trial."""
         pairs = new_sets(evidence)
         if not has_champion(evidence):
-            return (_not_applicable(self.name, _why_no_old(evidence)),)
+            return (RuleOutcome.not_applicable(self.name, _why_no_old(evidence)),)
         if not pairs:
             refuse = evidence.config.short_evidence == "refuse"
             return (
@@ -313,7 +313,7 @@ class Worth:
 
     name: ClassVar[str] = "worth"
     summary: ClassVar[str] = "better over new and old rows together, or the champion stays"
-    Options: ClassVar[type[BaseModel]] = NoOptions
+    Options: ClassVar[type[BaseModel]] = RuleOptions
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options = options
@@ -321,7 +321,7 @@ class Worth:
     def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
         """Weigh what was won against what was lost."""
         if not has_champion(evidence):
-            return (_not_applicable(self.name, _why_no_old(evidence)),)
+            return (RuleOutcome.not_applicable(self.name, _why_no_old(evidence)),)
         weight, required = evidence.config.new_weight, evidence.config.worth_confidence
         sides = [
             (name, share, pairs)
@@ -332,7 +332,7 @@ class Worth:
             if pairs and share
         ]
         if not sides:
-            return (_not_applicable(self.name, "There are no held-out rows to weigh."),)
+            return (RuleOutcome.not_applicable(self.name, "There are no held-out rows to weigh."),)
         whole = sum(share for _, share, _ in sides)
         results = [compare(evidence, pairs, stream=i) for i, (_, _, pairs) in enumerate(sides)]
         weights = [share / whole for _, share, _ in sides]
@@ -387,7 +387,7 @@ class Floor:
 
     name: ClassVar[str] = "floor"
     summary: ClassVar[str] = "the first version beats always answering the commonest label"
-    Options: ClassVar[type[BaseModel]] = NoOptions
+    Options: ClassVar[type[BaseModel]] = RuleOptions
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options = options
@@ -397,7 +397,7 @@ class Floor:
         import numpy as np
 
         if has_champion(evidence):
-            return (_not_applicable(self.name, "The champion is the yardstick now."),)
+            return (RuleOutcome.not_applicable(self.name, "The champion is the yardstick now"),)
         pairs = [pair for pair in evidence.sets if rows_of(pair) and pair.baseline is not None]
         if not pairs:
             return (
@@ -481,13 +481,7 @@ def chance_problem(
     )
 
 
-def _not_applicable(rule: str, why: str) -> RuleOutcome:
-    return RuleOutcome(
-        rule=rule, passed=None, measured=None, required=None, message=f"Not applicable: {why}"
-    )
-
-
 def _why_no_old(evidence: GateEvidence) -> str:
     if not has_champion(evidence):
-        return "There is no champion to compare with."
-    return "Earlier experiences have no held-out rows."
+        return "There is no champion to compare with"
+    return "Earlier experiences have no held-out rows"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from contlearn.errors import EvaluationError
+from contlearn.evaluation.rules import RuleOptions
 from contlearn.evaluation.runtime import (
     Interval,
     latency_ratio,
@@ -24,17 +25,13 @@ from contlearn.wording import percent
 __all__ = ["LabelAgreement", "Latency", "ModelSize", "UnknownTokens"]
 
 
-class _Limits(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class LabelAgreement:
     """The exported model answers like the model it was made from."""
 
     name: ClassVar[str] = "label-agreement"
     summary: ClassVar[str] = "the exported model answers like its source"
 
-    class Options(_Limits):
+    class Options(RuleOptions):
         """`min_agreement`: the share of equal labels."""
 
         min_agreement: float = Field(gt=0.0, le=1.0)
@@ -63,7 +60,7 @@ class ModelSize:
     name: ClassVar[str] = "size"
     summary: ClassVar[str] = "the served file stays under a size"
 
-    class Options(_Limits):
+    class Options(RuleOptions):
         """`max_bytes` of model.onnx, `max_ratio` to the champion's, or both."""
 
         max_bytes: int | None = Field(None, ge=1)
@@ -94,8 +91,10 @@ class ModelSize:
                 )
             )
         if ratio is not None:
-            if not _has_champion(evidence):
-                outcomes.append(_not_applicable(self.name, "no champion to compare with"))
+            if not _has_champion_file(evidence):
+                outcomes.append(
+                    RuleOutcome.not_applicable(self.name, "no champion to compare with")
+                )
             else:
                 before = _fact(evidence.champion_parity, "size_bytes", self.name)
                 outcomes.append(
@@ -123,7 +122,7 @@ class Latency:
     name: ClassVar[str] = "latency"
     summary: ClassVar[str] = "a text takes no longer than allowed, or than on the champion"
 
-    class Options(_Limits):
+    class Options(RuleOptions):
         """`max_seconds` a text, `max_ratio` to the champion's time, or both."""
 
         max_seconds: float | None = Field(None, gt=0.0)
@@ -143,7 +142,7 @@ class Latency:
             raise _not_measured("latency", self.name)
         latency = evidence.runtime["latency"]
         if latency is None:
-            return (_not_applicable(self.name, "no held-out row to time"),)
+            return (RuleOutcome.not_applicable(self.name, "no held-out row to time"),)
         confidence = evidence.config.confidence
         how = f"{latency['texts']} texts, {latency['rounds']} rounds in turns"
         outcomes = []
@@ -162,7 +161,7 @@ class Latency:
                 )
             )
         if self.options.max_ratio is not None:
-            if _has_champion(evidence) and latency.get("champion") is None:
+            if _has_champion_file(evidence) and latency.get("champion") is None:
                 raise _not_measured("latency of the champion", self.name)
             ratio = latency_ratio(latency, confidence=confidence, seed=evidence.seed)
             outcomes.append(self._against(ratio, self.options.max_ratio, confidence, how))
@@ -172,7 +171,7 @@ class Latency:
         self, ratio: Interval | None, limit: float, confidence: float, how: str
     ) -> RuleOutcome:
         if ratio is None:
-            return _not_applicable(self.name, "no champion to compare with")
+            return RuleOutcome.not_applicable(self.name, "no champion to compare with")
         return RuleOutcome(
             rule=self.name,
             passed=ratio.upper <= limit,
@@ -193,7 +192,7 @@ class UnknownTokens:
     name: ClassVar[str] = "unknown-tokens"
     summary: ClassVar[str] = "few pieces of the texts are unknown to the tokenizer"
 
-    class Options(_Limits):
+    class Options(RuleOptions):
         """`max_share` of all pieces, on the new rows and on the old ones."""
 
         max_share: float = Field(ge=0.0, le=1.0)
@@ -214,7 +213,7 @@ class UnknownTokens:
                 unknown = sum(item["unknown"] for item in mine)
                 shares.append((unknown / pieces, f"{unknown} of {pieces} on {which} rows"))
         if not shares:
-            return (_not_applicable(self.name, "no held-out rows"),)
+            return (RuleOutcome.not_applicable(self.name, "no held-out rows"),)
         worst = max(share for share, _ in shares)
         message = (
             "This tokenizer cannot have unknown pieces, so the rule says nothing about the texts."
@@ -238,7 +237,8 @@ def _need_one(options: BaseModel, *names: str) -> None:
         raise ValueError(f"give {' or '.join(names)}: without a limit the rule says nothing")
 
 
-def _has_champion(evidence: GateEvidence) -> bool:
+def _has_champion_file(evidence: GateEvidence) -> bool:
+    """Say whether there is a champion's file to compare with, be there held-out rows or not."""
     return any(pair.champion is not None for pair in evidence.sets) or bool(
         evidence.champion_parity
     )
@@ -256,10 +256,4 @@ def _not_measured(key: str, rule: str) -> EvaluationError:
         f"The rule {rule!r} needs {key!r}, which was not measured.",
         where="gate.rules in contlearn.toml",
         hint="Take the rule out, or use an exporter and a predictor that measure it.",
-    )
-
-
-def _not_applicable(rule: str, why: str) -> RuleOutcome:
-    return RuleOutcome(
-        rule=rule, passed=None, measured=None, required=None, message=f"Not applicable: {why}."
     )

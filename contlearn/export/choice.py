@@ -10,10 +10,10 @@ from typing import Any, Final
 from contlearn.config import ExportConfig
 from contlearn.errors import ExportError
 from contlearn.export import parity
-from contlearn.export.graph import MODEL_FILE
 from contlearn.export.half import halve_graph
 from contlearn.export.parity import Comparison, Reference
 from contlearn.export.quantize import LADDER, STATIC, quantize_graph
+from contlearn.inference.manifest import MODEL_FILE
 from contlearn.inference.processor import has_safe_int8
 
 __all__ = ["Choice", "choose_precision"]

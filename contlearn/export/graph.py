@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from contlearn.errors import ExportError
+from contlearn.inference.manifest import MODEL_FILE
 from contlearn.modeling.auto_classes import modeling_auto
 from contlearn.modeling.checkpoint import Checkpoint
 from contlearn.modeling.majors import save_tokenizer, write_older_keys
@@ -22,7 +23,6 @@ from contlearn.wording import first_line
 from contlearn.workspace import read_json
 
 __all__ = [
-    "MODEL_FILE",
     "PROJECTION_NODE",
     "PROJECTION_SIZE",
     "GraphModel",
@@ -31,7 +31,6 @@ __all__ = [
     "quiet",
 ]
 
-MODEL_FILE: Final = "model.onnx"
 PROJECTION_SIZE: Final = 32
 # The tracer names a node after the attribute of the module.
 PROJECTION_NODE: Final = "/projection/MatMul"

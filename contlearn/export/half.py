@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from contlearn.export.graph import MODEL_FILE, quiet
+from contlearn.export.graph import quiet
+from contlearn.inference.manifest import MODEL_FILE
 
 __all__ = ["halve_graph"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from contlearn.config import ExportConfig
 from contlearn.errors import ExportError
-from contlearn.inference.manifest import FALLBACK_FILE
+from contlearn.inference.manifest import FALLBACK_FILE, MODEL_FILE
 from contlearn.inference.processor import processor_features
 from contlearn.interfaces import Progress, Task
 from contlearn.types import ExportReport, Inputs
@@ -90,7 +90,7 @@ def export_model(
         ExportError: When the graph differs from its source, or cannot be made.
     """
     from contlearn.export.choice import choose_precision
-    from contlearn.export.graph import MODEL_FILE, export_graph, fuse_graph
+    from contlearn.export.graph import export_graph, fuse_graph
     from contlearn.export.parity import (
         compare,
         make_feeds,
@@ -215,13 +215,13 @@ def _check_with_optimum(
     Raises:
         ExportError: When it does not load the folder, or answers otherwise.
     """
-    from contlearn.export.graph import MODEL_FILE, quiet
+    from contlearn.export.graph import quiet
     from contlearn.export.parity import compare, open_session, open_with_optimum
 
     expected = reference.some(_OPTIMUM_ROWS)
     try:
         with quiet():
-            model = open_with_optimum(folder, words=reference.words)
+            model = open_with_optimum(folder, words=reference.has_places)
         if model is None:
             return (NO_OPTIMUM,)
         if not is_exact:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,34 +60,32 @@ class Comparison:
 class Reference:
     """The encodings that are compared, and the source's logits of each.
 
-    Shape: logits[i] is (1, C), or (words, C).
+    Shape: logits[i] is (1, C), or (places, C) where rows of scores belong to places in the text.
     """
 
     encodings: list[Encoding]
     logits: list[Floats]
     pad_id: int
-    words: bool
+    has_places: bool
     loss: Loss = "softmax"
 
     def with_more(self, other: Reference) -> Reference:
         """Give the rows of both."""
-        return Reference(
-            [*self.encodings, *other.encodings],
-            [*self.logits, *other.logits],
-            self.pad_id,
-            self.words,
-            self.loss,
+        return replace(
+            self,
+            encodings=[*self.encodings, *other.encodings],
+            logits=[*self.logits, *other.logits],
         )
 
     def some(self, most: int) -> Reference:
         """Give at most so many rows, evenly spread."""
         step = -(-len(self.encodings) // most) or 1
-        return Reference(self.encodings[::step], self.logits[::step], self.pad_id, self.words)
+        return replace(self, encodings=self.encodings[::step], logits=self.logits[::step])
 
     def answered_by(self, session: Any) -> Reference:
         """Put a graph's logits in the place of the source's, row by row."""
         logits = [_run(session, [encoding], self)[0] for encoding in self.encodings]
-        return Reference(self.encodings, logits, self.pad_id, self.words)
+        return replace(self, logits=logits)
 
 
 def probe_inputs(task: Task) -> list[Inputs]:
@@ -100,16 +98,16 @@ def make_reference(
 ) -> Reference:
     """Score inputs with the source, one at a time, so that padding plays no part in the truth."""
     parts = task.encode(checkpoint.tokenizer.backend_tokenizer, inputs, max_tokens)
-    words = checkpoint.model.has_places
-    encodings = [e for encoding in parts for e in encoding if e.word_starts or not words]
+    has_places = checkpoint.model.has_places
+    encodings = [e for encoding in parts for e in encoding if e.word_starts or not has_places]
     logits = []
     checkpoint.model.eval()
     with torch.no_grad():
         for encoding in encodings:
-            packed = pack([encoding], pad_id=checkpoint.pad_id, places=words)
+            packed = pack([encoding], pad_id=checkpoint.pad_id, places=has_places)
             logits.append(checkpoint.model(packed).numpy())
     loss = checkpoint.model.loss
-    return Reference(encodings, logits, checkpoint.pad_id, words, loss)
+    return Reference(encodings, logits, checkpoint.pad_id, has_places, loss)
 
 
 def make_feeds(
@@ -249,7 +247,7 @@ def _options(*, threads: int) -> Any:
 
 def _run(session: Any, encodings: Sequence[Encoding], reference: Reference) -> list[Floats]:
     logits = session.run(["logits"], _feed(encodings, reference.pad_id))[0]
-    if not reference.words:
+    if not reference.has_places:
         return [logits[row : row + 1] for row in range(len(encodings))]
     return [logits[row, list(e.word_starts)] for row, e in enumerate(encodings)]
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from contlearn.errors import ExportError
 from contlearn.export.blocks import block_embeddings, block_products, split_attention
-from contlearn.export.graph import MODEL_FILE, PROJECTION_NODE, quiet
+from contlearn.export.graph import PROJECTION_NODE, quiet
+from contlearn.inference.manifest import MODEL_FILE
 
 __all__ = ["LADDER", "STATIC", "quantize_graph"]
 

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from contlearn.arguments import require_several
 from contlearn.interfaces import Predictor
-from contlearn.tasks.marks import word_pattern
+from contlearn.tasks.marks import SINGLE, word_pattern, words_with_marks
+from contlearn.types import Inputs
 
-__all__ = ["Explanation", "Part", "explain_text", "explain_texts"]
+__all__ = ["Explanation", "Part", "explain_input", "explain_inputs"]
 
-# Marks belong to the word or sign before them, as in `contlearn.tasks.spans`.
-_WORD: Final = (
-    r"[%A]*(?:"
-    r"(?:\w[%M]*)+(?:['’\-][%M]*(?:\w[%M]*)+)*|"
-    r"[^\w\s][%M]*(?:(?<=\u200d)[^\w\s][%M]*)*"
-    r")(?:\u200b[%A]*)?|[%A]+"
-)
+# Of an input of one word a blank mark is left: a text of nothing cannot be asked.
+_NOTHING: Final = "."
+_JOINERS: Final = r"'’\-"
 _CHARACTER: Final = r"[%A]*[^%A][%A]*"
-# Chinese and Japanese have no blanks between words: each character is a part.
-_SINGLE: Final = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
 _MOST_PARTS: Final = 48
 _CLIP: Final = 1e-6
 
@@ -37,57 +32,74 @@ class Part:
     """A word, or a run of words, and its weight; positions count characters, the end exclusive.
 
     `weight` is in units of log-odds: how much the odds of the label fall when it is left out.
-    Positive speaks for the label, negative against it.
+    Positive speaks for the label, negative against it. `field` is the input it stands in.
     """
 
+    field: str
     start: int
     end: int
     text: str
     weight: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Give it as plain values."""
-        return {
-            "start": self.start,
-            "end": self.end,
-            "text": self.text,
-            "weight": round(self.weight, 4),
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The parts of a text in order, and the label they speak for or against."""
+    """The parts of an input in order, and the label they speak for or against.
+
+    `texts` has the text of each field, in which the positions count.
+    """
 
     label: str
     confidence: float
     parts: tuple[Part, ...]
+    texts: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as plain values."""
+        """Give it as plain values; fields are named where there are several."""
+        several = len(self.texts) > 1
         return {
             "label": self.label,
             "confidence": self.confidence,
-            "words": [part.to_json() for part in self.parts],
+            **({"texts": dict(self.texts)} if several else {}),
+            "words": [
+                {
+                    **({"field": part.field} if several else {}),
+                    "start": part.start,
+                    "end": part.end,
+                    "text": part.text,
+                    "weight": round(part.weight, 4),
+                }
+                for part in self.parts
+            ],
         }
 
 
-def explain_text(predictor: Predictor, text: str, *, label: str | None = None) -> Explanation:
-    """Weigh the words of a text for the label it got, or for another label.
+def explain_input(predictor: Predictor, inputs: Inputs, *, label: str | None = None) -> Explanation:
+    """Weigh the words of each field for the label that the inputs got, or for another label.
 
     Args:
         predictor: A classifier.
-        text: What was answered.
+        inputs: What was answered; a word is left out of its field, and all else stays.
         label: The label to explain; the predicted one if left out.
     Raises:
         ValueError: When the task gives no such probabilities, or the label is unknown to the model.
     Source: Li, Monroe and Jurafsky, "Understanding Neural Networks through Representation
         Erasure", 2016 (leave one out).
     """
-    parts = _parts(text)
-    # A text of one word has nothing to compare with: the empty remainder is asked as a blank mark.
-    remainders = [_without(text, start, end) for start, end in parts]
-    answers = predictor.predict([{"text": item} for item in (text, *remainders)])
+    texts = {name: v if isinstance(v, str) else " ".join(v) for name, v in inputs.items()}
+    words = {name: _words(value) for name, value in inputs.items()}
+    # In a long text, runs of as many words as keep the number of questions bounded.
+    size = max(1, math.ceil(sum(map(len, words.values())) / _MOST_PARTS))
+    runs = [
+        (name, first, min(first + size, len(found)))
+        for name, found in words.items()
+        for first in range(0, len(found), size)
+    ]
+    remainders = [
+        {**inputs, name: _without(inputs[name], words[name], first, end)}
+        for name, first, end in runs
+    ]
+    answers = predictor.predict([inputs, *remainders])
     whole = answers[0]
     scores = whole.scores
     if scores is None:
@@ -97,38 +109,52 @@ def explain_text(predictor: Predictor, text: str, *, label: str | None = None) -
         raise ValueError(f"the model has no label {chosen!r}")
     base = _log_odds(scores[chosen])
     weighed = []
-    for (start, end), answer in zip(parts, answers[1:], strict=True):
+    for (name, first, end), answer in zip(runs, answers[1:], strict=True):
         score = (answer.scores or {}).get(chosen, 0.0)
+        begin, stop = words[name][first][0], words[name][end - 1][1]
         weighed.append(
-            Part(start=start, end=end, text=text[start:end], weight=base - _log_odds(score))
+            Part(
+                field=name,
+                start=begin,
+                end=stop,
+                text=texts[name][begin:stop],
+                weight=base - _log_odds(score),
+            )
         )
-    return Explanation(label=chosen, confidence=scores[chosen], parts=tuple(weighed))
+    return Explanation(label=chosen, confidence=scores[chosen], parts=tuple(weighed), texts=texts)
 
 
-def explain_texts(predictor: Predictor, texts: Sequence[str]) -> list[Explanation]:
-    """Weigh the words of several texts, each for the label it got."""
-    require_several(texts, what="text", where="explain_texts")
-    return [explain_text(predictor, text) for text in texts]
+def explain_inputs(predictor: Predictor, inputs: Sequence[Inputs]) -> list[Explanation]:
+    """Weigh the words of several inputs, each for the label it got."""
+    require_several(inputs, what="input", where="explain_inputs")
+    return [explain_input(predictor, one) for one in inputs]
 
 
-def _parts(text: str) -> list[tuple[int, int]]:
-    """Find words; in a long text, runs of as many words as keep the number of questions bounded."""
+def _words(value: str | tuple[str, ...]) -> list[tuple[int, int]]:
+    """Find the words of a text, or place those that are given one after the other."""
     words: list[tuple[int, int]] = []
-    for found in word_pattern(_WORD).finditer(text):
-        if _SINGLE.search(found[0]):
+    if not isinstance(value, str):
+        at = 0
+        for word in value:
+            words.append((at, at + len(word)))
+            at += len(word) + 1
+        return words
+    for found in words_with_marks(_JOINERS).finditer(value):
+        if SINGLE.search(found[0]):
             whole = word_pattern(_CHARACTER)
-            words += [one.span() for one in whole.finditer(text, found.start(), found.end())]
+            words += [one.span() for one in whole.finditer(value, found.start(), found.end())]
         else:
             words.append(found.span())
-    size = math.ceil(len(words) / _MOST_PARTS) if words else 1
-    return [
-        (words[i][0], words[min(i + size, len(words)) - 1][1]) for i in range(0, len(words), size)
-    ]
+    return words
 
 
-def _without(text: str, start: int, end: int) -> str:
-    left = (text[:start] + " " + text[end:]).strip()
-    return re.sub(r"\s+", " ", left) or "."
+def _without(
+    value: str | tuple[str, ...], words: Sequence[tuple[int, int]], first: int, end: int
+) -> str | tuple[str, ...]:
+    if not isinstance(value, str):
+        return (*value[:first], *value[end:]) or (_NOTHING,)
+    left = (value[: words[first][0]] + " " + value[words[end - 1][1] :]).strip()
+    return re.sub(r"\s+", " ", left) or _NOTHING
 
 
 def _log_odds(probability: float) -> float:

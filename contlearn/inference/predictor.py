@@ -36,6 +36,7 @@ _PADDING_SHARE: Final = 0.1
 _ROWS_PER_PART: Final = 1024
 # Masks that are kept: one for each number of rows and length that comes.
 _MAX_CONSTANTS: Final = 4096
+_NO_PREDICTION: Final = Prediction(value={}, target=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +258,10 @@ class OnnxPredictor:
         return int(self.tokenizer.get_vocab_size())
 
     def answer_ids(self, encodings: Sequence[Encoding]) -> list[Answer]:
-        """Answer ids that a client made itself; tags need words, so there are none, but logits."""
+        """Answer ids that a client made itself, with a prediction where a text has one row.
+
+        Rows of words or pieces mean nothing without their text: logits are all there is of them.
+        """
         answers = []
         for encoding, row in zip(encodings, self.run_encoded(encodings), strict=True):
             if row["logits"].ndim == 1:
@@ -265,7 +269,7 @@ class OnnxPredictor:
                 continue
             answers.append(
                 Answer(
-                    prediction=self.task.nothing(),
+                    prediction=_NO_PREDICTION,
                     logits=row["logits"],
                     projection=_nothing(),
                     tokens=len(encoding.input_ids),

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from contlearn.errors import RegistryError, TrainingError
-from contlearn.interfaces import HeadSpec, Loss, View
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.additions import inner_encoder, load_addition, save_encoder
 from contlearn.modeling.base_check import base_fingerprint
 from contlearn.modeling.base_models import (
@@ -33,6 +33,7 @@ from contlearn.modeling.base_models import (
 )
 from contlearn.modeling.majors import save_tokenizer
 from contlearn.modeling.text_model import Pooling, TextModel
+from contlearn.tasks.heads import head_problems
 from contlearn.types import LabelSpace
 from contlearn.workspace import read_json, storage_border, write_json_atomic
 
@@ -49,9 +50,6 @@ __all__ = [
 FORMAT_VERSION: Final = 1
 # With an addition around the encoder, which readers of version 1 would pass over in silence.
 WITH_ADDITION: Final = 2
-# What a head can be here: what its rows belong to, and how they are learnt.
-_VIEWS: Final[tuple[View, ...]] = ("pooled", "words", "pieces")
-_LOSSES: Final[tuple[Loss, ...]] = ("softmax", "sigmoid", "squared", "ordinal")
 # How checkpoints of an earlier contlearn name the views.
 _EARLIER: Final = {"sequence": "pooled", "word": "words"}
 
@@ -199,15 +197,15 @@ def require_trainable(head: HeadSpec) -> None:
     """Refuse a head that there are no modules for.
 
     Raises:
-        TrainingError: When its view or its loss is none of those known here.
+        TrainingError: When its name, its view or its loss is none of those that can be trained.
     """
-    for what, value, known in (("view", head.view, _VIEWS), ("loss", head.loss, _LOSSES)):
-        if value not in known:
-            raise TrainingError(
-                f"A head with the {what} {value!r} cannot be trained here.",
-                where=f"the head {head.name!r} of the task",
-                hint=f"Known: {', '.join(known)}.",
-            )
+    problems = head_problems(head)
+    if problems:
+        raise TrainingError(
+            " ".join(problems),
+            where=f"the head {head.name!r} of the task",
+            hint="Choose another task.",
+        )
 
 
 def _head(labels: LabelSpace, facts: Mapping[str, Any]) -> HeadSpec:

@@ -1,6 +1,6 @@
 """Which texts are most worth a label: those the model is least sure of, that are new, and differ.
 
-Pure functions over arrays; where the texts come from and go to is in `pipeline.suggesting`.
+Pure functions over arrays; where the texts come from and go to is in `operations.suggest`.
 """
 
 from __future__ import annotations

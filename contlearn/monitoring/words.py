@@ -8,15 +8,13 @@ import unicodedata
 from collections import Counter
 from typing import Final
 
-from contlearn.tasks.marks import word_pattern
+from contlearn.tasks.marks import SINGLE, word_pattern
 
 __all__ = ["language_of", "words_of"]
 
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 # The same where letters may have marks.
 _MARKED: Final = r"(?:[^\W\d_][%M]*)+(?:['’](?:[^\W\d_][%M]*)+)?"
-# Scripts written without blanks: a character is a word of its own.
-_SINGLE: Final = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
 _SCRIPTS: Final = {
     "LATIN": "latin",
     "CYRILLIC": "cyrillic",
@@ -59,7 +57,7 @@ def words_of(text: str) -> list[str]:
     """
     found: list[str] = []
     for word in _find_words(text):
-        if _SINGLE.search(word):
+        if SINGLE.search(word):
             found.extend(word)
         else:
             found.append(word)

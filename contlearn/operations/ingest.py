@@ -36,7 +36,7 @@ def ingest_files(
 ) -> IngestReport:
     """Take in the files that are named, or what has come to rest in the inbox.
 
-    Then the champion, where there is one, judges the new labels; see `pipeline.doubting`.
+    Then the champion, where there is one, judges the new labels; see `cycle.doubting`.
 
     Args:
         context: The opened workspace.

@@ -14,6 +14,7 @@ from contlearn.catalog.schema import files, records
 from contlearn.config.schedule import next_scheduled
 from contlearn.context import Context
 from contlearn.errors import ContlearnError
+from contlearn.evaluation.metrics import forgetting_by_set
 from contlearn.monitoring.label_drift import LabelDriftWatch
 from contlearn.monitoring.prediction_log import predicted_labels
 from contlearn.monitoring.quarantine import QuarantineTally
@@ -36,10 +37,10 @@ __all__ = ["Measuring", "workspace_registry"]
 
 
 class Measuring:
-    """Makes snapshots of one workspace; opens it for itself, because a scrape has its own thread.
+    """Makes snapshots of one workspace, for whoever scrapes, in whichever thread.
 
     Args:
-        context: The opened workspace; its configuration is used, not its connection.
+        context: The opened workspace; each snapshot reads from its catalog and its files anew.
     """
 
     def __init__(self, context: Context) -> None:
@@ -48,8 +49,8 @@ class Measuring:
         self._quarantine = QuarantineTally(context.workspace.quarantine)
         self._watch = LabelDriftWatch(window=config.drift_window, limit=config.drift_threshold)
 
-    def snapshots(self) -> Iterator[DaemonSnapshot]:
-        """Give the one snapshot of the workspace."""
+    def snapshot(self) -> DaemonSnapshot:
+        """Give the snapshot of the workspace as it is now."""
         context = self._context
         status = read_status(context)
         with context.catalog.read() as connection:
@@ -62,7 +63,7 @@ class Measuring:
         scheduled = next_scheduled(context.config.update, context.clock.now())
         champion = status["champion"]["version"] if status["champion"] else None
         accuracies, forgettings, agreement = _champion_numbers(context, status)
-        yield DaemonSnapshot.from_status(
+        return DaemonSnapshot.from_status(
             status,
             accuracies=accuracies,
             forgettings=forgettings,
@@ -166,25 +167,20 @@ def _champion_numbers(
 ) -> tuple[tuple[float | None, ...], tuple[float | None, ...], float | None]:
     """Give the champion's measure on each held-out set, what was forgotten of each, its agreement.
 
-    Forgetting of a set is its best measure so far less the present one; the newest has none.
+    What is no share has no place among ratios: then only the agreement is given.
     """
     if status["champion"] is None:
         return (), (), None
     version = context.registry.get(status["champion"]["version"])
     agreement = version.manifest.export.label_agreement
     try:
-        matrix = read_report(version.path).accuracy_matrix
+        report = read_report(version.path)
     except (OSError, ContlearnError):
         return (), (), agreement
-    if not matrix:
+    matrix, metric = report.accuracy_matrix, report.measure("average_accuracy")
+    if not matrix or (metric is not None and metric.unit):
         return (), (), agreement
-    last = matrix[-1]
-    lost: list[float | None] = []
-    for k, now in enumerate(last[:-1]):
-        column = [row[k] for row in matrix[:-1] if len(row) > k]
-        before = [value for value in column if value is not None]
-        lost.append(max(before) - now if before and now is not None else None)
-    return last, tuple(lost), agreement
+    return matrix[-1], tuple(forgetting_by_set(matrix, metric)), agreement
 
 
 def _promotions(context: Context) -> dict[str, int]:
@@ -196,5 +192,5 @@ def workspace_registry(
 ) -> CollectorRegistry:
     """Make a registry that reads the workspace at each scrape."""
     registry = make_registry()
-    registry.register(DaemonCollector(Measuring(context).snapshots, heartbeat=heartbeat))
+    registry.register(DaemonCollector(Measuring(context).snapshot, heartbeat=heartbeat))
     return registry

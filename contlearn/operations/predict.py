@@ -137,7 +137,7 @@ def predict_texts(
         if answer.truncated and "truncated" in flags:
             rows[-1]["truncated"] = True
     if explain:
-        from contlearn.inference.attribution import explain_texts
+        from contlearn.inference.attribution import explain_inputs
 
         if "scores" not in context.task.gives:
             raise UsageError(
@@ -145,8 +145,7 @@ def predict_texts(
                 where="predict --explain",
                 hint="Only classifications can; leave --explain out.",
             )
-        asked = [context.task.text_of(item) for item in inputs]
-        for row, explanation in zip(rows, explain_texts(predictor, asked), strict=True):
+        for row, explanation in zip(rows, explain_inputs(predictor, inputs), strict=True):
             row["explanation"] = explanation.to_json()
     return {"version": chosen.version, "predictions": rows}
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from contlearn.arguments import require_several
-from contlearn.catalog.counting import OPEN_STATES, counts
-from contlearn.catalog.records import chunks, release_records
+from contlearn.catalog.counting import counts
+from contlearn.catalog.records import hold_records, release_records
 from contlearn.catalog.schema import files, labels, records
 from contlearn.context import Context
 from contlearn.data.intake.known import chosen_labels, has_label
@@ -129,50 +129,58 @@ def show_record(context: Context, record_id: str) -> dict[str, Any]:
     }
 
 
-def hold(context: Context, record_ids: Sequence[str], *, reason: str = "") -> int:
+def hold(
+    context: Context, record_ids: Sequence[str], *, reason: str = "", dry_run: bool = False
+) -> int:
     """Keep records out of updates until they are released; learnt ones stay learnt.
 
     Returns:
-        How many are held now.
+        How many are held now; with `dry_run`, how many would be.
     """
     require_several(record_ids, what="record", where="hold")
-    changed, reason = 0, reason or "held by hand"
-    with context.catalog.write() as connection:
-        rows = context.catalog.ids.find_ids(connection, record_ids)
-        for some in chunks(list(rows.values())):
-            changed += connection.execute(
-                records.update()
-                .where(records.c.seq.in_(some), records.c.state.in_(OPEN_STATES))
-                .values(state="held", reason=reason)
-            ).rowcount
-    context.registry.note("hold", actor=context.actor, reason=reason, records=changed)
-    context.emit("records-held", records=changed, reason=reason, actor=context.actor)
+    reason = reason or "held by hand"
+    with context.catalog.read() if dry_run else context.catalog.write() as connection:
+        rows = list(context.catalog.ids.find_ids(connection, record_ids).values())
+        changed = hold_records(connection, rows, reason=reason, dry_run=dry_run)
+    if not dry_run:
+        context.registry.note("hold", actor=context.actor, reason=reason, records=changed)
+        context.emit("records-held", records=changed, reason=reason, actor=context.actor)
     return changed
 
 
-def release(context: Context, record_ids: Sequence[str] | None, *, reason: str = "") -> int:
+def release(
+    context: Context,
+    record_ids: Sequence[str] | None,
+    *,
+    reason: str = "",
+    dry_run: bool = False,
+) -> int:
     """Let held records take part again: those named, or all. Superseded ones stay so.
 
     Returns:
-        How many are pending now.
+        How many are pending now; with `dry_run`, how many would be.
     """
     require_several(record_ids, what="record", where="release")
     reason = reason or "released by hand"
-    with context.catalog.write() as connection:
+    with context.catalog.read() if dry_run else context.catalog.write() as connection:
         rows = None
         if record_ids is not None:
             rows = list(context.catalog.ids.find_ids(connection, record_ids).values())
-        changed = release_records(connection, rows)
-    context.registry.note("release", actor=context.actor, reason=reason, records=changed)
-    context.emit("records-released", records=changed, reason=reason, actor=context.actor)
+        changed = release_records(connection, rows, dry_run=dry_run)
+    if not dry_run:
+        context.registry.note("release", actor=context.actor, reason=reason, records=changed)
+        context.emit("records-released", records=changed, reason=reason, actor=context.actor)
     return changed
 
 
-def forget(context: Context, record_ids: Sequence[str], *, reason: str = "") -> ForgetReport:
+def forget(
+    context: Context, record_ids: Sequence[str], *, reason: str = "", dry_run: bool = False
+) -> ForgetReport:
     """Forget records for good: their texts leave all that is kept, and the journal says so.
 
     Returns:
-        How many were forgotten, with what they superseded, and notes on what that means.
+        How many were forgotten, with what they superseded, and notes on what that means; with
+        `dry_run`, how many would be.
     Raises:
         StorageError: When something could not be written; run it again, or any ingest, to go on.
         WorkspaceLocked: When another process is taking files in for very long.
@@ -182,7 +190,9 @@ def forget(context: Context, record_ids: Sequence[str], *, reason: str = "") -> 
     parts = (context.workspace, context.config, context.catalog, context.manager)
     reason = reason or "forgotten by hand"
     require_several(record_ids, what="record", where="forget")
-    report = forget_records(*parts, record_ids, reason=reason)
+    report = forget_records(*parts, record_ids, reason=reason, dry_run=dry_run)
+    if dry_run:
+        return report
     context.registry.note(
         "forget",
         actor=context.actor,

@@ -82,7 +82,7 @@ def worst_flips(context: Context, version: ModelVersion, most: int) -> list[dict
         EvaluationError: When the answers of the version are not there, or cannot be explained.
     """
     from contlearn.data.store import read_records
-    from contlearn.inference.attribution import explain_text
+    from contlearn.inference.attribution import explain_input
     from contlearn.inference.predictor import OnnxPredictor
     from contlearn.workspace import read_json
 
@@ -109,9 +109,9 @@ def worst_flips(context: Context, version: ModelVersion, most: int) -> list[dict
             record = records.get(item["record_id"])
             if record is None:
                 continue
+            explanation = explain_input(predictor, record.inputs, label=item["answer"]).to_json()
             text = context.task.text_of(record.inputs)
-            explanation = explain_text(predictor, text, label=item["answer"])
-            found.append({**item, "text": text, "explanation": explanation.to_json()})
+            found.append({**item, "text": text, "explanation": explanation})
             if len(found) == most:
                 break
         return found
@@ -161,11 +161,15 @@ def flips_section(flips: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _flip(flip: Mapping[str, Any]) -> str:
+    words = flip["explanation"]["words"]
+    texts = flip["explanation"].get("texts") or {None: flip["text"]}
     return (
         f"<b>{escape(str(flip['expected']))}</b> became "
         f'<b class="bad">{escape(str(flip["answer"]))}</b> '
         f'<span class="soft">({100 * flip["confidence"]:.0f} % sure, set {flip["set"]})</span>'
-        f"<p>{_marked(flip['text'], flip['explanation']['words'])}</p>"
+    ) + "".join(
+        f"<p>{_marked(text, [word for word in words if word.get('field') == name])}</p>"
+        for name, text in texts.items()
     )
 
 

@@ -1,4 +1,4 @@
-"""Suggestions as files for labelling tools; `data.tools` reads what comes back.
+"""Suggestions as files for labelling tools; `data.formats.tools` reads what comes back.
 
 No file holds the model's guess where a person's answer belongs: the guess stands in a field of its
 own, or where the tool itself keeps what models say. Every row is marked as a suggestion.

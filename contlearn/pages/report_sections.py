@@ -81,14 +81,14 @@ def accuracy_matrix(report: EvaluationReport) -> str:
 def _matrix_rows(
     matrix: Sequence[Sequence[float | None]], which: range, metric: Metric | None
 ) -> list[str]:
+    from contlearn.evaluation.metrics import forgetting_by_set
+
     rows = []
     for t in which:
         cells = []
+        falls = forgetting_by_set(matrix[: t + 1], metric)
         for k, value in enumerate(matrix[t]):
-            before = [r[k] for r in matrix[:t] if len(r) > k]
-            turned = metric.oriented if metric else float
-            best = max((turned(v) for v in before if v is not None), default=None)
-            fall = 0.0 if best is None or value is None else best - turned(value)
+            fall = (falls[k] if k < t else None) or 0.0
             lost = f"▼{100 * fall:.1f}" if metric is None else f"▼{number(fall)}"
             cells.append(_cell(value, metric, lost if fall >= _DROP else ""))
         rows.append(f"<tr><td>experience {t + 1}</td>{''.join(cells)}</tr>")

@@ -95,7 +95,8 @@ def show_changes(context: Context, versions: Iterable[int | None]) -> None:
         # A page is no reason to stop a change of the champion; `make_report` makes it anew.
         with contextlib.suppress(OSError, ContlearnError):
             page = path.read_text(encoding="utf-8")
-            write_bytes_atomic(path, with_changes(page, _changes_of(context, version)).encode())
+            page = with_changes(page, _changes_of(context, version))
+            write_bytes_atomic(path, page.encode(), mode=mode_of(path))
 
 
 def _changes_of(context: Context, version: int) -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ from typing import Any, Final, TypeAlias
 from contlearn.papers.reading import read_paper
 from contlearn.targets import target_from_json, target_to_json
 from contlearn.types import LabelScore, Metric, Target
+from contlearn.wording import OVER_EXPERIENCES
 
 __all__ = [
-    "OVER_EXPERIENCES",
     "REPORT",
     "Comparison",
     "EvaluationReport",
@@ -26,8 +26,6 @@ __all__ = [
 
 REPORT: Final = "report.json"
 FORMAT_VERSION: Final = 1
-# Measures of the accuracy matrix.
-OVER_EXPERIENCES: Final = ("average_accuracy", "forgetting", "backward_transfer")
 # R[t, k]; what was not measured is None.
 Matrix: TypeAlias = "tuple[tuple[float | None, ...], ...]"
 _LABEL: Final = ("label", "precision", "recall", "f1", "support")

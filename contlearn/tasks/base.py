@@ -25,7 +25,7 @@ from contlearn.interfaces import (
     Tokenizer,
 )
 from contlearn.targets import target_to_json
-from contlearn.tasks.rows import clean_text, need_field, normal_text, type_name
+from contlearn.tasks.rows import clean_text, clean_words, need_field, normal_text
 from contlearn.tasks.vocabulary import unknown_id
 from contlearn.types import (
     Calibration,
@@ -126,15 +126,7 @@ class TaskBase:
     ) -> str | tuple[str, ...]:
         name = names.of(field.name)
         value = need_field(row, name)
-        if field.kind == "text":
-            return clean_text(value, name)
-        if not isinstance(value, list | tuple) or not value:
-            raise RowProblem(
-                "wrong-type",
-                f"The field {name!r} is a {type_name(value)}, not a list of texts.",
-                "Write it as a list.",
-            )
-        return tuple(clean_text(item, name) for item in value)
+        return clean_text(value, name) if field.kind == "text" else clean_words(value, name)
 
     def write_row(self, inputs: Inputs, target: Target, names: FieldNames) -> dict[str, Any]:
         """Write inputs and target under the configured names."""
@@ -251,10 +243,6 @@ class TaskBase:
         if self.heads(space)[0].loss != "softmax" or not len(rows):
             return Calibration()
         return Calibration(temperature=fit_temperature(rows, np.asarray(targets)))
-
-    def nothing(self) -> Prediction:
-        """Refuse: most tasks answer from the scores alone, and are never asked."""
-        raise NotImplementedError  # only for tasks whose rows of scores belong to words
 
     # -- measures --------------------------------------------------------------------------------
 

@@ -12,10 +12,20 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["word_pattern"]
+__all__ = ["SINGLE", "word_pattern", "words_with_marks"]
 
 # Ends the word it belongs to: it says where words end in scripts that are written without blanks.
 _ZERO_WIDTH_SPACE: Final = 0x200B
+# Chinese and Japanese have no blanks between words: a character is a word of its own.
+SINGLE: Final = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
+# Marks belong to the word or sign before them, those at the beginning to the word that follows; a
+# zero-width joiner holds signs together, a zero-width space ends a word.
+_WORD: Final = (
+    r"[%A]*(?:"
+    r"(?:\w[%M]*)+(?:[%J][%M]*(?:\w[%M]*)+)*|"
+    r"[^\w\s][%M]*(?:(?<=\u200d)[^\w\s][%M]*)*"
+    r")(?:\u200b[%A]*)?|[%A]+"
+)
 _EMOJI_MODIFIERS: Final = "\U0001f3fb-\U0001f3ff"
 _CATEGORIES: Final = frozenset({"Mn", "Mc", "Me", "Cf"})
 # Beyond these planes there are ideographs and nothing that is assigned.
@@ -43,6 +53,18 @@ def word_pattern(template: str) -> re.Pattern[str]:
     within += _EMOJI_MODIFIERS
     every = within + chr(_ZERO_WIDTH_SPACE)
     return re.compile(template.replace("%M", within).replace("%A", every))
+
+
+def words_with_marks(joiners: str) -> re.Pattern[str]:
+    r"""Give the pattern of runs of letters and digits, and of single other signs, with their marks.
+
+    Args:
+        joiners: Signs that hold two runs together, as the members of a class.
+    Example:
+        >>> words_with_marks("'").findall("don't re-do") == ["don't", "re", "-", "do"]
+        True
+    """
+    return word_pattern(_WORD.replace("%J", joiners))
 
 
 def _ranges(codes: Iterable[int]) -> str:

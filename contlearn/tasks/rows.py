@@ -16,6 +16,7 @@ from contlearn.types import label_name
 __all__ = [
     "clean_label",
     "clean_text",
+    "clean_words",
     "control_characters",
     "label_skeleton",
     "near_label",
@@ -107,6 +108,23 @@ def clean_text(value: object, name: str) -> str:
     return value
 
 
+def clean_words(value: object, name: str) -> tuple[str, ...]:
+    """Check a list of words and give them as they came.
+
+    Raises:
+        RowProblem: wrong-type or empty-text, or what `clean_text` finds in a word.
+    """
+    if not isinstance(value, list | tuple):
+        raise RowProblem(
+            "wrong-type",
+            f"The field {name!r} is a {type_name(value)}, not a list.",
+            "Give the words as a list of texts.",
+        )
+    if not value:
+        raise RowProblem("empty-text", f"The field {name!r} is empty.", "Leave the row out.")
+    return tuple(clean_text(word, name) for word in value)
+
+
 def control_characters(text: str) -> str:
     r"""Give the control characters of a text, other than line ends and tabs.
 
@@ -129,7 +147,7 @@ def normal_text(text: str) -> str:
     return " ".join(text.split())
 
 
-def clean_label(value: object, name: str, task: str = "text-classification") -> str:
+def clean_label(value: object, name: str, task: str) -> str:
     """Check a label, and give it as labels are kept: composed, without blanks around.
 
     Args:

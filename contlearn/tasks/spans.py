@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from contlearn.interfaces import RowProblem
-from contlearn.tasks.marks import word_pattern
+from contlearn.tasks.marks import words_with_marks
 from contlearn.types import Inputs
 
 __all__ = [
@@ -23,14 +23,6 @@ __all__ = [
 
 OUTSIDE: Final = "O"
 _WORD: Final = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
-# The same where there may be marks. They belong to the word before them, those at the beginning to
-# the word that follows; a zero-width joiner holds signs together, a zero-width space ends a word.
-_MARKED: Final = (
-    r"[%A]*(?:"
-    r"(?:\w[%M]*)+(?:['’][%M]*(?:\w[%M]*)+)*|"
-    r"[^\w\s][%M]*(?:(?<=\u200d)[^\w\s][%M]*)*"
-    r")(?:\u200b[%A]*)?|[%A]+"
-)
 _SHOWN: Final = 60
 
 
@@ -48,7 +40,7 @@ def split_words(text: str) -> list[tuple[int, int]]:
         >>> split_words("cafe\u0301 \u2764\ufe0f")
         [(0, 5), (6, 8)]
     """
-    pattern = _WORD if text.isascii() else word_pattern(_MARKED)
+    pattern = _WORD if text.isascii() else words_with_marks("'’")
     return [match.span() for match in pattern.finditer(text)]
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from contlearn.interfaces import Field, FieldNames, Labelling, Output, RowProblem
+from contlearn.interfaces import Field, FieldNames, Labelling, Output
 from contlearn.statistics.scores import softmax
 from contlearn.tasks.base import TaskBase
 from contlearn.tasks.others import (
@@ -285,7 +285,7 @@ class TextClassification(TaskBase):
 
 def _class(target: Target) -> str:
     if not isinstance(target, str):
-        raise RowProblem("wrong-type", "A class is one text.", "Give one label a row.")
+        raise TypeError("a class is one text")
     return target
 
 

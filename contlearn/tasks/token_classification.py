@@ -22,7 +22,7 @@ from contlearn.interfaces import (
 from contlearn.statistics.scores import log_softmax
 from contlearn.tasks.base import TaskBase
 from contlearn.tasks.others import type_name
-from contlearn.tasks.rows import clean_text, need_field, normal_text
+from contlearn.tasks.rows import clean_text, clean_words, need_field, normal_text
 from contlearn.tasks.spans import (
     OUTSIDE,
     placed_words,
@@ -138,7 +138,7 @@ class TokenClassification(TaskBase):
     primary_metric: ClassVar[str] = "f1"
     gives: ClassVar[frozenset[str]] = frozenset(("classes", "probabilities"))
     labelling: ClassVar[Labelling] = "spans"
-    key_separator: ClassVar[str | None] = "+"
+    key_separator: ClassVar[str] = "+"
     label_reason: ClassVar[str] = "bad-tag"
 
     def tidy(
@@ -154,7 +154,7 @@ class TokenClassification(TaskBase):
 
     def read_fields(self, row: Mapping[str, object], names: FieldNames) -> tuple[Inputs, Target]:
         """Take the words and their tags out of a row, checked against each other."""
-        words = _words(need_field(row, names.tokens), names.tokens)
+        words = clean_words(need_field(row, names.tokens), names.tokens)
         tags = need_field(row, names.tags)
         if not isinstance(tags, list | tuple):
             raise RowProblem(
@@ -183,7 +183,7 @@ class TokenClassification(TaskBase):
             return {"text": clean_text(row, names.text)}
         if row.get(names.tokens) is None and isinstance(row.get(names.text), str):
             return {"text": clean_text(row[names.text], names.text)}
-        return {"tokens": _words(need_field(row, names.tokens), names.tokens)}
+        return {"tokens": clean_words(need_field(row, names.tokens), names.tokens)}
 
     def probe(self, text: str) -> Inputs:
         """Give the text: its words are found as a server finds them."""
@@ -227,7 +227,7 @@ class TokenClassification(TaskBase):
 
     def labels_of_key(self, key: str) -> tuple[str, ...]:
         """Give the types that the plus signs part."""
-        return () if key == OUTSIDE else tuple(key.split("+"))
+        return () if key == OUTSIDE else super().labels_of_key(key)
 
     def label_names(self, outputs: Sequence[str]) -> tuple[str, ...]:
         """Give the entity types."""
@@ -242,7 +242,7 @@ class TokenClassification(TaskBase):
 
     def balance_key(self, target: Target) -> str:
         """Balance replay over the set of entity types in a sentence."""
-        return "+".join(sorted(self.labels_of(target))) or OUTSIDE
+        return self.key_separator.join(sorted(self.labels_of(target))) or OUTSIDE
 
     def outputs(self, space: LabelSpace, targets: Iterable[Target]) -> LabelSpace:
         """Append B- and I- of each new type, sorted by type; O stands first."""
@@ -357,10 +357,6 @@ class TokenClassification(TaskBase):
                 )
             )
         return entity_prediction(entities, tags, _unread(encodings, places))
-
-    def nothing(self) -> Prediction:
-        """Give no entity: entities need words, and bare pieces are none."""
-        return entity_prediction((), ())
 
     def key_of(self, target: Target) -> str:
         """Name the entities."""
@@ -567,18 +563,6 @@ def _unread(
         start, end = places[min(cut)][1], places[max(cut)][2]
         found.append(Unread(start=start, end=end, reason="cut"))
     return tuple(found)
-
-
-def _words(value: object, name: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple):
-        raise RowProblem(
-            "wrong-type",
-            f"The field {name!r} is a {type_name(value)}, not a list.",
-            "Give the words as a list of texts.",
-        )
-    if not value:
-        raise RowProblem("empty-text", f"The field {name!r} is empty.", "Leave the row out.")
-    return tuple(clean_text(word, name) for word in value)
 
 
 def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:

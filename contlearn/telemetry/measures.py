@@ -208,7 +208,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "forgetting_ratio",
         "ratio",
         "model slot",
-        "Best accuracy ever on one experience minus the present one.",
+        "Fall from the best value on one experience so far; positive is bad.",
     ),
     _gauge(
         "experience_index",
@@ -343,14 +343,14 @@ MEASURES: Final[tuple[Measure, ...]] = (
     _counter(
         "http_requests_total",
         "requests",
-        "route method code",
-        "Answers by route template, method and status code.",
+        "model route method code",
+        "Answers by model (the first where none is named), route template, method and status code.",
         "server",
     ),
     _histogram(
         "http_request_duration_seconds",
         "seconds",
-        "route",
+        "model route",
         "From the head of a request to the end of its answer.",
         _LATENCY,
     ),

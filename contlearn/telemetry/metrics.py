@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +22,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from contlearn.telemetry.measures import DAEMON, MEASURES, SERVER, SLOTS, Measure, by_name
+from contlearn.wording import Measures
 
 __all__ = [
     "DAEMON",
@@ -161,15 +162,22 @@ class DaemonSnapshot:
         intake: Mapping[str, int] = status.get("ingested") or {}
         own = ("average_accuracy", "forgetting", "backward_transfer")
         stages = numbers.get("seconds") or {}
+        # What has a unit is no ratio, and neither is a gate's number that may be in it.
+        measures = Measures.of(status)
+        no_shares = {name for name, metric in measures.unlike.items() if metric.unit}
+        over = () if measures.primary in no_shares else own
         values: dict[str, Any] = {
             "model": str(status["model"]),
             "promoted_version": champion.get("version"),
             "promotion_at": seconds_of(champion.get("promoted_at")),
             "versions": int(status.get("versions") or 0),
-            **{name: metrics.get(name) for name in own},
-            "champion_scores": _scores(metrics, own),
-            "challenger_scores": _scores(success.get("metrics") or {}, own),
-            "gate": tuple(success.get("reasons") or ()),
+            **{name: metrics.get(name) for name in over},
+            "champion_scores": _scores(metrics, no_shares.union(own)),
+            "challenger_scores": _scores(success.get("metrics") or {}, no_shares.union(own)),
+            "gate": tuple(
+                {**reason, "measured": None} if no_shares else reason
+                for reason in success.get("reasons") or ()
+            ),
             "outcomes": dict(status.get("outcomes") or {}),
             "run_in_progress": bool(status.get("running_cycle")),
             "last_start_at": seconds_of(last.get("started_at")),
@@ -199,16 +207,15 @@ class DaemonCollector(Collector):
     """Turns snapshots into metrics at every scrape.
 
     Args:
-        snapshots: Gives one snapshot for each workspace; called at every scrape. One that raises
-            is counted and logged, and the scrape goes on with what there is.
+        snapshots: Gives the snapshot of a workspace, one for each; called at every scrape. One
+            that raises is counted and logged, and the scrape goes on with the others.
         heartbeat: Gives when the daemon last finished a round; None leaves the series out.
         blocked: Says of each model whether something keeps its workspace from being watched.
     """
 
     def __init__(
         self,
-        snapshots: Callable[[], Iterable[DaemonSnapshot]],
-        *,
+        *snapshots: Callable[[], DaemonSnapshot],
         heartbeat: Callable[[], float | None] = lambda: None,
         blocked: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
@@ -225,13 +232,13 @@ class DaemonCollector(Collector):
         """Read the state and give every family of the daemon's table, filled."""
         families = {measure.name: family(measure) for measure in DAEMON}
         rows = _Rows(families)
-        try:
-            for snapshot in self._snapshots():
-                _fill(rows, snapshot)
-        except Exception:
-            # A scrape must show what it can, above all that reading failed.
-            self._failures += 1
-            logging.getLogger("contlearn.telemetry").exception("snapshot failed")
+        for snapshot in self._snapshots:
+            try:
+                _fill(rows, snapshot())
+            except Exception:
+                # A scrape must show what it can, above all that reading failed.
+                self._failures += 1
+                logging.getLogger("contlearn.telemetry").exception("snapshot failed")
         rows.add("snapshot_failures_total", self._failures)
         rows.add("daemon_heartbeat_timestamp_seconds", self._heartbeat())
         for model, is_blocked in self._blocked().items():
@@ -283,7 +290,7 @@ def seconds_of(moment: object) -> float | None:
     return None
 
 
-def _scores(metrics: Mapping[str, Any], without: Iterable[str]) -> dict[str, float]:
+def _scores(metrics: Mapping[str, Any], without: Container[str]) -> dict[str, float]:
     return {
         str(name): float(value)
         for name, value in metrics.items()

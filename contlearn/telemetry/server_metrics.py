@@ -33,7 +33,7 @@ class Instruments:
             measure.name: makers[measure.kind](registry, measure) for measure in SERVER
         }
         self.gauge("build_info").labels(*build_info()).set(1)
-        self._cache: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._cache: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
         self._marked_at = -math.inf
 
     def gauge(self, name: str) -> Gauge:
@@ -52,20 +52,27 @@ class Instruments:
         return found
 
     def request(
-        self, route: str, method: str, code: int, seconds: float, request_id: str = ""
+        self,
+        model: str,
+        route: str,
+        *,
+        method: str,
+        code: int,
+        seconds: float,
+        request_id: str = "",
     ) -> None:
         """Count one answer. `route` is a template, never a path as it came in.
 
         Slow answers, and one a second of the others, leave their request id as an exemplar, where
         the scraper reads OpenMetrics.
         """
-        key = (route, method, code)
+        key = (model, route, method, code)
         children = self._cache.get(key)
         if children is None:
-            # Routes, known methods and codes are few; an unknown method is counted as "other".
+            # Models, routes, methods and codes are few; an unknown method is counted as "other".
             children = (
-                self.counter("http_requests_total").labels(route, method, str(code)),
-                self.histogram("http_request_duration_seconds").labels(route),
+                self.counter("http_requests_total").labels(model, route, method, str(code)),
+                self.histogram("http_request_duration_seconds").labels(model, route),
             )
             self._cache[key] = children
         children[0].inc()
@@ -89,7 +96,6 @@ class ServerMetrics:
         if isinstance(instruments, CollectorRegistry):
             instruments = Instruments(instruments)
         self.instruments = instruments
-        self.request = instruments.request
         self.model = model
         self._version: str | None = None
         self._labels: dict[str, Counter] = {}

@@ -12,8 +12,9 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from contlearn.interfaces import FieldNames, RowProblem, Task
+from contlearn.interfaces import FieldKind, FieldNames, RowProblem, Task
 from contlearn.targets import target_from_json, target_to_json
+from contlearn.tasks.heads import heads_problems
 from contlearn.testing.checks import check_class
 from contlearn.types import Calibration, Inputs, LabelSpace, Prediction, Target
 
@@ -28,8 +29,10 @@ _UNKNOWN: Final = "[UNK]"
 _GIVES: Final = frozenset(
     ("classes", "confidence", "scores", "class-sums", "probabilities", "energy")
 )
-_LOSSES: Final = ("softmax", "sigmoid", "squared", "ordinal", "positions", "next-piece")
-_VIEWS: Final = ("pooled", "words", "pieces", "markers", "decoder")
+# Kinds of fields that inputs are read from; targets are read by their task.
+_INPUTS: Final[tuple[FieldKind, ...]] = ("text", "words")
+# Of all rows; more different keys than that are one a row, or nearly.
+_MOST_KEYS: Final = 0.75
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "BYTES": (str,),
     "FP32": (float, int),
@@ -59,36 +62,44 @@ def check_task(
     problems = check_class("task", kind)
     try:
         task = kind(kind.Options.model_validate(dict(options or {})))  # type: ignore[call-arg]  # a protocol has no constructor
-        return problems + _Check(task, rows).run()
-    except (AttributeError, TypeError, ValueError, LookupError, NotImplementedError) as error:
+        _Check(task, rows, problems).run()
+    except (
+        AttributeError, TypeError, ValueError, LookupError, NotImplementedError, RowProblem
+    ) as error:  # fmt: skip
         trace = traceback.extract_tb(error.__traceback__)
         mine = [step for step in trace if step.filename != __file__]
         theirs = [step.line for step in trace if step.filename == __file__]
         where = f"{mine[-1].name}, line {mine[-1].lineno}" if mine else str(theirs[-1:])
-        return [*problems, f"{kind.__name__} raises {type(error).__name__} in {where}: {error}"]
+        problems.append(f"{kind.__name__} raises {type(error).__name__} in {where}: {error}")
+    return problems
 
 
 class _Check:
     """One task with its rows, read."""
 
-    def __init__(self, task: Task, rows: Sequence[Mapping[str, object]]) -> None:
+    def __init__(
+        self, task: Task, rows: Sequence[Mapping[str, object]], problems: list[str]
+    ) -> None:
         self.task, self.rows, self.names = task, rows, FieldNames()
-        self.problems: list[str] = []
+        self.problems = problems
         self.records: list[tuple[Inputs, Target]] = []
 
-    def run(self) -> list[str]:
+    def run(self) -> None:
         """Go through all that can be checked; what others build on comes first."""
+        task = self.task
         self._class()
         self._rows()
         if len(self.records) < 8 or len({repr(target) for _, target in self.records}) < 2:
-            return [*self.problems, "Give eight rows or more, with several targets."]
+            self._need(False, "Give eight rows or more, with several targets.")
+            return
+        keys = [task.balance_key(target) for _, target in self.records]
+        self._repeats(keys, "balance_key", "nothing is balanced, and nothing set aside")
         space = self._outputs()
         encodings = self._encodings(space)
         predictions = self._predictions(space, encodings)
         self._measures(space, [prediction.target for prediction in predictions])
         self._kept(predictions)
         self._served(space, predictions)
-        return self.problems
 
     def _need(self, holds: object, otherwise: str) -> None:
         if not holds and otherwise not in self.problems:
@@ -105,6 +116,12 @@ class _Check:
         self._need(len(set(fields)) == len(fields), "A field stands twice.")
         self._need(any(field.is_target for field in task.fields), "No field is the target.")
         self._need(not all(field.is_target for field in task.fields), "No field is an input.")
+        for field in task.fields:
+            self._need(
+                field.is_target or field.kind in _INPUTS,
+                f"The input {field.name!r} is of the kind {field.kind!r}; {' and '.join(_INPUTS)} "
+                "can be read.",
+            )
 
     def _rows(self) -> None:
         task, names = self.task, self.names
@@ -145,11 +162,8 @@ class _Check:
         self._need(space.names[: len(first)] == first.names, "outputs does not only append.")
         self._need(task.outputs(space, targets) == space, "outputs grows without need.")
         self._need(len(space), "There are no outputs.")
-        heads = task.heads(space)
-        self._need(heads, "There is no head.")
-        for head in heads:
-            self._need(head.view in _VIEWS, f"The view {head.view!r} is not known.")
-            self._need(head.loss in _LOSSES, f"The loss {head.loss!r} is not known.")
+        for problem in heads_problems(task, task.heads(space)):
+            self._need(False, problem)
         return space
 
     def _encodings(self, space: LabelSpace) -> list[tuple[Encoding, ...]]:
@@ -204,10 +218,31 @@ class _Check:
             )
             self._need(once == twice, "decode gives two answers to the same scores.")
             predictions.append(once)
+            if head.view == "pooled":
+                self._without_inputs(outputs, parts, space)
         scores = generator.normal(size=(4, len(space)))
         nothing = task.calibrate(scores[:0], np.zeros(0, dtype=np.int64), space)
         self._need(nothing == Calibration(), "calibrate fits something without rows.")
         return predictions
+
+    def _without_inputs(
+        self,
+        outputs: Sequence[Mapping[str, FloatArray]],
+        parts: tuple[Encoding, ...],
+        space: LabelSpace,
+    ) -> None:
+        try:
+            self.task.decode(outputs, parts, {}, space, Calibration())
+        except Exception as error:  # whatever a task raises
+            said = f"decode needs the inputs of a pooled head ({type(error).__name__})"
+            self._need(False, f"{said}: a request with input_ids has none.")
+
+    def _repeats(self, keys: Sequence[str], what: str, otherwise: str) -> None:
+        self._need(
+            len(set(keys)) <= _MOST_KEYS * len(keys),
+            f"{what} gives another text for nearly every row, so {otherwise}: round the target, or "
+            "check with rows whose targets repeat.",
+        )
 
     def _measures(self, space: LabelSpace, answers: Sequence[Target]) -> None:
         import numpy as np
@@ -247,6 +282,8 @@ class _Check:
             self._need(task.credit(target, target) == 1.0, "credit of the target is not 1.")
             self._need(0.0 <= task.credit(answer, target) <= 1.0, "credit is no share.")
             self._need(task.units(target), "units gives nothing.")
+        units = [unit for target in targets for unit in task.units(target)]
+        self._repeats(units, "units", "knowledge cannot be told from chance")
 
     def _kept(self, predictions: Sequence[Prediction]) -> None:
         task = self.task

@@ -210,7 +210,8 @@ class Augmenter:
         """Translate what was never translated, in one go."""
         if self._translate is None:
             return
-        texts = [v for one in inputs for v in one.values() if isinstance(v, str)]
+        values = [value for one in inputs for value in one.values()]
+        texts = [value if isinstance(value, str) else " ".join(value) for value in values]
         fresh = sorted(set(texts) - set(self._translated))
         if fresh:
             self._translated.update(zip(fresh, self._translate(fresh), strict=True))
@@ -221,8 +222,12 @@ class Augmenter:
             place = f"{seed}:{field}"
             if isinstance(value, str):
                 found[field] = self._text(value, name, place)
-            else:
+            elif name in _OPERATIONS:
                 found[field] = tuple(self._words(value, name, place))
+            else:
+                text = " ".join(value)
+                changed = self._text(text, name, place)
+                found[field] = value if changed == text else tuple(changed.split())
         return found
 
     def _words(self, words: Sequence[str], name: str, seed: str) -> Sequence[str]:

@@ -157,12 +157,12 @@ def unread_notes(data: EncodedSet, task: Task, *, max_tokens: int) -> list[str]:
     Returns:
         A sentence for the words without pieces, and one for what is cut; none when all is read.
     """
-    lost, cut, texts = _Unread(), _Unread(), 0
+    lost, cut, texts = _Unread(not data.is_flat), _Unread(not data.is_flat), 0
     for record, parts in zip(data.records, data.encodings, strict=True):
         texts += any(part.truncated for part in parts)
         read = {word for part in parts for word in part.words}
-        units = task.units(record.target)
-        labels = [task.unit_label(unit) for unit in units] if len(units) > 1 else []
+        units = () if data.is_flat else task.units(record.target)
+        labels = [task.unit_label(unit) for unit in units]
         lost.add({w for part in parts for w in part.lost_words} - read, labels)
         cut.add({w for part in parts for w in part.cut_words} - read, labels)
     notes = []
@@ -183,8 +183,11 @@ def unread_notes(data: EncodedSet, task: Task, *, max_tokens: int) -> list[str]:
 
 @dataclass(slots=True)
 class _Unread:
-    """Words that are not read, in how many texts, and how many of them a label is about."""
+    """Words that are not read, in how many texts, and how many a label is about, where words have
+    labels.
+    """
 
+    has_labels: bool
     words: int = 0
     texts: int = 0
     labelled: int = 0
@@ -196,7 +199,8 @@ class _Unread:
         self.labelled += sum(word < len(labels) and labels[word] is not None for word in words)
 
     def __str__(self) -> str:
-        return f"{self.words} words of {self.texts} texts, {self.labelled} of them in an entity,"
+        labelled = f", {self.labelled} of them labelled," if self.has_labels else ""
+        return f"{self.words} words of {self.texts} texts{labelled}"
 
 
 def plan_epoch(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from contlearn.config import ModelConfig, TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import HeadSpec, Progress, ReplayBuffer, Task, no_progress
+from contlearn.tasks.heads import heads_problems
 from contlearn.training.checks import check_training
 from contlearn.training.request import FitRequest
 from contlearn.training.search import Found, OnEpoch, check_search, search_settings
@@ -233,13 +234,13 @@ def _one_head(task: Task) -> HeadSpec:
     """Give the head of a task, without outputs yet.
 
     Raises:
-        TrainingError: When it has several, or needs pieces of its own: nothing trains such here.
+        TrainingError: When nothing trains such here.
     """
     heads = task.heads(LabelSpace())
-    if len(heads) != 1 or task.special_pieces() or task.family != "encoder":
+    problems = heads_problems(task, heads)
+    if problems:
         raise TrainingError(
-            f"The task {task.name!r} has {len(heads)} heads, pieces {task.special_pieces()} of its "
-            f"own, and the family {task.family!r}; one head on an encoder is what can be trained.",
+            f"The task {task.name!r} cannot be trained. {' '.join(problems)}",
             where="model.task in contlearn.toml",
             hint="Choose another task.",
         )

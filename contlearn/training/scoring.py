@@ -11,6 +11,7 @@ import torch
 from contlearn.interfaces import Loss, Task
 from contlearn.modeling.text_model import TextModel
 from contlearn.statistics.scores import log_softmax
+from contlearn.tasks.measures import metric_named
 from contlearn.training.encoded import EncodedSet
 from contlearn.training.losses import fit_of
 from contlearn.types import Calibration, LabelSpace, Target
@@ -100,8 +101,7 @@ def metric_of(
     labels = LabelSpace(tuple(dict.fromkeys(space.names)))
     sums = task.statistics(answers, targets, labels).sum(axis=0)
     value = float(task.summarise(sums, labels)[task.primary_metric])
-    (metric,) = [metric for metric in task.metrics if metric.name == task.primary_metric]
-    return float(metric.oriented(value))
+    return float(metric_named(task, task.primary_metric).oriented(value))
 
 
 def answers_of(

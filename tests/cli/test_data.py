@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 
+import pytest
+
 ROWS = [
     {"text": "a fine text", "label": "billing"},
     {"text": "another one", "label": "returns"},
@@ -75,6 +77,30 @@ def test_records_of_a_file_are_held_and_released(in_workspace, tmp_path):
     dry = in_workspace("data", "release", "--label", "billing", "--dry-run")
     assert dry.out == "1 records would be released.\n"
     assert in_workspace("data", "release").out == "2 records released.\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "done", "first", "left"),
+    [
+        ("hold", "held", [("hold", "--label", "billing")], 1),
+        ("hold", "held", [("forget", "--label", "billing")], 1),
+        ("hold", "held", [], 2),
+        ("release", "released", [], 0),
+        ("release", "released", [("hold", "--label", "billing")], 1),
+        ("forget", "forgotten", [], 2),
+        ("forget", "forgotten", [("forget", "--label", "billing")], 1),
+    ],
+)
+def test_a_dry_run_counts_what_would_change(in_workspace, tmp_path, verb, done, first, left):
+    """Text and JSON say one number, the one of doing it."""
+    ingest(in_workspace, tmp_path)
+    for command in first:
+        assert in_workspace("data", *command).code == 0
+    asked = ("data", verb, "--file", "rows.jsonl")
+    assert in_workspace(*asked, "--dry-run").out == f"{left} records would be {done}.\n"
+    value = json.loads(in_workspace(*asked, "--dry-run", "--json").out)
+    assert (value[done], value["dry_run"]) == (left, True)
+    assert json.loads(in_workspace(*asked, "--json").out)[done] == left
 
 
 def test_suspects_need_a_champion(in_workspace, tmp_path):

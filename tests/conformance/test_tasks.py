@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
+from contlearn.interfaces import Field, HeadSpec, RowProblem
 from contlearn.tasks.text_classification import TextClassification, class_prediction
 from contlearn.tasks.token_classification import TokenClassification
 from contlearn.testing import check_task
@@ -11,6 +14,8 @@ from contlearn.types import LabelSpace, Metric
 
 TEXTS = [f"the parcel number {number} came late and was wet" for number in range(9)]
 CLASSES = [{"text": text, "label": "abc"[i % 3]} for i, text in enumerate(TEXTS)]
+COUNT = itertools.count()
+CHOICES = [{**row, "options": ["a", "b"]} for row in CLASSES]
 TAGS = [
     {"tokens": text.split(), "tags": ["B-thing" if j == i % 4 else "O" for j in range(9)]}
     for i, text in enumerate(TEXTS)
@@ -82,6 +87,57 @@ class Lossy(TextClassification):
         return super().write_row(inputs, target + "s", names)
 
 
+class Renamed(TextClassification):
+    """Calls its head otherwise, and is of one mind about it."""
+
+    def heads(self, space):
+        return (HeadSpec(name="score", outputs=space),)
+
+    def decode(self, outputs, *more):
+        return super().decode([{"logits": one["score"]} for one in outputs], *more)
+
+
+class Untrained(TextClassification):
+    """Has two heads, one of a view and a loss that nothing trains, and more."""
+
+    family = "encoder-decoder"
+
+    def heads(self, space):
+        second = HeadSpec(name="logits", outputs=space, view="decoder", loss="next-piece")
+        return (*super().heads(space), second)
+
+    def special_pieces(self):
+        return ("[TURN]",)
+
+
+class Curious(TextClassification):
+    """Looks at the text when it decodes."""
+
+    def decode(self, outputs, encodings, inputs, *more):
+        assert inputs["text"]
+        return super().decode(outputs, encodings, inputs, *more)
+
+
+class Chosen(TextClassification):
+    """Has an input of a kind that nothing reads."""
+
+    fields = (*TextClassification.fields, Field("options", "choices"))
+
+
+class Single(TextClassification):
+    """Balances over everything, and takes each answer for a thing of its own."""
+
+    def balance_key(self, target):
+        return f"{target} {next(COUNT)}"
+
+
+class Refusing(TextClassification):
+    """Refuses right rows."""
+
+    def read_target(self, row, names):
+        raise RowProblem("wrong-type", "Never right.", "Give up.")
+
+
 @pytest.mark.parametrize(
     ("kind", "rows", "said"),
     [
@@ -93,6 +149,17 @@ class Lossy(TextClassification):
         (Neighbourly, TAGS, "statistics of a row depend on the others"),
         (Speechless, CLASSES, "The tensor 'confidence' is no FP32"),
         (Lossy, CLASSES, "read_fields does not read what write_row writes"),
+        (Renamed, CLASSES, "The name of the head is 'score'; it can be logits."),
+        (Untrained, CLASSES, "There are 2 heads; one can be trained."),
+        (Untrained, CLASSES, "The view of the head is 'decoder'"),
+        (Untrained, CLASSES, "The loss of the head is 'next-piece'"),
+        (Untrained, CLASSES, "The pieces '[TURN]' are the task's own"),
+        (Untrained, CLASSES, "The family is 'encoder-decoder'"),
+        (Curious, CLASSES, "decode needs the inputs of a pooled head (KeyError)"),
+        (Chosen, CHOICES, "The input 'options' is of the kind 'choices'; text and words can be"),
+        (Single, CLASSES, "balance_key gives another text for nearly every row"),
+        (Single, CLASSES, "units gives another text for nearly every row"),
+        (Refusing, CLASSES, "Refusing raises RowProblem in read_target"),
     ],
 )
 def test_breach_is_said(kind, rows, said):

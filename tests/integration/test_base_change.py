@@ -63,7 +63,7 @@ def test_words_that_cannot_be_learnt_are_told_by_the_update_and_by_predictions(p
     result = program.json("update")
     assert result["outcome"] == "promoted"
     (note,) = [said for said in result["warnings"] if "no piece in the tokenizer" in said]
-    assert "0 of them in an entity" in note
+    assert "0 of them labelled" in note
     # What stands behind such a word is read as if it were not there.
     cities = ["Rome", "Oslo", "Prague", "Lisbon"]
     plain = program.json("predict", *(f"fly to {city} 7" for city in cities))["predictions"]

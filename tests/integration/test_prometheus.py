@@ -102,7 +102,7 @@ def query(tmp_path_factory):
     registry = make_registry()
     registry.register(
         DaemonCollector(
-            lambda: [snapshot(time.time())],
+            lambda: snapshot(time.time()),
             heartbeat=time.time,
             blocked=lambda: {"tickets": False},
         )

@@ -118,14 +118,19 @@ def test_a_shadow_sees_the_texts_and_never_answers(served, client):
     assert "text" not in found[0]
 
 
-def test_a_version_that_was_never_promoted_is_the_challenger(served, client):
+def test_a_version_that_the_gate_let_pass_and_nobody_promoted_is_the_challenger(served, client):
     workspace = served[1]
     folder = workspace.root / "serving" / "tickets"
-    copy_version(folder, 2, 7)
-    version = workspace.versions / "7"
-    version.mkdir()
-    (folder / "7").rename(version / "onnx")
-    (version / "onnx" / "manifest.json").rename(version / "manifest.json")
+    # 8 was refused, 9 was not judged, 10 was champion and gave way.
+    for number, decision in ((7, True), (8, False), (9, None), (10, True)):
+        copy_version(folder, 2, number)
+        version = workspace.versions / str(number)
+        version.mkdir()
+        (folder / str(number)).rename(version / "onnx")
+        (version / "onnx" / "manifest.json").rename(version / "manifest.json")
+        if decision is not None:
+            (version / "decision.json").write_text(json.dumps({"promoted": decision}))
+    copy_version(folder, 2, 10)
     change(client, shadow={"version": "challenger"}, also=[2, 99])
     wait_for(lambda: facts(client)["shadow"])
     shown = wait_for(lambda: facts(client)["versions_kept_out"] and facts(client))

@@ -9,8 +9,10 @@ import stat
 import pytest
 
 from contlearn.cli import main
+from contlearn.cycle.changes import roll_back
 from contlearn.cycle.update_cycle import UpdateCycle
 from contlearn.operations.report import report_all
+from contlearn.pages.version_page import report_path
 from contlearn.workspace import Workspace
 from tests.scripted import ScriptedContext, make_workspace, scan_here
 
@@ -91,6 +93,22 @@ def test_private_file_stays_private_in_an_open_workspace(tmp_path, umask):
     # Forgetting writes segment and archive anew.
     assert call(workspace, "data", "forget", "--label", "private") == 0
     assert open_to_others(workspace.root) == {}
+
+
+def test_page_of_a_version_stays_private_when_the_champion_changes(tmp_path, umask):
+    workspace = make_workspace(tmp_path / "ws")
+    workspace.reports.mkdir()
+    for number, (label, rights) in enumerate((("first", 0o600), ("second", 0o640)), 1):
+        rows(workspace.inbox / f"{label}.jsonl", label=label)
+        page = report_path(workspace, number)
+        page.write_text(f"<html><!-- what became of it --><!-- until here -->{SECRET}</html>")
+        page.chmod(rights)
+        learn(workspace)
+    with ScriptedContext.open(workspace.root) as context:
+        roll_back(context, reason="to see")
+    pages = [report_path(workspace, number) for number in (1, 2)]
+    assert [oct(mode(page)) for page in pages] == ["0o600", "0o640"]
+    assert all("to see" in page.read_text() for page in pages)
 
 
 def test_open_file_stays_open_to_the_group_and_others(tmp_path, umask):

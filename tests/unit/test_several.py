@@ -10,7 +10,7 @@ import contlearn
 from contlearn.client import AsyncClient, Client
 from contlearn.context import Context
 from contlearn.errors import UsageError
-from contlearn.inference.attribution import explain_texts
+from contlearn.inference.attribution import explain_inputs
 from contlearn.operations.records import hold, release
 from contlearn.testing import write_tiny_model
 
@@ -27,7 +27,7 @@ def test_one_value_where_several_belong_is_refused(context, tmp_path, given):
         "predict_texts": lambda: contlearn.predict_texts(context, given),
         "ingest_files": lambda: contlearn.ingest_files(context, given),
         "sources": lambda: contlearn.ingest_files(context, sources=given),
-        "explain_texts": lambda: explain_texts(None, given),
+        "explain_inputs": lambda: explain_inputs(None, given),
         "hold": lambda: hold(context, given, reason="a test"),
         "release": lambda: release(context, given, reason="a test"),
         "write_tiny_model": lambda: write_tiny_model(tmp_path / "base", words=given),

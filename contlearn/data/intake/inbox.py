@@ -15,15 +15,18 @@ import stat
 import sys
 import uuid
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from contlearn.config import Config
 from contlearn.interfaces import Clock
 from contlearn.workspace import FileOperations, Workspace, storage_border
 
 __all__ = [
+    "FileState",
     "claim_rested",
     "count_try",
+    "file_state",
+    "inbox_files",
     "is_open_for_writing",
     "list_claims",
     "may_read",
@@ -32,6 +35,8 @@ __all__ = [
     "visible",
 ]
 
+# Kind, size and time of change.
+FileState: TypeAlias = tuple[int, int, int]
 READY: Final = ".ready"
 TRIES: Final = ".tries"
 _IGNORED: Final = (".part", ".tmp", READY)
@@ -48,6 +53,12 @@ def visible(folder: Path) -> list[Path]:
             if not path.name.startswith(".") and not path.name.endswith(_IGNORED)
         )
     return []
+
+
+def inbox_files(workspace: Workspace) -> list[Path]:
+    """Give what waits in the inbox or was claimed, and can be taken in."""
+    waiting = [path for path in visible(workspace.inbox) if not _is_unreadable(path)]
+    return [*waiting, *visible(workspace.claimed)]
 
 
 def unreadable(folder: Path) -> list[Path]:
@@ -88,7 +99,7 @@ def is_open_for_writing(path: Path) -> bool:
     return False
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def file_state(path: Path) -> FileState | None:
     """Give what changes when a file is written: its kind, size and time; a folder's newest."""
     try:
         found = path.lstat()
@@ -111,9 +122,9 @@ def claim_rested(workspace: Workspace, config: Config, clock: Clock, files: File
         How many are still being written.
     """
     rest = config.data.rest_seconds
-    waiting: list[tuple[Path, tuple[int, int, int]]] = []
+    waiting: list[tuple[Path, FileState]] = []
     for path in visible(workspace.inbox):
-        state = _state(path)
+        state = file_state(path)
         if state is None or _is_unreadable(path):
             continue
         marker = path.with_name(path.name + READY)
@@ -128,7 +139,11 @@ def claim_rested(workspace: Workspace, config: Config, clock: Clock, files: File
     clock.sleep(min(rest, _MAX_WAIT_SECONDS))
     left = 0
     for path, state in waiting:
-        if rest <= _MAX_WAIT_SECONDS and _state(path) == state and not is_open_for_writing(path):
+        if (
+            rest <= _MAX_WAIT_SECONDS
+            and file_state(path) == state
+            and not is_open_for_writing(path)
+        ):
             _claim(workspace, path, files, marker=path.with_name(path.name + READY))
         elif path.exists():
             left += 1

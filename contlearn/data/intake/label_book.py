@@ -121,11 +121,14 @@ class LabelBook:
         self._refuses_near = data.near_labels == "quarantine"
         self._look = written_alike if self._refuses_near else label_skeleton
         self._keeps_rows = keeps_rows
+        self._separator = task.key_separator
         self.reason = task.label_reason
         self.is_closed = bool(data.labels) and not data.allow_new_labels
         stated = task.space_from_labels(data.labels).names if data.labels else ()
         self._stated = frozenset(task.label_names(stated))
-        self.names: dict[str, str] = {label: label for label in sorted(self._stated)}
+        self.names: dict[str, str] = {
+            label: label for label in sorted(self._stated) if not self._is_joined(label)
+        }
         if not self.is_closed:
             self.names.update((label, label) for label in known)
         for alias in self._aliases.keys() - self._stated:
@@ -160,6 +163,7 @@ class LabelBook:
         alias = self._aliases.get(label)
         if alias is not None:
             return self._by_alias(label, alias)
+        self._require_one(label)
         if self.is_closed:
             raise self._not_in_set(label)
         near = self._refused.get(label)
@@ -199,6 +203,8 @@ class LabelBook:
         return label, (("near-label", f"The new label {shown} is close to {_shown(close)}."),)
 
     def _by_alias(self, label: str, alias: str) -> tuple[str, Warnings]:
+        if alias not in self.names:
+            self._require_one(alias)
         if self.is_closed and alias not in self.names:
             raise RowProblem(
                 self.reason,
@@ -208,6 +214,20 @@ class LabelBook:
         if alias not in self.names:
             self._admit(alias)
         return alias, (("alias", f"{label!r} is kept as {alias!r} (data.label_aliases)."),)
+
+    def _is_joined(self, label: str) -> bool:
+        return self._separator is not None and self._separator in label
+
+    def _require_one(self, label: str) -> None:
+        """Refuse a name that would be taken apart where the key of a record is read."""
+        if self._is_joined(label):
+            raise RowProblem(
+                self.reason,
+                f"The label {_shown(label)} holds {self._separator!r}, which joins the labels of a "
+                "record.",
+                f"Call it otherwise, or map it under [data.label_aliases] to a name without "
+                f"{self._separator!r}.",
+            )
 
     def _not_in_set(self, label: str) -> RowProblem:
         near = near_label(label, list(self.names)) if len(self.names) <= _MAX_NEAR else None

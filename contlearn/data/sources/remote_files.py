@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from contlearn.data.sources.sql_rows import expand_variables, source_failed
 from contlearn.errors import ContlearnError
 from contlearn.redaction import redact
 from contlearn.wording import first_line
+from contlearn.workspace import narrow
 
 __all__ = ["RemoteFile", "download", "find_files", "split_files"]
 
@@ -49,12 +51,16 @@ _CONVERTED: Final = "refs/convert/parquet"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
-    """A file that can be fetched; `mark` changes when its content does."""
+    """A file that can be fetched; `mark` changes when its content does.
+
+    `mode` says who may read it, where the file system tells.
+    """
 
     path: str
     mark: str
     size_bytes: int
     system: Any
+    mode: int | None = None
 
     @property
     def name(self) -> str:
@@ -96,7 +102,7 @@ def find_files(source: SourceConfig, root: Path, endings: Sequence[str]) -> list
 
 
 def download(source: SourceConfig, file: RemoteFile, target: Path) -> None:
-    """Copy one file to this machine.
+    """Copy one file to this machine; nobody may read the copy who may not read the file.
 
     Raises:
         RecordError: When it cannot be read.
@@ -110,6 +116,8 @@ def download(source: SourceConfig, file: RemoteFile, target: Path) -> None:
             f"{file.name} cannot be fetched: {type(error).__name__}: {text}.",
             "It is tried again; check the address, the rights, and the network.",
         ) from error
+    if file.mode is not None:
+        narrow(target, file.mode)
 
 
 def _addressed_files(
@@ -152,7 +160,14 @@ def _described(source: SourceConfig, system: Any, paths: Sequence[str]) -> Itera
         }
         known |= {key: str(info[key]) for key in ("LastModified", "mtime") if key in info}
         mark = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
-        yield RemoteFile(path=path, mark=mark, size_bytes=int(info.get("size") or 0), system=system)
+        mode = info.get("mode")
+        yield RemoteFile(
+            path=path,
+            mark=mark,
+            size_bytes=int(info.get("size") or 0),
+            system=system,
+            mode=stat.S_IMODE(mode) if isinstance(mode, int) else None,
+        )
 
 
 def _hub_files(source: SourceConfig, root: Path, endings: Sequence[str]) -> Iterator[RemoteFile]:

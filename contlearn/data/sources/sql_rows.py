@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from contlearn.config import SourceConfig
 from contlearn.errors import RecordError
 from contlearn.redaction import redact
+from contlearn.workspace import narrow, narrowest
 
 __all__ = ["expand_variables", "fetch_query", "source_failed"]
 
@@ -70,6 +71,8 @@ def fetch_query(
 ) -> tuple[int, dict[str, str] | None]:
     """Write the rows of a query as JSON lines, at most `max_rows`.
 
+    Nobody may read those of a SQLite file who may not read the file.
+
     Args:
         source: Of kind sql.
         last: The cursor of the last row that was taken in before, as this function gave it.
@@ -85,7 +88,7 @@ def fetch_query(
     try:
         engine = _engine(url, root)
         try:
-            return _write_rows(source, last, engine, target)
+            found = _write_rows(source, last, engine, target)
         finally:
             engine.dispose()
     except (sa.exc.SQLAlchemyError, sqlite3.Error, ImportError) as error:
@@ -94,6 +97,9 @@ def fetch_query(
         if isinstance(error, ImportError | sa.exc.NoSuchModuleError):
             hint = "Install the driver; for PostgreSQL: pip install 'contlearn[postgres]'"
         raise source_failed(source, f"{shown}: {text[0] if text else error}.", hint) from error
+    if url.get_backend_name() == "sqlite":
+        narrow(target, narrowest([_file_of(url, root)]))
+    return found
 
 
 def _engine(url: sa.engine.URL, root: Path) -> sa.Engine:
@@ -101,12 +107,16 @@ def _engine(url: sa.engine.URL, root: Path) -> sa.Engine:
     if url.get_backend_name() != "sqlite":
         return sa.create_engine(url, poolclass=pool)
     # Opened for reading only: a mistyped path must not leave an empty database behind.
-    path = urllib.parse.quote(str((root / (url.database or "")).resolve()))
+    path = urllib.parse.quote(str(_file_of(url, root).resolve()))
     return sa.create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30.0),
         poolclass=pool,
     )
+
+
+def _file_of(url: sa.engine.URL, root: Path) -> Path:
+    return root / (url.database or "")
 
 
 def _write_rows(

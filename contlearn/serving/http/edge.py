@@ -105,11 +105,12 @@ class Edge:
                     parent=header(scope, b"traceparent"),
                 )
             self.site.instruments.request(
+                self._metrics(scope).model,
                 scope.get(ROUTE, "other"),
-                method,
-                status,
-                time.perf_counter() - begun,
-                scope[REQUEST_ID],
+                method=method,
+                code=status,
+                seconds=time.perf_counter() - begun,
+                request_id=scope[REQUEST_ID],
             )
 
     def _metrics(self, scope: Scope) -> ServerMetrics:

@@ -14,7 +14,7 @@ from contlearn.workspace import write_json_atomic
 
 __all__ = ["CHALLENGER", "Canary", "Roles", "RolesFile", "Shadow", "parse_roles"]
 
-# In place of a number: the newest whole version that is newer than the champion.
+# In place of a number: the newest whole version above the champion that the gate let pass.
 CHALLENGER: Final = "challenger"
 VersionName: TypeAlias = int | Literal["challenger"]
 _MAX_ALSO: Final = 4

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import Clock
+from contlearn.papers.decision import read_decision
 from contlearn.papers.manifest import MANIFEST, VersionFacts
 from contlearn.registry.leases import hold_version
 from contlearn.serving.compute.memory import release_memory
@@ -115,7 +116,7 @@ class Shelf:
         champion, roles = self.champion(), self.roles
         named = [role.version for role in (roles.canary, roles.shadow) if role is not None]
         if CHALLENGER in named:
-            self._names[CHALLENGER] = self._newest(champion)
+            self._names[CHALLENGER] = self._challenger(champion)
         wanted = {self.number(version) for version in (*named, *roles.also)} - {None, champion}
         for number in sorted(set(self.loaded) - wanted):
             self._drop(number)
@@ -127,19 +128,28 @@ class Shelf:
             if failed is None or time.monotonic() - failed >= self.retry_seconds:
                 self._take(number)
 
-    def _newest(self, champion: int | None) -> int | None:
-        """Find the newest whole version that is newer than the champion."""
+    def _challenger(self, champion: int | None) -> int | None:
+        """Find the newest whole version above the champion that the gate let pass.
+
+        One with a copy in the serving directory was champion before: it gave way.
+        """
         if self.registry is None:
             return None
         with contextlib.suppress(OSError):
-            numbers = [
-                int(path.name)
-                for path in self.registry.iterdir()
-                if path.name.isdigit() and (path / MANIFEST).is_file()
-            ]
-            newest = max(numbers, default=0)
-            return newest if newest > (champion or 0) else None
+            numbers = {int(path.name) for path in self.registry.iterdir() if path.name.isdigit()}
+            for number in sorted(numbers, reverse=True):
+                if number <= (champion or 0):
+                    break
+                if not (self.folder / str(number)).exists() and self._has_passed(number):
+                    return number
         return None
+
+    def _has_passed(self, number: int) -> bool:
+        folder = (self.registry or self.folder) / str(number)
+        # One that is not whole yet, or was not judged, is no challenger.
+        with contextlib.suppress(ContlearnError):
+            return (folder / MANIFEST).is_file() and read_decision(folder).promoted
+        return False
 
     def _take(self, number: int) -> None:
         hold = contextlib.ExitStack()

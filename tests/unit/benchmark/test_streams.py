@@ -49,6 +49,7 @@ def test_a_stream_survives_being_written(tmp_path):
     stream = stream_from_rows(experiences, task="token-classification")
     save_stream(stream, tmp_path / "stream.json")
     assert load_stream(tmp_path / "stream.json") == stream
+    assert (tmp_path / "stream.json").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from contlearn.catalog.cycles import change_cycle, create_cycle
 from contlearn.catalog.parts import free_part, next_part, settle_failed
 from contlearn.catalog.records import (
     count_records,
+    hold_records,
     plan_records,
     release_records,
     settle_learnt,
@@ -230,6 +231,40 @@ def test_released_records_get_all_their_tries_again(catalog):
         assert release_records(c) == 6
     assert [life.cycle() for _ in range(2)] == ["failed", "failed"]
     assert life.suspected() == life.held() == set()
+
+
+def test_suspected_records_held_by_hand_are_like_all_others_once_released(catalog):
+    life = Life(catalog)
+    life.add(4, poison=(0,))
+    assert [life.cycle() for _ in range(3)] == ["failed"] * 3
+    suspected = sorted(life.suspected())
+    assert suspected
+    with catalog.write() as c:
+        assert hold_records(c, suspected, reason="by hand") == len(suspected)
+        assert release_records(c, suspected) == len(suspected)
+        assert next_part(c) is None
+    assert life.suspected() == set()
+
+
+def test_releasing_nothing_gives_nobody_new_tries(catalog):
+    life = Life(catalog)
+    (poison,) = life.add(1, poison=(0,))
+    assert [life.cycle() for _ in range(2)] == ["failed"] * 2
+    with catalog.write() as c:
+        assert release_records(c) == release_records(c, [poison]) == 0
+    assert life.cycle() == "failed"
+    assert life.held() == {poison}
+
+
+def test_what_would_be_held_or_released_is_counted_and_stays(catalog):
+    life = Life(catalog)
+    rows = life.add(3)
+    with catalog.write() as c:
+        assert hold_records(c, rows, reason="look", dry_run=True) == 3
+        assert hold_records(c, rows[:2], reason="look") == 2
+        assert hold_records(c, rows, reason="look", dry_run=True) == 1
+        assert release_records(c, dry_run=True) == release_records(c, rows, dry_run=True) == 2
+    assert life.held() == set(rows[:2])
 
 
 def test_a_second_bad_batch_during_the_search_is_searched_too(catalog):

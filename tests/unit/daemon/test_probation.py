@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import socket
+import ssl
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import structlog
 
 from contlearn.cycle.causes import request_update
 from contlearn.daemon.live import LiveTotals, quantile, read_live
 from contlearn.daemon.probation import Probation
+from contlearn.errors import ServingError
 from tests.scripted import drop, make_workspace, open_watch, states
 
 BUCKETS = ("0.01", "0.1", "1.0", "+Inf")
@@ -23,6 +29,7 @@ class Server:
 
     def __init__(self):
         self.version, self.good, self.bad, self.fast, self.slow = 1, 0, 0, 0, 0
+        self.model = "test"
 
     def serve(self, *, version, good=0, bad=0, slow=0):
         self.version = version
@@ -34,20 +41,25 @@ class Server:
     def page(self):
         total = self.fast + self.slow
         counts = (0, self.fast, total, total)
+        which = f'model="{self.model}"'
         rows = [
-            f'contlearn_model_version{{model="test"}} {self.version}',
-            f'contlearn_http_requests_total{{route="/predict",method="POST",code="200"}} {self.good}',
-            f'contlearn_http_requests_total{{route="/predict",method="POST",code="500"}} {self.bad}',
-            'contlearn_http_requests_total{route="/metrics",method="GET",code="500"} 9999',
+            f'contlearn_model_version{{model="{self.model}"}} {self.version}',
+            f'contlearn_http_requests_total{{{which},route="/predict",method="POST",code="200"}} {self.good}',
+            f'contlearn_http_requests_total{{{which},route="/predict",method="POST",code="500"}} {self.bad}',
+            f'contlearn_http_requests_total{{{which},route="/metrics",method="GET",code="500"}} 9999',
+            # Another model of the same server, which comes last.
+            'contlearn_model_version{model="zebra"} 77',
+            'contlearn_http_requests_total{model="zebra",route="/predict",method="POST",code="500"} 5',
+            'contlearn_http_request_duration_seconds_bucket{model="zebra",route="/predict",le="+Inf"} 5',
         ]
         rows += [
-            f'contlearn_http_request_duration_seconds_bucket{{route="/predict",le="{bound}"}} {count}'
+            f'contlearn_http_request_duration_seconds_bucket{{{which},route="/predict",le="{bound}"}} {count}'
             for bound, count in zip(BUCKETS, counts, strict=True)
         ]
         return "\n".join(rows) + "\n"
 
     @contextlib.contextmanager
-    def running(self):
+    def running(self, host="127.0.0.1", trust=None):
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,8 +73,13 @@ class Server:
             def log_message(self, *_):
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        kind = type("Server", (ThreadingHTTPServer,), {"address_family": family})
+        server = kind((host, 0), Handler)
         server.daemon_threads = True
+        if trust is not None:
+            server.socket = trust.wrap_socket(server.socket, server_side=True)
+        self.port = server.server_port
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         self.url = f"http://127.0.0.1:{server.server_port}"
@@ -278,6 +295,93 @@ def test_quantile_of_open_bucket_is_its_lower_bound():
     assert quantile(LiveTotals(), 0.95) is None
 
 
-def test_silent_or_strange_server_gives_nothing(server):
-    assert read_live("http://127.0.0.1:9") is None
-    assert read_live(server.url).requests == 0
+def test_silent_or_strange_server_is_an_error_that_says_why(server):
+    with pytest.raises(ServingError, match="cannot be read: .*refused"):
+        read_live("http://127.0.0.1:9", "test")
+    with pytest.raises(ServingError, match="no model 'other'"):
+        read_live(server.url, "other")
+    assert read_live(server.url, "test").requests == 0
+
+
+def test_only_what_was_asked_of_this_model_counts(server):
+    server.serve(version=3, good=7, bad=2)
+    totals = read_live(server.url, "test")
+    assert (totals.version, totals.requests, totals.errors) == (3, 9, 2)
+    assert totals.buckets["+Inf"] == 9
+    assert read_live(server.url, "zebra") == LiveTotals(77, 5, 5, {"+Inf": 5})
+
+
+def test_server_of_before_that_names_no_model_is_understood(server):
+    server.serve(version=3, good=7)
+    named, server.model = server.page, "test"
+    server.page = lambda: named().replace('model="test",', "")
+    assert read_live(server.url, "test").requests == 7
+
+
+def configured(watch, extra):
+    """Let the probation ask what `[serving]` says."""
+    path = watch.context.workspace.config_file
+    text = "\n".join(line for line in path.read_text().split("\n") if "server =" not in line)
+    path.write_text(f"{text}\n[serving]\n{extra}\n")
+    watch.reload()
+    watch.step()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_server_bound_to_an_address_of_version_6_is_asked(watch, server):
+    with Server().running("::1") as other:
+        configured(watch, f'host = "::1"\nport = {other.port}')
+        two_versions(watch, other)
+        look(watch)
+        other.serve(version=2, good=180, bad=20)
+        look(watch)
+    assert watch.context.registry.champion() == 1
+
+
+@pytest.mark.parametrize("signed_by", ["itself", "an authority"])
+def test_server_with_a_certificate_is_asked_over_tls(watch, server, tmp_path, signed_by):
+    certificate, key = make_certificate(tmp_path, signed=signed_by != "itself")
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trust.load_cert_chain(certificate, key)
+    with Server().running(trust=trust) as other:
+        configured(watch, f'port = {other.port}\ntls_certificate = "{certificate}"')
+        two_versions(watch, other)
+        look(watch)
+        other.serve(version=2, good=180, bad=20)
+        look(watch)
+        strange, _ = make_certificate(tmp_path / "strange")
+        with pytest.raises(ServingError, match="certificate verify failed"):
+            read_live(f"https://127.0.0.1:{other.port}", "test", certificate=strange)
+    assert watch.context.registry.champion() == 1
+
+
+def make_certificate(folder, *, signed=False):
+    """Make one for another name than the server's address."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl (Debian package openssl)")
+    folder.mkdir(exist_ok=True)
+    new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+
+    def make(name, *more):
+        files = folder / f"{name}.pem", folder / f"{name}.key"
+        command = [*new.split(), "-subj", f"/CN={name}.example", *more]
+        command += ["-keyout", str(files[1]), "-out", str(files[0])]
+        subprocess.run(command, check=True, capture_output=True)
+        return files
+
+    if not signed:
+        return make("server")
+    authority = make("authority")
+    by = ["-CA", str(authority[0]), "-CAkey", str(authority[1])]
+    return make("server", *by, "-addext", "basicConstraints=critical,CA:FALSE")
+
+
+def test_that_nobody_answers_is_logged_once_in_a_probation(watch, server):
+    configured(watch, "port = 9")
+    with structlog.testing.capture_logs() as lines:
+        two_versions(watch, server)
+        for _ in range(4):
+            look(watch)
+    said = [line for line in lines if "not judged" in line["event"]]
+    assert [(line["log_level"], line["version"]) for line in said] == [("warning", 2)]
+    assert said[0]["where"] == "http://127.0.0.1:9/metrics"

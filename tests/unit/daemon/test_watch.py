@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from datetime import timedelta
@@ -15,6 +16,7 @@ from contlearn.catalog.leases import hold_lease, holder_of
 from contlearn.catalog.records import release_records
 from contlearn.catalog.schema import leases
 from contlearn.cycle.causes import request_update
+from contlearn.daemon.watch import LEASE
 from contlearn.data.intake.known import known_labels
 from contlearn.errors import WorkspaceLocked
 from contlearn.monitoring.signals import DriftSignal, Signals, write_signals
@@ -333,6 +335,17 @@ def test_bad_configuration_is_refused_and_the_old_one_kept(made):
     assert (watch.context.config.update.min_new_records, watch.reloading.refused) == (50, None)
 
 
+def test_name_of_the_model_stays_while_the_daemon_runs(made):
+    """Metrics, pages and the log go by it, and another workspace may have the new one."""
+    workspace, watch = made()
+    text = workspace.config_file.read_text()
+    workspace.config_file.write_text(text.replace('name = "test"', 'name = "other"'))
+    watch.reload()
+    assert "model.name cannot change while the daemon runs" in watch.reloading.refused
+    watch.step()
+    assert watch.context.config.model.name == "test"
+
+
 def test_second_daemon_stands_by_and_takes_over(made, tmp_path):
     workspace, first = made(clock=None)
     from contlearn.workspace import SystemClock
@@ -371,6 +384,31 @@ def test_holder_that_stood_still_notices_that_it_lost_its_lease(made):
             )
         assert lost.wait(20)
     assert holder_of(catalog, "x") is not None
+
+
+def test_who_stood_still_writes_over_nobody_elses_state(made, monkeypatch):
+    workspace, watch = made()
+    catalog, file = watch.context.catalog, workspace.state / "daemon.json"
+    judge = watch.judging.next_trigger
+
+    def stand_still(**options):
+        with catalog.write() as connection:
+            connection.execute(
+                leases.update().where(leases.c.name == LEASE).values(token=99, owner="elsewhere:::")
+            )
+        file.write_text('{"pid": 1}')
+        return judge(**options)
+
+    lost = threading.Event()
+    with hold_lease(
+        catalog, LEASE, purpose="testing", seconds=600, heartbeat_seconds=300, lost=lost
+    ) as watch._token:
+        watch.step()
+        assert json.loads(file.read_bytes())["pid"] == os.getpid()
+        monkeypatch.setattr(watch.judging, "next_trigger", stand_still)
+        later(watch, 600)
+        assert json.loads(file.read_bytes()) == {"pid": 1}
+        assert watch.must_stop()
 
 
 def test_lease_that_a_clock_set_forward_has_expired_is_not_taken(made):

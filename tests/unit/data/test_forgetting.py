@@ -10,7 +10,9 @@ from contlearn.data.forgetting import forget_records, forgotten_seen
 from contlearn.data.selection import Selection, select_records
 from contlearn.data.store import read_records
 from contlearn.errors import UsageError
+from contlearn.plugins.manager import PluginManager
 from contlearn.workspace import FileOperations
+from tests.unit.data.taking import make_config, taker
 
 SECRET = "my card number is four four two one"
 ROWS = [{"text": f"text number {i}", "label": "ab"[i % 2]} for i in range(30)]
@@ -99,6 +101,32 @@ def test_forgotten_text_leaves_the_reports_too(with_secret):
         assert SECRET not in page
         assert page.count(FORGOTTEN) == 2
         assert "another text" in page
+
+
+def _own(name, text):
+    """A row of a task's own, whose inputs read as this text."""
+    if name == "token-classification":
+        words = text.split(" ")
+        return {"tokens": words, "tags": ["O"] * len(words)}, {"tokens": tuple(words)}
+    return {"text": text, "label": "a"}, {"text": text}
+
+
+@pytest.mark.parametrize("name", sorted(PluginManager(discover=False).table("task")))
+@pytest.mark.parametrize("text", ["fly to Rome", "to U.S.", "fly to the U.S. to-day", "so!"])
+def test_logged_text_is_forgotten_in_every_task(tmp_path, name, text):
+    """The server logs what `text_of` gives, of words or of the text that they stand in."""
+    with taker(tmp_path / "ws", make_config(task=name)) as taking:
+        row, inputs = _own(name, text)
+        others = [_own(name, f"another {n}")[0] for n in range(3)]
+        taking.ingest(taking.write("rows.jsonl", [row, *others], tmp_path))
+        task = taking.manager.task(name, where="here")
+        (record,) = [r for r in taking.records() if r.inputs == inputs]
+        asked = {task.text_of(inputs), task.text_of(task.probe(text)), f" {text} "}
+        log = [{"request_id": str(n), "text": t} for n, t in enumerate((*asked, "another 1"))]
+        path = taking.write("1.jsonl", log, taking.workspace.predictions)
+        assert forget(taking, [record.record_id]).predictions == len(asked)
+        left = [json.loads(line).get("text") for line in path.read_text().splitlines()]
+        assert left == [None] * len(asked) + ["another 1"]
 
 
 def test_other_records_stay_as_they_were(with_secret):

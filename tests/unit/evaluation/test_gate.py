@@ -20,6 +20,7 @@ from contlearn.plugins.manager import PluginManager
 from contlearn.statistics import bootstrap
 from contlearn.statistics.bootstrap import paired_difference
 from contlearn.statistics.exact import sign_test
+from contlearn.tasks.base import TaskBase
 from contlearn.types import LabelSpace, RuleOutcome
 from tests.unit.evaluation.made import (
     LABELS,
@@ -49,6 +50,24 @@ def _old(rows, lost, won, index=0, **more):
 
 def _new(targets, challenger, champion=None, index=9):
     return pair(targets, challenger, champion, index=index, is_new=True)
+
+
+# what every rule says alike
+
+
+@pytest.mark.parametrize(
+    ("rule", "champion", "message"),
+    [
+        ("gain", None, "Not applicable: There is no champion to compare with."),
+        ("no-harm", None, "Not applicable: There is no champion to compare with."),
+        ("mcnemar", None, "Not applicable: no champion, or no old held-out rows."),
+        ("floor", list("abc"), "Not applicable: The champion is the yardstick now."),
+    ],
+)
+def test_rule_that_does_not_apply_says_why_in_one_form(manager, rule, champion, message):
+    outcome = _judge(manager, rule, _new(list("abc"), list("abc"), champion))
+    assert (outcome.rule, outcome.message) == (rule, message)
+    assert (outcome.passed, outcome.measured, outcome.required) == (None, None, None)
 
 
 # no-regression
@@ -425,8 +444,9 @@ def test_gate_refuses_unknown_rules_options_and_metrics(manager):
         decide(evidence(rules=("negative-flips",)), manager)
     with pytest.raises(ConfigError, match=r"options for size, which gate\.rules does not name"):
         decide(evidence(rule_options={"size": {"max_bytes": 1}}), manager)
-    with pytest.raises(EvaluationError, match="no metric 'acuracy'"):
+    with pytest.raises(ConfigError, match="no metric 'acuracy'") as caught:
         decide(evidence(_old(400, 0, 0), metric="acuracy"), manager)
+    assert caught.value.hint == "Choose one of: accuracy, macro_f1, micro_f1."
 
 
 def test_gate_takes_rules_of_plugins_and_minds_silent_ones():
@@ -651,6 +671,31 @@ def test_association_is_exact_on_a_tiny_case():
     assert units == 4
     assert chance == pytest.approx(1 / 6, abs=0.03)
     assert association_chance(TASK, list("ab"), list("aa"), seed=0) is None
+
+
+class Weights(TaskBase):
+    """A number for each text, of which hardly any comes twice."""
+
+    name = "weights"
+
+    def credit(self, answer, target):
+        return max(0.0, 1.0 - abs(answer - target) / 10)
+
+
+@pytest.mark.parametrize("rows", [40, 300, 900])
+def test_numbers_that_hardly_repeat_are_told_from_chance_by_their_credit(rows):
+    generator = np.random.default_rng(3)
+    targets = generator.uniform(0, 10, rows).tolist()
+    near = [
+        target + error
+        for target, error in zip(targets, generator.normal(0, 0.5, rows), strict=True)
+    ]
+    coarse = [float(round(target)) for target in targets]
+    chance, units = association_chance(Weights(), near, targets, seed=0)
+    assert (chance < 0.01, units) == (True, min(rows, 500))
+    assert association_chance(Weights(), near, coarse, seed=0)[0] < 0.01
+    shuffled = generator.permutation(near).tolist()
+    assert association_chance(Weights(), shuffled, targets, seed=0)[0] > 0.05
 
 
 def test_rows_needed_follow_margin_and_disagreement():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from contlearn.evaluation.metrics import (
     forgetting,
     forgetting_by_set,
 )
+from contlearn.types import Metric
 
 
 def test_forgetting_takes_the_best_former_value_not_the_first():
@@ -27,7 +27,14 @@ def test_what_was_not_measured_is_left_out_of_every_mean():
     assert average_accuracy(matrix) == pytest.approx(0.7)
     assert forgetting(matrix) == pytest.approx(0.3)
     assert backward_transfer(matrix) == pytest.approx(-0.3)
-    np.testing.assert_allclose(forgetting_by_set(matrix), [0.3, np.nan])
+    assert forgetting_by_set(matrix.tolist()) == [pytest.approx(0.3), None]
+
+
+def test_forgetting_of_a_measure_of_which_less_is_better_is_what_rose():
+    distance = Metric(name="mean_distance", higher_is_better=False, unit="points")
+    rows = [[0.5], [0.7, 0.9], [0.8, 0.6, 0.1]]
+    assert forgetting_by_set(rows, distance) == pytest.approx([0.3, -0.3])
+    assert forgetting(distance.oriented(as_matrix(rows))) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("measure", [forgetting, backward_transfer])

@@ -334,6 +334,18 @@ def test_model_card_of_entities_and_of_a_base_that_is_a_folder():
     assert "ORTModelForTokenClassification" in text
 
 
+def test_model_card_of_a_task_that_no_hub_knows_has_no_pipeline_tag():
+    from huggingface_hub import ModelCard
+
+    model = {**FACTS["model"], "task": "ratings", "pipeline": None}
+    text = card_of(name="m", facts={**FACTS, "model": model}, report=REPORT, decision=DECISION)
+    card = ModelCard(text)
+    assert card.data.pipeline_tag is None
+    assert {item.task_type for item in card.data.eval_results} == {"ratings"}
+    assert "A ratings model" in text
+    assert "text-classification" not in text
+
+
 def test_papers_are_written_beside_their_reports(tmp_path):
     write_json_atomic(tmp_path / "report.json", REPORT)
     write_json_atomic(tmp_path / "decision.json", DECISION)

@@ -416,7 +416,7 @@ def test_labels_that_the_source_holds_for_equal_count_as_equal(case, tmp_path):
 
     class Near:
         def run(self, names, feed):
-            shape = feed["input_ids"].shape if reference.words else feed["input_ids"].shape[:1]
+            shape = feed["input_ids"].shape if reference.has_places else feed["input_ids"].shape[:1]
             return [np.tile(np.array([1.0 + 1e-4, 1.0, 0.0]), (*shape, 1))]
 
     assert compare(Near(), reference, tolerance=1e-3).agreement == 1.0
@@ -429,7 +429,7 @@ def test_logits_that_are_no_numbers_are_never_equal(case):
 
     class Broken:
         def run(self, names, feed):
-            shape = feed["input_ids"].shape if reference.words else feed["input_ids"].shape[:1]
+            shape = feed["input_ids"].shape if reference.has_places else feed["input_ids"].shape[:1]
             return [np.full((*shape, 3), np.nan)]
 
     assert compare(Broken(), reference, tolerance=1e-3).max_abs_difference == float("inf")

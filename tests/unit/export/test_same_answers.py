@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from contlearn.export.parity import Reference, same_answers
+from contlearn.types import Encoding
 
 
 @pytest.mark.parametrize(
@@ -23,5 +24,24 @@ from contlearn.export.parity import Reference, same_answers
 )
 def test_answers_are_compared_by_what_the_head_means(loss, expected, logits, same):
     expected, logits = np.array(expected, np.float32), np.array(logits, np.float32)
-    reference = Reference([], [expected], 0, words=False, loss=loss)
+    reference = Reference([], [expected], 0, has_places=False, loss=loss)
     assert same_answers(reference, expected, logits, tolerance=1e-3).tolist() == same
+
+
+@pytest.mark.parametrize("loss", ["ordinal", "sigmoid", "squared"])
+def test_fewer_rows_and_a_graphs_own_answers_are_compared_as_the_whole_is(loss):
+    class Session:
+        def run(self, names, feed):
+            return [np.array([[3.0]], np.float32)]
+
+    encodings = [Encoding(input_ids=(1, 2)), Encoding(input_ids=(1, 2, 3))]
+    logits = [np.array([[1.0]], np.float32), np.array([[2.0]], np.float32)]
+    reference = Reference(encodings, logits, 7, has_places=False, loss=loss)
+    for one, answers in (
+        (reference.some(1), [1.0]),
+        (reference.answered_by(Session()), [3.0, 3.0]),
+        (reference.with_more(reference), [1.0, 2.0, 1.0, 2.0]),
+    ):
+        assert (one.loss, one.pad_id, one.has_places) == (loss, 7, False)
+        assert [float(row.item()) for row in one.logits] == answers
+        assert len(one.encodings) == len(answers)

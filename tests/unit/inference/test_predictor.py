@@ -11,6 +11,7 @@ from contlearn.inference.golden import GOLDEN_TEXTS, check_golden, write_golden
 from contlearn.inference.predictor import OnnxPredictor
 from contlearn.inference.processor import available_cores, processor_features
 from contlearn.plugins.manager import PluginManager
+from contlearn.types import Encoding
 from tests.unit.inference.tiny import GOOD, open_model, write_model, write_version
 
 
@@ -246,3 +247,12 @@ def test_processor_features_read_the_first_flags_line():
     assert processor_features("Features : fp asimddp i8mm") == ("asimddp", "i8mm")
     assert processor_features("nothing here") == ()
     assert available_cores() >= 1
+
+
+def test_ids_of_a_client_have_logits_and_a_prediction_where_a_text_has_one_row(texts, tags):
+    ids = Encoding(input_ids=(2, 4, 5, 3), word_starts=(0, 1, 2, 3))
+    (answer,) = open_model(texts).answer_ids([ids])
+    assert (answer.prediction.target, answer.logits.shape) == ("good", (2,))
+    (answer,) = open_model(tags, tagging=True).answer_ids([ids])
+    assert (answer.prediction.value, answer.prediction.labels) == ({}, ())
+    assert answer.logits.shape == (4, 3)

@@ -147,9 +147,14 @@ def test_load_checkpoint_refuses_a_head_of_another_size(checkpoint, tmp_path):
 
 
 def test_new_checkpoint_refuses_a_head_that_nothing_trains(tiny_model):
-    head = HeadSpec(name="logits", outputs=LabelSpace(), view="markers")
-    with pytest.raises(TrainingError, match="the view 'markers'"):
+    head = HeadSpec(name="score", outputs=LabelSpace(), view="markers", loss="positions")
+    with pytest.raises(TrainingError) as caught:
         new_checkpoint(str(tiny_model), head=head)
+    assert caught.value.what == (
+        "The name of the head is 'score'; it can be logits. "
+        "The view of the head is 'markers'; it can be pooled, words, pieces. "
+        "The loss of the head is 'positions'; it can be softmax, sigmoid, squared, ordinal."
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from contlearn.cycle.scanning import scan_in_child
 from contlearn.operations.diff import compare_versions
 from contlearn.operations.history import read_history
 from contlearn.operations.ingest import ingest_files
+from contlearn.operations.metrics import Measuring
 from contlearn.operations.overview import read_overview
 from contlearn.operations.records import hold, release
 from contlearn.operations.status import read_status
@@ -410,3 +411,21 @@ def test_status_says_what_is_due_what_it_waits_for_and_when_the_daemon_was_alive
     assert "count: cool-down" in text
     assert "seen" in text
     assert "not running; last seen" in run(made, capsys, "status")
+
+
+@pytest.mark.parametrize(("unit", "shown"), [("", {"00": 0.3, "01": -0.2}), ("points", {})])
+def test_forgetting_of_a_measure_of_which_less_is_better_is_what_rose(make, unit, shown):
+    made = make()
+    version = made.step("calm").version
+    folder = made.context.registry.get(version).path
+    report = {
+        "primary_metric": "wrong",
+        "measures": {"wrong": {"unit": unit, "higher_is_better": False}},
+        "accuracy_matrix": [[0.5], [0.6, 0.4], [0.8, 0.2, 0.1]],
+    }
+    folder.chmod(0o755)
+    (folder / "report.json").write_text(json.dumps(report))
+    snapshot = Measuring(made.context).snapshot()
+    found = {f"{index:02d}": value for index, value in enumerate(snapshot.forgettings)}
+    assert found == pytest.approx(shown)
+    assert len(snapshot.accuracies) == (3 if shown else 0)

@@ -155,6 +155,26 @@ def test_history_loads_neither_numpy_nor_pyarrow(context):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_flips_show_each_field_with_its_own_words():
+    flip = {
+        "record_id": "r", "set": 1, "expected": "a", "answer": "c", "confidence": 0.9,
+        "text": "bad film good",
+        "explanation": {
+            "texts": {"premise": "bad film", "hypothesis": "good"},
+            "words": [
+                {"field": "premise", "start": 0, "end": 3, "text": "bad", "weight": 2.0},
+                {"field": "hypothesis", "start": 0, "end": 4, "text": "good", "weight": -2.0},
+            ],
+        },
+    }  # fmt: skip
+    section = checked(flips_section([flip]))
+    assert re.findall(r"<p>(.*?)</p>", re.sub("<span[^>]*>|</span>", "", section)) == [
+        "bad film",
+        "good",
+    ]
+    assert section.count("rgba(207, 34, 46") == section.count("rgba(26, 127, 55") == 1
+
+
 def test_flips_show_the_words_and_escape_the_text():
     flip = {
         "record_id": "r", "set": 1, "expected": "a<b", "answer": "c", "confidence": 0.9,

@@ -86,3 +86,8 @@ def test_decoding_softens_confidence_by_the_temperature():
     assert sharp.target == soft.target == "a"
     assert sharp.confidence == pytest.approx(1 / (1 + np.exp(-2.0)))
     assert soft.confidence == pytest.approx(1 / (1 + np.exp(-0.5)))
+
+
+def test_target_of_another_task_is_a_fault_of_the_program_and_no_wrong_row():
+    with pytest.raises(TypeError, match="a class is one text"):
+        TASK.labels_of(("O", "B-x"))

@@ -149,3 +149,10 @@ def test_spans_equal_those_of_seqeval_for_every_short_sequence():
         for sequence in itertools.product(tags, repeat=length):
             expected = [(kind, a, b + 1) for kind, a, b in get_entities(list(sequence))]
             assert spans_of(sequence) == expected, sequence
+
+
+def test_key_of_a_record_is_its_types_joined_by_what_the_task_says():
+    assert TASK.balance_key(("B-b", "O", "B-a", "I-a")) == "a+b" == TASK.key_separator.join("ab")
+    assert TASK.labels_of_key("a+b") == ("a", "b")
+    assert TASK.balance_key(("O", "O")) == "O"
+    assert TASK.labels_of_key("O") == ()

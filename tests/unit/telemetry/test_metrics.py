@@ -59,7 +59,7 @@ STATUS["last_ended"] = STATUS["last_success"]
 
 def scrape(*snapshots, heartbeat=lambda: 5.0):
     registry = make_registry()
-    registry.register(DaemonCollector(lambda: snapshots, heartbeat=heartbeat))
+    registry.register(DaemonCollector(*(lambda s=s: s for s in snapshots), heartbeat=heartbeat))
     body, _ = encode_metrics(registry)
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value
@@ -103,6 +103,28 @@ def test_snapshot_from_status_shows_what_status_says():
     assert samples[("contlearn_daemon_heartbeat_timestamp_seconds",)] == 5.0
 
 
+def test_what_has_a_unit_is_no_ratio():
+    unlike = {"unit": "points", "higher_is_better": False}
+    own = {"primary_metric": "mean_distance", "measures": {"mean_distance": unlike}}
+    metrics = {"mean_distance": 0.8, "average_accuracy": 0.8, "forgetting": 0.3, "within_one": 0.9}
+    samples = scrape(
+        DaemonSnapshot.from_status(
+            {
+                **STATUS,
+                **own,
+                "champion": {**STATUS["champion"], "metrics": metrics},
+                "last_success": {**STATUS["last_success"], "metrics": metrics},
+            }
+        )
+    )
+    ratios = {key for key in samples if key[0].endswith("_ratio")}
+    assert ratios == {
+        ("contlearn_eval_score_ratio", role, "tickets", "within_one")
+        for role in ("champion", "challenger")
+    }
+    assert samples[("contlearn_gate_last_passed", "no-regression", "tickets")] == 1
+
+
 def test_label_combinations_are_there_before_anything_happened():
     samples = scrape(DaemonSnapshot(model="new"))
     for outcome in OUTCOMES:
@@ -144,21 +166,22 @@ def test_drift_readings_are_shown_with_their_threshold():
 
 
 def test_a_snapshot_that_fails_is_counted_and_the_scrape_goes_on():
-    def snapshots():
-        yield DaemonSnapshot(model="good", pending=3)
+    def broken():
         raise OSError("the catalog is gone")
 
     registry = make_registry()
-    registry.register(DaemonCollector(snapshots))
+    first, last = (DaemonSnapshot(model=name, pending=3) for name in ("first", "last"))
+    registry.register(DaemonCollector(lambda: first, broken, lambda: last))
     encode_metrics(registry)
     text = encode_metrics(registry)[0].decode()
     assert "contlearn_snapshot_failures_total 2.0" in text
-    assert 'contlearn_ingest_pending_records{model="good"} 3.0' in text
+    for model in ("first", "last"):
+        assert f'contlearn_ingest_pending_records{{model="{model}"}} 3.0' in text
 
 
 def test_both_formats_parse_strictly_and_hold_no_created_series():
     registry = make_registry()
-    registry.register(DaemonCollector(lambda: [DaemonSnapshot.from_status(STATUS)]))
+    registry.register(DaemonCollector(lambda: DaemonSnapshot.from_status(STATUS)))
     plain, kind = encode_metrics(registry)
     assert kind.startswith("text/plain")
     openmetrics, kind = encode_metrics(registry, "application/openmetrics-text; version=1.0.0")
@@ -214,9 +237,13 @@ def test_by_name_gives_the_measure():
 def test_request_ids_are_exemplars_of_latencies_in_openmetrics():
     registry = make_registry()
     instruments = Instruments(registry)
-    instruments.request("/predict", "POST", 200, 0.002, "first")
-    instruments.request("/predict", "POST", 200, 0.003, "within the same second")
-    instruments.request("/predict", "POST", 200, 0.7, "slow" + "x" * 200)
+    instruments.request("m", "/predict", method="POST", code=200, seconds=0.002, request_id="first")
+    instruments.request(
+        "m", "/predict", method="POST", code=200, seconds=0.003, request_id="within the same second"
+    )
+    instruments.request(
+        "m", "/predict", method="POST", code=200, seconds=0.7, request_id="slow" + "x" * 200
+    )
     body, content_type = encode_metrics(registry, "application/openmetrics-text; version=1.0.0")
     assert "openmetrics" in content_type
     found = {

@@ -9,12 +9,15 @@ import torch
 
 from contlearn.config import ReplayConfig
 from contlearn.errors import ConfigError, PluginError, TrainingError
+from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import load_checkpoint
+from contlearn.tasks.text_classification import TextClassification
 from contlearn.training.encoded import encode_records
-from contlearn.training.fit import fit_challenger
+from contlearn.training.fit import fit_challenger, one_head
 from contlearn.training.optim import LearningRateWarning
 from contlearn.training.scoring import logits_of, metric_of
 from contlearn.training.state import buffered_ids
+from contlearn.types import LabelSpace
 from tests.unit.training.conftest import Lineage, record, sentences, texts
 
 pytestmark = pytest.mark.filterwarnings(
@@ -432,3 +435,17 @@ def test_fit_killed_in_the_middle_gives_the_same_challenger(lineage, method, reg
         assert path.read_bytes() == again.read_bytes(), path.name
     assert resumed.notes["fine_tuning"]["resumed_at"] == 6
     assert not (resumed.checkpoint / "half").exists()
+
+
+def test_head_of_another_name_is_refused_before_anything_is_trained():
+    class Renamed(TextClassification):
+        def heads(self, space):
+            return (HeadSpec(name="score", outputs=space),)
+
+    with pytest.raises(TrainingError) as caught:
+        one_head(Renamed())
+    assert caught.value.what == (
+        "The task 'text-classification' cannot be trained. "
+        "The name of the head is 'score'; it can be logits."
+    )
+    assert one_head(TextClassification()) == HeadSpec(name="logits", outputs=LabelSpace())

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from contlearn.config import AugmentationConfig, Config, TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
-from contlearn.interfaces import HeadSpec
+from contlearn.interfaces import Field, HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
@@ -204,6 +205,33 @@ def test_only_new_texts_are_changed(tiny_model):
 def test_a_function_of_ones_own_changes_texts(tiny_model):
     made, data = augmenter(tiny_model, (f"{__name__}:shout",))
     assert int(made(0).lengths[:-2].sum()) > int(data.lengths[:-2].sum())
+
+
+class Worded(TextClassification):
+    """One class for each list of words."""
+
+    fields = (Field("words", "words"), TextClassification.fields[1])
+
+
+def test_words_of_a_task_with_one_row_a_text_are_joined_for_a_function(tiny_model):
+    records = [
+        replace(one, inputs={"words": tuple(one.inputs["text"].split())})
+        for one in texts(["billing", "garden"], 4)
+    ]
+    for name in (f"{__name__}:shout", "delete"):
+        made, data = augmenter(tiny_model, (name,), task=Worded(), records=records)
+        assert not torch.equal(made(0).lengths[:-2], data.lengths[:-2])
+    words = ("pay", "the bill")
+    made, _ = augmenter(tiny_model, (f"{__name__}:shout",), task=Worded(), records=records)
+    changed = made._changed({"words": words}, f"{__name__}:shout", "1")["words"]
+    assert changed[:2] == ("PAY", "THE")
+    made._translate = lambda some: [text.replace("pay", "settle") for text in some]
+    made._prepare([{"words": words}])
+    assert made._changed({"words": words}, "back-translation", "1")["words"] == (
+        "settle", "the", "bill",
+    )  # fmt: skip
+    made._translated["pay the bill"] = "pay the bill"
+    assert made._changed({"words": words}, "back-translation", "1")["words"] == words
 
 
 def test_a_function_that_fails_is_named(tiny_model):

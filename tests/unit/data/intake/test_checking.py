@@ -129,3 +129,27 @@ def test_control_characters_are_kept_and_told():
     assert found.warnings == (
         ("control-char", "The text holds control characters (U+001B); it is kept as it is."),
     )
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ({}, "C++"),
+        ({"labels": ("C++",)}, "C++"),
+        ({"label_aliases": {"C": "C++"}}, "C"),
+        ({"labels": ("C++",), "label_aliases": {"C": "C++"}}, "C"),
+    ],
+)
+def test_entity_type_that_its_key_would_take_apart_is_refused(data, kind):
+    made = checker(task=TokenClassification(), **data)
+    problem = refused(made, {"tokens": ["write", "it"], "tags": ["O", f"B-{kind}"]})
+    assert problem.reason == "bad-tag"
+    assert "'C++' holds '+', which joins the labels of a record" in problem.message
+
+
+def test_entity_type_with_a_plus_sign_may_be_an_alias_and_one_that_is_known_stays():
+    row = {"tokens": ["write", "it"], "tags": ["O", "B-C++"]}
+    made = checker(task=TokenClassification(), label_aliases={"C++": "Cpp"})
+    assert made.check(row).target == ("O", "B-Cpp")
+    assert checker(known=("C++",), task=TokenClassification()).check(row).key == "C++"
+    assert checker().check({"text": "write it", "label": "C++"}).key == "C++"

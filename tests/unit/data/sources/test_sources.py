@@ -204,6 +204,26 @@ def test_files_are_fetched_once_and_changed_ones_again(tmp_path):
         assert again["accepted"] == 1
 
 
+def test_what_is_fetched_is_no_wider_than_where_it_stood(tmp_path, tickets):
+    tickets.insert("one", "three")
+    tickets.path.chmod(0o600)
+    sources = [
+        tickets.source(**NUMBERED),
+        {"name": "shared", "kind": "files", "url": "drops/*.jsonl"},
+        {"name": "open", "kind": "files", "url": "open/*.jsonl"},
+    ]
+    with taker(tmp_path / "ws", configured(*sources)) as taking:
+        for name, mode in (("drops", 0o600), ("open", 0o644)):
+            folder = taking.workspace.root / name
+            folder.mkdir()
+            row = {"text": f"from {name}", "label": "x"}
+            taking.write("a.jsonl", [row], folder).chmod(mode)
+        assert fetch(taking)["accepted"] == 4
+        for folder in (taking.workspace.records, taking.workspace.archive):
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            assert sorted(path.stat().st_mode & 0o044 for path in files) == [0, 0, 0o044]
+
+
 def test_folder_is_read_without_what_is_hidden_or_has_no_format(tmp_path):
     source = {"name": "shared", "kind": "files", "url": "drops"}
     with taker(tmp_path / "ws", configured(source)) as taking:
