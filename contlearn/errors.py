@@ -9,6 +9,7 @@ ContlearnError                 what happened, where, what to do; carries the exi
 ├── EvaluationError    (1)     a measure is undefined or cannot be computed
 ├── ExportError        (1)     the ONNX model could not be made or differs from its source
 ├── RegistryError      (1)     a version or a pointer is missing, damaged or refused
+│   └── ChampionChanged (1)    another is champion now than when it was decided
 ├── ServingError       (1)     the server cannot start or load a version
 ├── StorageError       (1)     the disk is full, a file cannot be written or read
 ├── WorkspaceError     (2)     the folder is not a workspace
@@ -21,6 +22,7 @@ from __future__ import annotations
 from contlearn.redaction import redact
 
 __all__ = [
+    "ChampionChanged",
     "ConfigError",
     "ContlearnError",
     "EvaluationError",
@@ -113,6 +115,10 @@ class ExportError(ContlearnError):
 
 class RegistryError(ContlearnError):
     """A version or a pointer is missing, damaged, or refused."""
+
+
+class ChampionChanged(RegistryError):
+    """Another process made another version the champion since it was decided."""
 
 
 class ServingError(ContlearnError):

@@ -22,7 +22,7 @@ from contlearn.config import ProbationConfig
 from contlearn.context import Context
 from contlearn.cycle.changes import roll_back
 from contlearn.daemon.live import LiveTotals, quantile, read_live
-from contlearn.errors import ContlearnError, StorageError
+from contlearn.errors import ChampionChanged, ContlearnError, StorageError
 from contlearn.papers.journal import JournalRecord
 from contlearn.processes.asking import ask_child
 from contlearn.processes.children import ChildLimits, MustStop
@@ -128,7 +128,10 @@ class Probation:
         state.elapsed += passed
         reason = self._judge(state)
         if reason is not None:
-            return self._go_back(state, reason)
+            try:
+                return self._go_back(state, reason, seen=change.epoch)
+            except ChampionChanged:
+                return None  # somebody was faster: the next look begins with what is so now
         if state.elapsed >= self.settings.window:
             state.verdict, state.reason = "passed", self._evidence(state)
             self.context.emit("probation-passed", version=state.version, reason=state.reason)
@@ -274,10 +277,15 @@ class Probation:
             return None
         return {name: int(value) for name, value in found.items()}
 
-    def _go_back(self, state: _State, reason: str) -> str:
+    def _go_back(self, state: _State, reason: str, *, seen: int) -> str:
         words = f"probation of version {state.version}: {reason}"
         roll_back(
-            self.context, to=state.former, hold=True, actor="daemon (probation)", reason=words
+            self.context,
+            to=state.former,
+            hold=True,
+            actor="daemon (probation)",
+            reason=words,
+            seen=seen,
         )
         state.verdict, state.reason = "rolled back", reason
         # Should this write fail: the journal's newest change is a rollback, so nothing repeats.
