@@ -64,6 +64,45 @@ CYCLE_LEASE: Final = "update"
 MAX_PARENTS: Final = 5
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a run was asked for; `strategy` is None where it was not named."""
+
+    trigger: str
+    run_key: str | None
+    strategy: str | None
+    promote: bool
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.trigger in BY_HAND
+
+    def require_planned(self, cycle: CycleRow) -> None:
+        """See that the interrupted cycle, which comes first, does nothing else than was asked for.
+
+        Another run's (of another key) may learn as it was planned, for this one's follows; it may
+        not promote where nothing is to be promoted.
+
+        Raises:
+            UsageError: When it was planned otherwise.
+        """
+        if not self.is_by_hand:
+            return
+        found = {}
+        if self.strategy not in (None, cycle.strategy) and self.run_key in (None, cycle.run_key):
+            found["--strategy"] = f"learns with {cycle.strategy!r}, not with {self.strategy!r}"
+        if cycle.promote and not self.promote:
+            found["--no-promote"] = "promotes its challenger if the gate allows"
+        if found:
+            raise UsageError(
+                f"The cycle {cycle.cycle_id} was interrupted and comes first: it "
+                f"{' and '.join(found.values())}.",
+                where=", ".join(found),
+                hint="`contlearn update` finishes it as it was planned; then ask again.",
+            )
+
+
 @dataclass
 class UpdateCycle:
     """One update of one workspace.
@@ -120,7 +159,8 @@ class UpdateCycle:
         Raises:
             WorkspaceLocked: When another process is updating.
             LeaseLost: When this process stood still, and another may have taken the cycle over.
-            UsageError: When a strategy needs `force`, or an interrupted cycle stands in the way.
+            UsageError: When a strategy needs `force`, or, by hand, when an interrupted cycle comes
+                first that was planned otherwise.
             ConfigError: When a key describes another model than the champion, which would go on.
             ChildStopped: When `must_stop` said so.
         """
@@ -133,8 +173,8 @@ class UpdateCycle:
                 where="--strategy",
                 hint="Add --force to run it once, or compare it with `contlearn bench strategies`.",
             )
-        by_hand = trigger in BY_HAND
-        if run_key is not None and by_hand:
+        asked = _Asked(trigger, run_key, strategy, promote)
+        if run_key is not None and asked.is_by_hand:
             check_run_key(run_key)
             ended = recorded_result(context.catalog, run_key)
             if ended is not None and not dry_run:
@@ -143,7 +183,7 @@ class UpdateCycle:
                 said = f"This run key has had its cycle ({ended.outcome}); nothing would be run."
                 return UpdateResult(cycle=None, outcome="nothing-to-do", message=said)
         if dry_run:
-            return self._dry_run(name)
+            return self._dry_run(asked, name)
         update = context.config.update
         self._lost.clear()
         with hold_lease(
@@ -155,23 +195,22 @@ class UpdateCycle:
             lost=self._lost,
         ) as self._token:
             try:
-                return self._run(trigger, run_key, name, promote=promote)
+                return self._run(asked, name)
             except ChildStopped:
                 if self._is_asked_to_stop():
                     raise
                 raise lease_lost(context.catalog, CYCLE_LEASE) from None
 
-    def _run(
-        self, trigger: str, run_key: str | None, strategy: str, *, promote: bool
-    ) -> UpdateResult:
+    def _run(self, asked: _Asked, strategy: str) -> UpdateResult:
         """Take up what was interrupted, else take in, plan and drive a cycle; the lease is held."""
         context = self.context
         scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
-        by_hand = trigger in BY_HAND
+        trigger, run_key, by_hand = asked.trigger, asked.run_key, asked.is_by_hand
         mend(context)
         with context.catalog.read() as connection:
             interrupted = unfinished_cycle(connection)
         if interrupted is not None:
+            asked.require_planned(interrupted)
             result = self._drive(interrupted, resumed=True)
             if run_key is None or not by_hand or interrupted.run_key == run_key:
                 return replace(result, run_key=run_key)
@@ -188,7 +227,7 @@ class UpdateCycle:
         warnings = check_same_model(context, strategy)
         report = scan(context, progress=self.progress, must_stop=self._must_stop)
         refused = refused_files(report)
-        if report.get("waiting") and trigger in BY_HAND:
+        if report.get("waiting") and by_hand:
             # Somebody dropped a file a moment ago and now asks: give it its time to rest.
             context.clock.sleep(context.config.data.rest_seconds + 0.1)
             later = refused_files(scan(context, progress=self.progress, must_stop=self._must_stop))
@@ -196,7 +235,7 @@ class UpdateCycle:
         require_space(context)
         forecast = self._forecast(strategy)
         self._require_lease()
-        cycle = self._plan(trigger, run_key, strategy, promote=promote, forecast=forecast)
+        cycle = self._plan(asked, strategy, forecast)
         if cycle is None:
             message = self._why_nothing()
             if run_key is not None and by_hand:
@@ -233,12 +272,13 @@ class UpdateCycle:
         except ContlearnError:
             return None
 
-    def _dry_run(self, strategy: str) -> UpdateResult:
+    def _dry_run(self, asked: _Asked, strategy: str) -> UpdateResult:
         with self.context.catalog.read() as connection:
             interrupted, counts = unfinished_cycle(connection), count_records(connection)
         warnings = () if interrupted is not None else check_same_model(self.context, strategy)
         files = sum(1 for _ in inbox_files(self.context.workspace))
         if interrupted is not None:
+            asked.require_planned(interrupted)
             message = (
                 f"The interrupted cycle {interrupted.cycle_id} would be taken up in the state "
                 f"{interrupted.state}."
@@ -279,21 +319,13 @@ class UpdateCycle:
             f"{self.context.workspace.inbox}, or run `contlearn ingest FILE`."
         )
 
-    def _plan(
-        self,
-        trigger: str,
-        run_key: str | None,
-        strategy: str,
-        *,
-        promote: bool,
-        forecast: Forecast | None,
-    ) -> CycleRow | None:
+    def _plan(self, asked: _Asked, strategy: str, forecast: Forecast | None) -> CycleRow | None:
         context = self.context
         champion = context.registry.champion()
         lineage = _lineage(context, champion)
         with context.catalog.write() as connection:
             part, waiting = None, waiting_cycle(connection)
-            if trigger == PART or count_records(connection).to_learn == 0:
+            if asked.trigger == PART or count_records(connection).to_learn == 0:
                 # One part of what made updates fail, by itself; never in place of a challenger
                 # that awaits approval, as it would not contain what that one learnt.
                 part = next_part(connection) if waiting is None else None
@@ -311,12 +343,12 @@ class UpdateCycle:
                 )
             cycle_id = create_cycle(
                 connection,
-                trigger=trigger,
-                run_key=run_key,
+                trigger=asked.trigger,
+                run_key=asked.run_key,
                 strategy=strategy,
                 champion=champion,
                 experience=len(lineage),
-                promote=promote,
+                promote=asked.promote,
                 now=context.clock.now(),
             )
             if cycle_id is None:
@@ -327,7 +359,7 @@ class UpdateCycle:
                 numbers = {"planned": asdict(forecast.work)}
                 change_cycle(connection, cycle_id, numbers=numbers)
             cycle = get_cycle(connection, cycle_id)
-        context.emit("cycle-started", cycle=cycle_id, trigger=trigger, strategy=strategy)
+        context.emit("cycle-started", cycle=cycle_id, trigger=asked.trigger, strategy=strategy)
         return cycle
 
     def _drive(self, cycle: CycleRow, *, resumed: bool) -> UpdateResult:
