@@ -7,6 +7,7 @@ ContlearnError                 what happened, where, what to do; carries the exi
 ├── PluginError        (2)     a plugin is missing, broken or clashes with another
 ├── TrainingError      (1)     a challenger could not be fitted
 ├── EvaluationError    (1)     a measure is undefined or cannot be computed
+│   └── TooFewPredictions (1)  drift cannot be judged yet
 ├── ExportError        (1)     the ONNX model could not be made or differs from its source
 ├── RegistryError      (1)     a version or a pointer is missing, damaged or refused
 │   └── ChampionChanged (1)    another is champion now than when it was decided
@@ -33,6 +34,7 @@ __all__ = [
     "RegistryError",
     "ServingError",
     "StorageError",
+    "TooFewPredictions",
     "TrainingError",
     "UsageError",
     "WorkspaceError",
@@ -107,6 +109,10 @@ class TrainingError(ContlearnError):
 
 class EvaluationError(ContlearnError):
     """A measure is undefined or cannot be computed."""
+
+
+class TooFewPredictions(EvaluationError):
+    """The server has answered too little for drift to be judged."""
 
 
 class ExportError(ContlearnError):
