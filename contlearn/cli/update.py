@@ -55,7 +55,7 @@ def command(
             else:
                 progress(stage, done, total, message)
 
-        result = UpdateCycle(context, show, plugins_dir=settings.plugins_dir).run_once(
+        result = UpdateCycle(context, show).run_once(
             run_key=run_key,
             strategy=strategy,
             force=force,

@@ -20,7 +20,8 @@ from contlearn.catalog.counting import counts
 from contlearn.catalog.schema import records
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, StorageError
-from contlearn.processes.asking import answer_parent, ask_child
+from contlearn.processes.answering import answer_parent
+from contlearn.processes.asking import ask_child
 from contlearn.processes.children import ChildLimits
 from contlearn.registry.versions import ModelVersion
 from contlearn.types import HeldOutSet, LabelledRecord
@@ -110,6 +111,7 @@ def look_at_arrivals(context: Context, *, after: int) -> dict[str, Any]:
             found = ask_child(
                 "contlearn.cycle.doubting",
                 (context.workspace.root, after, most),
+                what="Judging the new labels",
                 needed="looked_at",
                 log=context.workspace.state / "doubting.log",
                 limits=ChildLimits(seconds=_SECONDS, log_bytes=context.config.retention.log_bytes),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from contlearn.context import Context
 from contlearn.cycle.taken import tell_ingested
-from contlearn.errors import TrainingError
 from contlearn.interfaces import Progress, no_progress
-from contlearn.processes.children import ChildLimits, MustStop, run_child
+from contlearn.processes.asking import ask_child
+from contlearn.processes.children import ChildLimits, MustStop
 from contlearn.workspace import Workspace
 
 __all__ = ["inbox_files", "scan_in_child"]
@@ -23,7 +23,6 @@ def scan_in_child(
     *,
     progress: Progress = no_progress,
     must_stop: MustStop | None = None,
-    plugins_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Take in what rests in the inbox and what sources are due, in a child.
 
@@ -32,36 +31,22 @@ def scan_in_child(
     Returns:
         The ingest report; empty when there is nothing to do.
     Raises:
-        ContlearnError: When the child could not do its work.
+        ContlearnError: When the child could not do its work; the files are still there.
+        ChildStopped: When `must_stop` said so.
     """
     if not any(inbox_files(context.workspace)) and not _sources_are_due(context):
         return {}
-    report: dict[str, Any] = {}
-
-    def hear(message: Mapping[str, Any]) -> None:
-        if "stage" in message:
-            progress("ingesting", int(message["done"]), int(message["total"]), "")
-        else:
-            report.update(message)
-
-    log = context.workspace.state / "ingest.log"
-    end = run_child(
+    report = ask_child(
         "contlearn.data",
-        [str(context.workspace.root), *([str(plugins_dir)] if plugins_dir else [])],
-        log=log,
-        on_message=hear,
-        must_stop=must_stop,
-        environ=context.for_children(),
+        [context.workspace.root],
+        what="Taking in the inbox",
+        needed="files",
+        log=context.workspace.state / "ingest.log",
         limits=ChildLimits(log_bytes=context.config.retention.log_bytes),
+        environ=context.for_children(),
+        must_stop=must_stop,
+        progress=progress,
     )
-    if end.failure is not None:
-        raise end.failure
-    if end.returncode not in (0, 1) or not report:
-        raise TrainingError(
-            f"Taking in the inbox failed. {end.explain()}",
-            where=str(log),
-            hint="The files are still there; the log has the details.",
-        )
     tell_ingested(context, report)
     return report
 

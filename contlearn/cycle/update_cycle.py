@@ -14,8 +14,6 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from contlearn.catalog.cycles import (
@@ -52,6 +50,7 @@ from contlearn.processes.children import (
     ChildLimits,
     ChildStopped,
     MustStop,
+    progress_of,
     run_child,
 )
 from contlearn.redaction import redact_config
@@ -111,7 +110,6 @@ class UpdateCycle:
         context: The opened workspace.
         progress: Called with (stage, done, total, message).
         must_stop: Says when to end the child; the cycle is taken up again by the next run.
-        plugins_dir: A folder of loose plugin files that the child must load too.
         child: The module that does the work, run as a process of its own.
         scan: Takes in the inbox; called as `scan_in_child`.
     """
@@ -119,7 +117,6 @@ class UpdateCycle:
     context: Context
     progress: Progress = no_progress
     must_stop: MustStop | None = None
-    plugins_dir: Path | None = None
     child: str = "contlearn.training"
     scan: Callable[..., dict[str, Any]] | None = None
 
@@ -204,7 +201,7 @@ class UpdateCycle:
     def _run(self, asked: _Asked, strategy: str) -> UpdateResult:
         """Take up what was interrupted, else take in, plan and drive a cycle; the lease is held."""
         context = self.context
-        scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
+        scan = self.scan or scan_in_child
         trigger, run_key, by_hand = asked.trigger, asked.run_key, asked.is_by_hand
         mend(context)
         with context.catalog.read() as connection:
@@ -424,7 +421,6 @@ class UpdateCycle:
             champion=cycle.champion,
             experience=cycle.experience,
             lineage=_lineage(context, cycle.champion),
-            plugins_dir=context.workspace.named(self.plugins_dir) if self.plugins_dir else None,
         ).save(folder)
 
     def _run_stages(self, cycle: CycleRow, folder: CycleFolder, settlement: Settlement) -> None:
@@ -436,14 +432,15 @@ class UpdateCycle:
 
         def hear(message: Mapping[str, Any]) -> None:
             nonlocal state
-            stage = str(message.get("stage"))
-            if stage in STAGES and stage != state:
+            step = progress_of(message)
+            if step is None or step[0] not in STAGES:
+                return  # of a library that prints JSON to standard output
+            stage = step[0]
+            if stage != state:
                 state = stage  # type: ignore[assignment]  # one of the literals, just checked
                 settlement.enter(stage)
-            done, total = int(message.get("done", 0)), int(message.get("total", 0))
-            words = str(message.get("message", ""))
-            self.progress(stage, done, total, words)
-            self._show(folder, stage, done, total, words)
+            self.progress(*step)
+            self._show(folder, *step)
 
         with storage_border("run the cycle", folder.path):
             end = run_child(

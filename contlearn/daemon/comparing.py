@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from contlearn.catalog.schema import records
 from contlearn.context import Context
-from contlearn.processes.asking import answer_parent
+from contlearn.processes.answering import answer_parent
 
 __all__ = ["compare_on_new_labels", "main"]
 

@@ -266,6 +266,7 @@ class Probation:
             found = ask_child(
                 "contlearn.daemon.comparing",
                 (root, state.version, state.former, state.after, _ROWS),
+                what="Comparing with the former version",
                 needed="rows",
                 log=self.context.workspace.state / "probation.log",
                 limits=ChildLimits(log_bytes=self.context.config.retention.log_bytes),
