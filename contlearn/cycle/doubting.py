@@ -187,7 +187,7 @@ def find_doubts(context: Context, *, after: int, most: int) -> dict[str, Any]:
     """
     from contlearn.data.label_quality import count_pairs, is_known_to, suspect_labels
     from contlearn.data.store import read_records
-    from contlearn.inference.predictor import OnnxPredictor
+    from contlearn.registry.loading import load_version
 
     if "probabilities" not in context.task.gives:
         return {"looked_at": 0, "number": 0, "pairs": [], "strange": 0}
@@ -204,8 +204,7 @@ def find_doubts(context: Context, *, after: int, most: int) -> dict[str, Any]:
     with context.catalog.read() as connection:
         ids = list(connection.execute(query).scalars())
     every = read_records(context.workspace, context.catalog, ids)
-    folder = version.path / "onnx"
-    with contextlib.closing(OnnxPredictor.load(folder, manager=context.manager)) as predictor:
+    with load_version(context.registry, version, context.manager) as predictor:
         items = [one for one in every if is_known_to(context.task, predictor, one)]
         issues = suspect_labels(
             context.task, predictor, items, proof=proof_of(context, version, predictor)
