@@ -21,7 +21,7 @@ from contlearn.benchmark.streams import Stream, save_stream
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
 from contlearn.errors import TrainingError, UsageError
 from contlearn.plugins.manager import PluginManager
-from contlearn.processes.children import run_child
+from contlearn.processes.children import progress_of, run_child
 from contlearn.wording import percent
 from contlearn.workspace import file_lock, read_json, storage_border, write_json_atomic
 
@@ -46,7 +46,6 @@ def compare_strategies(
     replay: ReplayConfig | None = None,
     settings: Mapping[str, Any] | None = None,
     manager: PluginManager | None = None,
-    plugins_dir: Path | None = None,
     only: bool = False,
     report: Report | None = None,
 ) -> BenchmarkResult:
@@ -66,8 +65,7 @@ def compare_strategies(
         training: [training]; each spec changes it.
         replay: [replay].
         settings: Keys of [training] that all specs share.
-        manager: Where strategies are looked up.
-        plugins_dir: A folder of loose plugins that the runs load too.
+        manager: Where strategies are looked up; the runs load its folder of loose plugins too.
         only: Leave out what `ALWAYS` names.
         report: Called with one line whenever there is something to say.
     Raises:
@@ -77,7 +75,7 @@ def compare_strategies(
     """
     if not seeds:
         raise UsageError("There is no seed.", where="--seed", hint="Give at least one.")
-    manager = manager or PluginManager(folder=plugins_dir)
+    manager = manager or PluginManager()
     names = list(dict.fromkeys([*(() if only else ALWAYS), *strategies]))
     if not names:
         raise UsageError(
@@ -100,7 +98,7 @@ def compare_strategies(
             model=settled.model_copy(update={"task": stream.task}),
             training=training or TrainingConfig(),
             replay=replay or ReplayConfig(),
-            plugins_dir=plugins_dir,
+            plugins_dir=manager.folder,
             report=report or (lambda _line: None),
             left=sum(_runs_of(spec, seeds) for spec in specs),
         )
@@ -213,16 +211,17 @@ class _Plan:
                 "model": self.model.model_dump(mode="json"),
                 "training": spec.config(self.training, seed=seed).model_dump(mode="json"),
                 "replay": self.replay.model_dump(mode="json"),
-                "plugins_dir": str(self.plugins_dir) if self.plugins_dir else None,
+                "plugins_dir": str(self.plugins_dir.absolute()) if self.plugins_dir else None,
             },
         )
         last = 0
 
         def hear(message: Mapping[str, Any]) -> None:
             nonlocal last
-            if int(message["done"]) > last:
-                last = int(message["done"])
-                self.report(f"  {title}, seed {seed}: {last}/{message['total']}")
+            step = progress_of(message)
+            if step is not None and step[1] > last:
+                last = step[1]
+                self.report(f"  {title}, seed {seed}: {last}/{step[2]}")
 
         end = run_child(
             "contlearn.benchmark", [str(folder.absolute())], log=folder / "log.txt", on_message=hear

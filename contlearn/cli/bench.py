@@ -98,7 +98,6 @@ def strategies(
         max_tokens=max_tokens,
         settings=_settings(settings_),
         manager=manager,
-        plugins_dir=settings.plugins_dir,
         only=only,
         report=settings.remark,
         **arguments,

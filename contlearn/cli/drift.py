@@ -52,8 +52,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Judge a window of the prediction log."""
-    from contlearn.errors import EvaluationError, UsageError
-    from contlearn.operations.drift import look, record_look
+    from contlearn.errors import UsageError
+    from contlearn.operations.drift import look, look_and_record
     from contlearn.operations.predict import chosen_version
 
     if since is not None and window is not None:
@@ -69,7 +69,9 @@ def command(
             hint="Leave --since, --until and --version out.",
         )
     with settings.open() as context:
-        try:
+        if record:
+            value = look_and_record(context, window=window, examples=examples)
+        else:
             value = look(
                 context,
                 window=window,
@@ -78,12 +80,6 @@ def command(
                 version=None if version is None else chosen_version(context, version).version,
                 examples=examples,
             )
-        except EvaluationError:
-            if record:
-                record_look(context, None)
-            raise
-        if record:
-            record_look(context, value)
     print_result(value, as_json=as_json, human=lambda: _show(value))
 
 

@@ -34,11 +34,18 @@ class Request:
     reason: str
 
 
-def request_update(catalog: Catalog, *, at: datetime, by: str, reason: str) -> Request:
-    """Ask the daemon for an update; a request that waits already is the same request."""
+def request_update(
+    catalog: Catalog, *, at: datetime, by: str, reason: str, dry_run: bool = False
+) -> Request:
+    """Ask the daemon for an update; a request that waits already is the same request.
+
+    With `dry_run` nothing is asked, and a request that would be made has no id.
+    """
     waiting = read_request(catalog)
     if waiting is not None:
         return waiting
+    if dry_run:
+        return Request("", at, by, reason)
     request = Request(uuid.uuid4().hex[:16], at, by, reason)
     detail = {"id": request.request_id, "by": by, "reason": reason}
     note_fired(catalog, "request", at, detail)

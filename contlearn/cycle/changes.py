@@ -73,6 +73,7 @@ def promote_version(
     Raises:
         UsageError: When `force` is set without a reason.
         RegistryError: When the version is missing, damaged, or was refused and `force` is not set.
+        ChampionChanged: When somebody else was faster.
         WorkspaceLocked: When another process is promoting.
     """
     if force and not reason.strip():
@@ -150,6 +151,7 @@ def roll_back(
 
     Raises:
         RegistryError: When there is nothing to go back to.
+        ChampionChanged: When somebody else was faster.
         WorkspaceLocked: When another process is promoting.
     """
     actor, reason = actor or context.actor, reason.strip() or _BY_HAND

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import resource
 import shutil
 import sys
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from contlearn.catalog.belonging import open_catalog
 from contlearn.catalog.records import experience_records
 from contlearn.config import Config, load_config
-from contlearn.config.handover import taken_over
+from contlearn.config.handover import plugins_taken_over, taken_over
 from contlearn.cycle.doubting import PROVED, doubts_of_cycle, spread_rows
 from contlearn.cycle.job import STAGES, CycleFolder, Job
 from contlearn.cycle.stages import CycleResult, Decided, Evaluated, Exported, Trained
@@ -35,7 +34,7 @@ from contlearn.papers.decision import DECISION, read_decision
 from contlearn.papers.manifest import MANIFEST, VersionFacts, read_manifest
 from contlearn.papers.report import read_report
 from contlearn.plugins.manager import PluginManager
-from contlearn.processes.children import die_with_parent, tell_failure
+from contlearn.processes.answering import answer_parent, tell_progress
 from contlearn.redaction import redact, redact_config, restore_secrets
 from contlearn.training import interruption
 from contlearn.types import Experience, HeldOutSet, LabelledRecord, LabelSpace
@@ -58,19 +57,18 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do the cycle in the folder named; 0 when done, else the error's exit code."""
-    die_with_parent()
-    interruption.install()
     folder = CycleFolder(Path((sys.argv[1:] if arguments is None else arguments)[0]))
-    try:
+
+    def work() -> None:
+        interruption.install()
         # The child of a killed parent may still be on its last breath.
         with (
             file_lock(folder.lock, what="working on this cycle", wait_seconds=20.0),
             storage_border("write the files of the cycle", folder.path),
         ):
             _Child(folder).run()
-    except Exception as error:
-        return tell_failure(error, log=folder.log)
-    return 0
+
+    return answer_parent(work, unforeseen=TrainingError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +102,7 @@ class _Child:
         self.job = Job.load(folder)
         self.workspace = Workspace(folder.workspace)
         self.config = _planned(self.job, self.workspace)
-        named = self.job.plugins_dir
-        plugins_dir = self.workspace.root / named if named else None
+        plugins_dir = plugins_taken_over(self.workspace.root)
         self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
         self.catalog = open_catalog(self.workspace, self.config)
         self.task: Task = self.manager.task(
@@ -145,9 +142,7 @@ class _Child:
         if 0 < done < total and now - self._last_sent < 0.1:
             return
         self._last_sent = now
-        line = {"stage": stage, "done": done, "total": total, "message": message}
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
+        tell_progress(stage, done, total, message)
 
     def stage_progress(self, stage: str) -> Progress:
         """Make a progress callback whose lines belong to a stage of the cycle."""

@@ -20,7 +20,8 @@ from contlearn.catalog.counting import counts
 from contlearn.catalog.schema import records
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, StorageError
-from contlearn.processes.asking import answer_parent, ask_child
+from contlearn.processes.answering import answer_parent
+from contlearn.processes.asking import ask_child
 from contlearn.processes.children import ChildLimits
 from contlearn.registry.versions import ModelVersion
 from contlearn.types import HeldOutSet, LabelledRecord
@@ -110,6 +111,7 @@ def look_at_arrivals(context: Context, *, after: int) -> dict[str, Any]:
             found = ask_child(
                 "contlearn.cycle.doubting",
                 (context.workspace.root, after, most),
+                what="Judging the new labels",
                 needed="looked_at",
                 log=context.workspace.state / "doubting.log",
                 limits=ChildLimits(seconds=_SECONDS, log_bytes=context.config.retention.log_bytes),
@@ -185,7 +187,7 @@ def find_doubts(context: Context, *, after: int, most: int) -> dict[str, Any]:
     """
     from contlearn.data.label_quality import count_pairs, is_known_to, suspect_labels
     from contlearn.data.store import read_records
-    from contlearn.inference.predictor import OnnxPredictor
+    from contlearn.registry.loading import load_version
 
     if "probabilities" not in context.task.gives:
         return {"looked_at": 0, "number": 0, "pairs": [], "strange": 0}
@@ -202,8 +204,7 @@ def find_doubts(context: Context, *, after: int, most: int) -> dict[str, Any]:
     with context.catalog.read() as connection:
         ids = list(connection.execute(query).scalars())
     every = read_records(context.workspace, context.catalog, ids)
-    folder = version.path / "onnx"
-    with contextlib.closing(OnnxPredictor.load(folder, manager=context.manager)) as predictor:
+    with load_version(context.registry, version, context.manager) as predictor:
         items = [one for one in every if is_known_to(context.task, predictor, one)]
         issues = suspect_labels(
             context.task, predictor, items, proof=proof_of(context, version, predictor)

@@ -18,7 +18,7 @@ from contlearn.cycle.doubting import doubts_of_cycle
 from contlearn.cycle.job import CycleFolder
 from contlearn.cycle.outcome import UpdateResult
 from contlearn.cycle.stages import CycleResult
-from contlearn.errors import ContlearnError, RegistryError, TrainingError
+from contlearn.errors import ChampionChanged, ContlearnError, RegistryError, TrainingError
 from contlearn.pages.version_page import number_page, publish_report, remove_old_reports
 from contlearn.registry.by_hand import cycle_reason
 from contlearn.registry.retention import apply_retention
@@ -106,6 +106,7 @@ class Settlement:
                 where="the catalog",
                 hint="Run `contlearn update` again.",
             )
+        seen = context.registry.epoch()
         champion = context.registry.champion()
         if champion != row.version and context.registry.journal.find_last(
             "promote", version=row.version
@@ -117,9 +118,11 @@ class Settlement:
                 "not-promoted",
                 {"error": "The champion was changed by hand while the challenger was being made."},
             )
-        promote_version(
-            context, row.version, actor=context.actor, reason=cycle_reason(cycle.cycle_id)
-        )
+        reason = cycle_reason(cycle.cycle_id)
+        try:
+            promote_version(context, row.version, actor=context.actor, reason=reason, seen=seen)
+        except ChampionChanged:
+            return self.promote()  # judged again by who is champion now
         with context.catalog.write() as connection:
             settle_learnt(connection, cycle.cycle_id)
             change_cycle(

@@ -54,7 +54,6 @@ class Watch:
         slot: The right to update, shared by all workspaces of the host.
         stop: Set to end; a running child is given `daemon.grace_seconds` to end, and its cycle is
             taken up again at the next start.
-        plugins_dir: A folder of loose plugin files that children must load too.
         standby: Wait for another daemon's lease instead of giving up.
         child: The module that makes a challenger, run as a process of its own.
         scan: Takes in the inbox; called as `scan_in_child`.
@@ -63,14 +62,13 @@ class Watch:
     context: Context
     slot: UpdateSlot = field(default_factory=lambda: UpdateSlot(None))
     stop: threading.Event = field(default_factory=threading.Event)
-    plugins_dir: Path | None = None
     standby: bool = False
     child: str = "contlearn.training"
     scan: Callable[..., dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         context, clock = self.context, self.context.clock
-        self._scanner = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir, told={})
+        self._scanner = self.scan or partial(scan_in_child, told={})
         # What the last look at the inbox refused whole; what lies there still is not told again.
         self._refused: list[dict[str, Any]] = []
         self.log = structlog.get_logger("contlearn.daemon").bind(model=context.config.model.name)
@@ -88,7 +86,7 @@ class Watch:
         self.guard = Guard(
             context, self.alerts, self.log, [path for path in self._lock_files() if path]
         )
-        self.reloading = Reloading(context, self.plugins_dir, self.alerts, self.log)
+        self.reloading = Reloading(context, self.alerts, self.log)
         self.judging = Judging(context)
         self.probation = Probation(context)
         self.back_off = BackOff(context)
@@ -97,7 +95,7 @@ class Watch:
         self._disk_due = Every(clock, _DISK_SECONDS)
         self._probation_every = Every(clock, 0.0)
         self._look_due = Every(clock, 0.0)
-        self._watcher = Watcher(context, must_stop=self.must_stop, plugins_dir=self.plugins_dir)
+        self._watcher = Watcher(context, must_stop=self.must_stop)
 
     @property
     def name(self) -> str:
@@ -361,7 +359,6 @@ class Watch:
                 result = UpdateCycle(
                     context,
                     must_stop=self.must_stop,
-                    plugins_dir=self.plugins_dir,
                     child=self.child,
                     scan=self._scan,
                 ).run_once(trigger=trigger.name, run_key=trigger.run_key or None)

@@ -197,8 +197,8 @@ def _export_again(
         pad_id=report.pad_id,
     )
     predictor.precision = report.precision
-    golden = write_golden(predictor)
-    predictor.close()
+    with contextlib.closing(predictor):
+        golden = write_golden(predictor)
     return facts.with_parts(model=model, golden=golden, export=report.to_json())
 
 

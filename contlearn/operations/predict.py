@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from contlearn.arguments import require_several
 from contlearn.context import Context
@@ -13,13 +13,11 @@ from contlearn.errors import RecordError, RegistryError, UsageError
 from contlearn.interfaces import Progress, RowProblem, no_progress
 from contlearn.papers.report import read_report
 from contlearn.registry.aliases import resolve_version
+from contlearn.registry.loading import load_version
 from contlearn.registry.versions import ModelVersion
 from contlearn.types import HeldOutSet, Inputs, LabelSpace
 
-if TYPE_CHECKING:
-    from contlearn.inference.predictor import OnnxPredictor
-
-__all__ = ["chosen_version", "evaluate_version", "load_version", "predict_texts", "read_lines"]
+__all__ = ["chosen_version", "evaluate_version", "predict_texts", "read_lines"]
 
 # Labels that a message names.
 _SHOWN: Final = 5
@@ -43,18 +41,6 @@ def chosen_version(context: Context, version: int | str | None) -> ModelVersion:
             hint="Run `contlearn update` first, or name a version.",
         )
     return context.registry.get(number)
-
-
-def load_version(context: Context, version: ModelVersion) -> OnnxPredictor:
-    """Load a version out of the registry, as a server would."""
-    from contlearn.inference.predictor import OnnxPredictor
-    from contlearn.inference.signature import require_signature
-
-    public_key = context.workspace.key(context.config.signing.public_key)
-    if public_key is not None:
-        require_signature(version.path, public_key)
-    threads = context.config.serving.threads
-    return OnnxPredictor.load(version.path / "onnx", manager=context.manager, threads=threads)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -129,24 +115,24 @@ def predict_texts(
         )
     inputs = _inputs(context, texts)
     chosen = chosen_version(context, version)
-    predictor = load_version(context, chosen)
+    if explain and "scores" not in context.task.gives:
+        raise UsageError(
+            f"Answers of the task {context.config.model.task!r} cannot be explained by words.",
+            where="predict --explain",
+            hint="Only classifications can; leave --explain out.",
+        )
     rows: list[dict[str, Any]] = []
     flags = context.task.schema().get("properties", {})
-    for answer in predictor.predict_detailed(inputs):
-        rows.append(answer.prediction.to_json())
-        if answer.truncated and "truncated" in flags:
-            rows[-1]["truncated"] = True
-    if explain:
-        from contlearn.inference.attribution import explain_inputs
+    with load_version(context.registry, chosen, context.manager) as predictor:
+        for answer in predictor.predict_detailed(inputs):
+            rows.append(answer.prediction.to_json())
+            if answer.truncated and "truncated" in flags:
+                rows[-1]["truncated"] = True
+        if explain:
+            from contlearn.inference.attribution import explain_inputs
 
-        if "scores" not in context.task.gives:
-            raise UsageError(
-                f"Answers of the task {context.config.model.task!r} cannot be explained by words.",
-                where="predict --explain",
-                hint="Only classifications can; leave --explain out.",
-            )
-        for row, explanation in zip(rows, explain_inputs(predictor, inputs), strict=True):
-            row["explanation"] = explanation.to_json()
+            for row, explanation in zip(rows, explain_inputs(predictor, inputs), strict=True):
+                row["explanation"] = explanation.to_json()
     return {"version": chosen.version, "predictions": rows}
 
 
@@ -167,46 +153,21 @@ def evaluate_version(
         RecordError: When the file cannot be used, or the version knows the labels of none of its
             rows.
     """
-    from contlearn.cycle.held_out import read_held_out
     from contlearn.evaluation.evaluator import build_report, score_sets
 
     chosen = chosen_version(context, version)
-    predictor = load_version(context, chosen)
-    sets: tuple[HeldOutSet, ...]
-    if on is not None:
-        from contlearn.data.formats.reading import read_labelled
-
-        records = read_labelled(
-            context.config,
-            context.manager,
-            on,
-            now=context.clock.now(),
-            known_labels=sorted(context.task.label_names(predictor.label_space.names)),
+    with load_version(context.registry, chosen, context.manager) as predictor:
+        sets = _measured_sets(context, chosen, predictor.label_space, on)
+        unknown = _unknown_labels(context, chosen, predictor.label_space, sets, on)
+        scores = score_sets(
+            predictor,
+            sets,
+            context.task,
+            predictor.label_space,
+            memory=None if on is not None else context.workspace.evaluations,
+            version_key=f"version-{chosen.version}",
+            progress=progress,
         )
-        sets = (HeldOutSet(experience=on.name, index=0, records=tuple(records)),)
-    else:
-        sets = read_held_out(
-            context.workspace,
-            context.catalog,
-            chosen.manifest.lineage.experiences,
-            capacity=context.config.gate.reserve_rows,
-        )
-    if not any(held_out.records for held_out in sets):
-        raise RecordError(
-            "There is no held-out row to measure on.",
-            where=str(on or context.workspace.root),
-            hint="Bring more records, or measure on a file of your own with --on FILE.",
-        )
-    unknown = _unknown_labels(context, chosen, predictor.label_space, sets, on)
-    scores = score_sets(
-        predictor,
-        sets,
-        context.task,
-        predictor.label_space,
-        memory=None if on is not None else context.workspace.evaluations,
-        version_key=f"version-{chosen.version}",
-        progress=progress,
-    )
     stored = None if on is not None else read_report(chosen.path)
     report = build_report(scores, sets, context.task, version=chosen.version, earlier=stored)
     value = report.to_json() | unknown
@@ -218,6 +179,44 @@ def evaluate_version(
             context.config.monitoring.slices, sets, given, context.task
         )
     return value
+
+
+def _measured_sets(
+    context: Context, version: ModelVersion, space: LabelSpace, on: Path | None
+) -> tuple[HeldOutSet, ...]:
+    """Read the held-out sets of a version's lineage, or the rows of a file.
+
+    Raises:
+        RecordError: When the file cannot be used, or there is no row.
+    """
+    from contlearn.cycle.held_out import read_held_out
+
+    sets: tuple[HeldOutSet, ...]
+    if on is not None:
+        from contlearn.data.formats.reading import read_labelled
+
+        records = read_labelled(
+            context.config,
+            context.manager,
+            on,
+            now=context.clock.now(),
+            known_labels=sorted(context.task.label_names(space.names)),
+        )
+        sets = (HeldOutSet(experience=on.name, index=0, records=tuple(records)),)
+    else:
+        sets = read_held_out(
+            context.workspace,
+            context.catalog,
+            version.manifest.lineage.experiences,
+            capacity=context.config.gate.reserve_rows,
+        )
+    if not any(held_out.records for held_out in sets):
+        raise RecordError(
+            "There is no held-out row to measure on.",
+            where=str(on or context.workspace.root),
+            hint="Bring more records, or measure on a file of your own with --on FILE.",
+        )
+    return sets
 
 
 def _unknown_labels(

@@ -80,10 +80,11 @@ def worst_flips(context: Context, version: ModelVersion, most: int) -> list[dict
 
     Raises:
         EvaluationError: When the answers of the version are not there, or cannot be explained.
+        RegistryError: When the version is not signed, and has to be.
     """
     from contlearn.data.store import read_records
     from contlearn.inference.attribution import explain_input
-    from contlearn.inference.predictor import OnnxPredictor
+    from contlearn.registry.loading import load_version
     from contlearn.workspace import read_json
 
     if "scores" not in context.task.gives:
@@ -102,9 +103,8 @@ def worst_flips(context: Context, version: ModelVersion, most: int) -> list[dict
             context.workspace, context.catalog, [c["record_id"] for c in candidates[: 4 * most]]
         )
     }
-    predictor = OnnxPredictor.load(version.path / "onnx", manager=context.manager, threads=1)
-    try:
-        found = []
+    found: list[dict[str, Any]] = []
+    with load_version(context.registry, version, context.manager) as predictor:
         for item in candidates:
             record = records.get(item["record_id"])
             if record is None:
@@ -114,9 +114,7 @@ def worst_flips(context: Context, version: ModelVersion, most: int) -> list[dict
             found.append({**item, "text": text, "explanation": explanation})
             if len(found) == most:
                 break
-        return found
-    finally:
-        predictor.close()
+    return found
 
 
 def _flips(stored: Mapping[str, Any]) -> list[dict[str, Any]]:

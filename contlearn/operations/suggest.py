@@ -10,7 +10,8 @@ from typing import Any, Final
 from contlearn.context import Context
 from contlearn.errors import UsageError
 from contlearn.interfaces import Progress, RowProblem, no_progress
-from contlearn.operations.predict import chosen_version, load_version, read_lines
+from contlearn.operations.predict import chosen_version, read_lines
+from contlearn.registry.loading import load_version
 from contlearn.tasks.rows import normal_text
 from contlearn.types import Inputs
 
@@ -59,12 +60,12 @@ def suggest_texts(
             hint="Name a file of texts with --from, or keep the texts that the server is asked "
             "with monitoring.log_text = true.",
         )
-    predictor = load_version(context, chosen)
     answers = []
-    for start in range(0, len(new), _AT_ONCE):
-        answers += predictor.predict_detailed(new[start : start + _AT_ONCE])
-        progress("predicting", len(answers), len(new), "")
-    temperature = predictor.temperature
+    with load_version(context.registry, chosen, context.manager) as predictor:
+        for start in range(0, len(new), _AT_ONCE):
+            answers += predictor.predict_detailed(new[start : start + _AT_ONCE])
+            progress("predicting", len(answers), len(new), "")
+        temperature = predictor.temperature
     unsure = [uncertainty(answer.logits, temperature) for answer in answers]
     strange = [strangeness(answer.logits, temperature) for answer in answers]
     worth = 0.5 * ranks(unsure) + 0.5 * ranks(strange)
@@ -86,7 +87,6 @@ def suggest_texts(
         }
         for place in choose(worth, vectors, count)
     ]
-    predictor.close()
     return {
         "suggestions": suggestions,
         "considered": len(new),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from contlearn.errors import RegistryError, StorageError
+from contlearn.errors import ChampionChanged, RegistryError, StorageError
 from contlearn.inference.manifest import (
     ONNX_FOLDER,
     SIGNATURE,
@@ -56,8 +56,9 @@ def promote(
     Returns:
         The version.
     Raises:
-        RegistryError: When it is missing, damaged (each file by name), refused by the gate, gives
-            wrong golden answers, or another process promoted meanwhile.
+        RegistryError: When it is missing, damaged (each file by name), refused by the gate, or
+            gives wrong golden answers.
+        ChampionChanged: When another process promoted meanwhile.
         WorkspaceLocked: When another process is promoting.
         StorageError: When the disk is full or may not be written; the champion stays as it is.
     """
@@ -146,7 +147,7 @@ def recover(registry: Registry) -> list[str]:
 def _begin(registry: Registry, seen: int, *, dry_run: bool) -> Pointer | None:
     """Mend what was left half done, and see that nobody was faster since `seen` was read."""
     if registry.epoch() != seen:
-        raise RegistryError(
+        raise ChampionChanged(
             f"Another process made version {registry.champion()} the champion meanwhile.",
             where=str(registry.serving.root),
             hint="Look at `contlearn status`, then decide again.",

@@ -14,7 +14,8 @@ import pytest
 
 from contlearn.benchmark import compare_strategies, stream_from_rows
 from contlearn.config import ModelConfig, TrainingConfig
-from contlearn.errors import UsageError
+from contlearn.errors import PluginError, UsageError
+from contlearn.plugins.manager import PluginManager
 from tests.texts import classified
 
 
@@ -107,6 +108,23 @@ def test_a_run_that_fails_says_why(tiny_model, tmp_path):
             stream, output=tmp_path, strategies=["naive"], only=True, seeds=[0],
             model=ModelConfig(base="/no/such/model"), training=TrainingConfig(epochs=1, threads=1),
         )  # fmt: skip
+
+
+def test_runs_load_the_loose_plugins_of_the_manager(tmp_path):
+    stream = stream_from_rows({n: classified(["billing", n], 20) for n in ("garden", "music")})
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    manager = PluginManager(folder=folder)
+    folder.rmdir()  # only whoever loads it notices
+    with pytest.raises(PluginError, match="There is no folder .*/plugins"):
+        compare_strategies(
+            stream,
+            output=tmp_path / "out",
+            strategies=["naive"],
+            only=True,
+            seeds=[0],
+            manager=manager,
+        )
 
 
 def test_nothing_named_is_no_comparison(tmp_path):

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 import structlog
 
+from contlearn.cycle.changes import promote_version
 from contlearn.daemon.live import LiveTotals, quantile, read_live
 from contlearn.daemon.probation import Probation
 from contlearn.errors import ServingError
-from tests.scripted import drop, make_workspace, open_watch, states
+from tests.scripted import ScriptedContext, drop, make_workspace, open_watch, states
+from tests.unit.registry.staged import facts, stage
 
 BUCKETS = ("0.01", "0.1", "1.0", "+Inf")
 
@@ -221,6 +223,33 @@ def test_new_labels_take_it_back(watch, server):
     assert (change.previous, change.version) == (2, 1)
     reason = change.reason
     assert "right 50.0% of the time, version 1 80.0%: 14 answers were lost and 2 won" in reason
+
+
+@pytest.mark.parametrize("watch", [10], indirect=True)
+def test_promotion_while_it_compares_is_not_undone(watch, server):
+    """Comparing takes minutes; whoever promotes meanwhile has not asked this probation."""
+    promote(watch, server)
+    promote(watch, server)
+    found = {"rows": 40, "right": 20, "former_right": 32, "lost": 14, "won": 2, "differing": 17}
+    registry = watch.context.registry
+
+    def compare(*_):
+        with ScriptedContext.open(watch.context.workspace.root) as other:
+            other.registry.register(
+                stage(other.workspace.root, "by-hand"), cycle_id="by-hand", parent=2, facts=facts()
+            )
+            promote_version(other, 3, actor="ada", reason="by hand")
+        return found
+
+    watch.probation = Probation(watch.context, compare)
+    drop(watch.context.workspace, "calm", 40)
+    look(watch)
+    look(watch)
+    assert (registry.champion(), registry.journal.find_last("rollback")) == (3, None)
+    look(watch)
+    value = watch.probation.to_json()
+    assert (value["version"], value["former"], value["verdict"]) == (3, 2, "")
+    assert watch.last_error is None
 
 
 @pytest.mark.parametrize("watch", [10], indirect=True)

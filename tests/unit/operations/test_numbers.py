@@ -25,7 +25,7 @@ from contlearn.operations.records import hold, release
 from contlearn.operations.status import read_status
 from contlearn.pages.overview import render_overview
 from contlearn.testing import FakeClock
-from tests.scripted import ScriptedContext, drop, make_workspace, open_watch
+from tests.scripted import drop, make_workspace, open_watch
 
 OBSERVER = """
 import json
@@ -49,13 +49,6 @@ class Made:
         (self.plugins / "observer.py").write_text(text, encoding="utf-8")
         self.watch = open_watch(self.workspace, FakeClock(), plugins_dir=self.plugins)
         self.context = self.watch.context
-        self.context.close()
-        self.context = ScriptedContext.open(
-            self.workspace.root, clock=self.context.clock, plugins_dir=self.plugins
-        )
-        self.watch = open_watch(self.workspace, self.context.clock)
-        self.watch.context = self.context
-        self.watch.__post_init__()
         self.watch.begin()
 
     def step(self, label=None, count=20):
