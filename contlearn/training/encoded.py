@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
     from contlearn.modeling.checkpoint import Checkpoint
 
-__all__ = ["EncodedSet", "Part", "encode_records", "plan_epoch", "unread_notes"]
+__all__ = [
+    "EncodedSet",
+    "Part",
+    "count_batches",
+    "encode_records",
+    "plan_epoch",
+    "unread_notes",
+]
 
 # Batches of like length are cut from pools of this many batches, so that order stays random.
 _POOL: Final = 16
@@ -219,6 +226,17 @@ def plan_epoch(
         part = part[np.argsort(sizes[part], kind="stable")]
         batches.extend(part[i : i + batch_size].tolist() for i in range(0, len(part), batch_size))
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def count_batches(inputs: int, *, batch_size: int) -> int:
+    """Say how many batches `plan_epoch` makes of so many inputs.
+
+    Example:
+        >>> [count_batches(n, batch_size=8) for n in (0, 8, 9)]
+        [0, 1, 2]
+    """
+    # All pools but the last are whole batches, so pooling makes no batch more.
+    return -(-inputs // batch_size)
 
 
 @dataclass(slots=True)

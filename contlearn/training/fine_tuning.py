@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from contlearn.modeling.additions import inner_encoder
 from contlearn.modeling.text_model import TextModel
 from contlearn.training import interruption
 from contlearn.training.dropout import dropping_alike
-from contlearn.training.encoded import EncodedSet, plan_epoch
+from contlearn.training.encoded import EncodedSet, count_batches, plan_epoch
 from contlearn.training.losses import RowLoss
 from contlearn.training.optim import make_optimizer, make_schedule
 from contlearn.training.resume import (
@@ -297,10 +296,7 @@ class FineTuning:
 
     def _count_steps(self) -> int:
         inputs = self.new + (self.replayed if self.keys else 0)
-        pool = self.config.batch_size * 16
-        full, rest = divmod(inputs, pool)
-        batches = full * 16 + -(-rest // self.config.batch_size)
-        return batches * self.config.epochs
+        return count_batches(inputs, batch_size=self.config.batch_size) * self.config.epochs
 
     def _save(self, *, same_weights: Path | None = None) -> None:
         save_state(
@@ -367,10 +363,6 @@ class FineTuning:
             put_back(self.model, load_tensors(best))
         self.result.seconds = self._seconds_before + time.monotonic() - self._started
         self.model.eval()
-
-    def clean(self) -> None:
-        """Throw the saved states away."""
-        shutil.rmtree(self.work, ignore_errors=True)
 
 
 def _round_robin(groups: list[list[int]], generator: np.random.Generator) -> Iterator[int]:

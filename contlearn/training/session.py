@@ -363,7 +363,7 @@ class FitSession:
         left: dict[str, int] = {}
         groups: dict[str, list[int]] = {}
         for position, record in enumerate(records):
-            groups.setdefault(record.group or record.record_id, []).append(position)
+            groups.setdefault(record.group_key, []).append(position)
             left[keys[position]] = left.get(keys[position], 0) + 1
         wanted = {
             key: max(0, min(max(int(is_old), round(ratio * count)), count - 2))

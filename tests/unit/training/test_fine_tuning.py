@@ -16,7 +16,7 @@ import torch
 from contlearn.config import TrainingConfig
 from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
-from contlearn.training.encoded import encode_records, plan_epoch
+from contlearn.training.encoded import count_batches, encode_records, plan_epoch
 from contlearn.training.fine_tuning import FineTuning
 from contlearn.training.optim import rate_factor
 from contlearn.training.resume import latest_state, trained_tensors
@@ -237,6 +237,14 @@ def test_an_epoch_shows_every_new_input_once_and_a_balanced_draw_of_old_ones(tin
 def test_number_of_steps_is_known_before(tiny_model, tmp_path):
     run = training(tiny_model, tmp_path)
     assert run.run().steps == run.total_steps
+
+
+def test_batches_are_counted_as_plan_epoch_makes_them():
+    generator = np.random.default_rng(0)
+    for inputs in (0, 1, 7, 8, 9, 127, 128, 129, 255, 256, 300):
+        lengths = torch.ones(max(inputs, 1), dtype=torch.long)
+        planned = plan_epoch(lengths, range(inputs), batch_size=8, generator=generator)
+        assert count_batches(inputs, batch_size=8) == len(planned)
 
 
 def test_plan_epoch_puts_like_lengths_together():

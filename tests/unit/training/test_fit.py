@@ -10,8 +10,9 @@ import torch
 from contlearn.config import ReplayConfig
 from contlearn.errors import ConfigError, PluginError, TrainingError
 from contlearn.modeling.checkpoint import load_checkpoint
+from contlearn.tasks.text_classification import TextClassification
 from contlearn.training.encoded import encode_records
-from contlearn.training.fit import fit_challenger
+from contlearn.training.fit import fit_challenger, one_head
 from contlearn.training.optim import LearningRateWarning
 from contlearn.training.scoring import logits_of, metric_of
 from contlearn.training.state import buffered_ids
@@ -375,6 +376,21 @@ def test_the_guard_warns_of_a_high_rate_and_notes_it(lineage):
     with pytest.warns(LearningRateWarning):
         result = lineage.learn(texts(["billing"], 5), learning_rate=1e-3)
     assert "is high for full fine-tuning" in result.notes["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"heads": lambda task, space: TextClassification.heads(task, space) * 2}, "has 2 heads"),
+        ({"special_pieces": lambda _task: ("[M]",)}, r"pieces \('\[M\]',\) of its own"),
+        ({"family": "decoder"}, "the family 'decoder'"),
+    ],
+)
+def test_a_task_that_no_training_here_fits_is_refused_before_a_model_is_loaded(given, said):
+    task = type("Other", (TextClassification,), given)()
+    with pytest.raises(TrainingError, match=said) as caught:
+        one_head(task)
+    assert caught.value.where == "model.task in contlearn.toml"
 
 
 class Killed(BaseException):
