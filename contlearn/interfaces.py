@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Clock",
-    "Exporter",
     "Field",
     "FieldKind",
     "FieldNames",
@@ -561,10 +560,3 @@ class GateEvidence:
     parity: Mapping[str, object]
     champion_parity: Mapping[str, object] = field(default_factory=dict)
     runtime: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Exporter(Protocol):
-    """Writes a checkpoint as files that a server loads."""
-
-    name: ClassVar[str]
-    summary: ClassVar[str]

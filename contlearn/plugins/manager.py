@@ -36,7 +36,6 @@ BUILTINS: Final = (
     "contlearn.replay.hooks",
     "contlearn.training.hooks",
     "contlearn.evaluation.hooks",
-    "contlearn.export.hooks",
     "contlearn.monitoring.hooks",
 )
 # What can be registered: the singular kind and its hook.
@@ -47,7 +46,6 @@ KINDS: Final = {
     "buffer": "contlearn_register_buffers",
     "parser": "contlearn_register_parsers",
     "gate rule": "contlearn_register_gate_rules",
-    "exporter": "contlearn_register_exporters",
     "detector": "contlearn_register_detectors",
 }
 

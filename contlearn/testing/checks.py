@@ -25,7 +25,6 @@ _METHODS: Final = {
     "gate rule": ("judge",),
     "strategy": (),
     "regularizer": (),
-    "exporter": (),
     "detector": ("judge", "explain"),
 }
 
