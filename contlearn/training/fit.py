@@ -14,7 +14,7 @@ from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import HeadSpec, Progress, ReplayBuffer, Task, no_progress
 from contlearn.plugins.manager import PluginManager
-from contlearn.training.checks import check_training
+from contlearn.training.checks import check_buffer, check_learners, check_training
 from contlearn.training.search import Found, OnEpoch, check_search, search_settings
 from contlearn.training.state import DurableState, encoder_hash, record_bytes
 from contlearn.training.withdrawn import NOTHING_WITHDRAWN, Withdrawn
@@ -23,7 +23,9 @@ from contlearn.workspace import read_json
 
 if TYPE_CHECKING:
     from contlearn.modeling.checkpoint import Checkpoint
+    from contlearn.training.regularizers.base import Regularizer
     from contlearn.training.session import FitSession, Learnt
+    from contlearn.training.strategies.base import LearningStrategy
 
 __all__ = ["FitRequest", "fit_challenger"]
 
@@ -67,8 +69,9 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
     the same challenger, bit by bit.
 
     Raises:
-        ConfigError: When the base model is not there, or a method cannot be used like this.
-        PluginError: When a strategy, a regulariser or an option is not known.
+        ConfigError: When the base model is not there, a method cannot be used like this, or a
+            part needs more than the task gives.
+        PluginError: When a strategy, a regulariser, a buffer or an option is not known.
         TrainingError: When nothing can be learnt from the records.
         RegistryError: When the champion's files are damaged.
         StorageError: When the disk is full.
@@ -76,6 +79,8 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
     started = time.monotonic()
     report = progress or no_progress
     check_training(request.training)
+    check_learners(request.training, request.task, request.manager)
+    check_buffer(request.replay, request.task, request.manager)
     check_search(request.training, request.manager)
     request, searched = _choose_settings(request, report)
     done = _learn(request, report)
@@ -115,7 +120,7 @@ def _learn(request: FitRequest, report: Progress, *, on_epoch: OnEpoch | None = 
     strategy_class, options = manager.options(
         "strategy", training.strategy, training.strategy_options, where="training.strategy"
     )
-    regularizers = [
+    regularizers: list[Regularizer] = [
         kind(chosen)
         for kind, chosen in (
             manager.options(
@@ -133,7 +138,8 @@ def _learn(request: FitRequest, report: Progress, *, on_epoch: OnEpoch | None = 
     buffer = make_buffer(request, state)
     session = _make_session(request, state, buffer, regularizers, report)
     session.on_epoch = on_epoch
-    learnt: Learnt = strategy_class(options).learn(session)
+    strategy: LearningStrategy = strategy_class(options)
+    learnt = strategy.learn(session)
     return _Done(session, learnt, state, buffer, options.model_dump(mode="json"))
 
 
@@ -180,8 +186,8 @@ def _search(request: FitRequest, report: Progress) -> Found:
 def make_buffer(request: FitRequest, state: DurableState) -> ReplayBuffer:
     """Make the configured buffer and put the champion's state into it."""
     replay = request.replay
-    kind = request.manager.get("buffer", replay.policy, where="replay.policy")
-    buffer: ReplayBuffer = kind(
+    kind: type[ReplayBuffer] = request.manager.get("buffer", replay.policy, where="replay.policy")
+    buffer = kind(
         capacity_records=replay.capacity_records,
         capacity_bytes=replay.capacity_bytes,
         records_per_label=replay.records_per_label,
@@ -214,7 +220,7 @@ def _make_session(
     request: FitRequest,
     state: DurableState,
     buffer: ReplayBuffer,
-    regularizers: Sequence[Any],
+    regularizers: Sequence[Regularizer],
     progress: Progress,
 ) -> FitSession:
     import torch
@@ -335,9 +341,9 @@ def _notes(
 def _warnings(training: TrainingConfig, session: FitSession) -> list[str]:
     """Say what may not be as it was meant, of the rates and of the texts that were learnt."""
     from contlearn.training.encoded import unread_notes
-    from contlearn.training.optim import check_rate
+    from contlearn.training.optim import high_rate
 
-    rate = check_rate(training)
+    rate = high_rate(training)
     unread = unread_notes(
         session.new.data, session.task, max_tokens=session.model_config.max_tokens
     )
@@ -355,13 +361,15 @@ def _write(request: FitRequest, done: _Done, winner: Mapping[str, Any] | None) -
     session.model.eval()
     save_checkpoint(session.checkpoint, request.output / "checkpoint")
     state = request.output / "state"
+    kept_ids = tuple(item.record_id for item in done.buffer.items())
     DurableState(
         experiences=before.experiences + 1,
         records_seen=before.records_seen + len(request.experience.records),
         encoder_sha256=encoder_hash(session.model.encoder),
         buffer=done.buffer.state(),
+        kept=kept_ids,
         statistics=learnt.statistics,
-        unseen=session.unseen(item.record_id for item in done.buffer.items()),
+        unseen=session.unseen(kept_ids),
         left_out=frozenset(request.left_out),
         facts={
             "strategy": request.training.strategy,

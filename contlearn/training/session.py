@@ -30,7 +30,7 @@ from contlearn.training.fine_tuning import (
 from contlearn.training.losses import make_loss
 from contlearn.training.methods import make_method
 from contlearn.training.optim import freeze
-from contlearn.training.regularizers.base import RegularizerStart
+from contlearn.training.regularizers.base import Regularizer, RegularizerStart
 from contlearn.training.scoring import fit_share, logits_of, metric_of
 from contlearn.training.search import OnEpoch
 from contlearn.training.state import DurableState, encoder_hash
@@ -88,7 +88,7 @@ class FitSession:
         new: Sequence[LabelledRecord],
         old: Sequence[LabelledRecord],
         history: Sequence[LabelledRecord],
-        regularizers: Sequence[Any],
+        regularizers: Sequence[Regularizer],
         work: Path,
         seed: int,
         progress: Progress,
@@ -177,7 +177,7 @@ class FitSession:
         data: EncodedSet | None = None,
         replayed: EncodedSet | None = None,
         name: str = "fine-tuning",
-        extra: Sequence[Any] = (),
+        extra: Sequence[Regularizer] = (),
     ) -> FineTuningResult:
         """Train the model on new records and a draw of old ones, with all that is configured.
 
@@ -317,7 +317,7 @@ class FitSession:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _plugins(self, method: Any, extra: Sequence[Any]) -> list[Any]:
+    def _plugins(self, method: Any, extra: Sequence[Regularizer]) -> list[Any]:
         folder = None if self.began_again else self.state.folder
         found = []
         for regularizer in (*extra, *self.regularizers):
