@@ -70,6 +70,15 @@ class EncodedSet:
         """Give the targets of one input. Shape: (rows,), or (rows, C)."""
         return self.flat[self.offsets[index] : self.offsets[index + 1]]
 
+    def label_counts(self, times: Sequence[float], *, labels: int) -> list[float]:
+        """Count the labels of all rows, where input i is shown `times[i]` times.
+
+        Only where targets are positions.
+        """
+        rows = np.repeat(times, np.diff(self.offsets.numpy()))
+        found = np.bincount(self.flat.numpy(), weights=rows, minlength=labels)
+        return [float(count) for count in found]
+
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Give inputs without shared padding, and their targets one after the other."""
         chosen = torch.as_tensor(indices, dtype=torch.long)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,13 @@ from contlearn.training.resume import (
 )
 from contlearn.training.search import OnEpoch
 
-__all__ = ["FineTuning", "FineTuningResult", "checkpointing", "seed_everything"]
+__all__ = [
+    "FineTuning",
+    "FineTuningResult",
+    "checkpointing",
+    "expected_draws",
+    "seed_everything",
+]
 
 
 def seed_everything(seed: int) -> None:
@@ -363,6 +370,30 @@ class FineTuning:
             put_back(self.model, load_tensors(best))
         self.result.seconds = self._seconds_before + time.monotonic() - self._started
         self.model.eval()
+
+
+def expected_draws(keys: Sequence[str], draws: int) -> list[float]:
+    """Say how often each old input is drawn in an epoch, in the mean.
+
+    The draw takes from each key in turn, and begins again when all inputs were taken.
+
+    Args:
+        keys: The balance key of each input.
+        draws: How many an epoch takes.
+    Example:
+        >>> expected_draws(["a", "a", "a", "a", "b"], 3)
+        [0.5, 0.5, 0.5, 0.5, 1.0]
+    """
+    sizes = Counter(keys)
+    times, left = divmod(draws, len(keys)) if keys else (0, 0)
+    taken = dict.fromkeys(sizes, 0.0)
+    for depth in range(max(sizes.values(), default=0)):
+        open_keys = [key for key, size in sizes.items() if size > depth]
+        share = min(left / len(open_keys), 1.0)
+        for key in open_keys:
+            taken[key] += share
+        left -= min(left, len(open_keys))
+    return [times + taken[key] / sizes[key] for key in keys]
 
 
 def _round_robin(groups: list[list[int]], generator: np.random.Generator) -> Iterator[int]:

@@ -25,6 +25,7 @@ from contlearn.training.fine_tuning import (
     FineTuning,
     FineTuningResult,
     checkpointing,
+    expected_draws,
     seed_everything,
 )
 from contlearn.training.losses import make_loss
@@ -218,11 +219,12 @@ class FitSession:
         model.to(device)
         model.train()
         has_validation = any(part.validation for part in self.parts())
+        shown = [1.0] * count + (expected_draws(keys, draw) if keys else [])
         loss = make_loss(
             self.config,
             kind=model.loss,
             space=self.space,
-            targets=data.flat.tolist(),
+            shown=data.label_counts(shown, labels=len(self.space)) if data.has_positions else (),
             device=device,
         )
         augment = None

@@ -10,8 +10,8 @@ import torch
 from contlearn.config import ReplayConfig
 from contlearn.errors import ConfigError, PluginError, TrainingError
 from contlearn.modeling.checkpoint import load_checkpoint
-from contlearn.tasks.text_classification import TextClassification
 from contlearn.plugins import hookimpl
+from contlearn.tasks.text_classification import TextClassification
 from contlearn.training.encoded import encode_records
 from contlearn.training.fit import fit_challenger, one_head
 from contlearn.training.optim import LearningRateWarning
