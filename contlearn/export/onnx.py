@@ -77,17 +77,16 @@ def export_model(
         make_feeds,
         make_reference,
         open_session,
-        position_limit,
         probe_inputs,
     )
-    from contlearn.modeling.checkpoint import load_checkpoint
+    from contlearn.modeling.checkpoint import load_checkpoint, position_limit
 
     report: Progress = progress or (lambda _stage, _done, _total, _message: None)
     with storage_border("export the model", folder), _staging(folder) as staged:
         plain, fused_folder = staged / "plain", staged / "fused"
         report("exporting", 0, _STEPS, "tracing the graph")
         source = load_checkpoint(checkpoint, attention="eager")
-        limit, pad_id = position_limit(source), source.pad_id
+        limit, pad_id = position_limit(source.model.encoder), source.pad_id
         if limit is not None and max_tokens > limit:
             raise ExportError(
                 f"Inputs of {max_tokens} pieces are allowed, but the encoder has places for "

@@ -66,6 +66,11 @@ class Addition(nn.Module):
         """Give the tensors that are not the encoder's own."""
         raise NotImplementedError  # each kind of addition gives its own
 
+    @property
+    def places(self) -> int:
+        """How many of the encoder's places stand before those of every text."""
+        return 0
+
     def plain(self) -> Any:
         """Give the encoder inside as transformers knows it, for saving."""
         return self.base
@@ -94,6 +99,11 @@ class Prompted(Addition):
         """Give the prompt."""
         return {"prompt": self.prompt.detach()}
 
+    @property
+    def places(self) -> int:
+        """How many of the encoder's places the prompt takes."""
+        return len(self.prompt)
+
 
 class Prefixed(Addition):
     """Trained keys and values stand before those of every layer.
@@ -116,6 +126,11 @@ class Prefixed(Addition):
     def tensors(self) -> dict[str, Tensor]:
         """Give the prefix."""
         return {"prefix": self.prefix.detach()}
+
+    @property
+    def places(self) -> int:
+        """How many of the encoder's places the prefix takes: texts are counted from behind it."""
+        return len(self.prefix)
 
 
 class Bottlenecked(Addition):

@@ -23,7 +23,12 @@ from torch import nn
 
 from contlearn.errors import RegistryError, TrainingError
 from contlearn.interfaces import HeadSpec, Loss, View
-from contlearn.modeling.additions import inner_encoder, load_addition, save_encoder
+from contlearn.modeling.additions import (
+    addition_of,
+    inner_encoder,
+    load_addition,
+    save_encoder,
+)
 from contlearn.modeling.base_check import base_fingerprint
 from contlearn.modeling.base_models import (
     load_encoder,
@@ -52,6 +57,8 @@ WITH_ADDITION: Final = 2
 # What a head can be here: what its rows belong to, and how they are learnt.
 _VIEWS: Final[tuple[View, ...]] = ("pooled", "words", "pieces")
 _LOSSES: Final[tuple[Loss, ...]] = ("softmax", "sigmoid", "squared", "ordinal")
+# What encoders call their table of places: most of them, and those of the RoFormer kind.
+_PLACES: Final = ("position_embeddings", "embed_positions")
 # How checkpoints of an earlier contlearn name the views.
 _EARLIER: Final = {"sequence": "pooled", "word": "words"}
 
@@ -78,13 +85,16 @@ class Checkpoint:
 
 
 def position_limit(encoder: nn.Module) -> int | None:
-    """Give how many tokens an encoder can read; None where its positions are relative.
+    """Give how many pieces of a text an encoder can read; None where it has no table of places.
 
-    Encoders of the RoBERTa kind begin to count behind the padding id.
+    Encoders of the RoBERTa kind begin to count behind the padding id; vectors that stand before
+    every text take places of it.
     """
-    for name, module in encoder.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+    addition = addition_of(encoder)
+    for name, module in inner_encoder(encoder).named_modules():
+        if name.rpartition(".")[2] in _PLACES and isinstance(module, nn.Embedding):
             before = 0 if module.padding_idx is None else module.padding_idx + 1
+            before += 0 if addition is None else addition.places
             return module.num_embeddings - before
     return None
 

@@ -136,9 +136,9 @@ def _learn(request: FitRequest, report: Progress, *, on_epoch: OnEpoch | None = 
     champion, space = request.champion, request.experience.label_space
     state = DurableState.load(None if champion is None else champion / "state", space)
     buffer = make_buffer(request, state)
-    session = _make_session(request, state, buffer, regularizers, report)
-    session.on_epoch = on_epoch
     strategy: LearningStrategy = strategy_class(options)
+    session = _make_session(request, state, buffer, strategy, regularizers, report)
+    session.on_epoch = on_epoch
     learnt = strategy.learn(session)
     return _Done(session, learnt, state, buffer, options.model_dump(mode="json"))
 
@@ -220,12 +220,13 @@ def _make_session(
     request: FitRequest,
     state: DurableState,
     buffer: ReplayBuffer,
+    strategy: LearningStrategy,
     regularizers: Sequence[Regularizer],
     progress: Progress,
 ) -> FitSession:
     import torch
 
-    from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint, position_limit
+    from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint
     from contlearn.training.fine_tuning import seed_everything
     from contlearn.training.session import FitSession
 
@@ -234,17 +235,20 @@ def _make_session(
     head = one_head(request.task)
 
     def fresh() -> Checkpoint:
-        return new_checkpoint(
+        made = new_checkpoint(
             model.base,
             head=head,
             pooling=model.pooling,
             dropout=model.dropout,
         )
+        _check_length(model, made.model.encoder)
+        return made
 
     champion = request.champion
     checkpoint = fresh() if champion is None else load_checkpoint(champion / "checkpoint")
     _name_base(checkpoint, model.base)
-    _check_length(model, position_limit(checkpoint.model.encoder))
+    if not getattr(strategy, "begins_again", False):
+        _check_length(model, checkpoint.model.encoder)
     checkpoint.model.head.grow(request.experience.label_space)
     checkpoint.model.dropout.p = model.dropout
     checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -306,11 +310,18 @@ def _name_base(checkpoint: Checkpoint, name: str) -> None:
             checkpoint.base = name
 
 
-def _check_length(model: ModelConfig, limit: int | None) -> None:
+def _check_length(model: ModelConfig, encoder: Any) -> None:
+    """Refuse longer texts than an encoder that will learn can read."""
+    from contlearn.modeling.additions import addition_of
+    from contlearn.modeling.checkpoint import position_limit
+
+    limit, addition = position_limit(encoder), addition_of(encoder)
     if limit is not None and model.max_tokens > limit:
+        places = 0 if addition is None else addition.places
+        behind = f" behind the {places} trained vectors that the champion carries" if places else ""
         raise ConfigError(
             f"model.max_tokens is {model.max_tokens}, but the base model {model.base} reads at "
-            f"most {limit} tokens.",
+            f"most {limit} tokens{behind}.",
             where="model.max_tokens in contlearn.toml",
             hint=f"Set it to {limit} or less, or choose a base model that reads longer texts.",
         )

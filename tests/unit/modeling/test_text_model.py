@@ -7,6 +7,8 @@ import torch
 
 from contlearn.errors import RegistryError, StorageError, TrainingError
 from contlearn.interfaces import HeadSpec
+from contlearn.modeling.additions import Prefixed, Prompted
+from contlearn.modeling.base_check import _COUNT_FROM_0, _COUNT_FROM_PADDING, read_limit
 from contlearn.modeling.checkpoint import (
     load_checkpoint,
     new_checkpoint,
@@ -152,24 +154,68 @@ def test_new_checkpoint_refuses_a_head_that_nothing_trains(tiny_model):
         new_checkpoint(str(tiny_model), head=head)
 
 
-@pytest.mark.parametrize(
-    ("kind", "positions", "limit"),
-    [("bert", 64, 64), ("roberta", 66, 64), ("modernbert", 64, None)],
-)
-def test_position_limit_is_what_the_encoder_can_read(kind, positions, limit):
+def tiny_encoder(kind, positions):
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.for_model(
         kind,
         vocab_size=30,
         hidden_size=8,
+        embedding_size=8,
         num_hidden_layers=1,
         num_attention_heads=1,
         intermediate_size=8,
         max_position_embeddings=positions,
         pad_token_id=1,
     )
-    assert position_limit(AutoModel.from_config(config)) == limit
+    return AutoModel.from_config(config).eval()
+
+
+def reads(encoder, pieces):
+    """Whether an encoder can read a text of so many pieces."""
+    ids = torch.full((1, pieces), 5)
+    try:
+        encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except (IndexError, RuntimeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("around", [None, "prompt", "prefix"])
+@pytest.mark.parametrize(("kind", "positions"), [("bert", 32), ("roberta", 34), ("roformer", 32)])
+def test_position_limit_is_what_the_encoder_can_read(kind, positions, around):
+    encoder = tiny_encoder(kind, positions)
+    if around == "prompt":
+        encoder = Prompted(encoder, torch.zeros(4, 8))
+    elif around == "prefix":
+        encoder = Prefixed(encoder, torch.zeros(4, 16))
+    limit = position_limit(encoder)
+    assert limit == (32 if around is None else 28)
+    assert reads(encoder, limit)
+    assert not reads(encoder, limit + 1)
+
+
+# torch says so when transformers' module of DeBERTa is imported.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
+@pytest.mark.parametrize("kind", ["modernbert", "deberta-v2"])
+def test_an_encoder_without_a_table_of_places_has_no_limit(kind):
+    from transformers import AutoConfig, AutoModel
+
+    more = {"relative_attention": True, "position_biased_input": False}
+    config = AutoConfig.for_model(
+        kind, vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=8, max_position_embeddings=32, pad_token_id=1, **more,
+    )  # fmt: skip
+    encoder = AutoModel.from_config(config).eval()
+    assert position_limit(encoder) is None
+    assert reads(encoder, 80)
+
+
+@pytest.mark.parametrize("kind", [*_COUNT_FROM_0, *_COUNT_FROM_PADDING])
+def test_the_look_before_loading_says_the_same_as_the_encoder(kind, tmp_path):
+    encoder = tiny_encoder(kind, 34)
+    encoder.config.save_pretrained(tmp_path)
+    assert read_limit(tmp_path) == position_limit(encoder) in {32, 34}
 
 
 @pytest.mark.parametrize(("per", "view"), [("sequence", "pooled"), ("word", "words")])
