@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 
 import pytest
 
@@ -71,6 +72,20 @@ def test_load_encoder_says_what_is_wrong_with_a_broken_folder(tmp_path):
     with pytest.raises(ConfigError, match="could not be loaded") as caught:
         load_encoder(str(tmp_path))
     assert caught.value.exit_code == 2
+    assert caught.value.where == "model.base in contlearn.toml"
+
+
+@pytest.mark.parametrize(
+    ("load", "name"), [(load_encoder, "model.safetensors"), (load_tokenizer, "tokenizer.json")]
+)
+def test_a_base_model_with_a_file_that_was_cut_is_refused_in_words(
+    tiny_model, tmp_path, load, name
+):
+    folder = shutil.copytree(tiny_model, tmp_path / "base")
+    path = folder / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ConfigError, match=f"base model '{folder}' could not be loaded: ") as caught:
+        load(str(folder))
     assert caught.value.where == "model.base in contlearn.toml"
 
 

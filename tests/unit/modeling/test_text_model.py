@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from contlearn.errors import RegistryError, StorageError, TrainingError
+from contlearn.errors import RegistryError, TrainingError
 from contlearn.interfaces import HeadSpec
-from contlearn.modeling.additions import Prefixed, Prompted
+from contlearn.modeling.additions import DAMAGED, Prefixed, Prompted
 from contlearn.modeling.base_check import _COUNT_FROM_0, _COUNT_FROM_PADDING, read_limit
 from contlearn.modeling.checkpoint import (
     load_checkpoint,
@@ -131,13 +133,60 @@ def test_load_checkpoint_refuses_another_format(checkpoint, tmp_path):
         load_checkpoint(tmp_path / "c")
 
 
-@pytest.mark.parametrize("name", ["head.safetensors", "checkpoint.json"])
-def test_load_checkpoint_says_which_file_is_damaged(checkpoint, tmp_path, name):
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def without(*names):
+    """Take keys out of a JSON or a safetensors file."""
+
+    def change(path):
+        if path.suffix == ".json":
+            facts = json.loads(path.read_bytes())
+            path.write_text(json.dumps({k: v for k, v in facts.items() if k not in names}))
+            return
+        tensors = {k: v for k, v in load_file(path).items() if not k.endswith(names)}
+        save_file(tensors, path, metadata={"format": "pt"})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("checkpoint.json", cut, "is damaged"),
+        ("checkpoint.json", Path.unlink, "is missing"),
+        ("checkpoint.json", without("labels"), "'labels' is missing"),
+        ("checkpoint.json", without("view"), "'per' is missing"),
+        ("head.safetensors", cut, "cannot be read"),
+        ("head.safetensors", without("bias"), "'bias' is missing"),
+        ("encoder/model.safetensors", cut, "The encoder could not be loaded"),
+        ("encoder/model.safetensors", Path.unlink, "The encoder could not be loaded"),
+        ("encoder/model.safetensors", without("output.dense.weight"), "would be drawn at random"),
+        ("encoder/config.json", cut, "The encoder could not be loaded"),
+        ("tokenizer/tokenizer.json", cut, "The tokenizer could not be loaded"),
+    ],
+)
+def test_load_checkpoint_says_what_is_damaged_and_what_to_do(
+    checkpoint, tmp_path, name, damage, said
+):
     save_checkpoint(checkpoint, tmp_path / "c")
-    (tmp_path / "c" / name).write_bytes(b"\x00\x01")
-    with pytest.raises((RegistryError, StorageError)) as caught:
+    damage(tmp_path / "c" / name)
+    with pytest.raises(RegistryError) as caught:
         load_checkpoint(tmp_path / "c")
-    assert name in caught.value.where
+    assert said in caught.value.what
+    assert str(tmp_path / "c" / name).startswith(caught.value.where)
+    assert "model.base" not in str(caught.value)
+    assert caught.value.hint == DAMAGED
+
+
+def test_load_checkpoint_says_that_an_addition_is_damaged(checkpoint, tmp_path):
+    checkpoint.model.encoder = Prompted(checkpoint.model.encoder, torch.zeros(2, 32))
+    save_checkpoint(checkpoint, tmp_path / "c")
+    cut(tmp_path / "c" / "addition.json")
+    with pytest.raises(RegistryError, match="added to the encoder cannot be read") as caught:
+        load_checkpoint(tmp_path / "c")
+    assert caught.value.hint == DAMAGED
 
 
 def test_load_checkpoint_refuses_a_head_of_another_size(checkpoint, tmp_path):
