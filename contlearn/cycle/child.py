@@ -315,8 +315,7 @@ class _Child:
         from contlearn.cycle.held_out import corrected_sets
         from contlearn.data.label_quality import judge_cycle
         from contlearn.evaluation.runtime import RUNTIME, measure_runtime
-        from contlearn.evaluation.scoring import SCORES, evaluate_cycle
-        from contlearn.pages.slices import add_slices
+        from contlearn.evaluation.scoring import evaluate_cycle
         from contlearn.training.crossed import cross_validated
 
         champion = self.champion_folder()
@@ -341,9 +340,9 @@ class _Child:
             progress=self.stage_progress("evaluating"),
             metric=self.config.gate.metric or self.task.primary_metric,
             runtime=runtime,
-            corrected=corrected_sets(self.catalog, champion / SCORES) if champion else frozenset(),
+            corrected=corrected_sets(self.catalog, champion) if champion else frozenset(),
+            text_slices=self.config.monitoring.slices,
         )
-        add_slices(self.folder.version, self.config.monitoring.slices, data.sets, self.task)
         measured = [record for one in data.sets if one.is_new for record in one.records]
         crossed = partial(
             cross_validated,
@@ -449,7 +448,6 @@ class _Child:
         from contlearn.evaluation.model_card import write_model_card
         from contlearn.inference.golden import write_golden
         from contlearn.pages.report import write_report_page
-        from contlearn.pages.slices import add_slices_to_page
 
         done = {stage: read_json(self.folder.marker(stage)) for stage in STAGES}
         training, exported = done["training"], done["exporting"]
@@ -519,8 +517,6 @@ class _Child:
         write_model_card(self.folder.version, name=name, facts=read)
         write_report_page(self.folder.version, name=name, task=self.task, facts=read)
         self.write_page_with_texts(name, read)
-        for page in (self.folder.version / "report.html", self.folder.page):
-            add_slices_to_page(self.folder.version, page)
         write_json_atomic(
             self.folder.result,
             {"facts": facts, "decision": done["deciding"]["decision"], "numbers": numbers},

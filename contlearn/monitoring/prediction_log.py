@@ -21,8 +21,8 @@ from typing import Any, Final, Protocol
 import orjson
 
 from contlearn.interfaces import Clock
-from contlearn.monitoring.words import language_of
 from contlearn.statistics.scores import free_energy
+from contlearn.tasks.words import language_of
 
 __all__ = ["LoggedPrediction", "PredictionLog", "predicted_labels", "read_predictions"]
 

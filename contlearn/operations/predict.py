@@ -212,10 +212,10 @@ def evaluate_version(
     report = build_report(scores, sets, context.task, version=chosen.version, earlier=stored)
     value = report.to_json() | unknown
     if context.config.monitoring.slices:
-        from contlearn.pages.slices import slices_of
+        from contlearn.evaluation.text_slices import compare_text_slices
 
         given = [score.predictions for score in scores]
-        value["text_slices"] = slices_of(
+        value["text_slices"] = compare_text_slices(
             context.config.monitoring.slices, sets, given, context.task
         )
     return value

@@ -16,6 +16,7 @@ from typing import Any, Final
 from contlearn.cards import FORGOTTEN, record_card
 from contlearn.evaluation.making import how_it_was_made
 from contlearn.interfaces import Task
+from contlearn.pages.flips import worst_flips
 from contlearn.pages.report_sections import (
     accuracy_matrix,
     confusions,
@@ -28,6 +29,7 @@ from contlearn.pages.report_sections import (
     reliability_diagram,
     slices,
     table,
+    text_slices,
 )
 from contlearn.pages.style import html_page
 from contlearn.papers.decision import read_decision
@@ -101,6 +103,7 @@ def render_report(
     decision: PromotionDecision,
     records: Mapping[str, ShownRecord] | None = None,
     version: str | None = None,
+    flips: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
     """Write the page as HTML.
 
@@ -112,6 +115,7 @@ def render_report(
         decision: What the gate said.
         records: The texts to show, by record id; without them rows are named by their ids.
         version: The version's number, or `VERSION_MARK`.
+        flips: Flips with the words that decided; a section for them only where they were asked for.
     """
     beside = report.comparison or Comparison()
     sections: list[tuple[str, str]] = [
@@ -128,6 +132,8 @@ def render_report(
         ("Labels in doubt", doubts(facts.doubted)),
         ("Data", counts(report, facts)),
         ("How it was made", _making(facts)),
+        ("Slices by text", text_slices(report)),
+        ("Worst flips", worst_flips(flips)),
     ]
     there = [(title, body) for title, body in sections if body]
     links = "".join(f'<a href="#{_anchor(title)}">{escape(title)}</a>' for title, _ in there)

@@ -33,6 +33,7 @@ __all__ = [
     "reliability_diagram",
     "slices",
     "table",
+    "text_slices",
 ]
 
 # Beyond so many rows a matrix is drawn instead of written.
@@ -184,6 +185,38 @@ def slices(report: EvaluationReport) -> str:
     )
     note = '<p class="soft">Over all held-out sets; values of fewer than 10 rows are left out.</p>'
     return note + table(head, rows, style="narrow")
+
+
+def text_slices(report: EvaluationReport) -> str:
+    """Show the slices of texts that the configuration names."""
+    found = None if report.comparison is None else report.comparison.text_slices
+    if not found:
+        return ""
+    rows = []
+    for item in found:
+        if "accuracy" not in item:
+            rows.append(
+                f"<tr><td>{escape(item['slice'])}</td><td>{item['rows']}</td>"
+                '<td class="words">too few rows</td></tr>'
+            )
+            continue
+        told = "; ".join(
+            f"{escape(label['label'])} {label['rate']:.0%} (outside {label['rate_outside']:.0%}, "
+            f"true {label['true_rate']:.0%} and {label['true_rate_outside']:.0%})"
+            for label in item["labels"]
+            if label["p_value"] <= 0.01
+        )
+        rows.append(
+            f"<tr><td>{escape(item['slice'])}</td><td>{item['rows']}</td>"
+            f"<td>{item['accuracy']:.1%}</td><td>{item['accuracy_outside']:.1%}</td>"
+            f'<td class="words">{told or "none beyond chance"}</td></tr>'
+        )
+    head = (
+        "<th>slice</th><th>rows</th><th>accuracy</th><th>outside</th>"
+        '<th class="words">labels given more or less often</th>'
+    )
+    note = '<p class="soft">Held-out rows of named slices against all others.</p>'
+    return note + table(head, rows)
 
 
 def per_label(labels: Sequence[LabelScore]) -> str:

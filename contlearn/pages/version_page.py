@@ -7,7 +7,7 @@ puts the number in and moves it to its place. `make_report` makes it anew.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -121,13 +121,20 @@ def _changes_of(context: Context, version: int) -> list[dict[str, Any]]:
     return found[::-1]
 
 
-def make_report(context: Context, version: int, *, output: Path | None = None) -> Path:
+def make_report(
+    context: Context,
+    version: int,
+    *,
+    output: Path | None = None,
+    flips: Sequence[Mapping[str, Any]] | None = None,
+) -> Path:
     """Write the page of a version anew, with the texts that are still there.
 
     Args:
         context: The opened workspace.
         version: Which version.
         output: Another place than `reports/<n>.html`.
+        flips: Flips with the words that decided, to be shown too.
     Raises:
         RegistryError: When there is no such version.
         StorageError: When a report is missing or the page cannot be written.
@@ -148,6 +155,7 @@ def make_report(context: Context, version: int, *, output: Path | None = None) -
         decision=read_decision(chosen.path),
         records=shown(records, context.task),
         version=str(version),
+        flips=flips,
     )
     page = with_changes(page, _changes_of(context, version))
     path = output or report_path(context.workspace, version)
