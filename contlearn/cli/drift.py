@@ -88,8 +88,8 @@ def command(
 
 
 def _show(value: Mapping[str, Any]) -> None:
-    from contlearn.cli.output import heading, moment, table
-    from contlearn.wording import percent
+    from contlearn.cli.output import heading, table
+    from contlearn.wording import moment, percent
 
     window, reference = value["window"], value["reference"]
     verdict = f"{value['severity']} drift" if value["detected"] else "no drift"

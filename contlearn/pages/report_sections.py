@@ -9,13 +9,8 @@ from typing import Any, Final
 
 from contlearn.errors import EvaluationError
 from contlearn.evaluation.runtime import without_unknown
-from contlearn.pages.charts import (
-    bar_cell,
-    heat_cell,
-    heat_map,
-    line_chart,
-    reliability_chart,
-)
+from contlearn.pages.charts import heat_map, line_chart, reliability_chart
+from contlearn.pages.tables import bar_cell, change, heat_cell, table
 from contlearn.papers.manifest import TrainingFacts, VersionFacts
 from contlearn.papers.report import Comparison, EvaluationReport, SetReport
 from contlearn.types import LabelScore, Metric
@@ -32,7 +27,6 @@ __all__ = [
     "per_label",
     "reliability_diagram",
     "slices",
-    "table",
     "text_slices",
 ]
 
@@ -45,13 +39,6 @@ _CURVES: Final = 7
 _SETS_SHOWN: Final = 4
 # A drop that is worth a mark in the matrix.
 _DROP: Final = 0.005
-
-
-def table(head: str, rows: Sequence[str], *, style: str = "") -> str:
-    """Make a table that scrolls inside itself where it is too wide."""
-    top = f"<thead><tr>{head}</tr></thead>" if head else ""
-    name = f' class="{style}"' if style else ""
-    return f'<div class="wide"><table{name}>{top}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def accuracy_matrix(report: EvaluationReport) -> str:
@@ -446,7 +433,5 @@ def _cell(value: float | None, metric: Metric | None, note: str = "") -> str:
 def _change(value: float | None, before: float | None, metric: Metric | None) -> str:
     if value is None or before is None:
         return "<td>–</td>"
-    gain = value - before
-    better = gain if metric is None else metric.oriented(gain)
-    style = "soft" if abs(gain) < 5e-4 else "good" if better > 0 else "bad"
-    return f'<td class="{style}">{amount(gain, metric, sign=True)}</td>'
+    style, moved = change(value, before, metric)
+    return f'<td class="{style}">{moved}</td>'
