@@ -27,6 +27,8 @@ from contlearn.errors import ContlearnError, LeaseLost, WorkspaceLocked
 from contlearn.processes.facts import current_owner, life_of, pid_of
 
 __all__ = [
+    "CYCLE_LEASE",
+    "DAEMON_LEASE",
     "LeaseHolder",
     "current_owner",
     "hold_lease",
@@ -38,6 +40,9 @@ __all__ = [
     "wait_for_lease",
 ]
 
+# Of whoever runs an update, and of the daemon of a workspace.
+CYCLE_LEASE: Final = "update"
+DAEMON_LEASE: Final = "daemon"
 _log: Final = logging.getLogger("contlearn.leases")
 # Runs on while the machine sleeps, where there is such a clock.
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -53,8 +53,8 @@ def command(
 ) -> None:
     """Judge a window of the prediction log."""
     from contlearn.errors import EvaluationError, UsageError
+    from contlearn.operations.chosen import chosen_version
     from contlearn.operations.drift import look, record_look
-    from contlearn.operations.predict import chosen_version
 
     if since is not None and window is not None:
         raise UsageError(

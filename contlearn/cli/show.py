@@ -15,7 +15,7 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
 @pass_settings
 def command(settings: Settings, version: int | str | None, as_json: bool) -> None:
     """Print what is written about a version."""
-    from contlearn.operations.history import describe_version
+    from contlearn.operations.show import describe_version
 
     with settings.open() as context:
         value = describe_version(context, version)

@@ -77,14 +77,14 @@ def command(
 
 
 def _request(settings: Settings, reason: str, *, as_json: bool) -> int:
-    from contlearn.catalog.leases import holder_of
+    from contlearn.catalog.leases import DAEMON_LEASE, holder_of
     from contlearn.cycle.causes import request_update
 
     with settings.open() as context:
         asked = request_update(
             context.catalog, at=context.clock.now(), by=context.actor, reason=reason
         )
-        running = holder_of(context.catalog, "daemon") is not None
+        running = holder_of(context.catalog, DAEMON_LEASE) is not None
     value = {"request": asked.request_id, "at": asked.at.isoformat(), "daemon_running": running}
 
     def human() -> None:

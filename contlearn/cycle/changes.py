@@ -12,7 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from contlearn.catalog.records import settle_learnt, take_back
-from contlearn.catalog.rows import put
+from contlearn.catalog.rows import get, put
 from contlearn.catalog.schema import cycles, meta
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, StorageError, UsageError
@@ -270,8 +270,8 @@ def _experiences(context: Context, version: int | None) -> list[str]:
 
 def _recall(context: Context, key: str) -> str:
     with context.catalog.read() as connection:
-        value = connection.execute(sa.select(meta.c.value).where(meta.c.key == key)).scalar()
-    return value or ""
+        row = get(connection, meta, key)
+    return "" if row is None else str(row.value)
 
 
 def _remember(connection: sa.engine.Connection, key: str, value: str) -> None:

@@ -7,7 +7,6 @@ and why it failed.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import resource
@@ -25,11 +24,11 @@ from contlearn.catalog.belonging import open_catalog
 from contlearn.catalog.records import experience_records
 from contlearn.config import Config, load_config
 from contlearn.config.handover import taken_over
-from contlearn.cycle.doubting import PROVED, doubts_of_cycle, spread_rows
+from contlearn.cycle.doubting import PROVED, doubts_of_cycle, read_proof, spread_rows
 from contlearn.cycle.job import STAGES, CycleFolder, Job
 from contlearn.deferred import uncollected
-from contlearn.errors import ContlearnError, StorageError, TrainingError
-from contlearn.interfaces import GateEvidence, Predictor, Progress, Task
+from contlearn.errors import ContlearnError, TrainingError
+from contlearn.interfaces import GateEvidence, Progress, Task
 from contlearn.papers.decision import DECISION, read_decision
 from contlearn.papers.manifest import MANIFEST, VersionFacts, read_manifest
 from contlearn.papers.report import read_report
@@ -49,7 +48,6 @@ from contlearn.workspace import (
 )
 
 if TYPE_CHECKING:
-    from contlearn.data.label_quality import Proof
     from contlearn.inference.predictor import OnnxPredictor
 
 __all__ = ["main"]
@@ -355,7 +353,7 @@ class _Child:
             proof = None
             if champion is not None and predictor is not None:
                 old = [one for one in data.sets if not one.is_new]
-                proof = self.proof(champion, predictor, old)
+                proof = read_proof(champion, self.task, predictor, lambda: old)
             suspects = judge_cycle(
                 self.task,
                 data.new,
@@ -366,18 +364,6 @@ class _Child:
                 cross_validate=crossed,
             )
         return {"metrics": report, "suspects": suspects}
-
-    def proof(self, folder: Path, predictor: Predictor, sets: Sequence[HeldOutSet]) -> Proof:
-        """Say how sure the champion is of each label; one of an earlier contlearn is asked."""
-        from contlearn.data.label_quality import Proof, ask_opinions, prove
-
-        with contextlib.suppress(StorageError, KeyError, TypeError, ValueError):
-            return Proof.from_json(read_json(folder / PROVED))
-        return prove(
-            self.task,
-            predictor.label_space.names,
-            ask_opinions(self.task, predictor, spread_rows(sets)),
-        )
 
     def decide(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""

@@ -134,6 +134,8 @@ def sweep(context: Context) -> int:
     Returns:
         How many files went.
     """
+    from contlearn.monitoring.prediction_log import sweep_segments
+
     workspace, config = context.workspace, context.config
     gone = 0
     now = context.clock.now().timestamp()
@@ -142,14 +144,14 @@ def sweep(context: Context) -> int:
         path.unlink(missing_ok=True)
         gone += 1
     # The server sweeps its own log while it runs; this is for when it does not.
-    segments = sorted(workspace.predictions.glob("*.jsonl"))
-    total = sum(_bytes(path) for path in segments)
-    for path in segments[:-1]:
-        age = now - _changed(path, now)
-        if total > config.monitoring.log_bytes or age > config.monitoring.log_age:
-            total -= _bytes(path)
-            path.unlink(missing_ok=True)
-            gone += 1
+    bounds = config.monitoring
+    gone += sweep_segments(
+        workspace.predictions,
+        most=bounds.log_bytes,
+        max_age=bounds.log_age,
+        now=now,
+        spare_newest=True,
+    )
     for folder in (workspace.state, workspace.outbox):
         for path in folder.glob(".*.tmp"):
             # A writer lives for seconds; what is a day old has none.
@@ -157,12 +159,6 @@ def sweep(context: Context) -> int:
                 path.unlink(missing_ok=True)
                 gone += 1
     return gone
-
-
-def _bytes(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return path.stat().st_size
-    return 0
 
 
 def _changed(path: Path, otherwise: float) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any, Final, cast
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from contlearn import errors
 from contlearn.catalog import Catalog
 from contlearn.catalog.cycles import ENDED, CycleRow, find_cycle
+from contlearn.catalog.rows import get, put
 from contlearn.catalog.schema import meta
 from contlearn.cycle.outcome import UpdateResult
 from contlearn.errors import ContlearnError, UsageError
@@ -60,15 +60,12 @@ def note_nothing(catalog: Catalog, run_key: str, message: str) -> None:
         known = _read(connection)
         known[run_key] = message
         kept = dict(list(known.items())[-_MOST_RUNS:])
-        value = {"value": json.dumps(kept, ensure_ascii=False)}
-        mine = meta.c.key == _NOTHING
-        if connection.execute(meta.update().where(mine).values(value)).rowcount == 0:
-            connection.execute(meta.insert().values(key=_NOTHING, **value))
+        put(connection, meta, {"key": _NOTHING, "value": json.dumps(kept, ensure_ascii=False)})
 
 
 def _read(connection: Connection) -> dict[str, str]:
-    text = connection.execute(sa.select(meta.c.value).where(meta.c.key == _NOTHING)).scalar()
-    found: dict[str, str] = json.loads(text) if text else {}
+    row = get(connection, meta, _NOTHING)
+    found: dict[str, str] = {} if row is None else json.loads(row.value)
     return found
 
 

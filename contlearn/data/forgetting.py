@@ -30,7 +30,7 @@ from contlearn.arguments import require_several
 from contlearn.cards import clear_cards
 from contlearn.catalog import Catalog
 from contlearn.catalog.ids import HEAD_DIGITS
-from contlearn.catalog.records import chunks
+from contlearn.catalog.rows import chunks
 from contlearn.catalog.schema import cycle_records, records
 from contlearn.catalog.schema import files as file_table
 from contlearn.config import Config

@@ -11,7 +11,7 @@ from contlearn.catalog.records import count_learnable, counting_ids
 from contlearn.context import Context
 from contlearn.errors import PluginError, StorageError, UsageError
 from contlearn.evaluation.flips import flip_of
-from contlearn.operations.predict import chosen_version
+from contlearn.operations.chosen import chosen_version
 from contlearn.papers.decision import read_decision
 from contlearn.papers.report import SetReport, measured_by, read_report
 from contlearn.papers.scores import SCORES, Scores, read_scores

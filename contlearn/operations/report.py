@@ -8,7 +8,7 @@ from typing import Any
 from contlearn.context import Context
 from contlearn.errors import EvaluationError
 from contlearn.evaluation.flips import flip_of
-from contlearn.operations.predict import chosen_version
+from contlearn.operations.chosen import chosen_version
 from contlearn.papers.scores import Scores, read_scores
 from contlearn.registry.versions import ModelVersion
 from contlearn.workspace import storage_border, write_bytes_atomic

@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
-from contlearn.catalog.leases import hold_lease
+from contlearn.catalog.leases import CYCLE_LEASE, hold_lease
 from contlearn.cli import main
 from contlearn.cycle.changes import promote_version
-from contlearn.cycle.update_cycle import CYCLE_LEASE, UpdateCycle
+from contlearn.cycle.update_cycle import UpdateCycle
 from contlearn.errors import UsageError, WorkspaceLocked
 from tests.scripted import ScriptedContext, drop, make_workspace, scan_here
 
