@@ -33,7 +33,6 @@ __all__ = [
     "current_owner",
     "hold_lease",
     "holder_of",
-    "is_alive",
     "lease_lost",
     "read_leases",
     "require_lease",
@@ -76,11 +75,6 @@ class _Seen:
     def is_free(self) -> bool:
         """Whether it was given back, or its holder is gone for certain."""
         return self.expires_at == 0.0 or life_of(self.owner) == "gone"
-
-
-def is_alive(owner: str) -> bool:
-    """Say whether the owner may still run; one of another machine or container may."""
-    return life_of(owner) != "gone"
 
 
 def holder_of(catalog: Catalog, name: str) -> LeaseHolder | None:

@@ -139,14 +139,9 @@ def count_records(connection: Connection, *, only_open: bool = False) -> RecordC
     )
 
 
-def plan_records(
-    connection: Connection, cycle_id: str, *, part: int | None = None
-) -> tuple[int, int]:
+def plan_records(connection: Connection, cycle_id: str, *, part: int | None = None) -> None:
     """Give a cycle every open record that nobody suspects, or one part of those; it has them
     until it ends.
-
-    Returns:
-        How many to learn, how many to measure on.
     """
     open_ones = sa.and_(records.c.state.in_(OPEN_STATES), records.c.part.is_not_distinct_from(part))
     connection.execute(
@@ -161,13 +156,6 @@ def plan_records(
         )
     )
     connection.execute(records.update().where(open_ones).values(cycle_id=cycle_id))
-    rows = connection.execute(
-        sa.select(cycle_records.c.role, sa.func.count())
-        .where(cycle_records.c.cycle_id == cycle_id)
-        .group_by(cycle_records.c.role)
-    )
-    counts: dict[str, int] = {str(row[0]): int(row[1]) for row in rows}
-    return counts.get("train", 0), counts.get("held_out", 0)
 
 
 def of_cycle(cycle_id: str) -> sa.ColumnElement[bool]:

@@ -108,7 +108,6 @@ class _Child:
         self.task: Task = self.manager.task(
             self.config.model.task, self.config.model.task_options, where="model.task"
         )
-        self.seconds: dict[str, float] = {}
         self._last_sent = 0.0
 
     def run(self) -> None:
@@ -153,6 +152,11 @@ class _Child:
             self.progress(stage, done, total, message or step)
 
         return send
+
+    @property
+    def metric(self) -> str:
+        """The metric that the gate compares: `gate.metric`, or the task's own."""
+        return self.config.gate.metric or self.task.primary_metric
 
     def champion_folder(self) -> Path | None:
         """Give the version folder of the champion this cycle started from."""
@@ -336,7 +340,7 @@ class _Child:
             memory=self.workspace.evaluations,
             output=self.folder.version,
             progress=self.stage_progress("evaluating"),
-            metric=self.config.gate.metric or self.task.primary_metric,
+            metric=self.metric,
             runtime=runtime,
             corrected=corrected_sets(self.catalog, champion) if champion else frozenset(),
             text_slices=self.config.monitoring.slices,
@@ -378,7 +382,7 @@ class _Child:
                 task=self.task,
                 labels=labels,
                 sets=paired,
-                metric=self.config.gate.metric or self.task.primary_metric,
+                metric=self.metric,
                 config=self.config.gate,
                 seed=self.config.training.seed,
                 parity=exported,
