@@ -33,6 +33,7 @@ __all__ = [
     "FileOperations",
     "SystemClock",
     "Workspace",
+    "damaged",
     "file_lock",
     "foreign_name",
     "make_read_only",
@@ -434,14 +435,19 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise StorageError(f"{path.name} is missing.", where=str(path)) from error
     except ValueError as error:
-        raise StorageError(
-            f"{path.name} is damaged: {error}.",
-            where=str(path),
-            hint="Restore it from a backup, or remove it if it can be made again.",
-        ) from error
+        raise damaged(path, str(error)) from error
     if not isinstance(value, dict):
-        raise StorageError(f"{path.name} does not hold a JSON object.", where=str(path))
+        raise damaged(path, "it does not hold a JSON object")
     return value
+
+
+def damaged(path: Path, why: str) -> StorageError:
+    """Make the error of a file that contlearn wrote and cannot read any more."""
+    return StorageError(
+        f"{path.name} is damaged: {why}.",
+        where=str(path),
+        hint="Restore it from a backup, or remove it if it can be made again.",
+    )
 
 
 def publish_folder(staged: Path, target: Path, *, files: FileOperations = _FILES) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from contlearn.cli.settings import Settings, json_option, pass_settings, past_moment, print_result
+from contlearn.papers.journal import JournalRecord
 
 
 @click.command("history", help="Show all cycles, promotions and rollbacks, newest first.")
@@ -61,25 +62,25 @@ def _show(value: dict[str, Any]) -> None:
         ["when", "event", "version", "before", "who", "why"],
         [
             (
-                moment(event["at"]),
-                event["event"],
-                event.get("version") or "–",
-                event.get("previous") or "–",
-                event.get("actor") or "",
-                _why(event),
+                moment(record.at),
+                record.event,
+                record.version or "–",
+                record.previous or "–",
+                record.actor or "",
+                _why(record),
             )
-            for event in value["events"]
-            if event["event"] != "intent"
+            for record in map(JournalRecord.from_json, value["events"])
+            if record.event != "intent"
         ],
         right=(2, 3),
     )
 
 
-def _why(event: dict[str, Any]) -> str:
-    words = [f"alias {event['alias']}"] if "alias" in event else []
-    if event.get("force"):
+def _why(record: JournalRecord) -> str:
+    words = [f"alias {record.alias}"] if record.alias else []
+    if record.force:
         words.append("forced")
-    words.append(str(event.get("why") or event.get("reason") or ""))
+    words.append(str(record.why or record.reason or ""))
     return ": ".join(word for word in words if word)
 
 

@@ -157,7 +157,8 @@ def roll_back(
     before = context.registry.champion()
     if before is None:
         # The pointer is lost, and will be written again from the journal.
-        before = (context.registry.last_change() or {}).get("version")
+        lost = context.registry.last_change()
+        before = None if lost is None else lost.version
     number = None if to is None else resolve_version(context.registry, to)
     why = f"rolled back from version {before}: {reason}"
     if not dry_run:
@@ -202,7 +203,7 @@ def mend(context: Context) -> list[str]:
     before = int(remembered) if remembered else None
     if before != context.registry.champion():
         last = context.registry.last_change()
-        if last is None or last["event"] != "rollback":
+        if last is None or last.event != "rollback":
             hold = ""  # of a rollback that was killed before it happened
         reason = hold or "mended after an interruption"
         synchronise(context, before, hold=bool(hold), reason=reason)

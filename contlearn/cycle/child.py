@@ -26,6 +26,7 @@ from contlearn.config import Config, load_config
 from contlearn.config.handover import taken_over
 from contlearn.cycle.doubting import PROVED, doubts_of_cycle, read_proof, spread_rows
 from contlearn.cycle.job import STAGES, CycleFolder, Job
+from contlearn.cycle.stages import CycleResult, Decided, Evaluated, Exported, Trained
 from contlearn.deferred import uncollected
 from contlearn.errors import ContlearnError, TrainingError
 from contlearn.interfaces import GateEvidence, Progress, Task
@@ -36,7 +37,7 @@ from contlearn.plugins.manager import PluginManager
 from contlearn.processes.children import die_with_parent, tell_failure
 from contlearn.redaction import redact, redact_config, restore_secrets
 from contlearn.training import interruption
-from contlearn.types import Calibration, Experience, HeldOutSet, LabelledRecord, LabelSpace
+from contlearn.types import Experience, HeldOutSet, LabelledRecord, LabelSpace
 from contlearn.version import __version__
 from contlearn.workspace import (
     Workspace,
@@ -264,7 +265,6 @@ class _Child:
         onnx = self.folder.version / "onnx"
         if onnx.exists():
             shutil.rmtree(onnx)
-        facts = read_json(self.folder.marker("training"))
         held_out = spread([some.records for some in data.sets], MOST_SAMPLES)
         samples = [record.inputs for record in held_out]
         calibration: tuple[LabelledRecord, ...] = ()
@@ -278,7 +278,7 @@ class _Child:
             samples=samples or [record.inputs for record in data.new[:100]],
             options=self.config.export,
             max_tokens=self.config.model.max_tokens,
-            temperature=facts["temperature"],
+            temperature=Trained.load(self.folder).calibration.temperature,
             calibration=[record.inputs for record in calibration],
             progress=self.stage_progress("exporting"),
         )
@@ -301,15 +301,14 @@ class _Child:
         """Load the exported challenger as a server would."""
         from contlearn.inference.predictor import OnnxPredictor
 
-        facts = read_json(self.folder.marker("training"))
+        trained = Trained.load(self.folder)
         return OnnxPredictor(
             self.folder.version / "onnx",
             task=self.task,
-            label_space=LabelSpace(tuple(facts["labels"])),
+            label_space=LabelSpace(trained.labels),
             max_tokens=self.config.model.max_tokens,
-            calibration=Calibration.from_json(facts),
-            # Exports that an earlier contlearn has finished do not say.
-            pad_id=read_json(self.folder.marker("exporting")).get("pad_id", 0),
+            calibration=trained.calibration,
+            pad_id=Exported.load(self.folder).pad_id,
         )
 
     def evaluate(self) -> dict[str, Any]:
@@ -375,7 +374,6 @@ class _Child:
         from contlearn.evaluation.runtime import read_runtime
         from contlearn.evaluation.scoring import load_paired_scores
 
-        exported = read_json(self.folder.marker("exporting"))
         paired, labels = load_paired_scores(self.folder.version, self.task)
         decision = decide(
             GateEvidence(
@@ -385,7 +383,7 @@ class _Child:
                 metric=self.metric,
                 config=self.config.gate,
                 seed=self.config.training.seed,
-                parity=exported,
+                parity=Exported.load(self.folder).to_json(),
                 champion_parity=self.champion_export(),
                 runtime=read_runtime(self.folder.version),
             ),
@@ -439,40 +437,36 @@ class _Child:
         from contlearn.inference.golden import write_golden
         from contlearn.pages.report import write_report_page
 
-        done = {stage: read_json(self.folder.marker(stage)) for stage in STAGES}
-        training, exported = done["training"], done["exporting"]
+        trained, exported = Trained.load(self.folder), Exported.load(self.folder)
+        evaluated, decided = Evaluated.load(self.folder), Decided.load(self.folder)
+        done = (trained, exported, evaluated, decided)
         inside = read_json(self.folder.version / "checkpoint" / "checkpoint.json")
         options = self.config.model.task_options
         model = {
             "task": self.config.model.task,
-            "labels": training["labels"],
+            "labels": list(trained.labels),
             "max_tokens": self.config.model.max_tokens,
-            **Calibration.from_json(training).to_json(),
-            "precision": exported["precision"],
-            "processor": exported["processor"],
+            **trained.calibration.to_json(),
+            "precision": exported.precision,
+            "processor": list(exported.processor),
             # What is truly inside, which the configuration may no longer name.
             "base": redact(inside["base"]),
             "base_sha256": inside.get("base_sha256"),
             "pooling": inside["pooling"],
-            "pad_id": exported.get("pad_id", 0),
+            "pad_id": exported.pad_id,
             "pipeline": self.task.pipeline,
             **({"task_options": options} if options else {}),
         }
         numbers = {
-            "seconds": {stage: facts["seconds"] for stage, facts in done.items()},
-            "records_new": training["records_new"],
-            "steps": training["steps"],
-            # What the next forecast learns from: seconds and texts of the training itself.
-            "fit": {
-                name: (training["notes"].get("fine_tuning") or {}).get(name)
-                for name in ("seconds", "samples")
-            },
-            "trained_share": training["trained_share"],
-            "search": training["notes"].get("search"),
-            "warnings": training["notes"].get("warnings", []),
-            # Stages that an earlier contlearn has finished looked for none.
-            "suspects": done["evaluating"].get("suspects", {}),
-            "peak_bytes": max(facts["peak_bytes"] for facts in done.values()),
+            "seconds": {one.stage: one.seconds for one in done},
+            "records_new": trained.records_new,
+            "steps": trained.steps,
+            "fit": trained.fit,  # what the next forecast learns from
+            "trained_share": trained.trained_share,
+            "search": trained.search,
+            "warnings": trained.warnings,
+            "suspects": evaluated.suspects,
+            "peak_bytes": max(one.peak_bytes for one in done),
         }
         challenger = self.challenger()
         unknown = self.unknown_rule(challenger)
@@ -485,21 +479,20 @@ class _Child:
                 "parent": self.job.champion,
                 "cycle": self.job.cycle_id,
                 "experiences": [*self.job.lineage, self.job.cycle_id],
-                # Stages that an earlier contlearn has finished did not say.
-                "data_hash": training.get("data_hash")
+                "data_hash": trained.data_hash
                 or Experience.hash_of(self.ids(self.job.cycle_id, "train")),
-                "records": training["records_new"],
-                "strategy": training["strategy"],
-                "strategy_options": training["options"],
+                "records": trained.records_new,
+                "strategy": trained.strategy,
+                "strategy_options": trained.options,
                 # The settings that won the search, where there was one.
-                "search": (training["notes"].get("search") or {}).get("settings"),
-                "seed": training["seed"],
+                "search": (trained.search or {}).get("settings"),
+                "seed": trained.seed,
                 "config": self.job.config,
                 "environment": _environment(),
             },
-            "training": training,
-            "export": exported,
-            "metrics": done["evaluating"]["metrics"],
+            "training": trained.to_json(),
+            "export": exported.to_json(),
+            "metrics": evaluated.metrics,
             "doubted": doubts_of_cycle(numbers),
         }
         name = self.config.model.name
@@ -507,10 +500,7 @@ class _Child:
         write_model_card(self.folder.version, name=name, facts=read)
         write_report_page(self.folder.version, name=name, task=self.task, facts=read)
         self.write_page_with_texts(name, read)
-        write_json_atomic(
-            self.folder.result,
-            {"facts": facts, "decision": done["deciding"]["decision"], "numbers": numbers},
-        )
+        CycleResult(facts=read, decision=decided.decision, numbers=numbers).save(self.folder)
         self.progress("deciding", 1, 1, "")
 
 

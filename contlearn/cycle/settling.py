@@ -17,13 +17,12 @@ from contlearn.cycle.changes import promote_version
 from contlearn.cycle.doubting import doubts_of_cycle
 from contlearn.cycle.job import CycleFolder
 from contlearn.cycle.outcome import UpdateResult
+from contlearn.cycle.stages import CycleResult
 from contlearn.errors import ContlearnError, RegistryError, TrainingError
 from contlearn.pages.version_page import number_page, publish_report, remove_old_reports
-from contlearn.papers.manifest import VersionFacts
 from contlearn.registry.by_hand import cycle_reason
 from contlearn.registry.retention import apply_retention
 from contlearn.types import CycleOutcome, PromotionDecision
-from contlearn.workspace import read_json
 
 __all__ = ["Settlement"]
 
@@ -54,9 +53,8 @@ class Settlement:
     def decide(self, folder: CycleFolder) -> UpdateResult:
         """Register the challenger, and go the way the gate showed."""
         context, cycle = self.context, self.cycle
-        result = read_json(folder.result)
-        decision = PromotionDecision.from_json(result["decision"])
-        facts = VersionFacts.from_json(result["facts"])
+        result = CycleResult.load(folder)
+        decision, facts = result.decision, result.facts
         if cycle.state != "deciding":
             self.enter("deciding")
         version = context.registry.find_by_cycle(cycle.cycle_id)
@@ -73,7 +71,7 @@ class Settlement:
             publish_report(context.workspace, folder.page, version.version)
         with context.catalog.write() as connection:
             free_part(connection, cycle.cycle_id)  # it could be learnt, whatever the gate says
-        doubted = doubts_of_cycle(result["numbers"])
+        doubted = doubts_of_cycle(result.numbers)
         if doubted and doubted["number"]:
             # Before anything is promoted: the model may have learnt what is wrong.
             _log.info("labels in doubt", extra={"cycle": cycle.cycle_id, **_brief(doubted)})
@@ -82,7 +80,7 @@ class Settlement:
             "version": version.version,
             "reasons": [outcome.to_json() for outcome in decision.outcomes],
             "metrics": facts.metrics,
-            "numbers": {**(cycle.numbers or {}), **result["numbers"]},
+            "numbers": {**(cycle.numbers or {}), **result.numbers},
         }
         if not decision.promoted:
             return self._end_refused(decision, values)

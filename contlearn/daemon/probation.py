@@ -23,6 +23,7 @@ from contlearn.context import Context
 from contlearn.cycle.changes import roll_back
 from contlearn.daemon.live import LiveTotals, quantile, read_live
 from contlearn.errors import ContlearnError, StorageError
+from contlearn.papers.journal import JournalRecord
 from contlearn.processes.asking import ask_child
 from contlearn.processes.children import ChildLimits, MustStop
 from contlearn.statistics.exact import sign_test
@@ -117,7 +118,7 @@ class Probation:
         change = self.context.registry.last_change()
         if change is None:
             return None
-        if self._state is None or self._state.change != int(change["number"]):
+        if self._state is None or self._state.change != change.number:
             self._begin(change)
             return None
         state = self._state
@@ -134,21 +135,18 @@ class Probation:
         self._save()
         return None
 
-    def _begin(self, change: dict[str, Any]) -> None:
+    def _begin(self, change: JournalRecord) -> None:
         """Begin with a promotion; a rollback and the very first version need no probation."""
         before = self._state
-        former = change.get("previous")
-        self._state = _State(
-            int(change["number"]), int(change["version"]), int(former) if former else 0
-        )
+        self._state = _State(change.number, change.version, change.previous or 0)
         if before is not None:
             self._state.seen = before.seen
             # After a rollback the one before is the champion again: what was known of it holds.
             kept = before.verdict in ("passed", "not needed")
             self._state.before = before.now if kept else before.before
-        age = self.context.clock.now() - datetime.fromisoformat(str(change["at"]))
+        age = self.context.clock.now() - datetime.fromisoformat(change.at)
         is_old = before is None and abs(age.total_seconds()) > self.settings.window
-        if change["event"] != "promote" or not former or is_old:
+        if change.event != "promote" or not change.previous or is_old:
             self._state.verdict = "not needed"
         with self.context.catalog.read() as connection:
             # Records that wait now came too late for the new version: neither has learnt them.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from contlearn.context import Context
-from contlearn.errors import ContlearnError, EvaluationError
+from contlearn.errors import EvaluationError
 from contlearn.monitoring.signals import signals_path
-from contlearn.processes.children import MustStop, die_with_parent, run_child
+from contlearn.processes.asking import answer_parent, ask_child
+from contlearn.processes.children import ChildLimits, MustStop
 
 __all__ = ["Watcher", "main"]
 
@@ -39,7 +39,7 @@ class Watcher:
             Whether it looked.
         Raises:
             ChildStopped: When `must_stop` said so meanwhile.
-            EvaluationError: When the child failed.
+            ContlearnError: What the child told, or that it ended without an answer.
         """
         newest = self._newest()
         if newest is None or newest == self._seen:
@@ -47,24 +47,15 @@ class Watcher:
         workspace = self.context.workspace
         log = signals_path(workspace.state).with_name("look.log")
         log.unlink(missing_ok=True)  # the newest look's words only
-        arguments = [str(workspace.root)]
-        if self.plugins_dir is not None:
-            arguments.append(str(self.plugins_dir))
-        end = run_child(
+        ask_child(
             "contlearn.daemon.watching",
-            arguments,
+            [workspace.root, *([self.plugins_dir] if self.plugins_dir else [])],
+            needed="look",
             log=log,
-            on_message=lambda _: None,
-            must_stop=self.must_stop,
-            grace_seconds=2.0,
+            limits=ChildLimits(),
             environ=self.context.for_children(),
+            must_stop=self.must_stop,
         )
-        if end.returncode != 0:
-            raise EvaluationError(
-                f"The look at production failed. {end.explain()}",
-                where=str(log),
-                hint="`contlearn drift --record` by hand says more.",
-            )
         self._seen = newest
         return True
 
@@ -81,24 +72,20 @@ class Watcher:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Look at the workspace named and write the signals down."""
-    die_with_parent()
-    from contlearn.operations.drift import look, record_look
+    """Look at the workspace named, write the signals down, and answer the parent."""
+    root, *folders = map(Path, sys.argv[1:] if arguments is None else arguments)
 
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    plugins_dir = Path(given[1]) if len(given) > 1 else None
-    try:
-        with Context.open(Path(given[0]), plugins_dir=plugins_dir) as context:
+    def look_once() -> dict[str, object]:
+        from contlearn.operations.drift import look, record_look
+
+        with Context.open(root, plugins_dir=folders[0] if folders else None) as context:
             try:
                 value = look(context, examples=0)
             except EvaluationError:  # too little to judge yet
-                record_look(context, None)
-            else:
-                record_look(context, value)
-    except ContlearnError as error:
-        sys.stderr.write(json.dumps(error.to_json(), ensure_ascii=False) + "\n")
-        return error.exit_code
-    return 0
+                value = None
+            return {"look": record_look(context, value).look}
+
+    return answer_parent(look_once)
 
 
 if __name__ == "__main__":

@@ -5,21 +5,22 @@ A rule is constructed with its checked options (`gate.rule_options.<name>` in co
 
 from __future__ import annotations
 
-from contlearn.evaluation.further_rules import (
-    Calibration,
-    ExactSign,
-    LabelFloor,
-    NegativeFlips,
-    SliceFloor,
-)
-from contlearn.evaluation.rules import Floor, Gain, MinimumEvidence, NoHarm, NoRegression
-from contlearn.evaluation.serving_rules import LabelAgreement, Latency, ModelSize, UnknownTokens
 from contlearn.plugins.hookspecs import hookimpl
 
 
 @hookimpl
 def contlearn_register_gate_rules() -> list[type]:
     """Give the gate rule classes."""
+    from contlearn.evaluation.further_rules import (
+        Calibration,
+        ExactSign,
+        LabelFloor,
+        NegativeFlips,
+        SliceFloor,
+    )
+    from contlearn.evaluation.rules import Floor, Gain, MinimumEvidence, NoHarm, NoRegression
+    from contlearn.evaluation.serving_rules import LabelAgreement, Latency, ModelSize, UnknownTokens
+
     return [
         MinimumEvidence,
         NoRegression,

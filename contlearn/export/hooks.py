@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contlearn.export.onnx import OnnxExporter
 from contlearn.plugins.hookspecs import hookimpl
 
 
 @hookimpl
 def contlearn_register_exporters() -> list[type]:
     """Give the exporter classes."""
+    from contlearn.export.onnx import OnnxExporter
+
     return [OnnxExporter]

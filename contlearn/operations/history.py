@@ -36,8 +36,8 @@ def read_history(
         )
     with context.catalog.read() as connection:
         cycles = [cycle.to_json() for cycle in list_cycles(connection, limit)]
-    events = list(islice(context.registry.journal.back(), limit))
-    value: dict[str, Any] = {"cycles": cycles, "events": events}
+    events = islice(context.registry.journal.back(), limit)
+    value: dict[str, Any] = {"cycles": cycles, "events": [one.to_json() for one in events]}
     if at is not None:
         value["at"] = at.isoformat()
         live = live_at(context.registry, at)

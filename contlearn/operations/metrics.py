@@ -20,8 +20,8 @@ from contlearn.monitoring.prediction_log import predicted_labels
 from contlearn.monitoring.quarantine import QuarantineTally
 from contlearn.monitoring.signals import Signals, read_signals
 from contlearn.operations.status import read_status
+from contlearn.papers.journal import CHANGES
 from contlearn.papers.report import read_report
-from contlearn.registry.versions import CHANGES
 from contlearn.statistics.shares import ShareDrift
 from contlearn.telemetry.metrics import (
     AccuracyReading,

@@ -24,7 +24,7 @@ from contlearn.cycle.causes import note_fired
 from contlearn.notifications.channels import Delivery, deliver
 from contlearn.notifications.messages import Message
 from contlearn.notifications.outbox import Outbox
-from contlearn.registry.versions import CHANGES
+from contlearn.papers.journal import CHANGES, JournalRecord
 
 __all__ = ["collect", "open_outbox", "post", "tell", "try_channels"]
 
@@ -66,7 +66,7 @@ def collect(context: Context) -> int:
         mark = _read_mark(connection)
         recent = list_cycles(connection, _LOOK_BACK)
     last_change = context.registry.last_change()
-    number = int(last_change["number"]) if last_change is not None else 0
+    number = last_change.number if last_change is not None else 0
     newest = recent[0].seq if recent else 0
     if mark is None:
         _write_mark(context, newest, number)
@@ -107,10 +107,10 @@ def _write_mark(context: Context, cycle: int, change: int) -> None:
     note_fired(context.catalog, _MARK, context.clock.now(), detail)
 
 
-def _changes(context: Context, after: int) -> list[dict[str, Any]]:
-    """Give the changes of the champion after an entry of the journal, oldest first."""
+def _changes(context: Context, after: int) -> list[JournalRecord]:
+    """Give the changes of the champion after a record of the journal, oldest first."""
     back = context.registry.journal.back(*CHANGES)
-    return list(takewhile(lambda record: int(record["number"]) > after, back))[::-1]
+    return list(takewhile(lambda record: record.number > after, back))[::-1]
 
 
 def _of_cycle(context: Context, row: CycleRow) -> Message:
@@ -126,16 +126,16 @@ def _of_cycle(context: Context, row: CycleRow) -> Message:
     return _message(context, str(row.outcome), f"cycle-{row.cycle_id}-{row.outcome}", at, data)
 
 
-def _of_change(context: Context, change: dict[str, Any]) -> Message:
-    kind = "promoted" if change["event"] == "promote" else "rolled-back"
+def _of_change(context: Context, change: JournalRecord) -> Message:
+    kind = "promoted" if change.event == "promote" else "rolled-back"
     data = {
-        "version": change["version"],
-        "previous": change.get("previous"),
-        "actor": change.get("actor"),
-        "reason": change.get("reason") or "",
+        "version": change.version,
+        "previous": change.previous,
+        "actor": change.actor,
+        "reason": change.reason or "",
     }
-    at = datetime.fromisoformat(str(change["at"]))
-    return _message(context, kind, f"{kind}-{change['number']}-{change['version']}", at, data)
+    at = datetime.fromisoformat(change.at)
+    return _message(context, kind, f"{kind}-{change.number}-{change.version}", at, data)
 
 
 def _message(

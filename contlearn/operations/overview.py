@@ -23,6 +23,7 @@ from contlearn.monitoring.quarantine import QuarantineTally
 from contlearn.monitoring.signals import read_looks, read_signals
 from contlearn.operations.status import read_status
 from contlearn.papers.decision import read_decision
+from contlearn.papers.journal import JournalRecord
 from contlearn.papers.report import Matrix, read_report
 
 __all__ = ["read_overview"]
@@ -83,10 +84,10 @@ def read_overview(context: Context) -> dict[str, Any]:
     }
 
 
-def _newest_events(context: Context) -> list[dict[str, Any]]:
-    """Give the newest entries of the journal, oldest first."""
-    entries = (e for e in context.registry.journal.back() if e["event"] != "intent")
-    return list(islice(entries, _EVENTS))[::-1]
+def _newest_events(context: Context) -> list[JournalRecord]:
+    """Give the newest records of the journal, oldest first."""
+    happened = (one for one in context.registry.journal.back() if one.event != "intent")
+    return list(islice(happened, _EVENTS))[::-1]
 
 
 def _versions(

@@ -14,6 +14,7 @@ from contlearn.pages.charts import line_chart
 from contlearn.pages.overview_charts import bars, interval_bar, looks_chart, stacked
 from contlearn.pages.style import html_page
 from contlearn.pages.tables import heat_cell, table
+from contlearn.papers.journal import JournalRecord
 from contlearn.registry.by_hand import is_by_hand
 from contlearn.types import Metric
 from contlearn.wording import Measures, amount, metric_name, moment, percent, size, span
@@ -202,7 +203,8 @@ def _average(value: Mapping[str, Any]) -> str:
 
 def _timeline(value: Mapping[str, Any]) -> str:
     items: list[tuple[str, str]] = []
-    by_hand = {e["version"] for e in value["events"] if e["event"] == "promote" and is_by_hand(e)}
+    changes: list[JournalRecord] = [event for event in value["events"] if is_by_hand(event)]
+    by_hand = {change.version for change in changes if change.event == "promote"}
     for version in value["versions"]:
         if "problem" in version:
             items.append(
@@ -252,7 +254,7 @@ def _timeline(value: Mapping[str, Any]) -> str:
                 ),
             )
         )
-    items += [(str(event["at"]), _change(event)) for event in value["events"] if is_by_hand(event)]
+    items += [(change.at, _change(change)) for change in changes]
     if not items:
         return _section("Versions", '<p class="soft">None yet.</p>')
     items.sort(key=lambda item: item[0], reverse=True)
@@ -265,18 +267,17 @@ def _timeline(value: Mapping[str, Any]) -> str:
     return _section("Versions", f'<ol class="line">{listed}</ol>{more}')
 
 
-def _change(event: Mapping[str, Any]) -> str:
+def _change(change: JournalRecord) -> str:
     """Write a change of the champion that no cycle made."""
-    version = event.get("version")
-    if event["event"] == "rollback":
-        shade, words = "warn", f"back to version {version}"
+    if change.event == "rollback":
+        shade, words = "warn", f"back to version {change.version}"
     else:
-        past = ", past the gate" if event.get("force") else ""
-        shade, words = "good", f"version {version} promoted by hand{past}"
-    before = f"before: version {event['previous']}; " if event.get("previous") else ""
-    said = ": ".join(str(event[key]) for key in ("actor", "reason") if event.get(key))
+        past = ", past the gate" if change.force else ""
+        shade, words = "good", f"version {change.version} promoted by hand{past}"
+    before = f"before: version {change.previous}; " if change.previous else ""
+    said = ": ".join(word for word in (change.actor, change.reason) if word)
     return (
-        f'<li class="{shade}"><span class="soft">{_moment(event["at"])}</span> '
+        f'<li class="{shade}"><span class="soft">{_moment(change.at)}</span> '
         f'<b class="{shade}">{words}</b><br><span class="soft">{escape(before + said)}</span></li>'
     )
 

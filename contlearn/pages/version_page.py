@@ -24,9 +24,9 @@ from contlearn.pages.report import (
     with_version,
 )
 from contlearn.papers.decision import read_decision
+from contlearn.papers.journal import CHANGES
 from contlearn.papers.report import EvaluationReport, read_report
 from contlearn.registry.by_hand import is_by_hand
-from contlearn.registry.versions import CHANGES
 from contlearn.types import LabelledRecord
 from contlearn.workspace import Workspace, mode_of, write_bytes_atomic
 
@@ -101,21 +101,21 @@ def show_changes(context: Context, versions: Iterable[int | None]) -> None:
 def _changes_of(context: Context, version: int) -> list[dict[str, Any]]:
     """Give when a version became champion and when it gave way, oldest first."""
     found = []
-    for event in islice(context.registry.journal.back(*CHANGES), _CHANGES_READ):
-        came, left = event["version"] == version, event.get("previous") == version
+    for change in islice(context.registry.journal.back(*CHANGES), _CHANGES_READ):
+        came, left = change.version == version, change.previous == version
         if came == left:
             continue
-        back = "back to " if event["event"] == "rollback" else ""
+        back = "back to " if change.event == "rollback" else ""
         became = "Served again" if back else "Promoted"
-        if event.get("force"):
+        if change.force:
             became += ", past the gate"
         found.append(
             {
-                "kind": became if came else f"Gave way: {back}version {event['version']}",
-                "at": event["at"],
-                "actor": event.get("actor"),
-                "reason": event.get("reason"),
-                "by_hand": is_by_hand(event) and not str(event.get("actor")).startswith("daemon"),
+                "kind": became if came else f"Gave way: {back}version {change.version}",
+                "at": change.at,
+                "actor": change.actor,
+                "reason": change.reason,
+                "by_hand": is_by_hand(change) and not str(change.actor).startswith("daemon"),
             }
         )
     return found[::-1]

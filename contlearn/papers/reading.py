@@ -1,4 +1,4 @@
-"""How reports and decisions are read: parsed whole, or told to be damaged with their place."""
+"""How papers are read: parsed whole, or told to be damaged with their place."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from contlearn.errors import StorageError
-from contlearn.workspace import read_json
+from contlearn.workspace import damaged, read_json
 
 __all__ = ["read_paper"]
 
@@ -24,4 +23,4 @@ def read_paper(path: Path, parse: Callable[[Mapping[str, Any]], Paper]) -> Paper
     try:
         return parse(value)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise StorageError(f"{path.name} is damaged: {error!r}.", where=str(path)) from error
+        raise damaged(path, repr(error)) from error

@@ -29,7 +29,8 @@ __all__ = ["KINDS", "PluginFailure", "PluginManager", "Registered"]
 
 ENTRY_POINTS: Final = "contlearn"
 STRICT_VARIABLE: Final = "CONTLEARN_STRICT_PLUGINS"
-# The built-in hooks, loaded by dotted name: this package never looks upward.
+# The built-in hooks, loaded by dotted name: this package never looks upward. Each imports what it
+# registers when it is asked, so that a command loads only the kinds it needs.
 BUILTINS: Final = (
     "contlearn.tasks.hooks",
     "contlearn.data.hooks",

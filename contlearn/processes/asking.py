@@ -51,7 +51,9 @@ def ask_child(
     if end.failure is not None:
         raise end.failure
     if end.returncode != 0 or needed not in found:
-        raise EvaluationError(end.explain(), where=str(log))
+        raise EvaluationError(
+            end.explain(), where=str(log), hint="The log has what the child said last."
+        )
     return found
 
 

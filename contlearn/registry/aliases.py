@@ -25,7 +25,7 @@ _FORM: Final = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 def aliases(registry: Registry) -> dict[str, int]:
     """Give every alias that people set, by name."""
     record = next(registry.journal.linked("alias"), None)
-    return {} if record is None else {str(k): int(v) for k, v in record["aliases"].items()}
+    return {} if record is None else dict(record.aliases)
 
 
 def resolve_version(registry: Registry, name: int | str) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+
+from contlearn.papers.journal import JournalRecord
 
 __all__ = ["cycle_reason", "is_by_hand"]
 
@@ -21,15 +22,17 @@ def cycle_reason(cycle_id: str) -> str:
     return f"cycle {cycle_id}"
 
 
-def is_by_hand(event: Mapping[str, Any]) -> bool:
+def is_by_hand(record: JournalRecord) -> bool:
     """Say whether a promotion in the journal was no cycle's own; a rollback never is one's own.
 
     Example:
-        >>> is_by_hand({"event": "promote", "reason": "cycle 20300101-000000-00001"})
+        >>> from dataclasses import replace
+        >>> record = JournalRecord(number=9, at="2030-01-01T00:00:00+00:00", event="promote")
+        >>> is_by_hand(replace(record, reason="cycle 20300101-000000-00001"))
         False
-        >>> is_by_hand({"event": "promote", "reason": "approved"})
+        >>> is_by_hand(replace(record, reason="approved"))
         True
     """
-    if event["event"] == "rollback":
+    if record.event == "rollback":
         return True
-    return event["event"] == "promote" and not _CYCLE.fullmatch(str(event.get("reason") or ""))
+    return record.event == "promote" and not _CYCLE.fullmatch(record.reason or "")

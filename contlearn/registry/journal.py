@@ -11,18 +11,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from contlearn.errors import RegistryError
 from contlearn.interfaces import Clock
+from contlearn.papers.journal import RARE, JournalRecord
 from contlearn.workspace import FileOperations, storage_border, write_bytes_atomic
 
-__all__ = ["RARE", "Journal"]
-
-# Asked for often, and written seldom or never: every record says where the newest of them is.
-RARE: Final = ("alias", "delete")
+__all__ = ["Journal"]
 
 _START: Final = "0" * 64
 # Bytes read at first when looking backwards; the newest hundred records fit in.
@@ -44,56 +42,49 @@ class Journal:
         self._files = files
         self._clock = clock
 
-    def append(self, event: str, **fields: object) -> dict[str, Any]:
+    def append(self, event: str, **fields: object) -> None:
         """Write one record and flush it to the disk before returning.
 
         Raises:
+            RegistryError: When the last line is damaged.
             StorageError: When it could not be written; a torn line is repaired by `repair`.
         """
         # A torn line may stand at the end if the last writer's append failed half way.
         self.repair()
         place, last = self._last_line()
-        before: dict[str, Any] = json.loads(last) if last else {"number": 0, "event": None}
+        before = self._parsed(last) if last else None
         record = {
-            "number": int(before["number"]) + 1,
+            "number": 1 if before is None else before.number + 1,
             "at": self._clock.now().isoformat(),
             "event": event,
             **fields,
             **{f"last_{rare}": self._link(rare, place, before) for rare in RARE},
             "prev": hashlib.sha256(last).hexdigest() if last else _START,
         }
-        line = _line(record)
+        line = json.dumps(record, default=str).encode() + b"\n"
         with storage_border("write the journal", self.path):
             new = not self.path.exists()
             self._files.append(self.path, line)
             if new:
                 self._files.fsync_folder(self.path.parent)
-        return record
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[JournalRecord]:
         """Give every whole record, oldest first; a torn last line is left out.
 
         Raises:
-            RegistryError: When a line in the middle is not JSON.
+            RegistryError: When a line is damaged.
         """
-        lines = self._whole().splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise RegistryError(
-                    "A line of the journal is not JSON.",
-                    where=f"{self.path}, line {number}",
-                    hint="Restore versions/events.jsonl from a backup.",
-                ) from error
+        data = self._read()
+        for number, line in enumerate(data[: _whole_length(data)].splitlines(), start=1):
+            yield self._parsed(line, number)
 
-    def back(self, *events: str) -> Iterator[dict[str, Any]]:
+    def back(self, *events: str) -> Iterator[JournalRecord]:
         """Give the whole records, newest first, of these events only if some are named.
 
         The file is read from its end: the newest records cost the same however long it is.
 
         Raises:
-            RegistryError: When a line on the way is not JSON.
+            RegistryError: When a line on the way is damaged.
         """
         marks = [f'"event": {json.dumps(event)}'.encode() for event in events]
         for lines in self._blocks_back():
@@ -101,10 +92,10 @@ class Journal:
                 if marks and not any(mark in line for mark in marks):
                     continue
                 record = self._parsed(line)
-                if not events or record["event"] in events:
+                if not events or record.event in events:
                     yield record
 
-    def find_last(self, event: str, **fields: object) -> dict[str, Any] | None:
+    def find_last(self, event: str, **fields: object) -> JournalRecord | None:
         """Give the newest record of an event with these fields, without parsing the rest.
 
         The search goes backwards through bytes and ends with the first that is found.
@@ -119,14 +110,14 @@ class Journal:
                 line = data[start : data.find(b"\n", found)]
                 if all(mark in line for mark in marks):
                     record = self._parsed(line)
-                    if record["event"] == event and all(
-                        record.get(key) == value for key, value in fields.items()
+                    if record.event == event and all(
+                        record.source.get(key) == value for key, value in fields.items()
                     ):
                         return record
                 end = start
         return None
 
-    def linked(self, event: str) -> Iterator[dict[str, Any]]:
+    def linked(self, event: str) -> Iterator[JournalRecord]:
         """Give the records of an event of `RARE`, newest first, without reading what is between.
 
         Each record says where the newest of these events before it is; a journal without such
@@ -135,17 +126,17 @@ class Journal:
         _, line = self._last_line()
         record = self._parsed(line) if line else None
         while record is not None:
-            if record["event"] == event:
+            if record.event == event:
                 yield record
-            number, place = record["number"], record.get(f"last_{event}", -1)
+            number, place = record.number, record.links.get(event, -1)
             if place is None:
                 return
             record = self._record_at(place, event) if place >= 0 else None
-            if record is None or record["number"] >= number:
-                yield from (r for r in self.back(event) if r["number"] < number)
+            if record is None or record.number >= number:
+                yield from (r for r in self.back(event) if r.number < number)
                 return
 
-    def get(self, number: int) -> dict[str, Any] | None:
+    def get(self, number: int) -> JournalRecord | None:
         """Give the record with this number, without parsing the rest."""
         mark = f'{{"number": {number}, '.encode()
         for data in self._blocks_back():
@@ -174,13 +165,14 @@ class Journal:
             problems.append(f"events.jsonl line {len(lines)} is torn")
         for number, line in enumerate(lines[:-1], start=1):
             try:
-                record = json.loads(line)
-                said = record["prev"]
-            except (ValueError, KeyError, TypeError):
-                problems.append(f"events.jsonl line {number} is damaged")
+                record = JournalRecord.from_line(line)
+                if record.prev is None:
+                    raise ValueError("has no prev")
+            except ValueError as error:
+                problems.append(f"events.jsonl line {number} is damaged: it {error}")
                 previous = ""
                 continue
-            if previous and said != previous:
+            if previous and record.prev != previous:
                 problems.append(f"events.jsonl line {number - 1 or 1} was changed or removed")
             previous = hashlib.sha256(line).hexdigest()
         return problems
@@ -227,29 +219,30 @@ class Journal:
                     return start + begin, tail[begin:end] if end > 0 else b""
                 step *= 4
 
-    def _link(self, event: str, place: int, last: Mapping[str, Any]) -> int | None:
+    def _link(self, event: str, place: int, last: JournalRecord | None) -> int | None:
         """Say where the newest record of a rare event is, given the last record and its place."""
-        if last["event"] == event or last["event"] is None:
-            return None if last["event"] is None else place
-        if f"last_{event}" in last:
-            found: int | None = last[f"last_{event}"]
-            return found
+        if last is None:
+            return None
+        if last.event == event:
+            return place
+        if event in last.links:
+            return last.links[event]
         # A journal that was begun without links: searched once, by the next record.
         newest = next(self.back(event), None)
         if newest is None:
             return None
-        start = self._read().find(f'{{"number": {newest["number"]}, '.encode())
+        start = self._read().find(f'{{"number": {newest.number}, '.encode())
         return start if start >= 0 else None
 
-    def _record_at(self, place: int, event: str) -> dict[str, Any] | None:
+    def _record_at(self, place: int, event: str) -> JournalRecord | None:
         """Read the record at a place; None when it is not one of this event, as it should be."""
         reader = self._open()
         if reader is None:
             return None
-        with reader, contextlib.suppress(ValueError, KeyError, TypeError):
+        with reader, contextlib.suppress(ValueError):
             reader.seek(place)
-            record: dict[str, Any] = json.loads(reader.readline())
-            if record["event"] == event:
+            record = JournalRecord.from_line(reader.readline())
+            if record.event == event:
                 return record
         return None
 
@@ -278,17 +271,16 @@ class Journal:
                 carried = data[:cut]
                 yield data[cut:]
 
-    def _parsed(self, line: bytes) -> dict[str, Any]:
+    def _parsed(self, line: bytes, number: int | None = None) -> JournalRecord:
         try:
-            record: dict[str, Any] = json.loads(line)
+            return JournalRecord.from_line(line)
         except ValueError as error:
             raise RegistryError(
-                f"A line of the journal is not JSON: {line[:60].decode(errors='replace')!r}.",
-                where=str(self.path),
+                f"A line of the journal {error}: {line[:60].decode(errors='replace')!r}.",
+                where=str(self.path) + ("" if number is None else f", line {number}"),
                 hint="`contlearn verify` names the line. Restore versions/events.jsonl from a "
                 "backup.",
             ) from error
-        return record
 
     def _open(self) -> BinaryIO | None:
         with storage_border("read the journal", self.path), contextlib.suppress(FileNotFoundError):
@@ -301,14 +293,6 @@ class Journal:
             return b""
         with reader:
             return reader.read()
-
-    def _whole(self) -> bytes:
-        data = self._read()
-        return data[: _whole_length(data)]
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, default=str).encode() + b"\n"
 
 
 def _whole_length(data: bytes) -> int:

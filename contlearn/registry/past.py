@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from contlearn.registry.versions import CHANGES, Registry
+from contlearn.papers.journal import CHANGES
+from contlearn.registry.versions import Registry
 
 __all__ = ["live_at", "promoted_at"]
 
@@ -22,17 +24,16 @@ def live_at(registry: Registry, moment: datetime) -> dict[str, Any]:
     live: dict[str, Any] = dict.fromkeys(("version", "since", "event", "actor", "reason"))
     until: str | None = None
     for record in registry.journal.back(*CHANGES):
-        since = str(record.get("since") or record["at"])
-        if datetime.fromisoformat(since) <= moment:
-            live = {key: record.get(key) for key in live} | {"since": since}
+        if datetime.fromisoformat(record.since) <= moment:
+            live = {name: getattr(record, name) for name in live}
             break
-        until = since
-    names: dict[str, int] = {}
+        until = record.since
+    names: Mapping[str, int] = {}
     for record in registry.journal.linked("alias"):
-        if datetime.fromisoformat(record["at"]) <= moment:
-            names = record["aliases"]
+        if datetime.fromisoformat(record.at) <= moment:
+            names = record.aliases
             break
-    return {**live, "until": until, "aliases": names}
+    return {**live, "until": until, "aliases": dict(names)}
 
 
 def promoted_at(registry: Registry, number: int) -> str | None:
@@ -41,4 +42,4 @@ def promoted_at(registry: Registry, number: int) -> str | None:
     if pointer is not None and pointer.version == number and pointer.at is not None:
         return pointer.at
     found = [registry.journal.find_last(event, version=number) for event in CHANGES]
-    return max((str(record["at"]) for record in found if record is not None), default=None)
+    return max((record.at for record in found if record is not None), default=None)

@@ -7,8 +7,7 @@ commit), derive `current` and `config.pbtxt`, commit in the journal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from contlearn.errors import RegistryError, StorageError
 from contlearn.inference.manifest import (
@@ -19,12 +18,13 @@ from contlearn.inference.manifest import (
     served_files,
 )
 from contlearn.papers.decision import DECISION, read_decision
+from contlearn.papers.journal import CHANGES, JournalRecord
 from contlearn.papers.manifest import MANIFEST, read_manifest
 from contlearn.papers.pointer import POINTER, Pointer
 from contlearn.registry.pointers import derive_pointers
 from contlearn.registry.retention import finish_deletions
 from contlearn.registry.serving_copy import copy_problems
-from contlearn.registry.versions import CHANGES, ModelVersion, Registry
+from contlearn.registry.versions import ModelVersion, Registry
 from contlearn.workspace import storage_border
 
 __all__ = ["promote", "recover", "rollback"]
@@ -80,7 +80,7 @@ def promote(
                 target,
                 before,
                 kind="promote",
-                below=None if top is None else int(top["number"]),
+                below=None if top is None else top.number,
                 actor=actor,
                 reason=reason,
                 force=force,
@@ -113,8 +113,8 @@ def rollback(
     seen = registry.epoch() if seen is None else seen
     with registry.lock("promoting a version", wait_seconds=0.0):
         before = _begin(registry, seen, dry_run=dry_run)
-        way = _way_back(registry, to)
-        target = registry.get(int(way["version"]))
+        number, below = _way_back(registry, to)
+        target = registry.get(number)
         _require_whole(registry, target.version)
         if not dry_run:
             _change(
@@ -122,7 +122,7 @@ def rollback(
                 target,
                 before,
                 kind="rollback",
-                below=way["below"],
+                below=below,
                 actor=actor,
                 reason=reason,
                 force=False,
@@ -156,8 +156,8 @@ def _begin(registry: Registry, seen: int, *, dry_run: bool) -> Pointer | None:
     return _pointer_or_none(registry)
 
 
-def _way_back(registry: Registry, to: int | None) -> dict[str, Any]:
-    """Find the promotion that a rollback goes back to; `below` says what comes under it."""
+def _way_back(registry: Registry, to: int | None) -> tuple[int, int | None]:
+    """Give the version that a rollback goes back to, and the record that will stand below it."""
     back = registry.changes_back()
     top = next(back, None)
     journal = str(registry.workspace.versions / "events.jsonl")
@@ -169,7 +169,7 @@ def _way_back(registry: Registry, to: int | None) -> dict[str, Any]:
                 where=journal,
                 hint="`contlearn history` shows what was promoted when.",
             )
-        return below
+        return below.version, below.below
     if to == registry.champion():
         raise RegistryError(
             f"Version {to} is the champion already.",
@@ -178,8 +178,8 @@ def _way_back(registry: Registry, to: int | None) -> dict[str, Any]:
         )
     registry.get(to)
     for record in back:
-        if record["version"] == to:
-            return record
+        if record.version == to:
+            return to, record.below
     if top is None or all(registry.journal.find_last(kind, version=to) is None for kind in CHANGES):
         raise RegistryError(
             f"Version {to} was never served, so there is no way back to it.",
@@ -187,7 +187,7 @@ def _way_back(registry: Registry, to: int | None) -> dict[str, Any]:
             hint=f"`contlearn promote {to}` makes it champion if the gate let it pass.",
         )
     # It was served, and rolled back over since: going there is a step forward.
-    return {"version": to, "below": top["number"]}
+    return to, top.number
 
 
 def _change(
@@ -203,7 +203,7 @@ def _change(
 ) -> None:
     number = target.version
     last = registry.last_change()
-    epoch = max(before.epoch if before else 0, int(last["epoch"]) if last else 0) + 1
+    epoch = max(before.epoch if before else 0, last.epoch if last else 0) + 1
     previous = before.version if before else None
     facts = {
         "epoch": epoch,
@@ -306,17 +306,17 @@ def _mend(registry: Registry) -> list[str]:
     intent = registry.journal.find_last("intent")
     pointer = _pointer_or_none(registry)
     if intent is not None and not _is_closed(registry, intent):
-        facts = {key: intent[key] for key in _FACTS}
-        meant = (intent["epoch"], intent["version"])
+        facts = {name: getattr(intent, name) for name in _FACTS}
+        meant = (intent.epoch, intent.version)
         if pointer is not None and (pointer.epoch, pointer.version) == meant:
-            version = registry.get(int(intent["version"]))
+            version = registry.get(intent.version)
             derive_pointers(registry.serving.root, version.manifest, files=registry.files)
             # `at` will be the time of mending; the version is live since the pointer was renamed.
-            registry.journal.append(str(intent["kind"]), **facts, since=pointer.at)
-            actions.append(f"the promotion of version {intent['version']} was finished")
+            registry.journal.append(intent.kind, **facts, since=pointer.at)
+            actions.append(f"the promotion of version {intent.version} was finished")
         else:
             registry.journal.append("abandon", **facts, why="interrupted before the commit")
-            actions.append(f"the promotion of version {intent['version']} was undone")
+            actions.append(f"the promotion of version {intent.version} was undone")
         last = registry.last_change()
     if pointer is None and last is not None:
         actions.append(_rewrite_pointer(registry, last))
@@ -326,15 +326,15 @@ def _mend(registry: Registry) -> list[str]:
     # Retention, which reads the whole directory anyway, cleans the registry after every cycle; here
     # it is looked through only where a writer was interrupted: there may be 10 000 versions.
     newest = next(registry.journal.back(), None)
-    if actions or (newest is not None and newest["event"] == "delete"):
+    if actions or (newest is not None and newest.event == "delete"):
         actions += [f"versions/{left} was cleaned up" for left in registry.store.clean()]
     actions += [f"serving/{left} was cleaned up" for left in registry.serving.clean()]
     return actions
 
 
-def _rewrite_pointer(registry: Registry, last: Mapping[str, Any]) -> str:
+def _rewrite_pointer(registry: Registry, last: JournalRecord) -> str:
     """Write a lost current.json again, from the newest promotion in the journal."""
-    number = int(last["version"])
+    number = last.version
     try:
         _bring(registry, number)
         digest = digest_file(registry.workspace.versions / str(number) / MANIFEST)
@@ -344,14 +344,7 @@ def _rewrite_pointer(registry: Registry, last: Mapping[str, Any]) -> str:
         return f"current.json is lost, and version {number} cannot be served again: {error}"
     registry.files.unlink(registry.serving.root / POINTER)
     registry.serving.compare_and_set_pointer(
-        None,
-        Pointer(
-            version=number,
-            epoch=last["epoch"],
-            sha256=digest,
-            # The journal may have been written later, when a kill was mended.
-            at=last.get("since") or last["at"],
-        ),
+        None, Pointer(version=number, epoch=last.epoch, sha256=digest, at=last.since)
     )
     return "current.json was written again from the journal"
 
@@ -385,7 +378,7 @@ def _mend_copy(registry: Registry, pointer: Pointer, *, deep: bool) -> list[str]
     return actions
 
 
-def _is_closed(registry: Registry, intent: Mapping[str, Any]) -> bool:
+def _is_closed(registry: Registry, intent: JournalRecord) -> bool:
     """Say whether an intent was committed or abandoned. Only the newest intent can be open."""
     newest = next(registry.journal.back(*CHANGES, "abandon", "intent"), intent)
-    return int(newest["number"]) > int(intent["number"])
+    return newest.number > intent.number

@@ -71,7 +71,7 @@ def finish_deletions(registry: Registry) -> list[str]:
     record = next(registry.journal.linked("delete"), None)
     if record is None:
         return []
-    number = int(record["version"])
+    number = record.version
     if registry.store.folder(str(number)) is None:
         return []
     _delete(registry, number)

@@ -28,7 +28,7 @@ def verify_serving(registry: Registry) -> list[str]:
     if last is None:
         return []
     problem = (
-        f"{POINTER} is missing from {registry.serving.root}, and version {last['version']} was "
+        f"{POINTER} is missing from {registry.serving.root}, and version {last.version} was "
         "promoted: the next `contlearn update`, `promote` or `rollback` writes it again"
     )
     return [problem]

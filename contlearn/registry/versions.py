@@ -25,6 +25,7 @@ from contlearn.errors import RegistryError, StorageError
 from contlearn.inference.manifest import SIGNATURE, check_files, describe_files, digest_file
 from contlearn.inference.signature import sign_manifest, signature_problems
 from contlearn.interfaces import Clock
+from contlearn.papers.journal import CHANGES, JournalRecord
 from contlearn.papers.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_manifest
 from contlearn.registry.journal import Journal
 from contlearn.registry.leases import leased_versions
@@ -43,12 +44,10 @@ from contlearn.workspace import (
     write_json_atomic,
 )
 
-__all__ = ["CHANGES", "ModelVersion", "Preflight", "Registry"]
+__all__ = ["ModelVersion", "Preflight", "Registry"]
 
 # Loads a serving folder and compares its golden answers; gives problems, none when it is well.
 Preflight: TypeAlias = Callable[[Path], "list[str]"]
-# The journal's events that changed the champion.
-CHANGES: Final = ("promote", "rollback")
 _LOCK_SECONDS: Final = 60.0
 _NO_FOLDER: Final = "it is a link or a file, not a folder of its own"
 
@@ -232,10 +231,10 @@ class Registry:
                 journal is not searched beyond it.
         """
         for record in self.journal.back("register"):
-            if record["cycle"] == cycle_id:
-                found = int(record["version"])
-                return None if self.store.folder(str(found)) is None else self.get(found)
-            if parent is not None and record["version"] == parent:
+            if record.cycle == cycle_id:
+                is_gone = self.store.folder(str(record.version)) is None
+                return None if is_gone else self.get(record.version)
+            if record.version == parent:
                 break
         return None
 
@@ -251,17 +250,17 @@ class Registry:
             RegistryError: When the newest lines of the journal are damaged.
         """
         last = self.last_change()
-        epochs = [0 if last is None else int(last["epoch"])]
+        epochs = [0 if last is None else last.epoch]
         with contextlib.suppress(StorageError):
             pointer = self.serving.read_pointer()
             epochs.append(0 if pointer is None else pointer.epoch)
         return max(epochs)
 
-    def last_change(self) -> dict[str, Any] | None:
+    def last_change(self) -> JournalRecord | None:
         """Give the journal's record of the newest promotion or rollback."""
         return next(self.journal.back(*CHANGES), None)
 
-    def changes_back(self) -> Iterator[dict[str, Any]]:
+    def changes_back(self) -> Iterator[JournalRecord]:
         """Give the records that rollbacks go back along, the present champion's first.
 
         A promotion comes to stand above the one before it; a rollback stands where the one it goes
@@ -270,11 +269,11 @@ class Registry:
         record = self.last_change()
         while record is not None:
             yield record
-            record = None if record["below"] is None else self.journal.get(int(record["below"]))
+            record = None if record.below is None else self.journal.get(record.below)
 
     def former_champions(self, limit: int | None = None) -> tuple[int, ...]:
         """Give the champions that rollbacks go back along, the present one last."""
-        numbers = [int(record["version"]) for record in islice(self.changes_back(), limit)]
+        numbers = [record.version for record in islice(self.changes_back(), limit)]
         return tuple(reversed(numbers))
 
     def note(self, event: str, **fields: object) -> None:
@@ -326,7 +325,7 @@ class Registry:
         else:
             if record is None:
                 problems.append(f"{MANIFEST} is not in the journal")
-            elif record["manifest"] != digest:
+            elif record.manifest != digest:
                 problems.append(f"{MANIFEST} was changed: the journal has another SHA-256")
         return problems
 
@@ -380,7 +379,7 @@ class Registry:
 
     def _newest_registered(self) -> int:
         record = self.journal.find_last("register")
-        return 0 if record is None else int(record["version"])
+        return 0 if record is None else record.version
 
     def _following(self, newest: int) -> tuple[int, ...]:
         """Give the versions that come right after a number, without listing the others."""
@@ -405,7 +404,7 @@ class Registry:
         return RegistryError(
             f"There is no version {number}."
             if gone is None
-            else f"Version {number} was deleted on {gone['at'][:10]}: {gone['reason']}.",
+            else f"Version {number} was deleted on {gone.at[:10]}: {gone.reason}.",
             where=str(self.workspace.versions),
             hint=f"Versions there are: {shown}" + (" (the newest ten)." if numbers[10:] else "."),
         )

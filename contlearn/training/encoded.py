@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from contlearn.modeling.checkpoint import Checkpoint
 
-__all__ = ["EncodedSet", "Part", "encode_records", "plan_epoch", "unread_notes"]
+__all__ = ["EncodedSet", "Part", "count_batches", "encode_records", "plan_epoch", "unread_notes"]
 
 # Batches of like length are cut from pools of this many batches, so that order stays random.
 _POOL: Final = 16
@@ -219,6 +219,12 @@ def plan_epoch(
         part = part[np.argsort(sizes[part], kind="stable")]
         batches.extend(part[i : i + batch_size].tolist() for i in range(0, len(part), batch_size))
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def count_batches(inputs: int, batch_size: int) -> int:
+    """Say into how many batches `plan_epoch` puts so many inputs."""
+    pools, rest = divmod(inputs, batch_size * _POOL)
+    return pools * _POOL + -(-rest // batch_size)
 
 
 @dataclass(slots=True)

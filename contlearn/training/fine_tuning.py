@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,11 @@ from contlearn.modeling.additions import inner_encoder
 from contlearn.modeling.text_model import TextModel
 from contlearn.training import interruption
 from contlearn.training.dropout import dropping_alike
-from contlearn.training.encoded import EncodedSet, plan_epoch
+from contlearn.training.encoded import EncodedSet, count_batches, plan_epoch
 from contlearn.training.losses import RowLoss
 from contlearn.training.optim import make_optimizer, make_schedule
 from contlearn.training.resume import (
+    TrainingState,
     latest_state,
     load_tensors,
     put_back,
@@ -129,7 +129,7 @@ class FineTuning:
         self.data = data
         self.new = new
         self.keys = keys
-        self.replayed = replayed
+        self.replayed = replayed if keys else 0
         self.config = config
         self.measure = measure
         self.work = work
@@ -140,22 +140,21 @@ class FineTuning:
         self.augment = augment
         self.on_epoch = on_epoch
         self.optimizer = make_optimizer(model, config)
-        self._durable: list[Any] = []
-        self._strategy: Any = None
+        self.is_done = False
         self.result = FineTuningResult(steps=0, seconds=0.0, best_epoch=-1, best_score=None)
+        self._durable: list[Any] = []
         self._generator = np.random.default_rng(seed)
         self._plan: list[list[int]] = []
         self._plan_state: dict[str, Any] = {}
         self._epoch = 0
         self._in_epoch = 0
         self._worse = 0
-        self._done = False
         self._losses: list[Tensor] = []
-        self._seconds_before = 0.0
         self._started = 0.0
-        self.total_steps = self._count_steps()
+        self.total_steps = config.epochs * count_batches(new + self.replayed, config.batch_size)
         self._schedule = make_schedule(config, self.total_steps)
-        self._resumed = latest_state(work, fingerprint)
+        self._best = work / "best.safetensors"
+        self._saved = latest_state(work, fingerprint)
 
     def run(self, *, plugins: Sequence[Any] = (), experiences_before: int = 0) -> FineTuningResult:
         """Train, or go on where a killed training stopped; leave the best weights in the model.
@@ -167,12 +166,11 @@ class FineTuning:
         from contlearn.training.avalanche import bridge
 
         self._started = time.monotonic()
-        device = next(self.model.parameters()).device
         self._durable = [p for p in plugins if hasattr(p, "state_tensors")]
-        is_done = self._resumed is not None and self._resumed.facts["done"]
+        was_done = self._saved is not None and self._saved.facts["done"]
         # Plugins have work to do after the last step, which a kill may have prevented.
-        if self.total_steps and (plugins or not is_done):
-            self._strategy = bridge.make_strategy(
+        if self.total_steps and (plugins or not was_done):
+            strategy = bridge.make_strategy(
                 self.model,
                 self.optimizer,
                 criterion=self.loss,
@@ -182,41 +180,39 @@ class FineTuning:
                 plugins=plugins,
                 loop=self,
                 experiences_before=experiences_before,
-                device=str(device),
+                device=str(next(self.model.parameters()).device),
                 half_precision=self.config.precision == "bf16",
             )
             with interruption.deferred():
-                bridge.train(self._strategy, self.data, index=experiences_before)
-        elif self._resumed is not None:
-            self._take_up()
-        self._finish()
+                bridge.train(strategy, self.data, index=experiences_before)
+        elif self._saved is not None:
+            self._take_up(self._saved)
+        # Always: the last weights are only the last.
+        if self.result.best_score is not None and self._best.is_file():
+            put_back(self.model, load_tensors(self._best))
+        self.result.seconds = time.monotonic() - self._started
+        self.model.eval()
         return self.result
 
     # -- what the bridge calls ------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, strategy: Any) -> None:
         """Seed, or put everything back; then dropout and sampling go on as they would have."""
         seed_everything(self.seed)
-        if self._resumed is not None:
-            self._take_up()
-            self._resumed.restore_random()
+        if self._saved is not None:
+            self._take_up(self._saved)
+            strategy.clock.train_iterations = self.result.steps
+            self._saved.restore_random()
 
-    def epochs(self) -> Iterable[int]:
-        """Give the epochs still to do."""
-        first = self._epoch
-        return range(first, self.config.epochs) if not self._done else ()
-
-    def batches(self, epoch: int) -> Sequence[Sequence[int]]:
-        """Plan an epoch, or take the rest of the one that was cut off."""
-        if epoch != self._epoch or not self._plan:
-            self._epoch, self._in_epoch = epoch, 0
-            self._plan_state = dict(self._generator.bit_generator.state)
-            self._plan = self._draw()
+    def batches(self) -> Sequence[Sequence[int]]:
+        """Plan the epoch, or take the rest of the one that was cut off."""
+        if not self._plan:
+            self._plan_epoch()
         return self._plan[self._in_epoch :]
 
-    def data_of(self, epoch: int) -> EncodedSet:
-        """Give what an epoch shows; the same whenever it is asked for."""
-        return self.data if self.augment is None else self.augment(epoch)
+    def inputs(self) -> EncodedSet:
+        """Give what the epoch shows; the same whenever it is asked for."""
+        return self.data if self.augment is None else self.augment(self._epoch)
 
     def new_inputs(self) -> list[bool]:
         """Say of each input of the batch at hand whether it is new."""
@@ -246,61 +242,56 @@ class FineTuning:
             self._save()
             interruption.end_if_requested()
 
-    def after_epoch(self, epoch: int) -> bool:
-        """Measure on the validation part, remember the best weights, save; True to stop."""
+    def after_epoch(self) -> None:
+        """Measure on the validation part, remember the best weights, save."""
         # One batch that is not a number spoils the mean, which is what must be seen.
         loss = float(torch.stack(self._losses).mean()) if self._losses else 0.0
         self._losses.clear()
-        entry = {"epoch": float(epoch + 1), "loss": loss}
+        entry = {"epoch": float(self._epoch + 1), "loss": loss}
+        self.result.history.append(entry)
         is_best = False
         if not np.isfinite(loss):
-            self._done = True
+            self.is_done = True
         elif self.measure is not None:
-            score = self.measure()
-            entry["score"] = score
-            best = self.result.best_score
-            if best is None or score > best:
-                self.result.best_score, self.result.best_epoch = score, epoch
-                self._worse, is_best = 0, True
-                self.work.mkdir(parents=True, exist_ok=True)
-                save_tensors(trained_tensors(self.model), self.work / "best.safetensors")
-            else:
-                self._worse += 1
-                patience = self.config.early_stopping_patience
-                self._done = patience > 0 and self._worse >= patience
-        self.result.history.append(entry)
-        self._epoch, self._in_epoch, self._plan = epoch + 1, 0, []
-        self._done = self._done or self._epoch >= self.config.epochs
-        self._save(same_weights=self.work / "best.safetensors" if is_best else None)
+            entry["score"] = self.measure()
+            is_best = self._judge(entry["score"])
+        self._epoch, self._in_epoch, self._plan = self._epoch + 1, 0, []
+        self.is_done = self.is_done or self._epoch >= self.config.epochs
+        self._save(same_weights=self._best if is_best else None)
         interruption.end_if_requested()
         if self.on_epoch is not None and self.measure is not None:
             self.on_epoch([item["score"] for item in self.result.history if "score" in item])
-        return self._done
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _draw(self) -> list[list[int]]:
+    def _judge(self, score: float) -> bool:
+        """Keep the weights if no epoch was as good, and say so; else stop when patience is over."""
+        best = self.result.best_score
+        if best is None or score > best:
+            self.result.best_score, self.result.best_epoch, self._worse = score, self._epoch, 0
+            self.work.mkdir(parents=True, exist_ok=True)
+            save_tensors(trained_tensors(self.model), self._best)
+            return True
+        self._worse += 1
+        self.is_done = 0 < self.config.early_stopping_patience <= self._worse
+        return False
+
+    def _plan_epoch(self) -> None:
         """Take all new inputs and a balanced draw of old ones, in batches."""
+        self._plan_state = dict(self._generator.bit_generator.state)
         chosen = list(range(self.new))
-        if self.replayed and self.keys:
+        if self.replayed:
             by_key: dict[str, list[int]] = {}
             for position in self._generator.permutation(len(self.keys)):
                 by_key.setdefault(self.keys[position], []).append(self.new + int(position))
             rounds = _round_robin([by_key[key] for key in sorted(by_key)], self._generator)
             chosen.extend(next(rounds) for _ in range(self.replayed))
-        return plan_epoch(
+        self._plan = plan_epoch(
             self.data.lengths,
             chosen,
             batch_size=self.config.batch_size,
             generator=self._generator,
         )
-
-    def _count_steps(self) -> int:
-        inputs = self.new + (self.replayed if self.keys else 0)
-        pool = self.config.batch_size * 16
-        full, rest = divmod(inputs, pool)
-        batches = full * 16 + -(-rest // self.config.batch_size)
-        return batches * self.config.epochs
 
     def _save(self, *, same_weights: Path | None = None) -> None:
         save_state(
@@ -309,7 +300,7 @@ class FineTuning:
             fingerprint=self.fingerprint,
             model=self.model,
             optimizer=self.optimizer,
-            is_last=self._done,
+            is_last=self.is_done,
             same_weights=same_weights,
             plugins={
                 f"{number}/{name}": tensor
@@ -322,55 +313,37 @@ class FineTuning:
                 "plan_generator": self._plan_state if self._plan else None,
                 "generator": self._generator.bit_generator.state,
                 "worse": self._worse,
-                "done": self._done,
+                "done": self.is_done,
                 "best_epoch": self.result.best_epoch,
                 "best_score": self.result.best_score,
                 "history": self.result.history,
                 "losses": [float(loss) for loss in self._losses],
                 "samples": self.result.samples,
-                "seconds": self._seconds_before + time.monotonic() - self._started,
+                "seconds": time.monotonic() - self._started,
             },
         )
 
-    def _take_up(self) -> None:
-        state = self._resumed
-        if state is None:
-            return
+    def _take_up(self, state: TrainingState) -> None:
         facts = state.facts
         state.restore(self.model, self.optimizer)
         kept = state.plugins()
         for number, plugin in enumerate(self._durable):
             own = {k.split("/", 1)[1]: v for k, v in kept.items() if k.startswith(f"{number}/")}
             plugin.load_state_tensors(own)
-        if self._strategy is not None:
-            self._strategy.clock.train_iterations = int(facts["step"])
         self.result.steps = self.result.resumed_at = int(facts["step"])
         self.result.samples = int(facts["samples"])
         self.result.best_epoch = int(facts["best_epoch"])
         self.result.best_score = facts["best_score"]
         self.result.history = list(facts["history"])
         self._losses = [torch.tensor(loss) for loss in facts["losses"]]
-        self._worse, self._done = int(facts["worse"]), bool(facts["done"])
-        self._seconds_before = float(facts["seconds"])
+        self._worse, self.is_done = int(facts["worse"]), bool(facts["done"])
+        self._started -= float(facts["seconds"])
         self._epoch, self._in_epoch = int(facts["epoch"]), int(facts["in_epoch"])
         if facts["plan_generator"] is not None:
             # The plan of the epoch that was cut off is drawn again from where it began.
             self._generator.bit_generator.state = facts["plan_generator"]
-            self._plan_state = dict(self._generator.bit_generator.state)
-            self._plan = self._draw()
+            self._plan_epoch()
         self._generator.bit_generator.state = facts["generator"]
-
-    def _finish(self) -> None:
-        """Put the best weights back, always: the last ones are only the last."""
-        best = self.work / "best.safetensors"
-        if self.result.best_score is not None and best.is_file():
-            put_back(self.model, load_tensors(best))
-        self.result.seconds = self._seconds_before + time.monotonic() - self._started
-        self.model.eval()
-
-    def clean(self) -> None:
-        """Throw the saved states away."""
-        shutil.rmtree(self.work, ignore_errors=True)
 
 
 def _round_robin(groups: list[list[int]], generator: np.random.Generator) -> Iterator[int]:

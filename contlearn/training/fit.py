@@ -5,59 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
+from contlearn.config import ModelConfig, TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import HeadSpec, Progress, ReplayBuffer, Task, no_progress
-from contlearn.plugins.manager import PluginManager
 from contlearn.training.checks import check_training
+from contlearn.training.request import FitRequest
 from contlearn.training.search import Found, OnEpoch, check_search, search_settings
 from contlearn.training.state import DurableState, encoder_hash, record_bytes
-from contlearn.training.withdrawn import NOTHING_WITHDRAWN, Withdrawn
-from contlearn.types import Exemplar, Experience, LabelledRecord, LabelSpace, TrainingResult
-from contlearn.workspace import read_json
+from contlearn.types import Exemplar, LabelledRecord, LabelSpace, TrainingResult
 
 if TYPE_CHECKING:
     from contlearn.modeling.checkpoint import Checkpoint
     from contlearn.training.session import FitSession, Learnt
 
 __all__ = ["FitRequest", "fit_challenger"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitRequest:
-    """All that a fit depends on.
-
-    Args:
-        champion: The version folder to go on from; None begins from the base model.
-        experience: The new records; its label space begins with the champion's.
-        read_records: Gives the records with these ids; those that count no longer are left out.
-        history: All records learnt before, for strategies that read them.
-        withdrawn: What the champion has learnt and what counts no longer.
-        left_out: Rows of the catalog that the state names as being in no sum.
-        work: A folder for checkpoints; a fit that was killed goes on from there.
-        output: Where `checkpoint/` and `state/` are written.
-        unlabelled: A folder of texts without labels, for what learns from them.
-    """
-
-    task: Task
-    manager: PluginManager
-    model: ModelConfig
-    training: TrainingConfig
-    replay: ReplayConfig
-    champion: Path | None
-    experience: Experience
-    read_records: Callable[[Sequence[str]], Sequence[LabelledRecord]]
-    history: Sequence[LabelledRecord] = ()
-    withdrawn: Withdrawn = NOTHING_WITHDRAWN
-    left_out: Sequence[int] = ()
-    work: Path
-    output: Path
-    unlabelled: Path | None = None
 
 
 def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> TrainingResult:
@@ -77,12 +44,14 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
     report = progress or no_progress
     check_training(request.training)
     check_search(request.training, request.manager)
-    request, searched = _choose_settings(request, report)
+    found = _search(request, report)
+    if found is not None:
+        request = replace(request, training=found.training, work=found.work)
     done = _learn(request, report)
     done.buffer.add(_exemplars(request, _priorities(done)))
     report("saving", 0, 0, "saving the challenger")
-    notes = _notes(request, done, searched)
-    _write(request, done, searched["settings"] if searched else done.state.facts.get("search"))
+    notes = _notes(done, found)
+    _write(request, done, found)
     return TrainingResult(
         checkpoint=request.output / "checkpoint",
         state=request.output / "state",
@@ -104,53 +73,57 @@ class _Done:
 
     session: FitSession
     learnt: Learnt
-    state: DurableState
     buffer: ReplayBuffer
     options: dict[str, Any]
 
 
 def _learn(request: FitRequest, report: Progress, *, on_epoch: OnEpoch | None = None) -> _Done:
     """Let the strategy learn the experience; nothing is written but the saved training."""
+    from contlearn.training.fine_tuning import seed_everything
+    from contlearn.training.session import FitSession
+
     training, manager = request.training, request.manager
     strategy_class, options = manager.options(
         "strategy", training.strategy, training.strategy_options, where="training.strategy"
     )
-    regularizers = [
-        kind(chosen)
-        for kind, chosen in (
-            manager.options(
-                "regularizer",
-                item.name,
-                item.model_dump(exclude={"name"}),
-                where=f"training.regularizers[{number}]",
-            )
-            for number, item in enumerate(training.regularizers)
+    regularizers = []
+    for number, item in enumerate(training.regularizers):
+        kind, chosen = manager.options(
+            "regularizer",
+            item.name,
+            item.model_dump(exclude={"name"}),
+            where=f"training.regularizers[{number}]",
         )
-    ]
+        regularizers.append(kind(chosen))
     report("loading", 0, 0, "loading the model")
-    champion, space = request.champion, request.experience.label_space
-    state = DurableState.load(None if champion is None else champion / "state", space)
-    buffer = make_buffer(request, state)
-    session = _make_session(request, state, buffer, regularizers, report)
-    session.on_epoch = on_epoch
+    state = _state_before(request)
+    buffer = _make_buffer(request, state)
+    old = _read_exemplars(request, buffer)
+    seed_everything(training.seed)
+    session = FitSession(
+        request,
+        checkpoint=_load_model(request),
+        new_model=partial(_fresh_model, request),
+        state=state,
+        old=old,
+        kept=_to_be_kept(request, buffer),
+        regularizers=regularizers,
+        progress=report,
+        on_epoch=on_epoch,
+    )
     learnt: Learnt = strategy_class(options).learn(session)
-    return _Done(session, learnt, state, buffer, options.model_dump(mode="json"))
+    return _Done(session, learnt, buffer, options.model_dump(mode="json"))
 
 
-def _choose_settings(
-    request: FitRequest, report: Progress
-) -> tuple[FitRequest, Mapping[str, Any] | None]:
-    """Search for settings where that is configured; give what the search found, or None."""
+def _search(request: FitRequest, report: Progress) -> Found | None:
+    """Try settings on this experience, beginning with those that won before the champion.
+
+    Returns:
+        What was found; None where no search is configured.
+    """
     if not request.training.search.trials:
-        return request, None
-    found = _search(request, report)
-    return replace(request, training=found.training, work=found.work), dict(found.notes)
-
-
-def _search(request: FitRequest, report: Progress) -> Found:
-    """Try settings on this experience, beginning with those that won before the champion."""
-    champion = request.champion
-    facts = {} if champion is None else read_json(champion / "state" / "state.json")
+        return None
+    before = _state_before(request)
 
     def attempt(
         training: TrainingConfig, work: Path, on_epoch: OnEpoch, progress: Progress
@@ -160,7 +133,7 @@ def _search(request: FitRequest, report: Progress) -> Found:
 
     return search_settings(
         request.training,
-        last=facts.get("search") or {},
+        last=before.search,
         attempt=attempt,
         work=request.work,
         fingerprint=json.dumps(
@@ -168,7 +141,7 @@ def _search(request: FitRequest, report: Progress) -> Found:
                 request.experience.content_hash,
                 request.model.model_dump(mode="json"),
                 request.replay.model_dump(mode="json"),
-                facts.get("encoder_sha256"),
+                before.encoder_sha256 or None,
                 len(request.history),
                 sorted(request.withdrawn.record_ids),
             ]
@@ -177,7 +150,13 @@ def _search(request: FitRequest, report: Progress) -> Found:
     )
 
 
-def make_buffer(request: FitRequest, state: DurableState) -> ReplayBuffer:
+def _state_before(request: FitRequest) -> DurableState:
+    """Read the champion's state, with room for the new labels."""
+    folder = None if request.champion is None else request.champion / "state"
+    return DurableState.load(folder, request.experience.label_space)
+
+
+def _make_buffer(request: FitRequest, state: DurableState) -> ReplayBuffer:
     """Make the configured buffer and put the champion's state into it."""
     replay = request.replay
     kind = request.manager.get("buffer", replay.policy, where="replay.policy")
@@ -205,74 +184,52 @@ def _exemplars(request: FitRequest, priorities: Mapping[str, float]) -> Iterator
 
 def _to_be_kept(request: FitRequest, buffer: ReplayBuffer) -> frozenset[str]:
     """Say which records the buffer will keep; where the model's view decides, only a guess."""
-    trial = make_buffer(request, DurableState(buffer=buffer.state()))
+    trial = _make_buffer(request, DurableState(buffer=buffer.state()))
     trial.add(_exemplars(request, {}))
     return frozenset(item.record_id for item in trial.items())
 
 
-def _make_session(
-    request: FitRequest,
-    state: DurableState,
-    buffer: ReplayBuffer,
-    regularizers: Sequence[Any],
-    progress: Progress,
-) -> FitSession:
-    import torch
-
-    from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint, position_limit
-    from contlearn.training.fine_tuning import seed_everything
-    from contlearn.training.session import FitSession
-
-    training, model = request.training, request.model
-    seed_everything(training.seed)
-    head = one_head(request.task)
-
-    def fresh() -> Checkpoint:
-        return new_checkpoint(
-            model.base,
-            head=head,
-            pooling=model.pooling,
-            dropout=model.dropout,
-        )
-
-    champion = request.champion
-    checkpoint = fresh() if champion is None else load_checkpoint(champion / "checkpoint")
-    _name_base(checkpoint, model.base)
-    _check_length(model, position_limit(checkpoint.model.encoder))
-    checkpoint.model.head.grow(request.experience.label_space)
-    checkpoint.model.dropout.p = model.dropout
-    checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu")
+def _read_exemplars(request: FitRequest, buffer: ReplayBuffer) -> list[LabelledRecord]:
+    """Give the records of the buffer that still count; the others leave it."""
     # A label that came again after it was superseded is new, and no exemplar until it is learnt.
     buffer.remove(request.withdrawn.record_ids)
     kept = [item.record_id for item in buffer.items()]
     found = {record.record_id: record for record in request.read_records(kept)} if kept else {}
     # What counts no longer or became held-out since is no exemplar any more.
-    usable = {i for i, record in found.items() if record.split == "train"}
-    buffer.remove(set(kept) - usable)
-    new_ids = {record.record_id for record in request.experience.records}
-    return FitSession(
-        task=request.task,
-        model=model,
-        training=training,
-        replay_ratio=request.replay.ratio,
-        checkpoint=checkpoint,
-        new_model=fresh,
-        champion=champion,
-        state=state,
-        new=request.experience.records,
-        old=[found[i] for i in kept if i in usable and i not in new_ids],
-        history=[record for record in request.history if record.record_id not in new_ids],
-        regularizers=regularizers,
-        work=request.work,
-        seed=training.seed,
-        progress=progress,
-        unlabelled=request.unlabelled,
-        kept=_to_be_kept(request, buffer),
-        withdrawn=request.withdrawn,
+    usable = {i: record for i, record in found.items() if record.split == "train"}
+    buffer.remove(set(kept) - usable.keys())
+    return [usable[i] for i in kept if i in usable]
+
+
+def _load_model(request: FitRequest) -> Checkpoint:
+    """Give the champion's model with room for the new labels, or a fresh one."""
+    import torch
+
+    from contlearn.modeling.checkpoint import load_checkpoint, position_limit
+
+    model, champion = request.model, request.champion
+    checkpoint = (
+        _fresh_model(request) if champion is None else load_checkpoint(champion / "checkpoint")
+    )
+    _name_base(checkpoint, model.base)
+    _check_length(model, position_limit(checkpoint.model.encoder))
+    checkpoint.model.head.grow(request.experience.label_space)
+    checkpoint.model.dropout.p = model.dropout
+    checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return checkpoint
+
+
+def _fresh_model(request: FitRequest) -> Checkpoint:
+    """Make a model from the base model, with a head without outputs."""
+    from contlearn.modeling.checkpoint import new_checkpoint
+
+    model = request.model
+    return new_checkpoint(
+        model.base, head=_one_head(request.task), pooling=model.pooling, dropout=model.dropout
     )
 
 
-def one_head(task: Task) -> HeadSpec:
+def _one_head(task: Task) -> HeadSpec:
     """Give the head of a task, without outputs yet.
 
     Raises:
@@ -318,38 +275,35 @@ def _priorities(done: _Done) -> Mapping[str, float]:
     return record_priorities(done.session, priority) if priority else {}
 
 
-def _notes(
-    request: FitRequest, done: _Done, searched: Mapping[str, Any] | None
-) -> dict[str, object]:
+def _notes(done: _Done, found: Found | None) -> dict[str, object]:
     """Give the facts of the learning for the version's report."""
     parameters = sum(p.numel() for p in done.session.model.parameters())
-    warnings = _warnings(request.training, done.session)
+    warnings = _warnings(done.session)
     return {
         **done.learnt.notes,
-        **({"search": searched} if searched else {}),
+        **({"search": dict(found.notes)} if found else {}),
         "parameters": parameters,
         **({"warnings": warnings} if warnings else {}),
     }
 
 
-def _warnings(training: TrainingConfig, session: FitSession) -> list[str]:
+def _warnings(session: FitSession) -> list[str]:
     """Say what may not be as it was meant, of the rates and of the texts that were learnt."""
     from contlearn.training.encoded import unread_notes
     from contlearn.training.optim import check_rate
 
-    rate = check_rate(training)
+    rate = check_rate(session.config)
     unread = unread_notes(
         session.new.data, session.task, max_tokens=session.model_config.max_tokens
     )
     return [*([rate] if rate else []), *unread]
 
 
-def _write(request: FitRequest, done: _Done, winner: Mapping[str, Any] | None) -> None:
+def _write(request: FitRequest, done: _Done, found: Found | None) -> None:
     """Write checkpoint and state; what a killed run left there goes first."""
     from contlearn.modeling.checkpoint import save_checkpoint
 
-    session, learnt, before = done.session, done.learnt, done.state
-
+    session, learnt, before = done.session, done.learnt, done.session.state
     for name in ("checkpoint", "state"):
         shutil.rmtree(request.output / name, ignore_errors=True)
     session.model.eval()
@@ -363,12 +317,10 @@ def _write(request: FitRequest, done: _Done, winner: Mapping[str, Any] | None) -
         statistics=learnt.statistics,
         unseen=session.unseen(item.record_id for item in done.buffer.items()),
         left_out=frozenset(request.left_out),
-        facts={
-            "strategy": request.training.strategy,
-            "base": session.checkpoint.base,
-            "experience": request.experience.index,
-            **({"search": dict(winner)} if winner else {}),
-        },
+        strategy=request.training.strategy,
+        base=session.checkpoint.base,
+        experience=request.experience.index,
+        search=before.search if found is None else found.notes["settings"],
     ).save(state)
     for regularizer in session.regularizers:
         target = state / "regularizers" / regularizer.name

@@ -6,14 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from contlearn.config import ModelConfig, TrainingConfig
 from contlearn.errors import TrainingError
-from contlearn.interfaces import Progress, Task
+from contlearn.interfaces import Progress
 from contlearn.modeling.additions import inner_encoder
 from contlearn.modeling.checkpoint import Checkpoint, load_checkpoint
 from contlearn.modeling.text_model import TextModel
@@ -31,10 +29,10 @@ from contlearn.training.losses import make_loss
 from contlearn.training.methods import make_method
 from contlearn.training.optim import freeze
 from contlearn.training.regularizers.base import RegularizerStart
+from contlearn.training.request import FitRequest
 from contlearn.training.scoring import fit_share, logits_of, metric_of
 from contlearn.training.search import OnEpoch
 from contlearn.training.state import DurableState, encoder_hash
-from contlearn.training.withdrawn import NOTHING_WITHDRAWN, Withdrawn
 from contlearn.types import Calibration, LabelledRecord, LabelSpace
 
 if TYPE_CHECKING:
@@ -76,53 +74,47 @@ class FitSession:
 
     def __init__(
         self,
+        request: FitRequest,
         *,
-        task: Task,
-        model: ModelConfig,
-        training: TrainingConfig,
-        replay_ratio: float,
         checkpoint: Checkpoint,
         new_model: Callable[[], Checkpoint],
-        champion: Path | None,
         state: DurableState,
-        new: Sequence[LabelledRecord],
         old: Sequence[LabelledRecord],
-        history: Sequence[LabelledRecord],
+        kept: frozenset[str],
         regularizers: Sequence[Any],
-        work: Path,
-        seed: int,
         progress: Progress,
-        unlabelled: Path | None = None,
-        kept: frozenset[str] = frozenset(),
-        withdrawn: Withdrawn = NOTHING_WITHDRAWN,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
-        self.task = task
+        training, new = request.training, request.experience.records
+        new_ids = {record.record_id for record in new}
+        self.task = request.task
         self.config = training
-        self.model_config = model
-        self.replay_ratio = replay_ratio
+        self.model_config = request.model
+        self.replay_ratio = request.replay.ratio
+        self.champion = request.champion
+        self.work = request.work
+        self.unlabelled = request.unlabelled
+        self.withdrawn = request.withdrawn
+        self.seed = training.seed
         self.checkpoint = checkpoint
         self.new_model = new_model
-        self.champion = champion
         self.state = state
         self.regularizers = tuple(regularizers)
-        self.work = work
-        self.seed = seed
         self.progress = progress
+        self.on_epoch = on_epoch
         self.steps = 0
         self.trained_share = 0.0
-        self.unlabelled = unlabelled
-        self.withdrawn = withdrawn
         self.began_again = False
-        self.on_epoch: OnEpoch | None = None
-        self.history_records = tuple(history)
+        self.history_records = tuple(r for r in request.history if r.record_id not in new_ids)
         self.new_records = tuple(new)
-        self._generator = np.random.default_rng([seed, state.experiences])
+        self._generator = np.random.default_rng([self.seed, state.experiences])
         # What the buffer will keep is set aside first, so that later updates have old records that
         # no training has seen: the others flatter whatever remembers them.
         self.new = self._part(new, training.validation_ratio, first=kept)
         # Without old records set aside, a choice would not see what it forgets. Exemplars set
         # aside are lost to replay only, never to the statistics.
         ratio = min(2 * training.validation_ratio, 0.5) if self.new.validation else 0.0
+        old = [record for record in old if record.record_id not in new_ids]
         self.old = self._part(old, ratio, first=state.unseen, is_old=True)
 
     @property

@@ -47,7 +47,11 @@ class DurableState:
     # Rows of the lineage that count no longer and are in none of the sums.
     left_out: frozenset[int] = frozenset()
     folder: Path | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    strategy: str = ""
+    base: str = ""
+    experience: int = 0
+    # The settings that won the last search: the next one begins there.
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path | None, labels: LabelSpace) -> DurableState:
@@ -80,8 +84,10 @@ class DurableState:
             unseen=frozenset(facts.get("unseen", ())),
             left_out=frozenset(facts.get("left_out", ())),
             folder=folder,
-            # The settings that won the last search: the next one begins there.
-            facts={"search": facts["search"]} if facts.get("search") else {},
+            strategy=str(facts.get("strategy", "")),
+            base=str(facts.get("base", "")),
+            experience=int(facts.get("experience", 0)),
+            search=facts.get("search") or {},
         )
 
     def save(self, folder: Path) -> None:
@@ -104,7 +110,10 @@ class DurableState:
                     "buffer": self.buffer,
                     "unseen": sorted(self.unseen),
                     "left_out": sorted(self.left_out),
-                    **self.facts,
+                    "strategy": self.strategy,
+                    "base": self.base,
+                    "experience": self.experience,
+                    **({"search": dict(self.search)} if self.search else {}),
                 },
             )
 

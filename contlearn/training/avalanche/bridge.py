@@ -8,7 +8,7 @@ encoder. Where avalanche's defaults would do harm, `TextMixin` overrides them, o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -73,24 +73,25 @@ BaseModel.register(TextModel)
 class Loop(Protocol):
     """What our side of the loop does between avalanche's steps."""
 
-    def epochs(self) -> Iterable[int]:
-        """Give the epochs still to do."""
+    @property
+    def is_done(self) -> bool:
+        """Whether no epoch is left."""
         ...
 
-    def batches(self, epoch: int) -> Sequence[Sequence[int]]:
-        """Give the batches of an epoch that are still to do, as positions in the set."""
+    def batches(self) -> Sequence[Sequence[int]]:
+        """Give the batches of the epoch that are still to do, as positions in the set."""
         ...
 
-    def data_of(self, epoch: int) -> EncodedSet:
-        """Give the inputs of an epoch."""
+    def inputs(self) -> EncodedSet:
+        """Give the inputs of the epoch."""
         ...
 
     def new_inputs(self) -> list[bool]:
         """Say of each input of the batch at hand whether it is new."""
         ...
 
-    def start(self) -> None:
-        """Put the random states where they were; called right before the first step."""
+    def start(self, strategy: Any) -> None:
+        """Put everything where it was; called right before the first step."""
         ...
 
     def before_step(self) -> None:
@@ -101,8 +102,8 @@ class Loop(Protocol):
         """Count, report, save."""
         ...
 
-    def after_epoch(self, epoch: int) -> bool:
-        """Measure; True ends the training."""
+    def after_epoch(self) -> None:
+        """Measure, save, and go on to the next epoch."""
         ...
 
 
@@ -316,18 +317,17 @@ class TextMixin:
         if loop is None:
             super()._train_exp(experience, eval_streams, **kwargs)  # type: ignore[misc]  # avalanche's side has it
             return
-        loop.start()
-        for epoch in loop.epochs():
+        loop.start(self)
+        while not loop.is_done:
             if isinstance(self.dataloader, _Batches):
-                self.dataloader = _Batches(loop.data_of(epoch), loop.batches(epoch))
+                self.dataloader = _Batches(loop.inputs(), loop.batches())
             self._before_training_epoch(**kwargs)  # type: ignore[attr-defined]  # avalanche's side has it
             if self._stop_training:
                 self._stop_training = False
                 break
             self.training_epoch(**kwargs)  # type: ignore[attr-defined]  # avalanche's side has it
             self._after_training_epoch(**kwargs)  # type: ignore[attr-defined]  # avalanche's side has it
-            if loop.after_epoch(epoch):
-                break
+            loop.after_epoch()
 
     # What avalanche's side of the class holds.
     model: Any

@@ -102,9 +102,9 @@ def look(workspace):
             ).all()
         )
         changes = [
-            (record["event"], record["version"])
+            (record.event, record.version)
             for record in context.registry.journal.records()
-            if record["event"] in ("promote", "rollback")
+            if record.event in ("promote", "rollback")
         ]
         return {
             "champion": context.registry.champion(),
@@ -220,6 +220,6 @@ def test_forgetting_and_discarding_are_in_the_journal_whoever_asks(tmp_path):
     assert forget(watch.context, ids, reason="asked to").records == 3
     assert states(watch)["forgotten"] == 3
     assert discard_refused(watch.context) == 2
-    events = {r["event"]: r for r in watch.context.registry.journal.records()}
+    events = {r.event: r.source for r in watch.context.registry.journal.records()}
     assert events["forget"]["record_ids"] == ids
     assert (events["forget"]["reason"], events["discard"]["records"]) == ("asked to", 2)

@@ -136,8 +136,8 @@ def test_errors_take_it_back_and_the_records_are_held_with_the_reason(watch, ser
     registry = watch.context.registry
     assert registry.champion() == 1
     change = registry.last_change()
-    assert change["event"] == "rollback"
-    assert "10.0% of 200 requests failed, 0.5% before" in change["reason"]
+    assert change.event == "rollback"
+    assert "10.0% of 200 requests failed, 0.5% before" in change.reason
     assert states(watch) == {"learnt": 12, "held": 12}
     for _ in range(30):  # nothing is learnt again, nothing rolled back again
         assert look(watch) is None
@@ -170,7 +170,7 @@ def test_latency_takes_it_back(watch, server):
     server.serve(version=2, good=500, slow=200)
     look(watch)
     assert watch.context.registry.champion() == 1
-    assert "95% of requests took up to" in watch.context.registry.last_change()["reason"]
+    assert "95% of requests took up to" in watch.context.registry.last_change().reason
 
 
 def test_what_the_former_version_still_answers_does_not_count(watch, server):
@@ -201,8 +201,8 @@ def test_new_labels_take_it_back(watch, server):
     look(watch)
     assert asked == [(2, 1)]
     change = watch.context.registry.journal.find_last("rollback")
-    assert (change["previous"], change["version"]) == (2, 1)
-    reason = change["reason"]
+    assert (change.previous, change.version) == (2, 1)
+    reason = change.reason
     assert "right 50.0% of the time, version 1 80.0%: 14 answers were lost and 2 won" in reason
 
 
@@ -224,7 +224,7 @@ def test_lost_answers_are_limited_whatever_was_won(watch, server):
     drop(watch.context.workspace, "calm", 40)
     look(watch)
     look(watch)
-    assert "max_flips" in watch.context.registry.journal.find_last("rollback")["reason"]
+    assert "max_flips" in watch.context.registry.journal.find_last("rollback").reason
 
 
 def test_probation_goes_on_after_a_restart_where_it_was(watch, server):

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from contlearn.cli import main
 from contlearn.daemon.watching import Watcher
+from contlearn.errors import EvaluationError, PluginError
 from contlearn.monitoring.signals import MAX_LOOKS, read_looks, read_signals, signals_path
 from contlearn.operations.drift import look, record_look
 from tests.logged import log_answers, logged_workspace
@@ -33,14 +34,24 @@ def test_watcher_looks_only_when_something_is_new(context):
     assert signals.measured.records > 100
 
 
-def test_watcher_says_why_a_look_failed(context):
+def test_watcher_tells_the_error_that_ended_a_look(context, tmp_path):
+    log_answers(context, 300, seed=1)
+    watcher = Watcher(context, plugins_dir=tmp_path / "plugins")
+    with pytest.raises(PluginError, match="There is no folder .*/plugins"):
+        watcher.look()
+    watcher.plugins_dir.mkdir()
+    assert watcher.look() is True  # what could not be seen is looked at again
+
+
+def test_watcher_says_where_the_words_of_a_broken_look_are(context):
     log_answers(context, 300, seed=1)
     signals = signals_path(context.workspace.state)
     signals.unlink(missing_ok=True)
     signals.mkdir(parents=True)  # where the look wants to write
-    with pytest.raises(Exception, match="look at production failed") as caught:
+    with pytest.raises(EvaluationError, match="The child process ended with code 1") as caught:
         Watcher(context).look()
     assert caught.value.where.endswith("look.log")
+    assert caught.value.hint == "The log has what the child said last."
     assert str(signals) in signals.with_name("look.log").read_text()
 
 

@@ -291,10 +291,10 @@ def _disagreement(registry: Registry) -> Iterator[str]:
             if entry.name.startswith((".staged", ".trash")) or entry.name.endswith(".tmp"):
                 yield f"left behind: {entry.name}"
     records = list(registry.journal.records())
-    epochs = [r["epoch"] for r in records if r["event"] in ("promote", "rollback")]
+    epochs = [r.epoch for r in records if r.event in ("promote", "rollback")]
     if epochs != sorted(set(epochs)):
         yield f"epochs {epochs} do not rise"
-    numbers = [r["version"] for r in records if r["event"] == "register"]
+    numbers = [r.version for r in records if r.event == "register"]
     if numbers != sorted(set(numbers)):
         yield f"numbers {numbers} do not rise"
 

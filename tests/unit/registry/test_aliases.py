@@ -57,14 +57,14 @@ def test_alias_moves_and_goes_and_the_journal_knows(registry):
     assert aliases(registry) == {"blue": 3, "green": 2}
     assert delete_alias(registry, "green", **BY) == 2
     assert aliases(registry) == {"blue": 3}
-    records = [r for r in list(registry.journal.records()) if r["event"] == "alias"]
-    assert [(r["alias"], r["version"], r["previous"]) for r in records] == [
+    records = [r for r in registry.journal.records() if r.event == "alias"]
+    assert [(r.alias, r.version, r.previous) for r in records] == [
         ("blue", 1, None),
         ("green", 2, None),
         ("blue", 3, 1),
-        ("green", None, 2),
+        ("green", 0, 2),
     ]
-    assert all((r["actor"], r["reason"]) == ("ada", "why not") for r in records)
+    assert all((r.actor, r.reason) == ("ada", "why not") for r in records)
     assert registry.journal.verify() == []
 
 

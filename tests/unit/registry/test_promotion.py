@@ -19,7 +19,7 @@ def registry(tmp_path):
 
 
 def _events(registry):
-    return [(r["event"], r.get("version")) for r in list(registry.journal.records())]
+    return [(r.event, r.version) for r in registry.journal.records()]
 
 
 def test_promote_writes_copy_pointer_link_config_and_journal(registry):
@@ -47,7 +47,7 @@ def test_promote_writes_copy_pointer_link_config_and_journal(registry):
     assert verify_serving(registry) == []
     assert _events(registry) == [("register", 1), ("intent", 1), ("promote", 1)]
     record = list(registry.journal.records())[-1]
-    assert (record["actor"], record["reason"], record["previous"], record["epoch"]) == (
+    assert (record.actor, record.reason, record.previous, record.epoch) == (
         "ada",
         "first",
         None,
@@ -87,7 +87,7 @@ def test_promote_refused_version_needs_force(registry, judged):
         promote(registry, 1, actor="ada", reason="")
     promote(registry, 1, actor="ada", reason="I know", force=True)
     assert registry.champion() == 1
-    assert list(registry.journal.records())[-1]["force"] is True
+    assert list(registry.journal.records())[-1].force is True
 
 
 def test_promote_leaves_the_champion_when_the_copy_cannot_be_served(tmp_path):

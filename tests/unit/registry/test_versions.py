@@ -143,7 +143,7 @@ def test_register_enters_every_folder_that_the_journal_lost(registry):
     lines = registry.journal.path.read_bytes().splitlines(keepends=True)
     registry.journal.path.write_bytes(lines[0])
     assert register(registry, "c5").version == 5
-    assert [r["version"] for r in registry.journal.back("register")] == [5, 4, 2, 1]
+    assert [r.version for r in registry.journal.back("register")] == [5, 4, 2, 1]
 
 
 def test_a_version_left_by_a_kill_is_entered_without_listing_the_others(registry):
@@ -204,7 +204,7 @@ def test_history_says_what_was_live_when(registry):
 
 def test_note_writes_other_events_only(registry):
     registry.note("hold", actor="ada", reason="looking", records=12)
-    assert list(registry.journal.records())[-1]["records"] == 12
+    assert list(registry.journal.records())[-1].source["records"] == 12
     with pytest.raises(RegistryError, match="not an event"):
         registry.note("promote", version=1)
 

@@ -225,7 +225,7 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(tiny_model, tmp_pat
 
 def test_an_epoch_shows_every_new_input_once_and_a_balanced_draw_of_old_ones(tiny_model, tmp_path):
     run = training(tiny_model, tmp_path)
-    shown = [i for batch in run.batches(0) for i in batch]
+    shown = [i for batch in run.batches() for i in batch]
     assert sorted(i for i in shown if i < run.new) == list(range(run.new))
     old = [run.keys[i - run.new] for i in shown if i >= run.new]
     counts = [old.count(key) for key in ("billing", "garden", "music")]
