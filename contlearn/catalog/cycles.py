@@ -15,6 +15,7 @@ from contlearn.types import CycleState
 
 __all__ = [
     "ENDED",
+    "PROMOTED_BY_HAND",
     "CycleRow",
     "change_cycle",
     "create_cycle",
@@ -28,6 +29,8 @@ __all__ = [
     "waiting_cycle",
 ]
 
+# In the numbers of a cycle whose challenger somebody promoted who is no cycle.
+PROMOTED_BY_HAND: Final = "promoted_by_hand"
 ENDED: Final = ("promoted", "refused", "not-promoted", "failed")
 # What a run can come to; one whose challenger awaits approval has done its work.
 _OVER: Final = (*ENDED, "awaiting-approval")

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from contlearn import errors
 from contlearn.catalog import Catalog
-from contlearn.catalog.cycles import ENDED, CycleRow, find_cycle
+from contlearn.catalog.cycles import ENDED, PROMOTED_BY_HAND, CycleRow, find_cycle
 from contlearn.catalog.rows import get, put
 from contlearn.catalog.schema import meta
 from contlearn.cycle.outcome import UpdateResult
@@ -97,8 +97,10 @@ def _result_of(row: CycleRow, run_key: str) -> UpdateResult:
 
 def _outcome_of(row: CycleRow) -> CycleOutcome:
     """Give how the run itself ended, whatever was done by hand with its version since."""
-    by_hand = row.state == "promoted" and str(row.error or "").startswith("promoted by hand")
-    if not by_hand:
+    # Cycles of before say it in words only.
+    in_words = str(row.error or "").startswith("promoted by hand")
+    by_hand = in_words or PROMOTED_BY_HAND in (row.numbers or {})
+    if row.state != "promoted" or not by_hand:
         return cast("CycleOutcome", row.state)
     if any(reason["passed"] is False for reason in row.reasons or ()):
         return "refused"

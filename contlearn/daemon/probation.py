@@ -277,7 +277,12 @@ class Probation:
     def _go_back(self, state: _State, reason: str) -> str:
         words = f"probation of version {state.version}: {reason}"
         roll_back(
-            self.context, to=state.former, hold=True, actor="daemon (probation)", reason=words
+            self.context,
+            to=state.former,
+            hold=True,
+            actor="daemon (probation)",
+            reason=words,
+            origin="daemon",
         )
         state.verdict, state.reason = "rolled back", reason
         # Should this write fail: the journal's newest change is a rollback, so nothing repeats.

@@ -14,8 +14,8 @@ from contlearn.pages.charts import line_chart
 from contlearn.pages.overview_charts import bars, interval_bar, looks_chart, stacked
 from contlearn.pages.style import html_page
 from contlearn.pages.tables import heat_cell, table
-from contlearn.papers.journal import JournalRecord
-from contlearn.registry.by_hand import is_by_hand
+from contlearn.papers.journal import CHANGES, JournalRecord
+from contlearn.registry.origin import origin_of
 from contlearn.types import Metric
 from contlearn.wording import Measures, amount, metric_name, moment, percent, size, span
 
@@ -203,7 +203,9 @@ def _average(value: Mapping[str, Any]) -> str:
 
 def _timeline(value: Mapping[str, Any]) -> str:
     items: list[tuple[str, str]] = []
-    changes: list[JournalRecord] = [event for event in value["events"] if is_by_hand(event)]
+    changes: list[JournalRecord] = [
+        event for event in value["events"] if event.event in CHANGES and origin_of(event) != "cycle"
+    ]
     by_hand = {change.version for change in changes if change.event == "promote"}
     for version in value["versions"]:
         if "problem" in version:

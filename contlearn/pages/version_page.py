@@ -26,7 +26,7 @@ from contlearn.pages.report import (
 from contlearn.papers.decision import read_decision
 from contlearn.papers.journal import CHANGES
 from contlearn.papers.report import EvaluationReport, read_report
-from contlearn.registry.by_hand import is_by_hand
+from contlearn.registry.origin import origin_of
 from contlearn.types import LabelledRecord
 from contlearn.workspace import Workspace, mode_of, write_bytes_atomic
 
@@ -115,7 +115,7 @@ def _changes_of(context: Context, version: int) -> list[dict[str, Any]]:
                 "at": change.at,
                 "actor": change.actor,
                 "reason": change.reason,
-                "by_hand": is_by_hand(change) and not str(change.actor).startswith("daemon"),
+                "by_hand": origin_of(change) == "hand",
             }
         )
     return found[::-1]

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from contlearn.catalog.cycles import PROMOTED_BY_HAND, change_cycle, find_cycle
 from contlearn.catalog.leases import CYCLE_LEASE, hold_lease
 from contlearn.cli import main
 from contlearn.cycle.changes import promote_version
@@ -79,6 +80,12 @@ def test_promotion_by_hand_does_not_change_how_the_run_ended(workspace):
         promote_version(context, 2, actor="ada", reason="wanted", force=True)
     answer = run(workspace, "run-1")
     assert (answer["outcome"], answer["exit"]) == ("refused", 3)
+    # It is a fact of the cycle, not a way to begin a sentence.
+    with ScriptedContext.open(workspace.root) as context, context.catalog.write() as connection:
+        row = find_cycle(connection, "run-1")
+        assert row.numbers[PROMOTED_BY_HAND] is True
+        change_cycle(connection, row.cycle_id, error="said in another way")
+    assert run(workspace, "run-1")["outcome"] == "refused"
 
 
 def test_killed_run_is_taken_up_under_its_key(workspace, monkeypatch):
