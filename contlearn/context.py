@@ -104,11 +104,6 @@ class Context:
         """Give the variables with which a child works as this process does."""
         return hand_over(self.config, self.workspace.root, self.manager.folder)
 
-    @property
-    def metric(self) -> str:
-        """The metric that the gate compares: `gate.metric`, or the task's own."""
-        return self.config.gate.metric or self.task.primary_metric
-
     def emit(self, kind: str, **fields: object) -> None:
         """Tell observers what happened."""
         self.manager.notify(

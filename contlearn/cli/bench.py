@@ -163,7 +163,7 @@ def serving(
     settings: Settings, version: int | str | None, seconds: float, dry_run: bool, as_json: bool
 ) -> None:
     """Try the layouts, keep the best."""
-    from contlearn.operations.predict import chosen_version
+    from contlearn.operations.chosen import chosen_version
     from contlearn.serving.compute.measuring import measure_layouts
 
     with settings.open() as context, settings.progress() as progress:

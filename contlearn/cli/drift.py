@@ -53,8 +53,8 @@ def command(
 ) -> None:
     """Judge a window of the prediction log."""
     from contlearn.errors import UsageError
+    from contlearn.operations.chosen import chosen_version
     from contlearn.operations.drift import look, look_and_record
-    from contlearn.operations.predict import chosen_version
 
     if since is not None and window is not None:
         raise UsageError(
@@ -84,8 +84,8 @@ def command(
 
 
 def _show(value: Mapping[str, Any]) -> None:
-    from contlearn.cli.output import heading, moment, table
-    from contlearn.wording import percent
+    from contlearn.cli.output import heading, table
+    from contlearn.wording import moment, percent
 
     window, reference = value["window"], value["reference"]
     verdict = f"{value['severity']} drift" if value["detected"] else "no drift"

@@ -88,7 +88,7 @@ def command(
 
 
 def _request(settings: Settings, reason: str, *, dry_run: bool, as_json: bool) -> int:
-    from contlearn.catalog.leases import holder_of
+    from contlearn.catalog.leases import DAEMON_LEASE, holder_of
     from contlearn.cycle.causes import request_update
 
     with settings.open() as context:
@@ -99,7 +99,7 @@ def _request(settings: Settings, reason: str, *, dry_run: bool, as_json: bool) -
             reason=reason,
             dry_run=dry_run,
         )
-        running = holder_of(context.catalog, "daemon") is not None
+        running = holder_of(context.catalog, DAEMON_LEASE) is not None
     value = {
         "request": asked.request_id or None,
         "at": asked.at.isoformat(),

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
-
 from contlearn.catalog import Catalog
-from contlearn.catalog.rows import put
+from contlearn.catalog.rows import get, put
 from contlearn.catalog.schema import triggers
 
 __all__ = [
@@ -87,7 +85,7 @@ def note_fired(catalog: Catalog, name: str, at: datetime, detail: dict[str, Any]
 
 def _read(catalog: Catalog, name: str) -> tuple[datetime, dict[str, Any]] | None:
     with catalog.read() as connection:
-        row = connection.execute(sa.select(triggers).where(triggers.c.name == name)).first()
+        row = get(connection, triggers, name)
     if row is None or not row.fired_at:
         return None
     return datetime.fromisoformat(row.fired_at), dict(row.detail or {})

@@ -7,7 +7,6 @@ and why it failed.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import resource
 import shutil
@@ -24,12 +23,12 @@ from contlearn.catalog.belonging import open_catalog
 from contlearn.catalog.records import experience_records
 from contlearn.config import Config, load_config
 from contlearn.config.handover import plugins_taken_over, taken_over
-from contlearn.cycle.doubting import PROVED, doubts_of_cycle, spread_rows
+from contlearn.cycle.doubting import PROVED, doubts_of_cycle, read_proof, spread_rows
 from contlearn.cycle.job import STAGES, CycleFolder, Job
 from contlearn.cycle.stages import CycleResult, Decided, Evaluated, Exported, Trained
 from contlearn.deferred import uncollected
-from contlearn.errors import ContlearnError, StorageError, TrainingError
-from contlearn.interfaces import GateEvidence, Predictor, Progress, Task
+from contlearn.errors import ContlearnError, TrainingError
+from contlearn.interfaces import GateEvidence, Progress, Task
 from contlearn.papers.decision import DECISION, read_decision
 from contlearn.papers.manifest import MANIFEST, VersionFacts, read_manifest
 from contlearn.papers.report import read_report
@@ -49,7 +48,6 @@ from contlearn.workspace import (
 )
 
 if TYPE_CHECKING:
-    from contlearn.data.label_quality import Proof
     from contlearn.inference.predictor import OnnxPredictor
 
 __all__ = ["main"]
@@ -108,7 +106,6 @@ class _Child:
         self.task: Task = self.manager.task(
             self.config.model.task, self.config.model.task_options, where="model.task"
         )
-        self.seconds: dict[str, float] = {}
         self._last_sent = 0.0
 
     def run(self) -> None:
@@ -151,6 +148,11 @@ class _Child:
             self.progress(stage, done, total, message or step)
 
         return send
+
+    @property
+    def metric(self) -> str:
+        """The metric that the gate compares: `gate.metric`, or the task's own."""
+        return self.config.gate.metric or self.task.primary_metric
 
     def champion_folder(self) -> Path | None:
         """Give the version folder of the champion this cycle started from."""
@@ -309,8 +311,7 @@ class _Child:
         from contlearn.cycle.held_out import corrected_sets
         from contlearn.data.label_quality import judge_cycle
         from contlearn.evaluation.runtime import RUNTIME, measure_runtime
-        from contlearn.evaluation.scoring import SCORES, evaluate_cycle
-        from contlearn.pages.slices import add_slices
+        from contlearn.evaluation.scoring import evaluate_cycle
         from contlearn.training.crossed import cross_validated
 
         champion = self.champion_folder()
@@ -333,11 +334,11 @@ class _Child:
             memory=self.workspace.evaluations,
             output=self.folder.version,
             progress=self.stage_progress("evaluating"),
-            metric=self.config.gate.metric or self.task.primary_metric,
+            metric=self.metric,
             runtime=runtime,
-            corrected=corrected_sets(self.catalog, champion / SCORES) if champion else frozenset(),
+            corrected=corrected_sets(self.catalog, champion) if champion else frozenset(),
+            text_slices=self.config.monitoring.slices,
         )
-        add_slices(self.folder.version, self.config.monitoring.slices, data.sets, self.task)
         measured = [record for one in data.sets if one.is_new for record in one.records]
         crossed = partial(
             cross_validated,
@@ -350,7 +351,7 @@ class _Child:
             proof = None
             if champion is not None and predictor is not None:
                 old = [one for one in data.sets if not one.is_new]
-                proof = self.proof(champion, predictor, old)
+                proof = read_proof(champion, self.task, predictor, lambda: old)
             suspects = judge_cycle(
                 self.task,
                 data.new,
@@ -361,18 +362,6 @@ class _Child:
                 cross_validate=crossed,
             )
         return {"metrics": report, "suspects": suspects}
-
-    def proof(self, folder: Path, predictor: Predictor, sets: Sequence[HeldOutSet]) -> Proof:
-        """Say how sure the champion is of each label; one of an earlier contlearn is asked."""
-        from contlearn.data.label_quality import Proof, ask_opinions, prove
-
-        with contextlib.suppress(StorageError, KeyError, TypeError, ValueError):
-            return Proof.from_json(read_json(folder / PROVED))
-        return prove(
-            self.task,
-            predictor.label_space.names,
-            ask_opinions(self.task, predictor, spread_rows(sets)),
-        )
 
     def decide(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""
@@ -386,7 +375,7 @@ class _Child:
                 task=self.task,
                 labels=labels,
                 sets=paired,
-                metric=self.config.gate.metric or self.task.primary_metric,
+                metric=self.metric,
                 config=self.config.gate,
                 seed=self.config.training.seed,
                 parity=Exported.load(self.folder).to_json(),
@@ -442,7 +431,6 @@ class _Child:
         from contlearn.evaluation.model_card import write_model_card
         from contlearn.inference.golden import write_golden
         from contlearn.pages.report import write_report_page
-        from contlearn.pages.slices import add_slices_to_page
 
         trained, exported = Trained.load(self.folder), Exported.load(self.folder)
         evaluated, decided = Evaluated.load(self.folder), Decided.load(self.folder)
@@ -507,8 +495,6 @@ class _Child:
         write_model_card(self.folder.version, name=name, facts=read)
         write_report_page(self.folder.version, name=name, task=self.task, facts=read)
         self.write_page_with_texts(name, read)
-        for page in (self.folder.version / "report.html", self.folder.page):
-            add_slices_to_page(self.folder.version, page)
         CycleResult(facts=read, decision=decided.decision, numbers=numbers).save(self.folder)
         self.progress("deciding", 1, 1, "")
 

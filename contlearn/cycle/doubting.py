@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +20,7 @@ from contlearn.catalog.counting import counts
 from contlearn.catalog.schema import records
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, StorageError
+from contlearn.papers.reading import read_paper
 from contlearn.processes.answering import answer_parent
 from contlearn.processes.asking import ask_child
 from contlearn.processes.children import ChildLimits
@@ -29,7 +30,7 @@ from contlearn.workspace import read_json, write_json_atomic
 
 if TYPE_CHECKING:
     from contlearn.data.label_quality import Proof
-    from contlearn.interfaces import Predictor
+    from contlearn.interfaces import Predictor, Task
 
 __all__ = [
     "PROVED",
@@ -41,6 +42,7 @@ __all__ = [
     "main",
     "newest_row",
     "proof_of",
+    "read_proof",
     "spread_rows",
 ]
 
@@ -59,27 +61,35 @@ def spread_rows(sets: Sequence[HeldOutSet]) -> list[LabelledRecord]:
 
 
 def proof_of(context: Context, version: ModelVersion, predictor: Predictor) -> Proof:
+    """Say how sure a version of the registry is of each label."""
+    from contlearn.cycle.held_out import read_held_out
+
+    def held_out() -> Sequence[HeldOutSet]:
+        experiences = version.manifest.lineage.experiences
+        return read_held_out(context.workspace, context.catalog, experiences, capacity=PROOF_ROWS)
+
+    return read_proof(version.path, context.task, predictor, held_out)
+
+
+def read_proof(
+    folder: Path, task: Task, predictor: Predictor, held_out: Callable[[], Sequence[HeldOutSet]]
+) -> Proof:
     """Say how sure a version is of each label, as it was written down when it was made.
 
-    A version of an earlier contlearn is asked about its held-out rows.
+    One of an earlier contlearn is asked.
+
+    Args:
+        folder: The version's.
+        task: Of the model.
+        predictor: The version.
+        held_out: Gives the rows that it is asked about.
     """
-    from contlearn.cycle.held_out import read_held_out
     from contlearn.data.label_quality import Proof, ask_opinions, prove
 
-    try:
-        return Proof.from_json(read_json(version.path / PROVED))
-    except (StorageError, KeyError, TypeError, ValueError):
-        sets = read_held_out(
-            context.workspace,
-            context.catalog,
-            version.manifest.lineage.experiences,
-            capacity=PROOF_ROWS,
-        )
-        return prove(
-            context.task,
-            predictor.label_space.names,
-            ask_opinions(context.task, predictor, spread_rows(sets)),
-        )
+    with contextlib.suppress(StorageError):
+        return read_paper(folder / PROVED, Proof.from_json)
+    opinions = ask_opinions(task, predictor, spread_rows(held_out()))
+    return prove(task, predictor.label_space.names, opinions)
 
 
 def newest_row(context: Context) -> int:

@@ -20,7 +20,7 @@ from contlearn.cycle.outcome import UpdateResult
 from contlearn.cycle.stages import CycleResult
 from contlearn.errors import ChampionChanged, ContlearnError, RegistryError, TrainingError
 from contlearn.pages.version_page import number_page, publish_report, remove_old_reports
-from contlearn.registry.by_hand import cycle_reason
+from contlearn.registry.origin import cycle_reason
 from contlearn.registry.retention import apply_retention
 from contlearn.types import CycleOutcome, PromotionDecision
 
@@ -118,9 +118,15 @@ class Settlement:
                 "not-promoted",
                 {"error": "The champion was changed by hand while the challenger was being made."},
             )
-        reason = cycle_reason(cycle.cycle_id)
         try:
-            promote_version(context, row.version, actor=context.actor, reason=reason, seen=seen)
+            promote_version(
+                context,
+                row.version,
+                actor=context.actor,
+                reason=cycle_reason(cycle.cycle_id),
+                origin="cycle",
+                seen=seen,
+            )
         except ChampionChanged:
             return self.promote()  # judged again by who is champion now
         with context.catalog.write() as connection:

@@ -24,7 +24,7 @@ from contlearn.catalog.cycles import (
     unfinished_cycle,
     waiting_cycle,
 )
-from contlearn.catalog.leases import hold_lease, lease_lost, require_lease
+from contlearn.catalog.leases import CYCLE_LEASE, hold_lease, lease_lost, require_lease
 from contlearn.catalog.parts import next_part
 from contlearn.catalog.records import (
     RecordCounts,
@@ -57,9 +57,8 @@ from contlearn.processes.children import (
 from contlearn.redaction import redact_config
 from contlearn.workspace import narrow, storage_border
 
-__all__ = ["CYCLE_LEASE", "UpdateCycle"]
+__all__ = ["UpdateCycle"]
 
-CYCLE_LEASE: Final = "update"
 # A cycle whose parent was lost this often is given up: something in it takes the machine down.
 MAX_PARENTS: Final = 5
 

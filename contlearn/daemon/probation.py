@@ -308,6 +308,7 @@ class Probation:
             actor="daemon (probation)",
             reason=words,
             seen=seen,
+            origin="daemon",
         )
         state.verdict, state.reason = "rolled back", reason
         # Should this write fail: the journal's newest change is a rollback, so nothing repeats.

@@ -13,7 +13,13 @@ from typing import Any, Final
 
 import structlog
 
-from contlearn.catalog.leases import hold_lease, lease_lost, require_lease, wait_for_lease
+from contlearn.catalog.leases import (
+    DAEMON_LEASE,
+    hold_lease,
+    lease_lost,
+    require_lease,
+    wait_for_lease,
+)
 from contlearn.config.schedule import local_day, next_scheduled
 from contlearn.context import Context
 from contlearn.cycle.causes import add_seconds_today, note_fired, read_fired
@@ -36,9 +42,8 @@ from contlearn.processes.children import ChildStopped
 from contlearn.version import __version__
 from contlearn.workspace import write_json_atomic
 
-__all__ = ["LEASE", "Watch"]
+__all__ = ["Watch"]
 
-LEASE: Final = "daemon"
 _CANNOT: Final = "the workspace cannot be watched"
 _STATE_SECONDS: Final = 30.0
 _SWEEP_SECONDS: Final = 3600.0
@@ -129,7 +134,7 @@ class Watch:
             try:
                 with hold_lease(
                     self.context.catalog,
-                    LEASE,
+                    DAEMON_LEASE,
                     purpose="watching this workspace as its daemon",
                     seconds=update.lease_seconds,
                     heartbeat_seconds=update.heartbeat_seconds,
@@ -137,7 +142,7 @@ class Watch:
                 ) as self._token:
                     self._watch()
                 if self._lost.is_set():
-                    said = lease_lost(self.context.catalog, LEASE).to_json()
+                    said = lease_lost(self.context.catalog, DAEMON_LEASE).to_json()
                     self.log.error("lease lost: another daemon took over", **said)
             except WorkspaceLocked as error:
                 if not self.standby:
@@ -237,7 +242,7 @@ class Watch:
         try:
             return wait_for_lease(
                 self.context.catalog,
-                LEASE,
+                DAEMON_LEASE,
                 seconds=update.lease_seconds,
                 heartbeat_seconds=update.heartbeat_seconds,
                 stop=self.stop,
@@ -284,7 +289,7 @@ class Watch:
         if self._token is None:
             return
         try:
-            require_lease(self.context.catalog, LEASE, self._token)
+            require_lease(self.context.catalog, DAEMON_LEASE, self._token)
         except LeaseLost:
             self._lost.set()
             raise

@@ -27,7 +27,7 @@ def find_now(context: Context, *, look_at: int) -> dict[str, Any]:
     from contlearn.cycle.doubting import proof_of
     from contlearn.data.label_quality import count_pairs, out_of_sample_ids, suspect_labels
     from contlearn.data.store import read_records
-    from contlearn.operations.predict import chosen_version
+    from contlearn.operations.chosen import chosen_version
     from contlearn.registry.loading import load_version
 
     if "probabilities" not in context.task.gives:

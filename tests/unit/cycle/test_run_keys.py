@@ -8,10 +8,11 @@ import threading
 
 import pytest
 
-from contlearn.catalog.leases import hold_lease
+from contlearn.catalog.cycles import PROMOTED_BY_HAND, change_cycle, find_cycle
+from contlearn.catalog.leases import CYCLE_LEASE, hold_lease
 from contlearn.cli import main
 from contlearn.cycle.changes import promote_version
-from contlearn.cycle.update_cycle import CYCLE_LEASE, UpdateCycle
+from contlearn.cycle.update_cycle import UpdateCycle
 from contlearn.errors import UsageError, WorkspaceLocked
 from contlearn.processes.children import ChildStopped
 from tests.scripted import ScriptedContext, drop, make_workspace, scan_here
@@ -99,6 +100,12 @@ def test_promotion_by_hand_does_not_change_how_the_run_ended(workspace):
         promote_version(context, 2, actor="ada", reason="wanted", force=True)
     answer = run(workspace, "run-1")
     assert (answer["outcome"], answer["exit"]) == ("refused", 3)
+    # It is a fact of the cycle, not a way to begin a sentence.
+    with ScriptedContext.open(workspace.root) as context, context.catalog.write() as connection:
+        row = find_cycle(connection, "run-1")
+        assert row.numbers[PROMOTED_BY_HAND] is True
+        change_cycle(connection, row.cycle_id, error="said in another way")
+    assert run(workspace, "run-1")["outcome"] == "refused"
 
 
 def test_killed_run_is_taken_up_under_its_key(workspace, monkeypatch):

@@ -5,8 +5,13 @@ import time
 
 import pytest
 
+from contlearn.config.retention import RetentionConfig
 from contlearn.errors import ContlearnError
 from contlearn.processes.children import ChildLimits, ChildStopped, run_child
+
+
+def test_a_log_is_as_long_as_the_configuration_says_by_default():
+    assert ChildLimits().log_bytes == RetentionConfig().log_bytes == 5_000_000
 
 
 @pytest.fixture

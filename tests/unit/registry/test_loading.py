@@ -14,11 +14,11 @@ from contlearn.daemon.comparing import compare_on_new_labels
 from contlearn.data.intake.ingest import scan_inbox
 from contlearn.data.label_quality import out_of_sample_ids
 from contlearn.errors import RegistryError
-from contlearn.evaluation.answers import pack_targets
 from contlearn.operations.ingest import intake_of
 from contlearn.operations.report import worst_flips
 from contlearn.operations.suggest import suggest_texts
 from contlearn.operations.suspects import find_now
+from contlearn.papers.scores import pack_targets
 from contlearn.registry.loading import load_version
 from contlearn.registry.promotion import promote
 from contlearn.workspace import write_json_atomic
@@ -42,10 +42,14 @@ def context(workspace, tmp_path):
         write_model(folder / "onnx")
         wrong, right = pack_targets(["bad"]), pack_targets(["good"])
         one = {
-            "index": 0, "record_ids": out_of_sample_ids(opened.catalog, limit=1),
-            "challenger": {**wrong, "confidences": [0.9]}, "champion": right, "targets": right,
+            "experience": "c1", "index": 0, "is_new": True, "record_ids": out_of_sample_ids(opened.catalog, limit=1),
+            "challenger": {**wrong, "confidences": [0.9]}, "champion": {**right, "confidences": []},
+            "targets": right,
         }  # fmt: skip
-        write_json_atomic(folder / "scores.json", {"sets": [one]})
+        write_json_atomic(
+            folder / "scores.json",
+            {"format_version": 1, "labels": ["bad", "good"], "sets": [one]},
+        )
         opened.registry.preflight = well
         opened.registry.register(
             folder, cycle_id="c1", parent=None, facts=facts(model=model_facts())
