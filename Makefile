@@ -29,6 +29,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy $(wildcard plugins/*/contlearn_*.py)
 	$(BIN)/lint-imports
 
 test-quick: $(STAMP)

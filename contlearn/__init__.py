@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from contlearn.cycle.outcome import UpdateResult as UpdateResult
     from contlearn.cycle.update_cycle import UpdateCycle as UpdateCycle
     from contlearn.errors import ContlearnError as ContlearnError
-    from contlearn.operations.history import describe_version as describe_version
+    from contlearn.operations.evaluate import evaluate_version as evaluate_version
     from contlearn.operations.history import read_history as read_history
-    from contlearn.operations.history import verify_versions as verify_versions
     from contlearn.operations.ingest import ingest_files as ingest_files
     from contlearn.operations.init import make_workspace as make_workspace
-    from contlearn.operations.predict import evaluate_version as evaluate_version
     from contlearn.operations.predict import predict_texts as predict_texts
+    from contlearn.operations.show import describe_version as describe_version
     from contlearn.operations.status import read_status as read_status
+    from contlearn.operations.verify import verify_versions as verify_versions
 
 _PUBLIC = {
     "ContlearnError": "contlearn.errors",
     "Context": "contlearn.context",
     "UpdateCycle": "contlearn.cycle.update_cycle",
     "UpdateResult": "contlearn.cycle.outcome",
-    "describe_version": "contlearn.operations.history",
-    "evaluate_version": "contlearn.operations.predict",
+    "describe_version": "contlearn.operations.show",
+    "evaluate_version": "contlearn.operations.evaluate",
     "ingest_files": "contlearn.operations.ingest",
     "make_workspace": "contlearn.operations.init",
     "predict_texts": "contlearn.operations.predict",
@@ -51,7 +51,7 @@ _PUBLIC = {
     "read_history": "contlearn.operations.history",
     "read_status": "contlearn.operations.status",
     "roll_back": "contlearn.cycle.changes",
-    "verify_versions": "contlearn.operations.history",
+    "verify_versions": "contlearn.operations.verify",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from contlearn.config import Config, LoadedConfig, load_config
 from contlearn.config.handover import hand_over, plugins_taken_over, taken_over
@@ -15,9 +15,9 @@ from contlearn.config.schedule import read_cron
 from contlearn.errors import ConfigError
 from contlearn.evaluation.gate import make_rules
 from contlearn.interfaces import Clock, Task
-from contlearn.plugins.manager import PluginManager
+from contlearn.plugins.manager import PluginManager, require_given
 from contlearn.tasks.measures import metric_named
-from contlearn.training.checks import check_method
+from contlearn.training.checks import check_buffer, check_learners, check_method
 from contlearn.training.search import check_search
 from contlearn.types import Event
 from contlearn.workspace import SystemClock, Workspace
@@ -104,11 +104,6 @@ class Context:
         """Give the variables with which a child works as this process does."""
         return hand_over(self.config, self.workspace.root, self.manager.folder)
 
-    @property
-    def metric(self) -> str:
-        """The metric that the gate compares: `gate.metric`, or the task's own."""
-        return self.config.gate.metric or self.task.primary_metric
-
     def emit(self, kind: str, **fields: object) -> None:
         """Tell observers what happened."""
         self.manager.notify(
@@ -137,18 +132,10 @@ def check_names(config: Config, manager: PluginManager) -> None:
     manager.require(config.plugins.required)
     task = manager.task(config.model.task, config.model.task_options, where="model.task")
     training = config.training
-    kind, _ = manager.options(
-        "strategy", training.strategy, training.strategy_options, where="training.strategy"
-    )
-    require_given(task, kind, where="training.strategy")
-    for number, item in enumerate(training.regularizers):
-        options, where = item.model_dump(exclude={"name"}), f"training.regularizers[{number}]"
-        kind, _ = manager.options("regularizer", item.name, options, where=where)
-        require_given(task, kind, where=where)
+    check_learners(training, task, manager)
     check_method(training.method, training.method_options)
     check_search(training, manager)
-    kind = manager.get("buffer", config.replay.policy, where="replay.policy")
-    require_given(task, kind, where="replay.policy")
+    check_buffer(config.replay, task, manager)
     for _, rule in make_rules(config.gate, manager):
         require_given(task, type(rule), where="gate.rules")
         if hasattr(rule, "check"):
@@ -165,21 +152,6 @@ def check_names(config: Config, manager: PluginManager) -> None:
             )
     if config.update.schedule:
         check_schedule(config)
-
-
-def require_given(task: Task, kind: type[Any], *, where: str) -> None:
-    """Refuse a part that needs more than the task gives, before anything runs.
-
-    Raises:
-        ConfigError: Naming what is missing.
-    """
-    missing = sorted(getattr(kind, "needs", frozenset()) - task.gives)
-    if missing:
-        raise ConfigError(
-            f"{kind.name!r} needs {', '.join(missing)}; the task {task.name!r} does not give that.",
-            where=f"{where} in contlearn.toml",
-            hint=f"Choose another; the task gives: {', '.join(sorted(task.gives)) or 'nothing'}.",
-        )
 
 
 def check_schedule(config: Config) -> None:

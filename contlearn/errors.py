@@ -7,8 +7,10 @@ ContlearnError                 what happened, where, what to do; carries the exi
 ├── PluginError        (2)     a plugin is missing, broken or clashes with another
 ├── TrainingError      (1)     a challenger could not be fitted
 ├── EvaluationError    (1)     a measure is undefined or cannot be computed
+│   └── TooFewPredictions (1)  drift cannot be judged yet
 ├── ExportError        (1)     the ONNX model could not be made or differs from its source
 ├── RegistryError      (1)     a version or a pointer is missing, damaged or refused
+│   └── ChampionChanged (1)    another is champion now than when it was decided
 ├── ServingError       (1)     the server cannot start or load a version
 ├── StorageError       (1)     the disk is full, a file cannot be written or read
 ├── WorkspaceError     (2)     the folder is not a workspace
@@ -21,6 +23,7 @@ from __future__ import annotations
 from contlearn.redaction import redact
 
 __all__ = [
+    "ChampionChanged",
     "ConfigError",
     "ContlearnError",
     "EvaluationError",
@@ -31,6 +34,7 @@ __all__ = [
     "RegistryError",
     "ServingError",
     "StorageError",
+    "TooFewPredictions",
     "TrainingError",
     "UsageError",
     "WorkspaceError",
@@ -107,12 +111,20 @@ class EvaluationError(ContlearnError):
     """A measure is undefined or cannot be computed."""
 
 
+class TooFewPredictions(EvaluationError):
+    """The server has answered too little for drift to be judged."""
+
+
 class ExportError(ContlearnError):
     """The ONNX model could not be made, or differs from the model it was made from."""
 
 
 class RegistryError(ContlearnError):
     """A version or a pointer is missing, damaged, or refused."""
+
+
+class ChampionChanged(RegistryError):
+    """Another process made another version the champion since it was decided."""
 
 
 class ServingError(ContlearnError):

@@ -11,7 +11,16 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    Protocol,
+    TypeAlias,
+    runtime_checkable,
+)
 
 from contlearn.types import (
     Calibration,
@@ -31,8 +40,8 @@ if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
 __all__ = [
+    "PRIORITIES",
     "Clock",
-    "Exporter",
     "Field",
     "FieldKind",
     "FieldNames",
@@ -72,6 +81,14 @@ FieldKind: TypeAlias = Literal[
 ]
 # progress(stage, done, total, message): called often, must return at once.
 Progress: TypeAlias = Callable[[str, int, int, str], None]
+
+
+# What a replay buffer may ask the model about a record, and what the task must give for that.
+PRIORITIES: Final[Mapping[str, str]] = {
+    "herding": "class-sums",
+    "uncertainty": "classes",
+    "loss": "classes",
+}
 
 
 def no_progress(_stage: str, _done: int, _total: int, _message: str) -> None:
@@ -466,11 +483,21 @@ class Predictor(Protocol):
 class ReplayBuffer(Protocol):
     """A bounded store of past training records, by id.
 
+    One that keeps what the model finds most worth keeping names one of `PRIORITIES` in the class
+    attribute `priority`; `Exemplar.priority` then holds it, higher for what is kept longer. One
+    without the attribute, or with "" in it, asks for nothing.
+
     Source: reservoir sampling after Vitter, "Random Sampling with a Reservoir", 1985.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+
+    def __init__(
+        self, *, capacity_records: int, capacity_bytes: int, records_per_label: int, seed: int
+    ) -> None:
+        """Begin empty, with the bounds of `[replay]`; 0 records a label for no such bound."""
+        ...
 
     def add(self, exemplars: Iterable[Exemplar]) -> None:
         """Offer records of an experience that was learnt."""
@@ -564,10 +591,3 @@ class GateEvidence:
     parity: Mapping[str, object]
     champion_parity: Mapping[str, object] = field(default_factory=dict)
     runtime: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Exporter(Protocol):
-    """Writes a checkpoint as files that a server loads."""
-
-    name: ClassVar[str]
-    summary: ClassVar[str]

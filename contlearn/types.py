@@ -118,6 +118,11 @@ class LabelledRecord:
     timestamp: datetime | None = None
     slices: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def group_key(self) -> str:
+        """What is never divided: the group, or the record alone where it has none."""
+        return self.group or self.record_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedRecord:

@@ -16,10 +16,12 @@ __all__ = [
     "megabytes",
     "metric_name",
     "milliseconds",
+    "moment",
     "number",
     "percent",
     "printable",
     "quoted",
+    "size",
     "span",
 ]
 
@@ -120,7 +122,7 @@ def number(value: float | None) -> str:
 
 
 def megabytes(value: float | None) -> str:
-    """Write a size."""
+    """Write the size of a file."""
     return "–" if value is None else f"{value / 1e6:.1f} MB"
 
 
@@ -129,18 +131,39 @@ def milliseconds(value: float) -> str:
     return f"{1000 * value:.2f} ms"
 
 
+def size(value: float) -> str:
+    """Write how much of a disk something takes.
+
+    Example:
+        >>> size(48_000_000), size(2_000_000_000)
+        ('48 MB', '2.0 GB')
+    """
+    return f"{value / 1e9:,.1f} GB" if value >= 1e9 else f"{value / 1e6:,.0f} MB"
+
+
+def moment(text: object) -> str:
+    """Write an ISO moment to the minute, as people read it; a dash where there is none.
+
+    Example:
+        >>> moment("2030-01-02T03:04:05+00:00"), moment(None)
+        ('2030-01-02 03:04', '–')
+    """
+    return str(text)[:16].replace("T", " ") if text else "–"
+
+
 def span(seconds: float) -> str:
     """Say a span of time as people do.
 
     Example:
-        >>> span(42), span(250), span(7500)
-        ('42 s', '4 min', '2.1 h')
+        >>> span(42), span(250), span(7500), span(10_800), span(200_000)
+        ('42 s', '4 min', '2.1 h', '3 h', '2.3 d')
     """
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(0.0, seconds):.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    long, unit = (seconds / 3600, "h") if seconds < 172_800 else (seconds / 86_400, "d")
+    return f"{long:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def quoted(text: str, limit: int) -> str:

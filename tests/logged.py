@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from contlearn.context import Context
-from contlearn.evaluation.answers import pack_targets
 from contlearn.monitoring.feedback_log import FeedbackLog
 from contlearn.monitoring.prediction_log import LoggedPrediction, PredictionLog
+from contlearn.papers.scores import pack_targets
 from contlearn.testing import FakeClock
 from contlearn.workspace import write_json_atomic
 from tests.served import LABELS, make_workspace

@@ -84,8 +84,9 @@ def make_workspace(root: Path, more: str = "") -> Workspace:
     return workspace
 
 
-def open_watch(workspace: Workspace, clock=None, **options) -> Watch:
-    context = ScriptedContext.open(workspace.root, clock=clock or FakeClock())
+def open_watch(workspace: Workspace, clock=None, plugins_dir=None, **options) -> Watch:
+    clock = clock or FakeClock()
+    context = ScriptedContext.open(workspace.root, clock=clock, plugins_dir=plugins_dir)
     return Watch(context, child="tests.scripted_child", scan=scan_here, **options)
 
 

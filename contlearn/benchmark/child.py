@@ -11,7 +11,6 @@ Standard output carries one JSON object a line: progress, and why it failed.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -22,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from contlearn.benchmark.measures import measures_of
 from contlearn.benchmark.streams import Step, Stream, load_stream
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
+from contlearn.errors import TrainingError
 from contlearn.interfaces import Task
 from contlearn.plugins.manager import PluginManager
-from contlearn.processes.children import die_with_parent, tell_failure
+from contlearn.processes.answering import answer_parent, tell_progress
 from contlearn.types import Experience, LabelledRecord, LabelSpace
 from contlearn.workspace import read_json, write_json_atomic
 
@@ -36,13 +36,8 @@ __all__ = ["accuracy_on", "main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do the run in the folder named; 0 when done, else the error's exit code."""
-    die_with_parent()
     folder = Path((sys.argv[1:] if arguments is None else arguments)[0])
-    try:
-        _Run(folder).execute()
-    except Exception as error:
-        return tell_failure(error, log=folder / "log.txt")
-    return 0
+    return answer_parent(lambda: _Run(folder).execute(), unforeseen=TrainingError)
 
 
 class _Run:
@@ -82,7 +77,7 @@ class _Run:
             if before is not None:
                 shutil.rmtree(before, ignore_errors=True)
             before = output
-            self._say(t + 1, len(steps), step.name)
+            tell_progress("learning", t + 1, len(steps), step.name)
         result = measures_of(rows, steps=len(steps), is_reference=self.reads_history)
         result["seconds"] = round(sum(row["seconds"] for row in rows), 2)
         result["notes"] = [row["notes"] for row in rows]
@@ -124,8 +119,8 @@ class _Run:
                 work=self.folder / f"work-{t}",
                 output=output,
             ),
-            progress=lambda stage, done, total, message: self._say(
-                t, len(self.stream.steps), f"{step.name}: {message or stage}", done, total
+            progress=lambda stage, _done, _total, message: tell_progress(
+                "learning", t, len(self.stream.steps), f"{step.name}: {message or stage}"
             ),
         )
         seconds = time.monotonic() - started
@@ -163,11 +158,6 @@ class _Run:
                         [int(a == b) for a, b in zip(answers, targets, strict=True)]
                     )
         return found
-
-    def _say(self, done: int, total: int, message: str, part: int = 0, parts: int = 0) -> None:
-        line = {"done": done, "total": total, "message": message, "part": part, "parts": parts}
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
 
 
 def accuracy_on(

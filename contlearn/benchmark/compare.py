@@ -7,7 +7,7 @@ import platform
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,11 @@ from contlearn.benchmark.result import BenchmarkResult, Summary
 from contlearn.benchmark.specs import ALWAYS, RATES, TUNED, Spec, parse_spec
 from contlearn.benchmark.streams import Stream, save_stream
 from contlearn.config import ModelConfig, ReplayConfig, TrainingConfig
-from contlearn.errors import TrainingError, UsageError
+from contlearn.errors import ConfigError, TrainingError, UsageError
+from contlearn.interfaces import Task
 from contlearn.plugins.manager import PluginManager
-from contlearn.processes.children import run_child
+from contlearn.processes.children import progress_of, run_child
+from contlearn.training.checks import check_buffer, check_learners
 from contlearn.wording import percent
 from contlearn.workspace import file_lock, read_json, storage_border, write_json_atomic
 
@@ -46,7 +48,6 @@ def compare_strategies(
     replay: ReplayConfig | None = None,
     settings: Mapping[str, Any] | None = None,
     manager: PluginManager | None = None,
-    plugins_dir: Path | None = None,
     only: bool = False,
     report: Report | None = None,
 ) -> BenchmarkResult:
@@ -66,18 +67,18 @@ def compare_strategies(
         training: [training]; each spec changes it.
         replay: [replay].
         settings: Keys of [training] that all specs share.
-        manager: Where strategies are looked up.
-        plugins_dir: A folder of loose plugins that the runs load too.
+        manager: Where strategies are looked up; the runs load its folder of loose plugins too.
         only: Leave out what `ALWAYS` names.
         report: Called with one line whenever there is something to say.
     Raises:
         UsageError: When there is no seed, or no strategy.
         PluginError: When a strategy or an option is not known.
+        ConfigError: When what was named needs more than the task gives.
         TrainingError: When a run fails.
     """
     if not seeds:
         raise UsageError("There is no seed.", where="--seed", hint="Give at least one.")
-    manager = manager or PluginManager(folder=plugins_dir)
+    manager = manager or PluginManager()
     names = list(dict.fromkeys([*(() if only else ALWAYS), *strategies]))
     if not names:
         raise UsageError(
@@ -85,7 +86,15 @@ def compare_strategies(
             where="--only",
             hint="Name strategies with --strategy, or leave --only out.",
         )
+    training, replay, report = (
+        training or TrainingConfig(),
+        replay or ReplayConfig(),
+        report or _say,
+    )
     specs = [parse_spec(name, manager=manager, settings=settings) for name in names]
+    task: Task = manager.task(stream.task, where="model.task")
+    check_buffer(replay, task, manager)
+    specs = list(_fitting(specs, strategies, training, task, manager, report))
     settled = model or ModelConfig(task=stream.task)
     if base is not None:
         settled = settled.model_copy(update={"base": base})
@@ -98,14 +107,13 @@ def compare_strategies(
             stream=stream,
             output=output,
             model=settled.model_copy(update={"task": stream.task}),
-            training=training or TrainingConfig(),
-            replay=replay or ReplayConfig(),
-            plugins_dir=plugins_dir,
-            report=report or (lambda _line: None),
+            training=training,
+            replay=replay,
+            plugins_dir=manager.folder,
+            report=report,
             left=sum(_runs_of(spec, seeds) for spec in specs),
         )
         rows = plan.run(specs, seeds)
-        task = manager.get("task", stream.task, where="model.task")
         result = replace(
             _judge(rows, specs, output, tuple(step.name for step in stream.steps)),
             primary_metric=task.primary_metric,
@@ -114,6 +122,34 @@ def compare_strategies(
         write_page(result, output / "index.html")
         (output / "table.md").write_text(result.table() + "\n", encoding="utf-8")
     return result
+
+
+def _say(_line: str) -> None:
+    """Say nothing, where nobody listens."""
+
+
+def _fitting(
+    specs: Sequence[Spec],
+    named: Sequence[str],
+    training: TrainingConfig,
+    task: Task,
+    manager: PluginManager,
+    report: Report,
+) -> Iterator[Spec]:
+    """Give the specs that the task can be learnt with; one that was named must be among them.
+
+    Raises:
+        ConfigError: When one that was named needs more than the task gives.
+    """
+    for spec in specs:
+        try:
+            check_learners(spec.config(training, seed=0), task, manager)
+        except ConfigError as error:
+            if spec.name in named:
+                raise ConfigError(error.what, where="--strategy", hint=error.hint) from error
+            report(f"{spec.name} is left out: {error.what}")
+        else:
+            yield spec
 
 
 @dataclass
@@ -213,16 +249,17 @@ class _Plan:
                 "model": self.model.model_dump(mode="json"),
                 "training": spec.config(self.training, seed=seed).model_dump(mode="json"),
                 "replay": self.replay.model_dump(mode="json"),
-                "plugins_dir": str(self.plugins_dir) if self.plugins_dir else None,
+                "plugins_dir": str(self.plugins_dir.absolute()) if self.plugins_dir else None,
             },
         )
         last = 0
 
         def hear(message: Mapping[str, Any]) -> None:
             nonlocal last
-            if int(message["done"]) > last:
-                last = int(message["done"])
-                self.report(f"  {title}, seed {seed}: {last}/{message['total']}")
+            step = progress_of(message)
+            if step is not None and step[1] > last:
+                last = step[1]
+                self.report(f"  {title}, seed {seed}: {last}/{step[2]}")
 
         end = run_child(
             "contlearn.benchmark", [str(folder.absolute())], log=folder / "log.txt", on_message=hear

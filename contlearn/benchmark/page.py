@@ -9,6 +9,7 @@ from typing import Final
 
 from contlearn.benchmark.measures import FIGURES, titles
 from contlearn.benchmark.result import BenchmarkResult, Summary, cell
+from contlearn.pages.charts import Plot, share_ticks, svg
 from contlearn.pages.style import html_page
 from contlearn.wording import metric_name
 from contlearn.workspace import write_bytes_atomic
@@ -19,7 +20,7 @@ __all__ = ["write_page"]
 _COLOURS: Final = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#9b6bdf",
 )  # fmt: skip
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 280, 40, 28
+_PLOT: Final = Plot(width=640, height=280, left=40, right=10, top=8, bottom=28, inset=0)
 
 
 def write_page(result: BenchmarkResult, path: Path) -> None:
@@ -50,43 +51,32 @@ def _curves(summaries: Sequence[Summary], average: str) -> str:
     """Draw one line a strategy, a dashed one for each reference, which has an end only."""
     steps = max((len(s.curve) for s in summaries if s.curve), default=1)
 
-    def x(step: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - 10) * step / max(steps - 1, 1)
+    def x(step: int) -> float:
+        return _PLOT.x(step / max(steps - 1, 1))
 
-    def y(value: float) -> float:
-        return 8 + (_HEIGHT - _BOTTOM - 8) * (1 - min(max(value, 0.0), 1.0))
-
-    parts = [
-        f'<line x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{y(v):.1f}" y2="{y(v):.1f}" '
-        f'stroke="var(--line)"/><text x="4" y="{y(v) + 4:.1f}">{v:.0%}</text>'
-        for v in (0.0, 0.25, 0.5, 0.75, 1.0)
-    ]
-    parts += [
-        f'<text x="{x(i):.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{i + 1}</text>'
-        for i in range(0, steps, max(1, steps // 10))
-    ]
+    parts = [_PLOT.grid(share_ticks())]
+    parts += [_PLOT.below(x(i), str(i + 1), up=8) for i in range(0, steps, max(1, steps // 10))]
     legend = []
     for number, summary in enumerate(summaries):
         colour = _COLOURS[number % len(_COLOURS)]
         value = summary.means["average_accuracy"] or 0.0
         name = f"{escape(summary.name)} ({100 * value:.1f} %)"
         if summary.curve:
-            points = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v in enumerate(summary.curve))
+            points = " ".join(f"{x(i):.1f},{_PLOT.y(v):.1f}" for i, v in enumerate(summary.curve))
             parts.append(
                 f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2">'
                 f"<title>{name}</title></polyline>"
             )
         else:
             parts.append(
-                f'<line x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
+                f'<line x1="{x(0)}" x2="{_PLOT.x(1)}" y1="{_PLOT.y(value):.1f}" '
+                f'y2="{_PLOT.y(value):.1f}" '
                 f'stroke="{colour}" stroke-width="1.5" stroke-dasharray="5 4">'
                 f"<title>{name}</title></line>"
             )
         style = "solid" if summary.curve else "dashed"
         line = f'<span style="border-color:{colour};border-top-style:{style}"></span>'
         legend.append(f"<li>{line}{name}</li>")
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(average)} after each experience">{"".join(parts)}</svg>'
-        f'<ul class="legend">{"".join(legend)}</ul>'
-    )
+    label = f"{average} after each experience"
+    chart = svg(label, parts, _PLOT.width, _PLOT.height, pixels=(960, 420))
+    return f'{chart}<ul class="legend">{"".join(legend)}</ul>'

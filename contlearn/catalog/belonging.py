@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection
 
 from contlearn.catalog.database import Catalog
 from contlearn.catalog.leases import holder_of, read_leases
-from contlearn.catalog.rows import insert_if_absent, put
+from contlearn.catalog.rows import get, insert_if_absent, put
 from contlearn.catalog.schema import meta
 from contlearn.config import Config
 from contlearn.errors import ConfigError, StorageError, WorkspaceLocked
@@ -214,11 +214,11 @@ def _is_inside(catalog: Catalog, workspace: Workspace) -> bool:
 
 
 def _recall(connection: Connection) -> _Place | None:
-    text = connection.execute(sa.select(meta.c.value).where(meta.c.key == _KEY)).scalar()
-    if text is None:
+    row = get(connection, meta, _KEY)
+    if row is None:
         return None
     try:
-        return _Place.read(text)
+        return _Place.read(row.value)
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"The catalog does not say whose it is: {error}.",

@@ -19,6 +19,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from contlearn.catalog.rows import chunks
 from contlearn.catalog.schema import cycle_records, records
 
 __all__ = [
@@ -39,7 +40,6 @@ KEPT: Final = "kept"
 OPEN_STATES: Final = ("pending", "refused", KEPT)
 # Records of these states count no longer, and nothing makes them count again.
 GONE_STATES: Final = ("forgotten", "superseded")
-_CHUNK: Final = 500
 
 
 def counts() -> sa.ColumnElement[bool]:
@@ -60,10 +60,10 @@ def supersede(connection: Connection, rows: Sequence[int], *, by: str) -> None:
         rows: Their numbers.
         by: The name of the file that brought the other label.
     """
-    for start in range(0, len(rows), _CHUNK):
+    for some in chunks(rows):
         connection.execute(
             records.update()
-            .where(records.c.seq.in_(rows[start : start + _CHUNK]), counts())
+            .where(records.c.seq.in_(some), counts())
             .values(state="superseded", reason=f"superseded by a newer label in {by}", part=None)
         )
 

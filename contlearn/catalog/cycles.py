@@ -15,6 +15,7 @@ from contlearn.types import CycleState, RuleOutcome
 
 __all__ = [
     "ENDED",
+    "PROMOTED_BY_HAND",
     "CycleRow",
     "change_cycle",
     "create_cycle",
@@ -28,6 +29,8 @@ __all__ = [
     "waiting_cycle",
 ]
 
+# In the numbers of a cycle whose challenger somebody promoted who is no cycle.
+PROMOTED_BY_HAND: Final = "promoted_by_hand"
 ENDED: Final = ("promoted", "refused", "kept", "not-promoted", "failed")
 # What a run can come to; one whose challenger awaits approval has done its work.
 _OVER: Final = (*ENDED, "awaiting-approval")
@@ -51,7 +54,6 @@ class CycleRow:
     started_at: str
     ended_at: str | None
     attempts: int
-    progress: Any
     reasons: Any
     metrics: Any
     numbers: Any
@@ -92,7 +94,11 @@ class CycleRow:
 
 
 def _cycle(row: Row[Any] | None) -> CycleRow | None:
-    return None if row is None else CycleRow(**row._asdict())
+    if row is None:
+        return None
+    values = row._asdict()
+    del values["progress"]  # a column of earlier contlearns
+    return CycleRow(**values)
 
 
 def create_cycle(
@@ -182,12 +188,9 @@ def unfinished_cycle(connection: Connection) -> CycleRow | None:
     return _cycle(connection.execute(query).first())
 
 
-def waiting_cycle(connection: Connection, version: int | None = None) -> CycleRow | None:
+def waiting_cycle(connection: Connection) -> CycleRow | None:
     """Give the cycle whose challenger awaits approval."""
-    query = sa.select(cycles).where(cycles.c.state == "awaiting-approval")
-    if version is not None:
-        query = query.where(cycles.c.version == version)
-    return _cycle(connection.execute(query.order_by(cycles.c.seq.desc()).limit(1)).first())
+    return _newest(connection, cycles.c.state == "awaiting-approval")
 
 
 def list_cycles(connection: Connection, limit: int = 50) -> list[CycleRow]:

@@ -27,17 +27,21 @@ from contlearn.errors import ContlearnError, LeaseLost, WorkspaceLocked
 from contlearn.processes.facts import current_owner, life_of, pid_of
 
 __all__ = [
+    "CYCLE_LEASE",
+    "DAEMON_LEASE",
     "LeaseHolder",
     "current_owner",
     "hold_lease",
     "holder_of",
-    "is_alive",
     "lease_lost",
     "read_leases",
     "require_lease",
     "wait_for_lease",
 ]
 
+# Of whoever runs an update, and of the daemon of a workspace.
+CYCLE_LEASE: Final = "update"
+DAEMON_LEASE: Final = "daemon"
 _log: Final = logging.getLogger("contlearn.leases")
 # Runs on while the machine sleeps, where there is such a clock.
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -71,11 +75,6 @@ class _Seen:
     def is_free(self) -> bool:
         """Whether it was given back, or its holder is gone for certain."""
         return self.expires_at == 0.0 or life_of(self.owner) == "gone"
-
-
-def is_alive(owner: str) -> bool:
-    """Say whether the owner may still run; one of another machine or container may."""
-    return life_of(owner) != "gone"
 
 
 def holder_of(catalog: Catalog, name: str) -> LeaseHolder | None:

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from contlearn.catalog.counting import OPEN_STATES
-from contlearn.catalog.records import RELEASED
-from contlearn.catalog.rows import put
+from contlearn.catalog.records import RELEASED, of_cycle
+from contlearn.catalog.rows import get, put
 from contlearn.catalog.schema import cycle_records, cycles, meta, records
 
 __all__ = ["Apart", "free_part", "next_part", "part_of", "settle_failed"]
@@ -75,7 +75,7 @@ def settle_failed(
     part = part_of(connection, cycle_id)
     if part is not None:
         return _part_failed(connection, cycle_id, part, divisions=divisions, why=why)
-    often = sa.and_(_of_cycle(cycle_id), records.c.seq.in_(_often_failed(connection, failures)))
+    often = sa.and_(of_cycle(cycle_id), records.c.seq.in_(_often_failed(connection, failures)))
     batches = _read(connection)
     batch = max(batches, default=0) + 1
     batches[batch], whole = _Batch(), _number(batch, 1)
@@ -101,7 +101,7 @@ def next_part(connection: Connection) -> int | None:
 
 def part_of(connection: Connection, cycle_id: str) -> int | None:
     """Give the part that a cycle tries; None for one that learns as usual."""
-    query = sa.select(records.c.part).where(_OPEN, records.c.part.is_not(None), _of_cycle(cycle_id))
+    query = sa.select(records.c.part).where(_OPEN, records.c.part.is_not(None), of_cycle(cycle_id))
     return connection.execute(query.limit(1)).scalar()
 
 
@@ -147,19 +147,13 @@ def _number(batch: int, place: int) -> int:
     return (batch << _BATCH_BITS) + place
 
 
-def _of_cycle(cycle_id: str) -> sa.ColumnElement[bool]:
-    return records.c.seq.in_(
-        sa.select(cycle_records.c.seq).where(cycle_records.c.cycle_id == cycle_id)
-    )
-
-
 def _often_failed(connection: Connection, failures: int) -> sa.Select[tuple[int]]:
-    since = connection.execute(sa.select(meta.c.value).where(meta.c.key == RELEASED)).scalar()
+    released = get(connection, meta, RELEASED)
     failed = connection.execute(
         sa.select(cycles.c.cycle_id)
         .where(
             cycles.c.outcome == "failed",
-            cycles.c.seq > int(since or 0),
+            cycles.c.seq > (0 if released is None else int(released.value)),
             cycles.c.numbers["error_kind"].as_string().in_(POISON_KINDS),
         )
         .order_by(cycles.c.seq.desc())
@@ -228,10 +222,11 @@ def _free_leftovers(connection: Connection) -> None:
 
 def _read(connection: Connection) -> dict[int, _Batch]:
     """Read what is known of the batches that still have parts; others are forgotten."""
-    text = connection.execute(sa.select(meta.c.value).where(meta.c.key == _KEY)).scalar()
+    row = get(connection, meta, _KEY)
     query = sa.select(records.c.part).where(_OPEN, records.c.part.is_not(None)).distinct()
     there = {int(part) >> _BATCH_BITS for part in connection.execute(query).scalars()}
-    known = {int(key): _Batch(**value) for key, value in json.loads(text or "{}").items()}
+    written = {} if row is None else json.loads(row.value)
+    known = {int(key): _Batch(**value) for key, value in written.items()}
     return {batch: known.get(batch, _Batch()) for batch in there}
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from contlearn.catalog.counting import GONE_STATES, KEPT, OPEN_STATES, counts
-from contlearn.catalog.rows import put
+from contlearn.catalog.rows import chunks, put
 from contlearn.catalog.schema import cycle_records, cycles, meta, records
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RecordCounts",
-    "chunks",
     "count_experience",
     "count_learnable",
     "count_looks",
@@ -27,6 +26,7 @@ __all__ = [
     "experience_records",
     "experience_sample",
     "hold_records",
+    "of_cycle",
     "plan_records",
     "release_records",
     "settle_kept",
@@ -37,8 +37,6 @@ __all__ = [
 
 MAX_ATTEMPTS: Final = 2
 RELEASED: Final = "released_after_cycle"
-_CHUNK: Final = 500
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +71,6 @@ class RecordCounts:
     def fresh(self) -> int:
         """Those of them that are a reason to learn by themselves: kept ones alone are none."""
         return self.to_learn - self.kept
-
-
-def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
-    """Cut a sequence into pieces that fit one statement's parameters."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def count_records(connection: Connection, *, only_open: bool = False) -> RecordCounts:
@@ -162,14 +154,9 @@ def count_records(connection: Connection, *, only_open: bool = False) -> RecordC
     )
 
 
-def plan_records(
-    connection: Connection, cycle_id: str, *, part: int | None = None
-) -> tuple[int, int]:
+def plan_records(connection: Connection, cycle_id: str, *, part: int | None = None) -> None:
     """Give a cycle every open record that nobody suspects, or one part of those; it has them
     until it ends.
-
-    Returns:
-        How many to learn, how many to measure on.
     """
     open_ones = sa.and_(records.c.state.in_(OPEN_STATES), records.c.part.is_not_distinct_from(part))
     connection.execute(
@@ -184,16 +171,10 @@ def plan_records(
         )
     )
     connection.execute(records.update().where(open_ones).values(cycle_id=cycle_id))
-    rows = connection.execute(
-        sa.select(cycle_records.c.role, sa.func.count())
-        .where(cycle_records.c.cycle_id == cycle_id)
-        .group_by(cycle_records.c.role)
-    )
-    counts: dict[str, int] = {str(row[0]): int(row[1]) for row in rows}
-    return counts.get("train", 0), counts.get("held_out", 0)
 
 
-def _of_cycle(cycle_id: str) -> sa.ColumnElement[bool]:
+def of_cycle(cycle_id: str) -> sa.ColumnElement[bool]:
+    """Say of a row of `records` whether a cycle was planned with it."""
     return records.c.seq.in_(
         sa.select(cycle_records.c.seq).where(cycle_records.c.cycle_id == cycle_id)
     )
@@ -203,7 +184,7 @@ def settle_learnt(connection: Connection, cycle_id: str) -> None:
     """A cycle was promoted: its records are learnt, its held-out rows join the reserve."""
     connection.execute(
         records.update()
-        .where(_of_cycle(cycle_id), counts())
+        .where(of_cycle(cycle_id), counts())
         .values(state="learnt", reason=None, cycle_id=cycle_id)
     )
 
@@ -214,7 +195,7 @@ def settle_refused(connection: Connection, cycle_id: str, reason: str) -> int:
     Returns:
         How many records are held now.
     """
-    mine = _of_cycle(cycle_id)
+    mine = of_cycle(cycle_id)
     connection.execute(
         records.update()
         .where(mine, records.c.state.in_(OPEN_STATES))
@@ -234,7 +215,7 @@ def settle_kept(connection: Connection, cycle_id: str, reason: str) -> int:
     Returns:
         How many records to learn are kept; rows to measure on are not among those.
     """
-    mine = (_of_cycle(cycle_id), records.c.state.in_(OPEN_STATES))
+    mine = (of_cycle(cycle_id), records.c.state.in_(OPEN_STATES))
     connection.execute(records.update().where(*mine).values(state=KEPT, reason=reason))
     return _count_to_learn(connection, *mine)
 

@@ -1,9 +1,9 @@
-"""Writing a row that may be there already, in one statement, so that two may do so at once."""
+"""One row by its key: read, and written in one statement, so that two may do so at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -11,7 +11,22 @@ from sqlalchemy.engine import Connection
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
 
-__all__ = ["insert_if_absent", "put"]
+__all__ = ["chunks", "get", "insert_if_absent", "put"]
+
+_CHUNK: Final = 500
+T = TypeVar("T")
+
+
+def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
+    """Cut a sequence into pieces that fit one statement's parameters."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def get(connection: Connection, table: sa.Table, key: str) -> sa.Row[Any] | None:
+    """Give the row of a key; None where there is none."""
+    (column,) = table.primary_key
+    return connection.execute(sa.select(table).where(column == key)).first()
 
 
 def insert_if_absent(connection: Connection, table: sa.Table, *rows: Mapping[str, Any]) -> None:

@@ -122,7 +122,7 @@ cycles = Table(
     Column("started_at", String(32), nullable=False),
     Column("ended_at", String(32)),
     Column("attempts", Integer, nullable=False, default=0),
-    Column("progress", JSON),
+    Column("progress", JSON),  # empty; an earlier contlearn that shares the catalog reads it
     Column("reasons", JSON),
     Column("metrics", JSON),
     Column("numbers", JSON),  # seconds per stage, records new and replayed, memory

@@ -98,7 +98,6 @@ def strategies(
         max_tokens=max_tokens,
         settings=_settings(settings_),
         manager=manager,
-        plugins_dir=settings.plugins_dir,
         only=only,
         report=settings.remark,
         **arguments,
@@ -164,7 +163,7 @@ def serving(
     settings: Settings, version: int | str | None, seconds: float, dry_run: bool, as_json: bool
 ) -> None:
     """Try the layouts, keep the best."""
-    from contlearn.operations.predict import chosen_version
+    from contlearn.operations.chosen import chosen_version
     from contlearn.serving.compute.measuring import measure_layouts
 
     with settings.open() as context, settings.progress() as progress:

@@ -55,7 +55,7 @@ def command(
             max_bytes=first.log_bytes,
             files=first.log_files,
         )
-        daemon = Daemon(contexts, plugins_dir=settings.plugins_dir, standby=not no_standby)
+        daemon = Daemon(contexts, standby=not no_standby)
         stack.enter_context(daemon.signals())
         address = stack.enter_context(start_endpoint(contexts[0], daemon_routes(daemon)))
         daemon.log.info("metrics", address=f"{address}/metrics")

@@ -72,7 +72,8 @@ def list_command(
         )
 
     def human() -> None:
-        from contlearn.cli.output import moment, table
+        from contlearn.cli.output import table
+        from contlearn.wording import moment
 
         click.echo(
             ", ".join(f"{number} {name}" for name, number in value["counts"].items())

@@ -52,9 +52,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Judge a window of the prediction log."""
-    from contlearn.errors import EvaluationError, UsageError
-    from contlearn.operations.drift import look, record_look
-    from contlearn.operations.predict import chosen_version
+    from contlearn.errors import UsageError
+    from contlearn.operations.chosen import chosen_version
+    from contlearn.operations.drift import look, look_and_record
 
     if since is not None and window is not None:
         raise UsageError(
@@ -69,7 +69,9 @@ def command(
             hint="Leave --since, --until and --version out.",
         )
     with settings.open() as context:
-        try:
+        if record:
+            value = look_and_record(context, window=window, examples=examples)
+        else:
             value = look(
                 context,
                 window=window,
@@ -78,18 +80,12 @@ def command(
                 version=None if version is None else chosen_version(context, version).version,
                 examples=examples,
             )
-        except EvaluationError:
-            if record:
-                record_look(context, None)
-            raise
-        if record:
-            record_look(context, value)
     print_result(value, as_json=as_json, human=lambda: _show(value))
 
 
 def _show(value: Mapping[str, Any]) -> None:
-    from contlearn.cli.output import heading, moment, table
-    from contlearn.wording import percent
+    from contlearn.cli.output import heading, table
+    from contlearn.wording import moment, percent
 
     window, reference = value["window"], value["reference"]
     verdict = f"{value['severity']} drift" if value["detected"] else "no drift"

@@ -18,7 +18,7 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
 @pass_settings
 def command(settings: Settings, version: int | str | None, on: Path | None, as_json: bool) -> None:
     """Measure with the exported model."""
-    from contlearn.operations.predict import evaluate_version
+    from contlearn.operations.evaluate import evaluate_version
 
     with settings.open() as context, settings.progress() as progress:
         value = evaluate_version(context, version, on=on, progress=progress)

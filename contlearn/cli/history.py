@@ -31,8 +31,8 @@ def command(settings: Settings, at: datetime | None, limit: int, as_json: bool) 
 
 
 def _show(value: dict[str, Any]) -> None:
-    from contlearn.cli.output import heading, moment, table
-    from contlearn.wording import percent
+    from contlearn.cli.output import heading, table
+    from contlearn.wording import moment, percent
 
     if "live" in value:
         _show_live(value)

@@ -14,18 +14,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from contlearn.cli.output import console
-from contlearn.wording import Measures, percent
+from contlearn.cli.output import OUTCOME_COLOURS, console
+from contlearn.wording import Measures, moment, percent, span
 
 __all__ = ["daemon_words", "disk_words", "live_view", "next_steps", "show_live"]
 
-_COLOURS = {
-    "promoted": "green",
-    "refused": "red",
-    "kept": "cyan",  # nothing is wrong, and nothing has changed
-    "failed": "red",
-    "awaiting-approval": "yellow",
-}
 _LABEL_WIDTH: Final = 9
 _NARROW: Final = 60
 _FEWEST_DECISIONS: Final = 3
@@ -135,7 +128,7 @@ def _champion(value: Mapping[str, Any], now: datetime) -> str:
 
 def _records(value: Mapping[str, Any]) -> str:
     oldest = value.get("oldest_pending")
-    since = f" (the oldest since {str(oldest)[:16].replace('T', ' ')})" if oldest else ""
+    since = f" (the oldest since {moment(oldest)})" if oldest else ""
     suspected = value.get("suspected_records")
     parts = f", {suspected} of them tried part by part" if suspected else ""
     kept = value.get("kept_records")
@@ -174,8 +167,7 @@ def next_steps(daemon: Mapping[str, Any], now: datetime) -> list[tuple[str, str]
     lines = [f"{name}: {waits.get(name, 'now')}" for name in daemon.get("due") or ()]
     scheduled = daemon.get("next_scheduled")
     if scheduled:
-        minute = str(scheduled)[:16].replace("T", " ")
-        lines.append(f"schedule: {minute} UTC, {_in(scheduled, now)}")
+        lines.append(f"schedule: {moment(scheduled)} UTC, {_in(scheduled, now)}")
     probation = daemon.get("probation") or {}
     if probation.get("version") and not probation.get("verdict"):
         lines.append(
@@ -242,7 +234,7 @@ def _short_decisions(recent: Sequence[Mapping[str, Any]], now: datetime) -> Tabl
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for row in recent:
         outcome = str(row["outcome"])
-        text = Text(outcome, style=_COLOURS.get(outcome, "cyan"))
+        text = Text(outcome, style=OUTCOME_COLOURS.get(outcome, "cyan"))
         why = " ".join(str(row["why"] or "").split())
         text.append(f" ({row['trigger']}){': ' if why else ''}{why}", style="default")
         grid.add_row(_ago(row["ended_at"], now) if row["ended_at"] else "now", text)
@@ -259,7 +251,7 @@ def _decisions(recent: Sequence[Mapping[str, Any]], now: datetime) -> Table:
         outcome = str(row["outcome"])
         grid.add_row(
             Text(f"{_ago(row['ended_at'], now)} ago" if row["ended_at"] else "now"),
-            Text(outcome, style=_COLOURS.get(outcome, "cyan")),
+            Text(outcome, style=OUTCOME_COLOURS.get(outcome, "cyan")),
             Text(str(row["version"] or "–")),
             Text(str(row["trigger"])),
             Text(" ".join(str(row["why"] or "").split())),
@@ -267,19 +259,11 @@ def _decisions(recent: Sequence[Mapping[str, Any]], now: datetime) -> Table:
     return grid
 
 
-def _ago(moment: object, now: datetime) -> str:
-    if not moment:
+def _ago(then: object, now: datetime) -> str:
+    if not then:
         return "–"
-    return _span((now - datetime.fromisoformat(str(moment))).total_seconds())
+    return span((now - datetime.fromisoformat(str(then))).total_seconds())
 
 
-def _in(moment: object, now: datetime) -> str:
-    return f"in {_span((datetime.fromisoformat(str(moment)) - now).total_seconds())}"
-
-
-def _span(seconds: float) -> str:
-    seconds = max(0.0, seconds)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def _in(then: object, now: datetime) -> str:
+    return f"in {span((datetime.fromisoformat(str(then)) - now).total_seconds())}"

@@ -17,11 +17,11 @@ from contlearn.types import Metric
 from contlearn.wording import percent
 
 __all__ = [
+    "OUTCOME_COLOURS",
     "Marked",
     "console",
     "heading",
     "matrix_table",
-    "moment",
     "number",
     "one_line",
     "print_reasons",
@@ -29,6 +29,14 @@ __all__ = [
     "table",
 ]
 
+# Outcomes of an update; any other is cyan.
+OUTCOME_COLOURS: Final = {
+    "promoted": "green",
+    "refused": "red",
+    "kept": "cyan",  # nothing is wrong, and nothing has changed
+    "failed": "red",
+    "awaiting-approval": "yellow",
+}
 # A column that is cut keeps so many characters, however narrow the terminal is.
 _LEAST_CUT: Final = 16
 
@@ -56,11 +64,6 @@ def console() -> Console:
 def number(value: float | None, digits: int = 3) -> str:
     """Write a number; a dash when it is not defined."""
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def moment(text: object) -> str:
-    """Write an ISO moment to the minute, as people read it; in UTC like everything here."""
-    return str(text)[:16].replace("T", " ") if text else "–"
 
 
 def heading(text: str) -> None:

@@ -9,25 +9,17 @@ from typing import Any
 import click
 
 from contlearn.cli.output import (
+    OUTCOME_COLOURS,
     console,
     heading,
     matrix_table,
-    moment,
     number,
     print_reasons,
     table,
 )
-from contlearn.wording import Measures
+from contlearn.wording import Measures, moment
 
 __all__ = ["metric_line", "show_evaluation", "show_status", "show_update"]
-
-_COLOURS = {
-    "promoted": "green",
-    "refused": "red",
-    "kept": "cyan",  # nothing is wrong, and nothing has changed
-    "failed": "red",
-    "awaiting-approval": "yellow",
-}
 
 
 def metric_line(metrics: Mapping[str, Any], measures: Measures) -> str:
@@ -64,7 +56,7 @@ def show_update(value: Mapping[str, Any]) -> None:
         click.echo(str(value["message"]))
         _show_warnings(value)
         return
-    colour = _COLOURS.get(outcome, "cyan")
+    colour = OUTCOME_COLOURS.get(outcome, "cyan")
     version = f" as version {value['version']}" if value["version"] else ""
     console().print(
         f"Cycle {value['cycle']}{' (taken up again)' if value['resumed'] else ''}: "

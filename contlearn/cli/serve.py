@@ -27,25 +27,11 @@ def command(
     settings: Settings, workspaces: tuple[Path, ...], host: str | None, port: int | None
 ) -> None:
     """Run until SIGTERM or Ctrl-C."""
-    from contlearn.errors import ServingError
+    from contlearn.serving.app import run
     from contlearn.telemetry.logs import configure_logs
 
-    try:
-        from contlearn.serving.app import run
-    except ImportError as error:
-        raise ServingError(
-            f"The server needs a package that is not installed: {error.name}.",
-            where="contlearn serve",
-            hint='Install it with: pip install "contlearn[serve]"',
-        ) from error
     configure_logs("DEBUG" if settings.verbose else "WARNING" if settings.quiet else "INFO")
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(each.open()) for each in settings.each(workspaces)]
         served = [(context.workspace, context.config) for context in opened]
-        run(
-            served,
-            opened[0].manager,
-            host=host,
-            port=port,
-            plugins_dir=settings.plugins_dir,
-        )
+        run(served, opened[0].manager, host=host, port=port)

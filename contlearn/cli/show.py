@@ -15,7 +15,7 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
 @pass_settings
 def command(settings: Settings, version: int | str | None, as_json: bool) -> None:
     """Print what is written about a version."""
-    from contlearn.operations.history import describe_version
+    from contlearn.operations.show import describe_version
 
     with settings.open() as context:
         value = describe_version(context, version)
@@ -23,9 +23,9 @@ def command(settings: Settings, version: int | str | None, as_json: bool) -> Non
 
 
 def _show(value: dict[str, Any]) -> None:
-    from contlearn.cli.output import heading, moment, print_reasons, table
+    from contlearn.cli.output import heading, print_reasons, table
     from contlearn.cli.reports import metric_line
-    from contlearn.wording import Measures
+    from contlearn.wording import Measures, moment
 
     model, lineage, export = value["model"], value["lineage"], value["export"]
     heading(f"Version {value['version']}" + ("  (champion)" if value["is_champion"] else ""))

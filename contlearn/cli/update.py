@@ -17,7 +17,7 @@ from contlearn.cli.settings import (
 @click.option("--strategy", help="Another strategy than the configured one, for this cycle.")
 @click.option("--force", is_flag=True, help="Allow a strategy that reads the whole history.")
 @click.option("--request", is_flag=True, help="Ask the daemon to update, and do not wait for it.")
-@click.option("--reason", default="", help="Why; goes with a request.")
+@click.option("--reason", default="", help="Why; goes with --request.")
 @click.option(
     "--run-key",
     metavar="KEY",
@@ -41,9 +41,20 @@ def command(
 ) -> int:
     """Run one cycle, or finish the one that was interrupted."""
     if request:
-        if run_key is not None:
-            raise click.UsageError("--run-key does not go with --request.")
-        return _request(settings, reason, as_json=as_json)
+        given = {
+            "--strategy": strategy is not None,
+            "--force": force,
+            "--run-key": run_key is not None,
+            "--no-promote": no_promote,
+        }
+        if any(given.values()):
+            names = " and ".join(name for name, is_given in given.items() if is_given)
+            raise click.UsageError(
+                f"--request does not go with {names}: the daemon updates as it is configured."
+            )
+        return _request(settings, reason, dry_run=dry_run, as_json=as_json)
+    if reason:
+        raise click.UsageError("--reason goes with --request only.")
     from contlearn.cli.reports import show_update
     from contlearn.cycle.update_cycle import UpdateCycle
 
@@ -55,7 +66,7 @@ def command(
             else:
                 progress(stage, done, total, message)
 
-        result = UpdateCycle(context, show, plugins_dir=settings.plugins_dir).run_once(
+        result = UpdateCycle(context, show).run_once(
             run_key=run_key,
             strategy=strategy,
             force=force,
@@ -76,19 +87,31 @@ def command(
     return result.exit_code
 
 
-def _request(settings: Settings, reason: str, *, as_json: bool) -> int:
-    from contlearn.catalog.leases import holder_of
+def _request(settings: Settings, reason: str, *, dry_run: bool, as_json: bool) -> int:
+    from contlearn.catalog.leases import DAEMON_LEASE, holder_of
     from contlearn.cycle.causes import request_update
 
     with settings.open() as context:
         asked = request_update(
-            context.catalog, at=context.clock.now(), by=context.actor, reason=reason
+            context.catalog,
+            at=context.clock.now(),
+            by=context.actor,
+            reason=reason,
+            dry_run=dry_run,
         )
-        running = holder_of(context.catalog, "daemon") is not None
-    value = {"request": asked.request_id, "at": asked.at.isoformat(), "daemon_running": running}
+        running = holder_of(context.catalog, DAEMON_LEASE) is not None
+    value = {
+        "request": asked.request_id or None,
+        "at": asked.at.isoformat(),
+        "daemon_running": running,
+        "dry_run": dry_run,
+    }
 
     def human() -> None:
-        click.echo(f"Asked for an update ({asked.request_id}).")
+        if asked.request_id:
+            click.echo(f"Asked for an update ({asked.request_id}).")
+        else:
+            click.echo("An update would be asked for.")
         if not running:
             click.echo("No daemon watches this workspace now; the next one to start serves it.")
 

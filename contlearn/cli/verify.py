@@ -13,7 +13,7 @@ from contlearn.cli.settings import Settings, json_option, pass_settings, print_r
 @pass_settings
 def command(settings: Settings, version: int | str | None, as_json: bool) -> int:
     """Compare every file with its SHA-256; exit 1 when one differs."""
-    from contlearn.operations.history import verify_versions
+    from contlearn.operations.verify import verify_versions
 
     with settings.open() as context:
         value = verify_versions(context, version)

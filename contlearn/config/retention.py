@@ -16,7 +16,7 @@ class RetentionConfig(Section):
         10,
         ge=1,
         description="How many of the newest versions are kept, besides champion, former champion,"
-        " pinned ones and those that a server uses.",
+        " those with an alias and those that a server uses.",
     )
     cycles: int = Field(
         50,

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
-
 from contlearn.catalog import Catalog
-from contlearn.catalog.rows import put
+from contlearn.catalog.rows import get, put
 from contlearn.catalog.schema import triggers
 
 __all__ = [
@@ -34,11 +32,18 @@ class Request:
     reason: str
 
 
-def request_update(catalog: Catalog, *, at: datetime, by: str, reason: str) -> Request:
-    """Ask the daemon for an update; a request that waits already is the same request."""
+def request_update(
+    catalog: Catalog, *, at: datetime, by: str, reason: str, dry_run: bool = False
+) -> Request:
+    """Ask the daemon for an update; a request that waits already is the same request.
+
+    With `dry_run` nothing is asked, and a request that would be made has no id.
+    """
     waiting = read_request(catalog)
     if waiting is not None:
         return waiting
+    if dry_run:
+        return Request("", at, by, reason)
     request = Request(uuid.uuid4().hex[:16], at, by, reason)
     detail = {"id": request.request_id, "by": by, "reason": reason}
     note_fired(catalog, "request", at, detail)
@@ -80,7 +85,7 @@ def note_fired(catalog: Catalog, name: str, at: datetime, detail: dict[str, Any]
 
 def _read(catalog: Catalog, name: str) -> tuple[datetime, dict[str, Any]] | None:
     with catalog.read() as connection:
-        row = connection.execute(sa.select(triggers).where(triggers.c.name == name)).first()
+        row = get(connection, triggers, name)
     if row is None or not row.fired_at:
         return None
     return datetime.fromisoformat(row.fired_at), dict(row.detail or {})

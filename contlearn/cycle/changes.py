@@ -11,14 +11,16 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from contlearn.catalog.cycles import PROMOTED_BY_HAND, change_cycle
 from contlearn.catalog.records import settle_learnt, take_back
-from contlearn.catalog.rows import put
+from contlearn.catalog.rows import get, put
 from contlearn.catalog.schema import cycles, meta
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, StorageError, UsageError
 from contlearn.pages.version_page import show_changes
 from contlearn.papers.decision import read_decision
 from contlearn.registry.aliases import resolve_version
+from contlearn.registry.origin import Origin
 from contlearn.registry.promotion import promote, recover, rollback
 
 __all__ = ["Change", "mend", "promote_version", "roll_back", "synchronise"]
@@ -55,6 +57,7 @@ def promote_version(
     *,
     actor: str | None = None,
     reason: str = "",
+    origin: Origin = "hand",
     force: bool = False,
     dry_run: bool = False,
     seen: int | None = None,
@@ -66,6 +69,7 @@ def promote_version(
         version: Number or alias.
         actor: Who does it; the user of this process if left out.
         reason: Why; "by hand" if left out.
+        origin: Whether a person, a cycle or the daemon does it.
         force: Also a version that the gate refused; asks for a reason.
         dry_run: Check everything, change nothing.
         seen: The registry's epoch when it was decided, for a caller that waited since.
@@ -73,6 +77,7 @@ def promote_version(
     Raises:
         UsageError: When `force` is set without a reason.
         RegistryError: When the version is missing, damaged, or was refused and `force` is not set.
+        ChampionChanged: When somebody else was faster.
         WorkspaceLocked: When another process is promoting.
     """
     if force and not reason.strip():
@@ -90,6 +95,7 @@ def promote_version(
         number,
         actor=actor,
         reason=reason,
+        origin=origin,
         force=force,
         dry_run=dry_run,
         seen=seen,
@@ -140,6 +146,7 @@ def roll_back(
     hold: bool = False,
     actor: str | None = None,
     reason: str = "",
+    origin: Origin = "hand",
     dry_run: bool = False,
     seen: int | None = None,
 ) -> Change:
@@ -150,6 +157,7 @@ def roll_back(
 
     Raises:
         RegistryError: When there is nothing to go back to.
+        ChampionChanged: When somebody else was faster.
         WorkspaceLocked: When another process is promoting.
     """
     actor, reason = actor or context.actor, reason.strip() or _BY_HAND
@@ -168,7 +176,13 @@ def roll_back(
             _remember(connection, "hold", why if hold else "")
     try:
         target = rollback(
-            context.registry, to=number, actor=actor, reason=reason, dry_run=dry_run, seen=seen
+            context.registry,
+            to=number,
+            actor=actor,
+            reason=reason,
+            origin=origin,
+            dry_run=dry_run,
+            seen=seen,
         )
     except ContlearnError:
         if hold and not dry_run:
@@ -243,20 +257,21 @@ def synchronise(
             if cycle not in old:
                 settle_learnt(connection, cycle)
         # A challenger that was promoted by hand is no longer waiting, refused, kept or left aside.
-        connection.execute(
-            cycles.update()
-            .where(
-                cycles.c.version == champion,
-                cycles.c.state.in_(("awaiting-approval", "not-promoted", "refused", "kept")),
-            )
-            .values(
+        left = sa.select(cycles.c.cycle_id, cycles.c.ended_at, cycles.c.numbers).where(
+            cycles.c.version == champion,
+            cycles.c.state.in_(("awaiting-approval", "not-promoted", "refused", "kept")),
+        )
+        for row in connection.execute(left).all():
+            change_cycle(
+                connection,
+                row.cycle_id,
                 state="promoted",
                 outcome="promoted",
                 # When the run ended stays: its seconds are not those until somebody decided.
-                ended_at=sa.func.coalesce(cycles.c.ended_at, context.clock.now().isoformat()),
+                ended_at=row.ended_at or context.clock.now().isoformat(),
                 error=f"promoted by hand: {reason}",
+                numbers={**(row.numbers or {}), PROMOTED_BY_HAND: True},
             )
-        )
         _remember(connection, "champion", "" if champion is None else str(champion))
         _remember(connection, "hold", "")
     show_changes(context, (before, champion))
@@ -271,8 +286,8 @@ def _experiences(context: Context, version: int | None) -> list[str]:
 
 def _recall(context: Context, key: str) -> str:
     with context.catalog.read() as connection:
-        value = connection.execute(sa.select(meta.c.value).where(meta.c.key == key)).scalar()
-    return value or ""
+        row = get(connection, meta, key)
+    return "" if row is None else str(row.value)
 
 
 def _remember(connection: sa.engine.Connection, key: str, value: str) -> None:

@@ -7,9 +7,7 @@ and why it failed.
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import json
 import resource
 import shutil
 import sys
@@ -24,18 +22,18 @@ from typing import TYPE_CHECKING, Any
 from contlearn.catalog.belonging import open_catalog
 from contlearn.catalog.records import experience_records
 from contlearn.config import Config, load_config
-from contlearn.config.handover import taken_over
-from contlearn.cycle.doubting import PROVED, doubts_of_cycle, spread_rows
+from contlearn.config.handover import plugins_taken_over, taken_over
+from contlearn.cycle.doubting import PROVED, doubts_of_cycle, read_proof, spread_rows
 from contlearn.cycle.job import STAGES, CycleFolder, Job
 from contlearn.cycle.stages import CycleResult, Decided, Evaluated, Exported, Trained
 from contlearn.deferred import uncollected
-from contlearn.errors import ContlearnError, StorageError, TrainingError
-from contlearn.interfaces import GateEvidence, Predictor, Progress, Task
+from contlearn.errors import ContlearnError, TrainingError
+from contlearn.interfaces import GateEvidence, Progress, Task
 from contlearn.papers.decision import DECISION, read_decision
 from contlearn.papers.manifest import MANIFEST, VersionFacts, read_manifest
 from contlearn.papers.report import read_report
 from contlearn.plugins.manager import PluginManager
-from contlearn.processes.children import die_with_parent, tell_failure
+from contlearn.processes.answering import answer_parent, tell_progress
 from contlearn.redaction import redact, redact_config, restore_secrets
 from contlearn.training import interruption
 from contlearn.types import Experience, HeldOutSet, LabelledRecord, LabelSpace
@@ -50,7 +48,6 @@ from contlearn.workspace import (
 )
 
 if TYPE_CHECKING:
-    from contlearn.data.label_quality import Proof
     from contlearn.inference.predictor import OnnxPredictor
 
 __all__ = ["main"]
@@ -58,19 +55,18 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do the cycle in the folder named; 0 when done, else the error's exit code."""
-    die_with_parent()
-    interruption.install()
     folder = CycleFolder(Path((sys.argv[1:] if arguments is None else arguments)[0]))
-    try:
+
+    def work() -> None:
+        interruption.install()
         # The child of a killed parent may still be on its last breath.
         with (
             file_lock(folder.lock, what="working on this cycle", wait_seconds=20.0),
             storage_border("write the files of the cycle", folder.path),
         ):
             _Child(folder).run()
-    except Exception as error:
-        return tell_failure(error, log=folder.log)
-    return 0
+
+    return answer_parent(work, unforeseen=TrainingError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +100,12 @@ class _Child:
         self.job = Job.load(folder)
         self.workspace = Workspace(folder.workspace)
         self.config = _planned(self.job, self.workspace)
-        named = self.job.plugins_dir
-        plugins_dir = self.workspace.root / named if named else None
+        plugins_dir = plugins_taken_over(self.workspace.root)
         self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
         self.catalog = open_catalog(self.workspace, self.config)
         self.task: Task = self.manager.task(
             self.config.model.task, self.config.model.task_options, where="model.task"
         )
-        self.seconds: dict[str, float] = {}
         self._last_sent = 0.0
 
     def run(self) -> None:
@@ -145,9 +139,7 @@ class _Child:
         if 0 < done < total and now - self._last_sent < 0.1:
             return
         self._last_sent = now
-        line = {"stage": stage, "done": done, "total": total, "message": message}
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
+        tell_progress(stage, done, total, message)
 
     def stage_progress(self, stage: str) -> Progress:
         """Make a progress callback whose lines belong to a stage of the cycle."""
@@ -156,6 +148,11 @@ class _Child:
             self.progress(stage, done, total, message or step)
 
         return send
+
+    @property
+    def metric(self) -> str:
+        """The metric that the gate compares: `gate.metric`, or the task's own."""
+        return self.config.gate.metric or self.task.primary_metric
 
     def champion_folder(self) -> Path | None:
         """Give the version folder of the champion this cycle started from."""
@@ -314,8 +311,7 @@ class _Child:
         from contlearn.cycle.held_out import corrected_sets
         from contlearn.data.label_quality import judge_cycle
         from contlearn.evaluation.runtime import RUNTIME, measure_runtime
-        from contlearn.evaluation.scoring import SCORES, evaluate_cycle
-        from contlearn.pages.slices import add_slices
+        from contlearn.evaluation.scoring import evaluate_cycle
         from contlearn.training.crossed import cross_validated
 
         champion = self.champion_folder()
@@ -338,11 +334,11 @@ class _Child:
             memory=self.workspace.evaluations,
             output=self.folder.version,
             progress=self.stage_progress("evaluating"),
-            metric=self.config.gate.metric or self.task.primary_metric,
+            metric=self.metric,
             runtime=runtime,
-            corrected=corrected_sets(self.catalog, champion / SCORES) if champion else frozenset(),
+            corrected=corrected_sets(self.catalog, champion) if champion else frozenset(),
+            text_slices=self.config.monitoring.slices,
         )
-        add_slices(self.folder.version, self.config.monitoring.slices, data.sets, self.task)
         measured = [record for one in data.sets if one.is_new for record in one.records]
         crossed = partial(
             cross_validated,
@@ -355,7 +351,7 @@ class _Child:
             proof = None
             if champion is not None and predictor is not None:
                 old = [one for one in data.sets if not one.is_new]
-                proof = self.proof(champion, predictor, old)
+                proof = read_proof(champion, self.task, predictor, lambda: old)
             suspects = judge_cycle(
                 self.task,
                 data.new,
@@ -366,18 +362,6 @@ class _Child:
                 cross_validate=crossed,
             )
         return {"metrics": report, "suspects": suspects}
-
-    def proof(self, folder: Path, predictor: Predictor, sets: Sequence[HeldOutSet]) -> Proof:
-        """Say how sure the champion is of each label; one of an earlier contlearn is asked."""
-        from contlearn.data.label_quality import Proof, ask_opinions, prove
-
-        with contextlib.suppress(StorageError, KeyError, TypeError, ValueError):
-            return Proof.from_json(read_json(folder / PROVED))
-        return prove(
-            self.task,
-            predictor.label_space.names,
-            ask_opinions(self.task, predictor, spread_rows(sets)),
-        )
 
     def decide(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""
@@ -391,7 +375,7 @@ class _Child:
                 task=self.task,
                 labels=labels,
                 sets=paired,
-                metric=self.config.gate.metric or self.task.primary_metric,
+                metric=self.metric,
                 config=self.config.gate,
                 seed=self.config.training.seed,
                 parity=Exported.load(self.folder).to_json(),
@@ -447,7 +431,6 @@ class _Child:
         from contlearn.evaluation.model_card import write_model_card
         from contlearn.inference.golden import write_golden
         from contlearn.pages.report import write_report_page
-        from contlearn.pages.slices import add_slices_to_page
 
         trained, exported = Trained.load(self.folder), Exported.load(self.folder)
         evaluated, decided = Evaluated.load(self.folder), Decided.load(self.folder)
@@ -512,8 +495,6 @@ class _Child:
         write_model_card(self.folder.version, name=name, facts=read)
         write_report_page(self.folder.version, name=name, task=self.task, facts=read)
         self.write_page_with_texts(name, read)
-        for page in (self.folder.version / "report.html", self.folder.page):
-            add_slices_to_page(self.folder.version, page)
         CycleResult(facts=read, decision=decided.decision, numbers=numbers).save(self.folder)
         self.progress("deciding", 1, 1, "")
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from contlearn.context import Context
 from contlearn.errors import StorageError
+from contlearn.wording import size
 
 __all__ = ["DiskState", "disk_state", "folder_bytes", "require_space", "space_needed", "sweep"]
 
@@ -112,14 +113,14 @@ def require_space(context: Context) -> None:
     used = state.used or 0
     budget = state.allowed and used + state.needed > state.allowed
     limit = (
-        f"the workspace has {_size(used)} of {_size(state.allowed)} (retention.workspace_bytes)"
+        f"the workspace has {size(used)} of {size(state.allowed)} (retention.workspace_bytes)"
         if budget
-        else f"{_size(state.free)} are free, of which {_size(state.reserve)} stay free "
+        else f"{size(state.free)} are free, of which {size(state.reserve)} stay free "
         "(retention.min_free_bytes)"
     )
     raise StorageError(
-        f"The update does not fit on the disk: it needs up to {_size(state.needed)}, and {limit}. "
-        f"{_size(state.missing)} are missing.",
+        f"The update does not fit on the disk: it needs up to {size(state.needed)}, and {limit}. "
+        f"{size(state.missing)} are missing.",
         where=str(context.workspace.root),
         hint="Free that much, or lower retention.versions; the records wait.",
     )
@@ -133,6 +134,8 @@ def sweep(context: Context) -> int:
     Returns:
         How many files went.
     """
+    from contlearn.monitoring.prediction_log import sweep_segments
+
     workspace, config = context.workspace, context.config
     gone = 0
     now = context.clock.now().timestamp()
@@ -141,14 +144,14 @@ def sweep(context: Context) -> int:
         path.unlink(missing_ok=True)
         gone += 1
     # The server sweeps its own log while it runs; this is for when it does not.
-    segments = sorted(workspace.predictions.glob("*.jsonl"))
-    total = sum(_bytes(path) for path in segments)
-    for path in segments[:-1]:
-        age = now - _changed(path, now)
-        if total > config.monitoring.log_bytes or age > config.monitoring.log_age:
-            total -= _bytes(path)
-            path.unlink(missing_ok=True)
-            gone += 1
+    bounds = config.monitoring
+    gone += sweep_segments(
+        workspace.predictions,
+        most=bounds.log_bytes,
+        max_age=bounds.log_age,
+        now=now,
+        spare_newest=True,
+    )
     for folder in (workspace.state, workspace.outbox):
         for path in folder.glob(".*.tmp"):
             # A writer lives for seconds; what is a day old has none.
@@ -158,17 +161,7 @@ def sweep(context: Context) -> int:
     return gone
 
 
-def _bytes(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return path.stat().st_size
-    return 0
-
-
 def _changed(path: Path, otherwise: float) -> float:
     with contextlib.suppress(OSError):
         return path.stat().st_mtime
     return otherwise
-
-
-def _size(number: int) -> str:
-    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

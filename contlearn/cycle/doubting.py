@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,9 @@ from contlearn.catalog.counting import counts
 from contlearn.catalog.schema import records
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, StorageError
-from contlearn.processes.asking import answer_parent, ask_child
+from contlearn.papers.reading import read_paper
+from contlearn.processes.answering import answer_parent
+from contlearn.processes.asking import ask_child
 from contlearn.processes.children import ChildLimits
 from contlearn.registry.versions import ModelVersion
 from contlearn.types import HeldOutSet, LabelledRecord
@@ -28,7 +30,7 @@ from contlearn.workspace import read_json, write_json_atomic
 
 if TYPE_CHECKING:
     from contlearn.data.label_quality import Proof
-    from contlearn.interfaces import Predictor
+    from contlearn.interfaces import Predictor, Task
 
 __all__ = [
     "PROVED",
@@ -40,6 +42,7 @@ __all__ = [
     "main",
     "newest_row",
     "proof_of",
+    "read_proof",
     "spread_rows",
 ]
 
@@ -58,27 +61,35 @@ def spread_rows(sets: Sequence[HeldOutSet]) -> list[LabelledRecord]:
 
 
 def proof_of(context: Context, version: ModelVersion, predictor: Predictor) -> Proof:
+    """Say how sure a version of the registry is of each label."""
+    from contlearn.cycle.held_out import read_held_out
+
+    def held_out() -> Sequence[HeldOutSet]:
+        experiences = version.manifest.lineage.experiences
+        return read_held_out(context.workspace, context.catalog, experiences, capacity=PROOF_ROWS)
+
+    return read_proof(version.path, context.task, predictor, held_out)
+
+
+def read_proof(
+    folder: Path, task: Task, predictor: Predictor, held_out: Callable[[], Sequence[HeldOutSet]]
+) -> Proof:
     """Say how sure a version is of each label, as it was written down when it was made.
 
-    A version of an earlier contlearn is asked about its held-out rows.
+    One of an earlier contlearn is asked.
+
+    Args:
+        folder: The version's.
+        task: Of the model.
+        predictor: The version.
+        held_out: Gives the rows that it is asked about.
     """
-    from contlearn.cycle.held_out import read_held_out
     from contlearn.data.label_quality import Proof, ask_opinions, prove
 
-    try:
-        return Proof.from_json(read_json(version.path / PROVED))
-    except (StorageError, KeyError, TypeError, ValueError):
-        sets = read_held_out(
-            context.workspace,
-            context.catalog,
-            version.manifest.lineage.experiences,
-            capacity=PROOF_ROWS,
-        )
-        return prove(
-            context.task,
-            predictor.label_space.names,
-            ask_opinions(context.task, predictor, spread_rows(sets)),
-        )
+    with contextlib.suppress(StorageError):
+        return read_paper(folder / PROVED, Proof.from_json)
+    opinions = ask_opinions(task, predictor, spread_rows(held_out()))
+    return prove(task, predictor.label_space.names, opinions)
 
 
 def newest_row(context: Context) -> int:
@@ -110,6 +121,7 @@ def look_at_arrivals(context: Context, *, after: int) -> dict[str, Any]:
             found = ask_child(
                 "contlearn.cycle.doubting",
                 (context.workspace.root, after, most),
+                what="Judging the new labels",
                 needed="looked_at",
                 log=context.workspace.state / "doubting.log",
                 limits=ChildLimits(seconds=_SECONDS, log_bytes=context.config.retention.log_bytes),
@@ -185,7 +197,7 @@ def find_doubts(context: Context, *, after: int, most: int) -> dict[str, Any]:
     """
     from contlearn.data.label_quality import count_pairs, is_known_to, suspect_labels
     from contlearn.data.store import read_records
-    from contlearn.inference.predictor import OnnxPredictor
+    from contlearn.registry.loading import load_version
 
     if "probabilities" not in context.task.gives:
         return {"looked_at": 0, "number": 0, "pairs": [], "strange": 0}
@@ -202,8 +214,7 @@ def find_doubts(context: Context, *, after: int, most: int) -> dict[str, Any]:
     with context.catalog.read() as connection:
         ids = list(connection.execute(query).scalars())
     every = read_records(context.workspace, context.catalog, ids)
-    folder = version.path / "onnx"
-    with contextlib.closing(OnnxPredictor.load(folder, manager=context.manager)) as predictor:
+    with load_version(context.registry, version, context.manager) as predictor:
         items = [one for one in every if is_known_to(context.task, predictor, one)]
         issues = suspect_labels(
             context.task, predictor, items, proof=proof_of(context, version, predictor)

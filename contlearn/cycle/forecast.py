@@ -104,7 +104,6 @@ def forecast_cycle(context: Context, *, strategy: str) -> Forecast:
         strategy: The strategy's name.
     """
     training = context.config.training.with_strategy(strategy)
-    reads_history = context.manager.get("strategy", strategy, where="--strategy").reads_history
     with context.catalog.read() as connection:
         counts = count_records(connection)
         former = list_cycles(connection, _LOOK_BACK)
@@ -121,16 +120,20 @@ def forecast_cycle(context: Context, *, strategy: str) -> Forecast:
                 for cycle in manifest.lineage.experiences
             )
 
-    def planned(config: Any, *, everything: bool) -> Work:
+    def planned(config: TrainingConfig) -> Work:
+        kind, options = context.manager.options(
+            "strategy", config.strategy, config.strategy_options, where="--strategy"
+        )
         return planned_work(
+            kind(options),
             new_records=counts.pending - counts.suspected,
             buffer_records=buffered,
             training=config,
             replay=context.config.replay,
-            history_records=history if everything else 0,
+            history_records=history,
         )
 
-    work = planned(training, everything=reads_history)
+    work = planned(training)
     timed = [found for row in former if (found := _timed(row)) is not None][:_TIMED]
     if not timed:
         return Forecast(work)
@@ -142,7 +145,7 @@ def forecast_cycle(context: Context, *, strategy: str) -> Forecast:
         seconds,
         low * seconds,
         high * seconds,
-        _predict(timed, planned(joint, everything=True), joint),
+        _predict(timed, planned(joint), joint),
         len(timed),
     )
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from contlearn.catalog import Catalog
 from contlearn.catalog.records import count_experience, counting_ids, experience_sample
 from contlearn.errors import StorageError
+from contlearn.papers.scores import read_scores
 from contlearn.types import HeldOutSet
-from contlearn.workspace import Workspace, read_json
+from contlearn.workspace import Workspace
 
 __all__ = ["corrected_sets", "fair_shares", "read_held_out"]
 
@@ -53,18 +54,16 @@ def read_held_out(
     return tuple(sets)
 
 
-def corrected_sets(catalog: Catalog, scores: Path) -> frozenset[str]:
+def corrected_sets(catalog: Catalog, version: Path) -> frozenset[str]:
     """Name the experiences of which a version was measured on rows that count no longer.
 
     Args:
         catalog: Knows which records count.
-        scores: The version's scores.json; one that cannot be read names none.
+        version: Its folder; scores that cannot be read name none.
     """
     try:
-        measured = {
-            str(item["experience"]): list(item["record_ids"]) for item in read_json(scores)["sets"]
-        }
-    except (StorageError, KeyError, TypeError):
+        measured = {item.experience: item.record_ids for item in read_scores(version).sets}
+    except StorageError:
         return frozenset()
     with catalog.read() as connection:
         return frozenset(

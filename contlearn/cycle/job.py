@@ -22,7 +22,7 @@ class Job:
     """One cycle as the child must do it; `config` is frozen when the cycle is planned.
 
     The workspace is the one that the folder lies in, so that a copied or moved workspace goes on
-    with its own; `plugins_dir` is taken from there too where it is relative.
+    with its own.
     """
 
     cycle_id: str
@@ -31,7 +31,6 @@ class Job:
     champion: int | None
     experience: int
     lineage: tuple[str, ...]
-    plugins_dir: str | None = None
     format_version: int = FORMAT_VERSION
 
     def save(self, folder: CycleFolder) -> None:
@@ -53,8 +52,8 @@ class Job:
                 hint="Finish the cycle with the contlearn that planned it.",
             )
         value["lineage"] = tuple(value["lineage"])
-        # Earlier jobs said where the workspace was when it was planned.
-        value.pop("workspace", None)
+        for name in ("workspace", "plugins_dir"):  # earlier jobs said where they were
+            value.pop(name, None)
         return cls(**value)
 
 

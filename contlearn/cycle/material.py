@@ -9,7 +9,8 @@ from typing import Final
 
 from contlearn.catalog import Catalog
 from contlearn.catalog.counting import count_planned, withdrawn_from
-from contlearn.catalog.records import chunks, experience_records
+from contlearn.catalog.records import experience_records
+from contlearn.catalog.rows import chunks
 from contlearn.training.state import left_out_rows
 from contlearn.training.withdrawn import Withdrawn
 from contlearn.types import LabelledRecord

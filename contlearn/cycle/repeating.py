@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any, Final, cast
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from contlearn import errors
 from contlearn.catalog import Catalog
-from contlearn.catalog.cycles import ENDED, CycleRow, find_cycle
+from contlearn.catalog.cycles import ENDED, PROMOTED_BY_HAND, CycleRow, find_cycle
+from contlearn.catalog.rows import get, put
 from contlearn.catalog.schema import meta
 from contlearn.cycle.outcome import UpdateResult
 from contlearn.errors import ContlearnError, UsageError
@@ -60,15 +60,12 @@ def note_nothing(catalog: Catalog, run_key: str, message: str) -> None:
         known = _read(connection)
         known[run_key] = message
         kept = dict(list(known.items())[-_MOST_RUNS:])
-        value = {"value": json.dumps(kept, ensure_ascii=False)}
-        mine = meta.c.key == _NOTHING
-        if connection.execute(meta.update().where(mine).values(value)).rowcount == 0:
-            connection.execute(meta.insert().values(key=_NOTHING, **value))
+        put(connection, meta, {"key": _NOTHING, "value": json.dumps(kept, ensure_ascii=False)})
 
 
 def _read(connection: Connection) -> dict[str, str]:
-    text = connection.execute(sa.select(meta.c.value).where(meta.c.key == _NOTHING)).scalar()
-    found: dict[str, str] = json.loads(text) if text else {}
+    row = get(connection, meta, _NOTHING)
+    found: dict[str, str] = {} if row is None else json.loads(row.value)
     return found
 
 
@@ -100,8 +97,10 @@ def _result_of(row: CycleRow, run_key: str) -> UpdateResult:
 
 def _outcome_of(row: CycleRow) -> CycleOutcome:
     """Give how the run itself ended, whatever was done by hand with its version since."""
-    by_hand = row.state == "promoted" and str(row.error or "").startswith("promoted by hand")
-    if not by_hand:
+    # Cycles of before say it in words only.
+    in_words = str(row.error or "").startswith("promoted by hand")
+    by_hand = in_words or PROMOTED_BY_HAND in (row.numbers or {})
+    if row.state != "promoted" or not by_hand:
         return cast("CycleOutcome", row.state)
     outcomes = [RuleOutcome.from_json(reason) for reason in row.reasons or ()]
     if any(outcome.refuses for outcome in outcomes):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from contlearn.context import Context
 from contlearn.cycle.taken import tell_ingested
 from contlearn.data.intake.inbox import FileState, file_state, inbox_files, unreadable
-from contlearn.errors import TrainingError
 from contlearn.interfaces import Progress, no_progress
-from contlearn.processes.children import ChildLimits, MustStop, run_child
+from contlearn.processes.asking import ask_child
+from contlearn.processes.children import ChildLimits, MustStop
 
 __all__ = ["scan_in_child"]
 
@@ -21,7 +20,6 @@ def scan_in_child(
     *,
     progress: Progress = no_progress,
     must_stop: MustStop | None = None,
-    plugins_dir: Path | None = None,
     told: dict[Path, FileState] | None = None,
 ) -> dict[str, Any]:
     """Take in what rests in the inbox and what sources are due, in a child.
@@ -32,45 +30,30 @@ def scan_in_child(
         context: The opened workspace.
         progress: Hears what is done.
         must_stop: Asked whether to stop.
-        plugins_dir: A folder of loose plugin files.
         told: Files that cannot be read, as they were when a report named them; kept from call to
             call by whoever looks again and again, so that none is looked at until it changes.
     Returns:
         The ingest report; empty when there is nothing to do.
     Raises:
-        ContlearnError: When the child could not do its work.
+        ContlearnError: When the child could not do its work; the files are still there.
+        ChildStopped: When `must_stop` said so.
     """
     workspace = context.workspace
     shut = {path: state for path in unreadable(workspace.inbox) if (state := file_state(path))}
     is_new = any((told or {}).get(path) != state for path, state in shut.items())
     if not (is_new or inbox_files(workspace) or _sources_are_due(context)):
         return {}
-    report: dict[str, Any] = {}
-
-    def hear(message: Mapping[str, Any]) -> None:
-        if "stage" in message:
-            progress("ingesting", int(message["done"]), int(message["total"]), "")
-        else:
-            report.update(message)
-
-    log = workspace.state / "ingest.log"
-    end = run_child(
+    report = ask_child(
         "contlearn.data",
-        [str(workspace.root), *([str(plugins_dir)] if plugins_dir else [])],
-        log=log,
-        on_message=hear,
-        must_stop=must_stop,
-        environ=context.for_children(),
+        [workspace.root],
+        what="Taking in the inbox",
+        needed="files",
+        log=workspace.state / "ingest.log",
         limits=ChildLimits(log_bytes=context.config.retention.log_bytes),
+        environ=context.for_children(),
+        must_stop=must_stop,
+        progress=progress,
     )
-    if end.failure is not None:
-        raise end.failure
-    if end.returncode not in (0, 1) or not report:
-        raise TrainingError(
-            f"Taking in the inbox failed. {end.explain()}",
-            where=str(log),
-            hint="The files are still there; the log has the details.",
-        )
     tell_ingested(context, report)
     if told is not None:
         told.clear()

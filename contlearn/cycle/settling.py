@@ -18,9 +18,9 @@ from contlearn.cycle.doubting import doubts_of_cycle
 from contlearn.cycle.job import CycleFolder
 from contlearn.cycle.outcome import UpdateResult
 from contlearn.cycle.stages import CycleResult
-from contlearn.errors import ContlearnError, RegistryError, TrainingError
+from contlearn.errors import ChampionChanged, ContlearnError, RegistryError, TrainingError
 from contlearn.pages.version_page import number_page, publish_report, remove_old_reports
-from contlearn.registry.by_hand import cycle_reason
+from contlearn.registry.origin import cycle_reason
 from contlearn.registry.retention import apply_retention
 from contlearn.types import CycleOutcome, PromotionDecision
 
@@ -108,6 +108,7 @@ class Settlement:
                 where="the catalog",
                 hint="Run `contlearn update` again.",
             )
+        seen = context.registry.epoch()
         champion = context.registry.champion()
         if champion != row.version and context.registry.journal.find_last(
             "promote", version=row.version
@@ -119,9 +120,17 @@ class Settlement:
                 "not-promoted",
                 {"error": "The champion was changed by hand while the challenger was being made."},
             )
-        promote_version(
-            context, row.version, actor=context.actor, reason=cycle_reason(cycle.cycle_id)
-        )
+        try:
+            promote_version(
+                context,
+                row.version,
+                actor=context.actor,
+                reason=cycle_reason(cycle.cycle_id),
+                origin="cycle",
+                seen=seen,
+            )
+        except ChampionChanged:
+            return self.promote()  # judged again by who is champion now
         with context.catalog.write() as connection:
             settle_learnt(connection, cycle.cycle_id)
             change_cycle(

@@ -14,8 +14,6 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from contlearn.catalog.cycles import (
@@ -26,7 +24,7 @@ from contlearn.catalog.cycles import (
     unfinished_cycle,
     waiting_cycle,
 )
-from contlearn.catalog.leases import hold_lease, lease_lost, require_lease
+from contlearn.catalog.leases import CYCLE_LEASE, hold_lease, lease_lost, require_lease
 from contlearn.catalog.parts import next_part
 from contlearn.catalog.records import (
     RecordCounts,
@@ -54,16 +52,55 @@ from contlearn.processes.children import (
     ChildLimits,
     ChildStopped,
     MustStop,
+    progress_of,
     run_child,
 )
 from contlearn.redaction import redact_config
 from contlearn.workspace import narrow, storage_border
 
-__all__ = ["CYCLE_LEASE", "UpdateCycle"]
+__all__ = ["UpdateCycle"]
 
-CYCLE_LEASE: Final = "update"
 # A cycle whose parent was lost this often is given up: something in it takes the machine down.
 MAX_PARENTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a run was asked for; `strategy` is None where it was not named."""
+
+    trigger: str
+    run_key: str | None
+    strategy: str | None
+    promote: bool
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.trigger in BY_HAND
+
+    def require_planned(self, cycle: CycleRow) -> None:
+        """See that the interrupted cycle, which comes first, does nothing else than was asked for.
+
+        Another run's (of another key) may learn as it was planned, for this one's follows; it may
+        not promote where nothing is to be promoted.
+
+        Raises:
+            UsageError: When it was planned otherwise.
+        """
+        if not self.is_by_hand:
+            return
+        found = {}
+        if self.strategy not in (None, cycle.strategy) and self.run_key in (None, cycle.run_key):
+            found["--strategy"] = f"learns with {cycle.strategy!r}, not with {self.strategy!r}"
+        if cycle.promote and not self.promote:
+            found["--no-promote"] = "promotes its challenger if the gate allows"
+        if found:
+            raise UsageError(
+                f"The cycle {cycle.cycle_id} was interrupted and comes first: it "
+                f"{' and '.join(found.values())}.",
+                where=", ".join(found),
+                hint="`contlearn update` finishes it as it was planned; then ask again.",
+            )
 
 
 @dataclass
@@ -74,7 +111,6 @@ class UpdateCycle:
         context: The opened workspace.
         progress: Called with (stage, done, total, message).
         must_stop: Says when to end the child; the cycle is taken up again by the next run.
-        plugins_dir: A folder of loose plugin files that the child must load too.
         child: The module that does the work, run as a process of its own.
         scan: Takes in the inbox; called as `scan_in_child`.
     """
@@ -82,7 +118,6 @@ class UpdateCycle:
     context: Context
     progress: Progress = no_progress
     must_stop: MustStop | None = None
-    plugins_dir: Path | None = None
     child: str = "contlearn.training"
     scan: Callable[..., dict[str, Any]] | None = None
 
@@ -122,7 +157,8 @@ class UpdateCycle:
         Raises:
             WorkspaceLocked: When another process is updating.
             LeaseLost: When this process stood still, and another may have taken the cycle over.
-            UsageError: When a strategy needs `force`, or an interrupted cycle stands in the way.
+            UsageError: When a strategy needs `force`, or, by hand, when an interrupted cycle comes
+                first that was planned otherwise.
             ConfigError: When a key describes another model than the champion, which would go on.
             ChildStopped: When `must_stop` said so.
         """
@@ -135,8 +171,8 @@ class UpdateCycle:
                 where="--strategy",
                 hint="Add --force to run it once, or compare it with `contlearn bench strategies`.",
             )
-        by_hand = trigger in BY_HAND
-        if run_key is not None and by_hand:
+        asked = _Asked(trigger, run_key, strategy, promote)
+        if run_key is not None and asked.is_by_hand:
             check_run_key(run_key)
             ended = recorded_result(context.catalog, run_key)
             if ended is not None and not dry_run:
@@ -145,7 +181,7 @@ class UpdateCycle:
                 said = f"This run key has had its cycle ({ended.outcome}); nothing would be run."
                 return UpdateResult(cycle=None, outcome="nothing-to-do", message=said)
         if dry_run:
-            return self._dry_run(name)
+            return self._dry_run(asked, name)
         update = context.config.update
         self._lost.clear()
         with hold_lease(
@@ -157,23 +193,22 @@ class UpdateCycle:
             lost=self._lost,
         ) as self._token:
             try:
-                return self._run(trigger, run_key, name, promote=promote)
+                return self._run(asked, name)
             except ChildStopped:
                 if self._is_asked_to_stop():
                     raise
                 raise lease_lost(context.catalog, CYCLE_LEASE) from None
 
-    def _run(
-        self, trigger: str, run_key: str | None, strategy: str, *, promote: bool
-    ) -> UpdateResult:
+    def _run(self, asked: _Asked, strategy: str) -> UpdateResult:
         """Take up what was interrupted, else take in, plan and drive a cycle; the lease is held."""
         context = self.context
-        scan = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir)
-        by_hand = trigger in BY_HAND
+        scan = self.scan or scan_in_child
+        trigger, run_key, by_hand = asked.trigger, asked.run_key, asked.is_by_hand
         mend(context)
         with context.catalog.read() as connection:
             interrupted = unfinished_cycle(connection)
         if interrupted is not None:
+            asked.require_planned(interrupted)
             result = self._drive(interrupted, resumed=True)
             if run_key is None or not by_hand or interrupted.run_key == run_key:
                 return replace(result, run_key=run_key)
@@ -190,7 +225,7 @@ class UpdateCycle:
         warnings = check_same_model(context, strategy)
         report = scan(context, progress=self.progress, must_stop=self._must_stop)
         refused = refused_files(report)
-        if report.get("waiting") and trigger in BY_HAND:
+        if report.get("waiting") and by_hand:
             # Somebody dropped a file a moment ago and now asks: give it its time to rest.
             context.clock.sleep(context.config.data.rest_seconds + 0.1)
             later = refused_files(scan(context, progress=self.progress, must_stop=self._must_stop))
@@ -198,7 +233,7 @@ class UpdateCycle:
         require_space(context)
         forecast = self._forecast(strategy)
         self._require_lease()
-        cycle = self._plan(trigger, run_key, strategy, promote=promote, forecast=forecast)
+        cycle = self._plan(asked, strategy, forecast)
         if cycle is None:
             message = self._why_nothing(trigger)
             if run_key is not None and by_hand:
@@ -235,12 +270,13 @@ class UpdateCycle:
         except ContlearnError:
             return None
 
-    def _dry_run(self, strategy: str) -> UpdateResult:
+    def _dry_run(self, asked: _Asked, strategy: str) -> UpdateResult:
         with self.context.catalog.read() as connection:
             interrupted, counts = unfinished_cycle(connection), count_records(connection)
         warnings = () if interrupted is not None else check_same_model(self.context, strategy)
         files = len(inbox_files(self.context.workspace))
         if interrupted is not None:
+            asked.require_planned(interrupted)
             message = (
                 f"The interrupted cycle {interrupted.cycle_id} would be taken up in the state "
                 f"{interrupted.state}."
@@ -286,15 +322,7 @@ class UpdateCycle:
             f"{self.context.workspace.inbox}, or run `contlearn ingest FILE`."
         )
 
-    def _plan(
-        self,
-        trigger: str,
-        run_key: str | None,
-        strategy: str,
-        *,
-        promote: bool,
-        forecast: Forecast | None,
-    ) -> CycleRow | None:
+    def _plan(self, asked: _Asked, strategy: str, forecast: Forecast | None) -> CycleRow | None:
         context = self.context
         champion = context.registry.champion()
         lineage = _lineage(context, champion)
@@ -302,8 +330,8 @@ class UpdateCycle:
             part, waiting = None, waiting_cycle(connection)
             counts = count_records(connection)
             # Nobody asked: records that were kept wait until others come.
-            ready = counts.to_learn if trigger in ASKED else counts.fresh
-            if trigger == PART or ready == 0:
+            ready = counts.to_learn if asked.trigger in ASKED else counts.fresh
+            if asked.trigger == PART or ready == 0:
                 # One part of what made updates fail, by itself; never in place of a challenger
                 # that awaits approval, as it would not contain what that one learnt.
                 part = next_part(connection) if waiting is None else None
@@ -321,12 +349,12 @@ class UpdateCycle:
                 )
             cycle_id = create_cycle(
                 connection,
-                trigger=trigger,
-                run_key=run_key,
+                trigger=asked.trigger,
+                run_key=asked.run_key,
                 strategy=strategy,
                 champion=champion,
                 experience=len(lineage),
-                promote=promote,
+                promote=asked.promote,
                 now=context.clock.now(),
             )
             if cycle_id is None:
@@ -341,7 +369,7 @@ class UpdateCycle:
             if numbers:
                 change_cycle(connection, cycle_id, numbers=numbers)
             cycle = get_cycle(connection, cycle_id)
-        context.emit("cycle-started", cycle=cycle_id, trigger=trigger, strategy=strategy)
+        context.emit("cycle-started", cycle=cycle_id, trigger=asked.trigger, strategy=strategy)
         return cycle
 
     def _drive(self, cycle: CycleRow, *, resumed: bool) -> UpdateResult:
@@ -406,7 +434,6 @@ class UpdateCycle:
             champion=cycle.champion,
             experience=cycle.experience,
             lineage=_lineage(context, cycle.champion),
-            plugins_dir=context.workspace.named(self.plugins_dir) if self.plugins_dir else None,
         ).save(folder)
 
     def _run_stages(self, cycle: CycleRow, folder: CycleFolder, settlement: Settlement) -> None:
@@ -418,14 +445,15 @@ class UpdateCycle:
 
         def hear(message: Mapping[str, Any]) -> None:
             nonlocal state
-            stage = str(message.get("stage"))
-            if stage in STAGES and stage != state:
+            step = progress_of(message)
+            if step is None or step[0] not in STAGES:
+                return  # of a library that prints JSON to standard output
+            stage = step[0]
+            if stage != state:
                 state = stage  # type: ignore[assignment]  # one of the literals, just checked
                 settlement.enter(stage)
-            done, total = int(message.get("done", 0)), int(message.get("total", 0))
-            words = str(message.get("message", ""))
-            self.progress(stage, done, total, words)
-            self._show(folder, stage, done, total, words)
+            self.progress(*step)
+            self._show(folder, *step)
 
         with storage_border("run the cycle", folder.path):
             end = run_child(

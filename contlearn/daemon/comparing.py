@@ -7,7 +7,6 @@ won, differing.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import sqlalchemy as sa
 from contlearn.catalog.counting import unlearnt
 from contlearn.catalog.schema import records
 from contlearn.context import Context
-from contlearn.processes.asking import answer_parent
+from contlearn.processes.answering import answer_parent
 
 __all__ = ["compare_on_new_labels", "main"]
 
@@ -36,7 +35,7 @@ def compare_on_new_labels(
     """
     from contlearn.data.store import read_records
     from contlearn.evaluation.answers import answer_set
-    from contlearn.inference.predictor import OnnxPredictor
+    from contlearn.registry.loading import load_version
     from contlearn.types import HeldOutSet
 
     with context.catalog.read() as connection:
@@ -52,8 +51,8 @@ def compare_on_new_labels(
     held_out = HeldOutSet(experience="probation", index=0, records=rows, is_new=True)
     answers = []
     for number in (version, former):
-        folder = context.registry.get(number).path / "onnx"
-        with contextlib.closing(OnnxPredictor.load(folder, manager=context.manager)) as predictor:
+        known = context.registry.get(number)
+        with load_version(context.registry, known, context.manager) as predictor:
             answers.append(answer_set(predictor, held_out, context.task).targets)
     right = [
         (new == record.target, old == record.target, new != old)

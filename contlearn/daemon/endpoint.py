@@ -10,14 +10,12 @@ from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, TypeAlias
 
-from prometheus_client.exposition import choose_encoder
-
 from contlearn.context import Context
 from contlearn.daemon.host import Daemon
 from contlearn.errors import UsageError
 from contlearn.operations.metrics import Measuring
 from contlearn.pages.style import html_page
-from contlearn.telemetry.metrics import DaemonCollector, make_registry
+from contlearn.telemetry.metrics import DaemonCollector, encode_metrics, make_registry
 
 __all__ = ["Answer", "Route", "daemon_routes", "start_endpoint"]
 
@@ -41,8 +39,8 @@ def daemon_routes(daemon: Daemon) -> dict[str, Route]:
     )
 
     def metrics(headers: Mapping[str, str]) -> Answer:
-        encode, content_type = choose_encoder(headers.get("accept", ""))
-        return 200, content_type, encode(registry)
+        body, content_type = encode_metrics(registry, headers.get("accept", ""))
+        return 200, content_type, body
 
     def checked(check: Callable[[], tuple[bool, dict[str, Any]]]) -> Route:
         def answer_check(_headers: Mapping[str, str]) -> Answer:

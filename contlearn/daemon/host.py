@@ -36,7 +36,6 @@ class Daemon:
 
     Args:
         contexts: The opened workspaces.
-        plugins_dir: A folder of loose plugin files that children must load too.
         standby: Stand by where another daemon works, instead of giving up.
         manager: The service manager to tell.
     Raises:
@@ -48,7 +47,6 @@ class Daemon:
         self,
         contexts: Sequence[Context],
         *,
-        plugins_dir: Path | None = None,
         standby: bool = True,
         manager: ServiceManager | None = None,
     ) -> None:
@@ -74,8 +72,7 @@ class Daemon:
             )
         self.slot = UpdateSlot(Path(named.pop()) if named else default_host_lock())
         self.watches = [
-            Watch(context, self.slot, self.stop, plugins_dir=plugins_dir, standby=standby)
-            for context in contexts
+            Watch(context, self.slot, self.stop, standby=standby) for context in contexts
         ]
         self.manager = manager or ServiceManager()
         self.log = structlog.get_logger("contlearn.daemon")

@@ -24,7 +24,7 @@ from contlearn.config import ProbationConfig
 from contlearn.context import Context
 from contlearn.cycle.changes import roll_back
 from contlearn.daemon.live import LiveTotals, quantile, read_live
-from contlearn.errors import ContlearnError, ServingError, StorageError
+from contlearn.errors import ChampionChanged, ContlearnError, ServingError, StorageError
 from contlearn.papers.journal import JournalRecord
 from contlearn.processes.asking import ask_child
 from contlearn.processes.children import ChildLimits, MustStop
@@ -132,7 +132,10 @@ class Probation:
         state.elapsed += passed
         reason = self._judge(state)
         if reason is not None:
-            return self._go_back(state, reason)
+            try:
+                return self._go_back(state, reason, seen=change.epoch)
+            except ChampionChanged:
+                return None  # somebody was faster: the next look begins with what is so now
         if state.elapsed >= self.settings.window:
             state.verdict, state.reason = "passed", self._evidence(state)
             self.context.emit("probation-passed", version=state.version, reason=state.reason)
@@ -279,6 +282,7 @@ class Probation:
             found = ask_child(
                 "contlearn.daemon.comparing",
                 (root, state.version, state.former, state.after, _ROWS),
+                what="Comparing with the former version",
                 needed="rows",
                 log=self.context.workspace.state / "probation.log",
                 limits=ChildLimits(log_bytes=self.context.config.retention.log_bytes),
@@ -290,10 +294,16 @@ class Probation:
             return None
         return {name: int(value) for name, value in found.items()}
 
-    def _go_back(self, state: _State, reason: str) -> str:
+    def _go_back(self, state: _State, reason: str, *, seen: int) -> str:
         words = f"probation of version {state.version}: {reason}"
         roll_back(
-            self.context, to=state.former, hold=True, actor="daemon (probation)", reason=words
+            self.context,
+            to=state.former,
+            hold=True,
+            actor="daemon (probation)",
+            reason=words,
+            seen=seen,
+            origin="daemon",
         )
         state.verdict, state.reason = "rolled back", reason
         # Should this write fail: the journal's newest change is a rollback, so nothing repeats.

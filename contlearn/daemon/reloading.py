@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from contlearn.context import Context
@@ -17,15 +16,12 @@ class Reloading:
 
     Args:
         context: The opened workspace, whose configuration is replaced.
-        plugins_dir: A folder of loose plugin files.
         alerts: Who is told of a refusal.
         log: Where it is logged.
     """
 
-    def __init__(
-        self, context: Context, plugins_dir: Path | None, alerts: Alerts, log: Any
-    ) -> None:
-        self.context, self.plugins_dir, self.alerts, self.log = context, plugins_dir, alerts, log
+    def __init__(self, context: Context, alerts: Alerts, log: Any) -> None:
+        self.context, self.alerts, self.log = context, alerts, log
         self.refused: str | None = None
         self._accepted: Context | None = None
 
@@ -34,7 +30,7 @@ class Reloading:
         context = self.context
         try:
             new = Context.open(
-                context.workspace.root, plugins_dir=self.plugins_dir, clock=context.clock
+                context.workspace.root, plugins_dir=context.manager.folder, clock=context.clock
             )
             for key, before, after in (
                 ("storage.catalog", context.config.storage, new.config.storage),

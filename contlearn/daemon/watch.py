@@ -13,7 +13,13 @@ from typing import Any, Final
 
 import structlog
 
-from contlearn.catalog.leases import hold_lease, lease_lost, require_lease, wait_for_lease
+from contlearn.catalog.leases import (
+    DAEMON_LEASE,
+    hold_lease,
+    lease_lost,
+    require_lease,
+    wait_for_lease,
+)
 from contlearn.config.schedule import local_day, next_scheduled
 from contlearn.context import Context
 from contlearn.cycle.causes import add_seconds_today, note_fired, read_fired
@@ -36,9 +42,8 @@ from contlearn.processes.children import ChildStopped
 from contlearn.version import __version__
 from contlearn.workspace import write_json_atomic
 
-__all__ = ["LEASE", "Watch"]
+__all__ = ["Watch"]
 
-LEASE: Final = "daemon"
 _CANNOT: Final = "the workspace cannot be watched"
 _STATE_SECONDS: Final = 30.0
 _SWEEP_SECONDS: Final = 3600.0
@@ -54,7 +59,6 @@ class Watch:
         slot: The right to update, shared by all workspaces of the host.
         stop: Set to end; a running child is given `daemon.grace_seconds` to end, and its cycle is
             taken up again at the next start.
-        plugins_dir: A folder of loose plugin files that children must load too.
         standby: Wait for another daemon's lease instead of giving up.
         child: The module that makes a challenger, run as a process of its own.
         scan: Takes in the inbox; called as `scan_in_child`.
@@ -63,14 +67,13 @@ class Watch:
     context: Context
     slot: UpdateSlot = field(default_factory=lambda: UpdateSlot(None))
     stop: threading.Event = field(default_factory=threading.Event)
-    plugins_dir: Path | None = None
     standby: bool = False
     child: str = "contlearn.training"
     scan: Callable[..., dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         context, clock = self.context, self.context.clock
-        self._scanner = self.scan or partial(scan_in_child, plugins_dir=self.plugins_dir, told={})
+        self._scanner = self.scan or partial(scan_in_child, told={})
         # What the last look at the inbox refused whole; what lies there still is not told again.
         self._refused: list[dict[str, Any]] = []
         self.log = structlog.get_logger("contlearn.daemon").bind(model=context.config.model.name)
@@ -88,7 +91,7 @@ class Watch:
         self.guard = Guard(
             context, self.alerts, self.log, [path for path in self._lock_files() if path]
         )
-        self.reloading = Reloading(context, self.plugins_dir, self.alerts, self.log)
+        self.reloading = Reloading(context, self.alerts, self.log)
         self.judging = Judging(context)
         self.probation = Probation(context)
         self.back_off = BackOff(context)
@@ -97,7 +100,7 @@ class Watch:
         self._disk_due = Every(clock, _DISK_SECONDS)
         self._probation_every = Every(clock, 0.0)
         self._look_due = Every(clock, 0.0)
-        self._watcher = Watcher(context, must_stop=self.must_stop, plugins_dir=self.plugins_dir)
+        self._watcher = Watcher(context, must_stop=self.must_stop)
 
     @property
     def name(self) -> str:
@@ -131,7 +134,7 @@ class Watch:
             try:
                 with hold_lease(
                     self.context.catalog,
-                    LEASE,
+                    DAEMON_LEASE,
                     purpose="watching this workspace as its daemon",
                     seconds=update.lease_seconds,
                     heartbeat_seconds=update.heartbeat_seconds,
@@ -139,7 +142,7 @@ class Watch:
                 ) as self._token:
                     self._watch()
                 if self._lost.is_set():
-                    said = lease_lost(self.context.catalog, LEASE).to_json()
+                    said = lease_lost(self.context.catalog, DAEMON_LEASE).to_json()
                     self.log.error("lease lost: another daemon took over", **said)
             except WorkspaceLocked as error:
                 if not self.standby:
@@ -239,7 +242,7 @@ class Watch:
         try:
             return wait_for_lease(
                 self.context.catalog,
-                LEASE,
+                DAEMON_LEASE,
                 seconds=update.lease_seconds,
                 heartbeat_seconds=update.heartbeat_seconds,
                 stop=self.stop,
@@ -286,7 +289,7 @@ class Watch:
         if self._token is None:
             return
         try:
-            require_lease(self.context.catalog, LEASE, self._token)
+            require_lease(self.context.catalog, DAEMON_LEASE, self._token)
         except LeaseLost:
             self._lost.set()
             raise
@@ -361,7 +364,6 @@ class Watch:
                 result = UpdateCycle(
                     context,
                     must_stop=self.must_stop,
-                    plugins_dir=self.plugins_dir,
                     child=self.child,
                     scan=self._scan,
                 ).run_once(trigger=trigger.name, run_key=trigger.run_key or None)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contlearn.context import Context
-from contlearn.errors import EvaluationError
+from contlearn.errors import TooFewPredictions
 from contlearn.monitoring.signals import signals_path
-from contlearn.processes.asking import answer_parent, ask_child
+from contlearn.processes.answering import answer_parent
+from contlearn.processes.asking import ask_child
 from contlearn.processes.children import ChildLimits, MustStop
 
 __all__ = ["Watcher", "main"]
@@ -24,12 +25,10 @@ class Watcher:
     Args:
         context: The opened workspace; its folders are used, not its connections.
         must_stop: Says when to end a running child.
-        plugins_dir: A folder of loose plugin files that the child must load too.
     """
 
     context: Context
     must_stop: MustStop | None = None
-    plugins_dir: Path | None = None
     _seen: tuple[float, int] | None = field(default=None, init=False)
 
     def look(self) -> bool:
@@ -49,8 +48,9 @@ class Watcher:
         log.unlink(missing_ok=True)  # the newest look's words only
         ask_child(
             "contlearn.daemon.watching",
-            [workspace.root, *([self.plugins_dir] if self.plugins_dir else [])],
-            needed="look",
+            [workspace.root],
+            what="The look at production",
+            needed="version",
             log=log,
             limits=ChildLimits(),
             environ=self.context.for_children(),
@@ -73,17 +73,17 @@ class Watcher:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Look at the workspace named, write the signals down, and answer the parent."""
-    root, *folders = map(Path, sys.argv[1:] if arguments is None else arguments)
+    (root,) = map(Path, sys.argv[1:] if arguments is None else arguments)
 
     def look_once() -> dict[str, object]:
-        from contlearn.operations.drift import look, record_look
+        from contlearn.operations.drift import look_and_record
 
-        with Context.open(root, plugins_dir=folders[0] if folders else None) as context:
+        with Context.open(root) as context:
             try:
-                value = look(context, examples=0)
-            except EvaluationError:  # too little to judge yet
-                value = None
-            return {"look": record_look(context, value).look}
+                value = look_and_record(context, examples=0)
+            except TooFewPredictions:
+                return {"version": None}
+            return {"version": value["version"]}
 
     return answer_parent(look_once)
 

@@ -12,7 +12,7 @@ The segments come last: until then a run that was killed can read the texts agai
 
 A kill after step 1 leaves records that are not cleared yet: `finish_forgetting` goes on with them,
 and every ingest begins with it. Versions and buffers hold ids alone, so nothing of the text is in
-them; `forgotten_seen` says how many of the records a version has learnt.
+them; `contlearn show` says how many of the records a version has learnt are forgotten.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from contlearn.arguments import require_several
 from contlearn.cards import clear_cards
 from contlearn.catalog import Catalog
 from contlearn.catalog.ids import HEAD_DIGITS
-from contlearn.catalog.records import chunks
-from contlearn.catalog.schema import cycle_records, records
+from contlearn.catalog.rows import chunks
 from contlearn.catalog.schema import files as file_table
+from contlearn.catalog.schema import records
 from contlearn.config import Config
 from contlearn.data.archive import redacted_name
 from contlearn.data.formats.reading import find_parser
@@ -61,7 +61,6 @@ __all__ = [
     "Forgotten",
     "finish_forgetting",
     "forget_records",
-    "forgotten_seen",
     "redact_archived",
 ]
 
@@ -227,21 +226,6 @@ def finish_forgetting(
             .values(reason=sa.func.substr(records.c.reason, len(_CLEARING) + 1))
         )
     return report
-
-
-def forgotten_seen(catalog: Catalog, cycle_ids: Sequence[str]) -> int:
-    """Count the forgotten records that these cycles learnt: a version's, with its lineage."""
-    with catalog.read() as connection:
-        query = (
-            sa.select(sa.func.count(sa.distinct(records.c.record_id)))
-            .join(cycle_records, cycle_records.c.seq == records.c.seq)
-            .where(
-                cycle_records.c.cycle_id.in_(list(cycle_ids)),
-                cycle_records.c.role == "train",
-                records.c.state == "forgotten",
-            )
-        )
-        return int(connection.execute(query).scalar_one())
 
 
 def _inputs_of(workspace: Workspace, by_segment: Mapping[str, Sequence[int]]) -> Iterator[Inputs]:

@@ -14,7 +14,7 @@ from contlearn.data.intake.checking import group_hash
 from contlearn.data.intake.known import has_label
 from contlearn.errors import UsageError
 
-__all__ = ["Selection", "select_records"]
+__all__ = ["Selection", "conditions", "select_records"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,24 +61,34 @@ def select_records(catalog: Catalog, selection: Selection) -> list[str]:
         )
     if selection.record_ids:
         return _known_ids(catalog, selection.record_ids)
-    query = sa.select(records.c.record_id).join(files, files.c.file_id == records.c.file_id)
+    query = (
+        sa.select(records.c.record_id)
+        .join(files, files.c.file_id == records.c.file_id)
+        .where(*conditions(selection))
+    )
+    with catalog.read() as connection:
+        return list(connection.execute(query.order_by(records.c.seq)).scalars())
+
+
+def conditions(selection: Selection) -> list[sa.ColumnElement[bool]]:
+    """Give what must hold of rows of `records` joined with `files`; ids are none of it."""
+    found: list[sa.ColumnElement[bool]] = []
     if selection.files:
-        query = query.where(
+        found.append(
             sa.or_(files.c.name.in_(selection.files), files.c.content_hash.in_(selection.files))
         )
     if selection.labels:
         any_of = (has_label(name, separator=selection.separator) for name in selection.labels)
-        query = query.where(sa.or_(*any_of))
+        found.append(sa.or_(*any_of))
     if selection.groups:
-        query = query.where(records.c.group_key.in_([group_hash(one) for one in selection.groups]))
+        found.append(records.c.group_key.in_([group_hash(one) for one in selection.groups]))
     if selection.states:
-        query = query.where(records.c.state.in_(selection.states))
+        found.append(records.c.state.in_(selection.states))
     if selection.since is not None:
-        query = query.where(records.c.received_at >= selection.since.isoformat())
+        found.append(records.c.received_at >= selection.since.isoformat())
     if selection.until is not None:
-        query = query.where(records.c.received_at < selection.until.isoformat())
-    with catalog.read() as connection:
-        return list(connection.execute(query.order_by(records.c.seq)).scalars())
+        found.append(records.c.received_at < selection.until.isoformat())
+    return found
 
 
 def _known_ids(catalog: Catalog, record_ids: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from contlearn.catalog import Catalog
 from contlearn.catalog.counting import counts
 from contlearn.catalog.ids import in_rows
-from contlearn.catalog.records import chunks
+from contlearn.catalog.rows import chunks
 from contlearn.catalog.schema import files, records
 from contlearn.data.segments import read_rows
 from contlearn.errors import RecordError, StorageError

@@ -2,80 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from contlearn.errors import StorageError
 from contlearn.interfaces import Predictor, Task
-from contlearn.targets import target_from_json, target_to_json
+from contlearn.papers.scores import Answers
 from contlearn.types import HeldOutSet, LabelSpace, SetScores, Target
 from contlearn.workspace import read_json, write_json_atomic
 
-__all__ = ["Answers", "answer_set", "pack_targets", "recall", "score_answers", "unpack_targets"]
+__all__ = ["answer_set", "recall", "score_answers"]
 
 FORMAT_VERSION: Final = 1
 # Sets remembered for one version: every refused cycle brings a new set for the same champion.
 _SETS_REMEMBERED: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """One answer a row, and its confidence where the task has one a row."""
-
-    targets: tuple[Target, ...]
-    confidences: tuple[float, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the answers as JSON, each label name written once."""
-        return {**pack_targets(self.targets), "confidences": list(self.confidences)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Answers:
-        """Read what `to_json` gave."""
-        return cls(unpack_targets(value), tuple(value["confidences"]))
-
-
-def pack_targets(targets: Sequence[Any]) -> dict[str, Any]:
-    """Write targets so that each name stands once: classes and tags as numbers into a list.
-
-    Example:
-        >>> pack_targets(["no", "yes", "no"])
-        {'names': ['no', 'yes'], 'rows': [0, 1, 0]}
-        >>> pack_targets([3, 4.5])
-        {'values': [3, 4.5]}
-    """
-    if not all(_is_named(target) for target in targets):
-        return {"values": [target_to_json(target) for target in targets]}
-    index: dict[str, int] = {}
-
-    def number(name: str) -> int:
-        return index.setdefault(name, len(index))
-
-    rows = [
-        number(target) if isinstance(target, str) else [number(tag) for tag in target]
-        for target in targets
-    ]
-    return {"names": list(index), "rows": rows}
-
-
-def _is_named(target: Any) -> bool:
-    """Say whether a target is a name, or several."""
-    return isinstance(target, str) or (
-        isinstance(target, tuple) and all(isinstance(item, str) for item in target)
-    )
-
-
-def unpack_targets(value: Mapping[str, Any]) -> tuple[Target, ...]:
-    """Read what `pack_targets` wrote."""
-    if "values" in value:
-        return tuple(map(target_from_json, value["values"]))
-    names = value["names"]
-    return tuple(
-        names[row] if isinstance(row, int) else tuple(names[i] for i in row)
-        for row in value["rows"]
-    )
 
 
 def answer_set(

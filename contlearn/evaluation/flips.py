@@ -6,12 +6,28 @@ from collections.abc import Sequence
 from typing import Final
 
 from contlearn.papers.report import Flip
-from contlearn.types import PairedScores
+from contlearn.types import PairedScores, Target
 
-__all__ = ["FLIPS", "worst_rows"]
+__all__ = ["FLIPS", "flip_of", "worst_rows"]
 
 # Rows of each kind that a report names.
 FLIPS: Final = 20
+
+
+def flip_of(target: Target, before: Target, after: Target) -> str:
+    """Say what became of the answer on a row.
+
+    Example:
+        >>> flip_of("a", "b", "a"), flip_of("a", "a", "b"), flip_of("a", "b", "c")
+        ('fixed', 'broken', 'changed')
+        >>> flip_of("a", "b", "b")
+        'same'
+    """
+    if before == after:
+        return "same"
+    if after == target:
+        return "fixed"
+    return "broken" if before == target else "changed"
 
 
 def worst_rows(

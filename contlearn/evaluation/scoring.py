@@ -1,8 +1,8 @@
 """The evaluating stage of a cycle: challenger and champion on the same rows, written down.
 
-`scores.json` holds targets and answers of both, by record id, so that the gate can judge again
-after a kill, so that the next cycle need not ask this version on unchanged sets, and so that two
-versions can be compared row by row. It holds label names, never texts.
+`scores.json` holds targets and answers of both, so that the gate can judge again after a kill, so
+that the next cycle need not ask this version on unchanged sets, and so that two versions can be
+compared row by row.
 """
 
 from __future__ import annotations
@@ -11,29 +11,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from contlearn.errors import EvaluationError, StorageError
-from contlearn.evaluation.answers import (
-    Answers,
-    answer_set,
-    pack_targets,
-    score_answers,
-    unpack_targets,
-)
+from contlearn.errors import StorageError
+from contlearn.evaluation.answers import answer_set, score_answers
 from contlearn.evaluation.calibration import reliability
 from contlearn.evaluation.evaluator import build_report
 from contlearn.evaluation.flips import worst_rows
 from contlearn.evaluation.slices import score_slices, slices_of
+from contlearn.evaluation.text_slices import compare_text_slices
 from contlearn.interfaces import Predictor, Progress, Task
+from contlearn.papers.reading import read_paper
 from contlearn.papers.report import REPORT, Comparison, EvaluationReport, read_report
-from contlearn.types import HeldOutSet, LabelSpace, PairedScores, Target
-from contlearn.workspace import read_json, write_json_atomic
+from contlearn.papers.scores import SCORES, Answers, ScoredSet, Scores, read_scores
+from contlearn.types import HeldOutSet, LabelSpace, PairedScores, SetScores, Target
+from contlearn.workspace import write_json_atomic
 
-__all__ = ["SCORES", "evaluate_cycle", "load_paired_scores"]
-
-SCORES: Final = "scores.json"
-FORMAT_VERSION: Final = 1
+__all__ = ["evaluate_cycle", "load_paired_scores"]
 
 
 def evaluate_cycle(
@@ -50,6 +44,7 @@ def evaluate_cycle(
     metric: str | None = None,
     runtime: Mapping[str, Any] | None = None,
     corrected: Set[str] = frozenset(),
+    text_slices: Mapping[str, str] | None = None,
 ) -> dict[str, float | None]:
     """Score challenger and champion on every held-out set; write report.json and scores.json.
 
@@ -66,6 +61,7 @@ def evaluate_cycle(
         metric: What slices are scored by; the task's own if left out.
         runtime: What `measure_runtime` gave, for the report.
         corrected: Experiences whose sets have lost rows that the champion was measured on.
+        text_slices: Patterns of named slices of the texts, as in `[monitoring.slices]`.
     Returns:
         The challenger's metrics.
     Raises:
@@ -93,8 +89,7 @@ def evaluate_cycle(
     labels = task.outputs(
         LabelSpace(names), [task.stored(r.target) for held_out in sets for r in held_out.records]
     )
-    slices = slices_of([held_out.records for held_out in sets], task)
-    write_json_atomic(output / SCORES, _scores_to_json(task, labels, sets, mine, theirs, slices))
+    write_json_atomic(output / SCORES, _scores(task, labels, sets, mine, theirs).to_json())
     paired, labels = load_paired_scores(output, task)
     earlier = read_report(champion_folder) if champion_folder is not None else None
     if earlier is not None and corrected:
@@ -127,6 +122,11 @@ def evaluate_cycle(
             champion_metrics=_champion_metrics(paired, task, labels),
             flips=worst_rows(paired, [[r.record_id for r in s.records] for s in sets]),
             label_counts=_label_counts(task, sets),
+            text_slices=tuple(
+                compare_text_slices(text_slices, sets, [a.targets for a in mine], task)
+            )
+            if text_slices
+            else None,
         ),
     )
     write_json_atomic(output / REPORT, report.to_json())
@@ -157,73 +157,64 @@ def load_paired_scores(folder: Path, task: Task) -> tuple[tuple[PairedScores, ..
     Returns:
         One pair for each held-out set, and the labels their statistics are counted over.
     Raises:
-        EvaluationError: When the file is of another format or damaged.
-        StorageError: When it is missing.
+        StorageError: When it is missing, damaged or of another format.
     """
-    value = read_json(folder / SCORES)
-    if value.get("format_version") != FORMAT_VERSION:
-        raise EvaluationError(
-            f"{SCORES} has format version {value.get('format_version')}, not {FORMAT_VERSION}.",
-            where=str(folder / SCORES),
-            hint="Run the update again.",
+
+    def paired(value: Mapping[str, Any]) -> tuple[tuple[PairedScores, ...], LabelSpace]:
+        scores = Scores.from_json(value)
+        labels = LabelSpace(scores.labels)
+        return tuple(_pair(item, task, labels) for item in scores.sets), labels
+
+    return read_paper(folder / SCORES, paired)
+
+
+def _pair(item: ScoredSet, task: Task, labels: LabelSpace) -> PairedScores:
+    targets = item.targets
+
+    def score(answers: Answers) -> SetScores:
+        return score_answers(
+            answers, targets, task, labels, experience=item.experience, index=item.index
         )
-    try:
-        labels = LabelSpace(tuple(value["labels"]))
-        return tuple(_pair(item, task, labels) for item in value["sets"]), labels
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise EvaluationError(
-            f"{SCORES} is damaged: {error!r}.",
-            where=str(folder / SCORES),
-            hint="Run the update again.",
-        ) from error
 
-
-def _pair(item: Mapping[str, Any], task: Task, labels: LabelSpace) -> PairedScores:
-    targets = unpack_targets(item["targets"])
-    place = {"experience": item["experience"], "index": item["index"]}
-    challenger = Answers.from_json(item["challenger"])
-    champion = None if item["champion"] is None else Answers.from_json(item["champion"])
-    baseline = score_answers(Answers(task.baseline(targets)), targets, task, labels, **place)
+    baseline = score(Answers(task.baseline(targets)))
     return PairedScores(
-        **place,
-        is_new=item["is_new"],
-        challenger=score_answers(challenger, targets, task, labels, **place),
-        champion=None
-        if champion is None
-        else score_answers(champion, targets, task, labels, **place),
+        experience=item.experience,
+        index=item.index,
+        is_new=item.is_new,
+        challenger=score(item.challenger),
+        champion=None if item.champion is None else score(item.champion),
         majority=baseline.metrics[task.primary_metric],
         baseline=baseline,
         targets=targets,
-        slices={k: unpack_targets(v) for k, v in item.get("slices", {}).items()},  # type: ignore[misc]  # a text a row
+        slices=item.slices,
     )
 
 
-def _scores_to_json(
+def _scores(
     task: Task,
     labels: LabelSpace,
     sets: Sequence[HeldOutSet],
     mine: Sequence[Answers],
     theirs: Sequence[Answers | None],
-    slices: Sequence[Mapping[str, Sequence[str]]],
-) -> dict[str, Any]:
-    return {
-        "format_version": FORMAT_VERSION,
-        "labels": list(labels.names),
-        "sets": [
-            {
-                "experience": held_out.experience,
-                "index": held_out.index,
-                "is_new": held_out.is_new,
-                "content_hash": held_out.content_hash,
-                "record_ids": [record.record_id for record in held_out.records],
-                "targets": pack_targets([task.stored(r.target) for r in held_out.records]),
-                "challenger": challenger.to_json(),
-                "champion": None if champion is None else champion.to_json(),
-                "slices": {name: pack_targets(values) for name, values in some.items()},
-            }
+) -> Scores:
+    slices = slices_of([held_out.records for held_out in sets], task)
+    return Scores(
+        labels=labels.names,
+        sets=tuple(
+            ScoredSet(
+                experience=held_out.experience,
+                index=held_out.index,
+                is_new=held_out.is_new,
+                content_hash=held_out.content_hash,
+                record_ids=tuple(record.record_id for record in held_out.records),
+                targets=tuple(task.stored(record.target) for record in held_out.records),
+                challenger=challenger,
+                champion=champion,
+                slices=some,
+            )
             for held_out, challenger, champion, some in zip(sets, mine, theirs, slices, strict=True)
-        ],
-    }
+        ),
+    )
 
 
 def _champion_metrics(
@@ -254,17 +245,15 @@ def _known_answers(champion_folder: Path | None) -> dict[str, tuple[Target, floa
         return {}
     known: dict[str, tuple[Target, float | None]] = {}
     try:
-        value = read_json(champion_folder / SCORES)
-        if value.get("format_version") != FORMAT_VERSION:
-            return {}
-        for item in value["sets"]:
-            answers = Answers.from_json(item["challenger"])
-            confidences = answers.confidences or (None,) * len(answers.targets)
-            known.update(
-                zip(item["record_ids"], zip(answers.targets, confidences, strict=True), strict=True)
-            )
-    except (StorageError, KeyError, TypeError, IndexError, ValueError):
+        scores = read_scores(champion_folder)
+    except StorageError:
         return {}  # asked again, that is all
+    for item in scores.sets:
+        answers = item.challenger
+        confidences = answers.confidences or (None,) * len(answers.targets)
+        known.update(
+            zip(item.record_ids, zip(answers.targets, confidences, strict=True), strict=True)
+        )
     return known
 
 

@@ -255,5 +255,5 @@ def _not_measured(key: str, rule: str) -> EvaluationError:
     return EvaluationError(
         f"The rule {rule!r} needs {key!r}, which was not measured.",
         where="gate.rules in contlearn.toml",
-        hint="Take the rule out, or use an exporter and a predictor that measure it.",
+        hint="Take the rule out, or judge with a predictor that measures it.",
     )

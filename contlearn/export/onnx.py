@@ -10,7 +10,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from contlearn.config import ExportConfig
 from contlearn.errors import ExportError
@@ -23,7 +23,7 @@ from contlearn.workspace import storage_border, write_json_atomic
 if TYPE_CHECKING:
     from contlearn.export.parity import Comparison, Reference
 
-__all__ = ["NO_OPTIMUM", "OnnxExporter", "export_model"]
+__all__ = ["NO_OPTIMUM", "export_model"]
 
 _STEPS: Final = 5
 # More texts would move static scales by little.
@@ -34,25 +34,6 @@ NO_OPTIMUM: Final = (
     "not loaded with optimum, which is not installed here or does not fit this transformers; "
     "checked with onnxruntime alone"
 )
-
-
-class OnnxExporter:
-    """The exporter that is used when nothing else is asked for."""
-
-    name: ClassVar[str] = "onnx"
-    summary: ClassVar[str] = "ONNX, fused, int8 where it is right and faster"
-
-    def export(
-        self, checkpoint: Path, folder: Path, *, task: Task, samples: Sequence[Inputs],
-        options: ExportConfig, max_tokens: int, temperature: float,
-        calibration: Sequence[Inputs] = (), progress: Progress | None = None,
-    ) -> ExportReport:  # fmt: skip
-        """Export a checkpoint; see `export_model`."""
-        return export_model(
-            checkpoint, folder, task=task, samples=samples, options=options,
-            max_tokens=max_tokens, temperature=temperature, calibration=calibration,
-            progress=progress,
-        )  # fmt: skip
 
 
 def export_model(
@@ -96,17 +77,16 @@ def export_model(
         make_feeds,
         make_reference,
         open_session,
-        position_limit,
         probe_inputs,
     )
-    from contlearn.modeling.checkpoint import load_checkpoint
+    from contlearn.modeling.checkpoint import load_checkpoint, position_limit
 
     report: Progress = progress or (lambda _stage, _done, _total, _message: None)
     with storage_border("export the model", folder), _staging(folder) as staged:
         plain, fused_folder = staged / "plain", staged / "fused"
         report("exporting", 0, _STEPS, "tracing the graph")
         source = load_checkpoint(checkpoint, attention="eager")
-        limit, pad_id = position_limit(source), source.pad_id
+        limit, pad_id = position_limit(source.model.encoder), source.pad_id
         if limit is not None and max_tokens > limit:
             raise ExportError(
                 f"Inputs of {max_tokens} pieces are allowed, but the encoder has places for "

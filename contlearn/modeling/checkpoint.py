@@ -13,7 +13,8 @@ Only safetensors and JSON are read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +22,16 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from contlearn.errors import RegistryError, TrainingError
+from contlearn.errors import ConfigError, RegistryError, StorageError, TrainingError
 from contlearn.interfaces import HeadSpec
-from contlearn.modeling.additions import inner_encoder, load_addition, save_encoder
-from contlearn.modeling.base_check import base_fingerprint
+from contlearn.modeling.additions import (
+    DAMAGED,
+    addition_of,
+    inner_encoder,
+    load_addition,
+    save_encoder,
+)
+from contlearn.modeling.base_check import base_fingerprint, check_saved_by
 from contlearn.modeling.base_models import (
     load_encoder,
     load_tokenizer,
@@ -50,6 +57,8 @@ __all__ = [
 FORMAT_VERSION: Final = 1
 # With an addition around the encoder, which readers of version 1 would pass over in silence.
 WITH_ADDITION: Final = 2
+# What encoders call their table of places: most of them, and those of the RoFormer kind.
+_PLACES: Final = ("position_embeddings", "embed_positions")
 # How checkpoints of an earlier contlearn name the views.
 _EARLIER: Final = {"sequence": "pooled", "word": "words"}
 
@@ -76,13 +85,16 @@ class Checkpoint:
 
 
 def position_limit(encoder: nn.Module) -> int | None:
-    """Give how many tokens an encoder can read; None where its positions are relative.
+    """Give how many pieces of a text an encoder can read; None where it has no table of places.
 
-    Encoders of the RoBERTa kind begin to count behind the padding id.
+    Encoders of the RoBERTa kind begin to count behind the padding id; vectors that stand before
+    every text take places of it.
     """
-    for name, module in encoder.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+    addition = addition_of(encoder)
+    for name, module in inner_encoder(encoder).named_modules():
+        if name.rpartition(".")[2] in _PLACES and isinstance(module, nn.Embedding):
             before = 0 if module.padding_idx is None else module.padding_idx + 1
+            before += 0 if addition is None else addition.places
             return module.num_embeddings - before
     return None
 
@@ -153,11 +165,14 @@ def load_checkpoint(folder: Path, *, attention: str = "sdpa") -> Checkpoint:
 
     Raises:
         RegistryError: When a file is missing, damaged, or of another format version.
+        ConfigError: When the transformers that is here would read it wrongly, or lacks what the
+            training method needs.
+        TrainingError: When it has a head that is not known here.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    facts = read_json(folder / "checkpoint.json")
+    with _reading(folder / "checkpoint.json") as path:
+        facts = read_json(path)
     if facts.get("format_version") not in (FORMAT_VERSION, WITH_ADDITION):
         raise RegistryError(
             f"The checkpoint has format version {facts.get('format_version')}, "
@@ -165,31 +180,48 @@ def load_checkpoint(folder: Path, *, attention: str = "sdpa") -> Checkpoint:
             where=str(folder),
             hint="Use the contlearn that wrote it, or begin again from the base model.",
         )
-    labels = LabelSpace(tuple(facts["labels"]))
-    try:
-        head = load_file(folder / "head.safetensors")
-    except (OSError, SafetensorError) as error:
+    with _reading(folder / "checkpoint.json"):
+        head = _head(facts)
+        pooling: Pooling = "first" if facts["pooling"] == "first" else "mean"
+        dropout, base = float(facts["dropout"]), str(facts["base"])
+    check_saved_by(folder / "encoder", what="The encoder of the checkpoint", where=str(folder))
+    with _reading(folder / "encoder") as path:
+        encoder = load_encoder(str(path), attention=attention, what="The encoder")
+    encoder = load_addition(encoder, folder)
+    model = TextModel(encoder, head=head, pooling=pooling, dropout=dropout)
+    with _reading(folder / "head.safetensors") as path:
+        tensors = load_file(path)
+        weight, bias = tensors["weight"], tensors["bias"]
+    if weight.shape != model.head.weight.shape or bias.shape != model.head.bias.shape:
         raise RegistryError(
-            f"The head of the checkpoint cannot be read: {error}",
-            where=str(folder / "head.safetensors"),
-            hint="`contlearn verify` says which files are damaged; roll back to another version.",
-        ) from error
-    model = TextModel(
-        load_addition(load_encoder(str(folder / "encoder"), attention=attention), folder),
-        head=_head(labels, facts),
-        pooling="first" if facts["pooling"] == "first" else "mean",
-        dropout=float(facts["dropout"]),
-    )
-    if head["weight"].shape != model.head.weight.shape:
-        raise RegistryError(
-            f"The head has {tuple(head['weight'].shape)} weights for {len(labels)} labels.",
+            f"The head has {tuple(weight.shape)} weights for {len(head.outputs)} labels.",
             where=str(folder),
-            hint="`contlearn verify` says which files are damaged; roll back to another version.",
+            hint=DAMAGED,
         )
-    model.head.set_rows(head["weight"], head["bias"])
-    tokenizer = load_tokenizer(str(folder / "tokenizer"), words=model.view == "words")
-    return Checkpoint(
-        model.to(torch.float32), tokenizer, str(facts["base"]), facts.get("base_sha256")
+    model.head.set_rows(weight, bias)
+    with _reading(folder / "tokenizer") as path:
+        tokenizer = load_tokenizer(str(path), words=model.view == "words", what="The tokenizer")
+    return Checkpoint(model.to(torch.float32), tokenizer, base, facts.get("base_sha256"))
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    """Say of what goes wrong with a part of a checkpoint that the version's files are damaged."""
+    from safetensors import SafetensorError
+
+    try:
+        yield path
+    except KeyError as error:
+        raise _damaged(path, f"{error} is missing") from error
+    except (OSError, TypeError, ValueError, SafetensorError) as error:
+        raise _damaged(path, str(error)) from error
+    except (ConfigError, StorageError) as error:
+        raise _damaged(path, error.what) from error
+
+
+def _damaged(path: Path, why: str) -> RegistryError:
+    return RegistryError(
+        f"The checkpoint's {path.name} cannot be read: {why}", where=str(path), hint=DAMAGED
     )
 
 
@@ -208,8 +240,13 @@ def require_trainable(head: HeadSpec) -> None:
         )
 
 
-def _head(labels: LabelSpace, facts: Mapping[str, Any]) -> HeadSpec:
-    view: Any = facts.get("view") or _EARLIER.get(facts.get("per", ""))
-    head = HeadSpec(name="logits", outputs=labels, view=view, loss=facts.get("loss", "softmax"))
+def _head(facts: Mapping[str, Any]) -> HeadSpec:
+    view: Any = facts["view"] if "view" in facts else _EARLIER[facts["per"]]
+    head = HeadSpec(
+        name="logits",
+        outputs=LabelSpace(tuple(facts["labels"])),
+        view=view,
+        loss=facts.get("loss", "softmax"),
+    )
     require_trainable(head)
     return head

@@ -10,7 +10,7 @@ import numpy as np
 
 from contlearn.monitoring.input_detectors import ClassifierTest, NeighbourDistance
 from contlearn.monitoring.sample import Sample
-from contlearn.monitoring.words import words_of
+from contlearn.tasks.words import words_of
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray

@@ -20,7 +20,7 @@ from contlearn.monitoring.detectors import (
     compare_numbers,
     share_beyond,
 )
-from contlearn.monitoring.words import words_of
+from contlearn.tasks.words import words_of
 
 if TYPE_CHECKING:
     from contlearn.types import FloatArray

@@ -21,10 +21,16 @@ from typing import Any, Final, Protocol
 import orjson
 
 from contlearn.interfaces import Clock
-from contlearn.monitoring.words import language_of
 from contlearn.statistics.scores import free_energy
+from contlearn.tasks.words import language_of
 
-__all__ = ["LoggedPrediction", "PredictionLog", "predicted_labels", "read_predictions"]
+__all__ = [
+    "LoggedPrediction",
+    "PredictionLog",
+    "predicted_labels",
+    "read_predictions",
+    "sweep_segments",
+]
 
 SUFFIX: Final = ".jsonl"
 _QUEUE: Final = 20_000
@@ -226,24 +232,39 @@ class PredictionLog:
         now = self.clock.now()
         stem = f"{now:%Y%m%dT%H%M%S}{now.microsecond:06d}-{os.getpid()}"
         self._segment, self._segment_size = self.folder / f"{stem}{SUFFIX}", 0
-        self._sweep(now.timestamp())
-
-    def _sweep(self, now: float) -> None:
-        """Take away the oldest segments until size and age are within bounds."""
-        facts = []
-        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
-            with contextlib.suppress(FileNotFoundError):
-                stat = path.stat()
-                facts.append((path, stat.st_size, stat.st_mtime))
-        total = sum(size for _, size, _ in facts)
         # Room for the segment that begins now.
-        for path, size, changed in facts:
-            if total <= self.max_bytes - self.segment_bytes and (
-                now - changed <= self.max_age_seconds
-            ):
-                break
-            path.unlink(missing_ok=True)
-            total -= size
+        room = self.max_bytes - self.segment_bytes
+        sweep_segments(self.folder, most=room, max_age=self.max_age_seconds, now=now.timestamp())
+
+
+def sweep_segments(
+    folder: Path, *, most: float, max_age: float, now: float, spare_newest: bool = False
+) -> int:
+    """Take away the oldest segments until size and age are within bounds.
+
+    Args:
+        folder: state/predictions.
+        most: Bytes that may stay.
+        max_age: Seconds since the last change of one that may stay.
+        now: Seconds since the epoch.
+        spare_newest: Leave the last one, which somebody may be writing.
+    Returns:
+        How many went.
+    """
+    facts = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        with contextlib.suppress(FileNotFoundError):
+            stat = path.stat()
+            facts.append((path, stat.st_size, stat.st_mtime))
+    total = sum(size for _, size, _ in facts)
+    gone = 0
+    for path, size, changed in facts[:-1] if spare_newest else facts:
+        if total <= most and now - changed <= max_age:
+            break
+        path.unlink(missing_ok=True)
+        total -= size
+        gone += 1
+    return gone
 
 
 def read_predictions(

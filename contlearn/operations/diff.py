@@ -10,15 +10,15 @@ from typing import Any
 from contlearn.catalog.records import count_learnable, counting_ids
 from contlearn.context import Context
 from contlearn.errors import PluginError, StorageError, UsageError
-from contlearn.evaluation.answers import Answers, unpack_targets
-from contlearn.operations.predict import chosen_version
+from contlearn.evaluation.flips import flip_of
+from contlearn.operations.chosen import chosen_version
 from contlearn.papers.decision import read_decision
 from contlearn.papers.report import SetReport, measured_by, read_report
+from contlearn.papers.scores import SCORES, Scores, read_scores
 from contlearn.redaction import redact_config
 from contlearn.registry.versions import ModelVersion
 from contlearn.targets import target_to_json
 from contlearn.types import Target
-from contlearn.workspace import read_json
 
 __all__ = ["compare_versions"]
 
@@ -36,11 +36,7 @@ class _Row:
     @property
     def kind(self) -> str:
         """Say how the second version's answer relates to the first one's."""
-        if self.first == self.second:
-            return "same"
-        if self.second == self.target:
-            return "fixed"
-        return "broken" if self.first == self.target else "changed"
+        return flip_of(self.target, self.first, self.second)
 
 
 def compare_versions(
@@ -59,6 +55,7 @@ def compare_versions(
         examples: At most so many flips of each kind come with their texts.
     Raises:
         RegistryError: When a version is not there.
+        StorageError: When the answers of one are damaged.
         UsageError: When both are the same version.
     """
     a, b = chosen_version(context, first), chosen_version(context, second)
@@ -228,20 +225,23 @@ def _that_count(context: Context, rows: Sequence[_Row]) -> list[_Row]:
 
 def _answers(version: ModelVersion, other: ModelVersion) -> dict[str, tuple[str, Target, Target]]:
     """Give a version's answers by record: its own, and those given as the other's champion."""
-    found = {}
-    papers = [(_scores(version), "challenger")]
+    given = [(item, item.challenger) for item in _scores(version).sets]
+    if _was_champion_of(version, other):
+        given += [(item, item.champion) for item in _scores(other).sets if item.champion]
+    return {
+        record_id: (item.experience, target, answer)
+        for item, answers in given
+        for record_id, target, answer in zip(
+            item.record_ids, item.targets, answers.targets, strict=True
+        )
+    }
+
+
+def _was_champion_of(version: ModelVersion, other: ModelVersion) -> bool:
+    """Say whether the other version was judged beside this one."""
     with contextlib.suppress(StorageError):
-        if read_decision(other.path).champion == version.version:
-            papers.append((_scores(other), "champion"))
-    for paper, role in papers:
-        for item in paper.get("sets", ()):
-            if item[role] is None:
-                continue
-            targets = unpack_targets(item["targets"])
-            answers = Answers.from_json(item[role]).targets
-            for record_id, target, answer in zip(item["record_ids"], targets, answers, strict=True):
-                found[record_id] = (str(item["experience"]), target, answer)
-    return found
+        return read_decision(other.path).champion == version.version
+    return False
 
 
 def _flips(context: Context, rows: Sequence[_Row], examples: int) -> dict[str, Any]:
@@ -282,12 +282,10 @@ def _texts(context: Context, record_ids: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _scores(version: ModelVersion) -> dict[str, Any]:
+def _scores(version: ModelVersion) -> Scores:
     """Read a version's answers; versions of plugins and of old may lack them."""
-    try:
-        return read_json(version.path / "scores.json")
-    except StorageError:
-        return {}
+    there = (version.path / SCORES).exists()
+    return read_scores(version.path) if there else Scores()
 
 
 def _set_reports(version: ModelVersion) -> dict[str, SetReport]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.context import Context
-from contlearn.errors import EvaluationError, ServingError, StorageError
+from contlearn.errors import ServingError, StorageError, TooFewPredictions
 from contlearn.monitoring.prediction_log import read_predictions
 from contlearn.monitoring.signals import (
     AccuracySignal,
@@ -22,7 +22,7 @@ from contlearn.operations.drift_accuracy import look_at_accuracy
 if TYPE_CHECKING:
     from contlearn.monitoring.drift_check import DriftCheck
 
-__all__ = ["LOOK_FORMAT", "look", "newest_version", "record_look"]
+__all__ = ["LOOK_FORMAT", "look", "look_and_record", "newest_version", "record_look"]
 
 LOOK_FORMAT: Final = 1
 _EXPLAINED: Final = 12
@@ -52,7 +52,7 @@ def look(
     Returns:
         What `contlearn drift --json` prints.
     Raises:
-        EvaluationError: When there are too few predictions.
+        TooFewPredictions: When there are too few to judge.
     """
     from contlearn.monitoring.drift_check import MIN_RECORDS
     from contlearn.monitoring.sample import sample_of
@@ -71,7 +71,7 @@ def look(
         judged = past[-min(size, max(len(past) // 2, MIN_RECORDS)) :]
     if len(judged) < MIN_RECORDS or len(lines) < 2 * MIN_RECORDS:
         asked = "in that window" if since is not None or until is not None else "so far"
-        raise EvaluationError(
+        raise TooFewPredictions(
             f"There are {len(judged)} predictions {asked} and {len(lines) - len(judged)} to "
             f"compare them with; {MIN_RECORDS} of each are needed.",
             where=str(context.workspace.predictions),
@@ -238,6 +238,24 @@ def _moved(check: DriftCheck, window: Any) -> dict[str, Any]:
     if reference.has("texts") and window.has("texts"):
         moved["words"] = explanation.moved_words(reference.texts, window.texts)
     return moved
+
+
+def look_and_record(
+    context: Context, *, window: int | None = None, examples: int = 5
+) -> dict[str, Any]:
+    """Judge the newest predictions as `look` does, and write down what was seen.
+
+    Raises:
+        TooFewPredictions: When there are too few to judge; that is written down too.
+        StorageError: When the disk refuses.
+    """
+    try:
+        value = look(context, window=window, examples=examples)
+    except TooFewPredictions:
+        record_look(context, None)
+        raise
+    record_look(context, value)
+    return value
 
 
 def record_look(context: Context, value: Mapping[str, Any] | None) -> Signals:

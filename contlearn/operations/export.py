@@ -14,7 +14,7 @@ from contlearn.errors import RegistryError, UsageError
 from contlearn.export.samples import MOST_SAMPLES, spread
 from contlearn.inference.manifest import MODEL_FILE, ONNX_FOLDER, describe_files
 from contlearn.interfaces import Progress, no_progress
-from contlearn.operations.predict import chosen_version
+from contlearn.operations.chosen import chosen_version
 from contlearn.papers.manifest import MANIFEST, Manifest, VersionFacts
 from contlearn.registry.pointers import CONFIG, render_config
 from contlearn.registry.versions import ModelVersion
@@ -197,8 +197,8 @@ def _export_again(
         pad_id=report.pad_id,
     )
     predictor.precision = report.precision
-    golden = write_golden(predictor)
-    predictor.close()
+    with contextlib.closing(predictor):
+        golden = write_golden(predictor)
     return facts.with_parts(model=model, golden=golden, export=report.to_json())
 
 

@@ -15,11 +15,11 @@ from contlearn.config.schedule import next_scheduled
 from contlearn.context import Context
 from contlearn.errors import ContlearnError
 from contlearn.evaluation.metrics import forgetting_by_set
+from contlearn.evaluation.text_slices import largest_difference
 from contlearn.monitoring.label_drift import LabelDriftWatch
 from contlearn.monitoring.prediction_log import predicted_labels
 from contlearn.monitoring.quarantine import QuarantineTally
 from contlearn.monitoring.signals import Signals, read_signals
-from contlearn.monitoring.slices import largest_difference
 from contlearn.operations.status import read_status
 from contlearn.papers.journal import CHANGES
 from contlearn.papers.report import read_report

@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from contlearn.catalog.cycles import ENDED, CycleRow, list_cycles
+from contlearn.catalog.rows import get
 from contlearn.catalog.schema import triggers
 from contlearn.config import ChannelConfig
 from contlearn.context import Context
@@ -97,9 +98,8 @@ def post(context: Context, *, at_once: bool = False) -> list[tuple[str, str, Del
 
 
 def _read_mark(connection: sa.engine.Connection) -> dict[str, Any] | None:
-    query = sa.select(triggers.c.detail).where(triggers.c.name == _MARK)
-    value = connection.execute(query).scalar()
-    return dict(value) if value else None
+    row = get(connection, triggers, _MARK)
+    return dict(row.detail) if row is not None and row.detail else None
 
 
 def _write_mark(context: Context, cycle: int, change: int) -> None:

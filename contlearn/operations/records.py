@@ -14,7 +14,8 @@ from contlearn.catalog.counting import counts
 from contlearn.catalog.records import hold_records, release_records
 from contlearn.catalog.schema import files, labels, records
 from contlearn.context import Context
-from contlearn.data.intake.known import chosen_labels, has_label
+from contlearn.data.intake.known import chosen_labels
+from contlearn.data.selection import Selection, conditions
 from contlearn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,22 +53,23 @@ def list_records(
     Raises:
         UsageError: When there is no such label.
     """
-    query = sa.select(records, files.c.name.label("source")).join(
-        files, files.c.file_id == records.c.file_id
+    with context.catalog.read() as connection:
+        names = chosen_labels(connection, context.config.data, [label] if label is not None else [])
+    chosen = Selection(
+        files=_given(file),
+        labels=names,
+        states=_given(state),
+        since=since,
+        until=until,
+        separator=context.task.key_separator,
     )
-    for column, value in ((records.c.state, state), (records.c.split, split)):
-        if value is not None:
-            query = query.where(column == value)
-    if label is not None:
-        with context.catalog.read() as connection:
-            (name,) = chosen_labels(connection, context.config.data, [label])
-        query = query.where(has_label(name, separator=context.task.key_separator))
-    if file is not None:
-        query = query.where(sa.or_(files.c.name == file, files.c.content_hash == file))
-    if since is not None:
-        query = query.where(records.c.received_at >= since.isoformat())
-    if until is not None:
-        query = query.where(records.c.received_at < until.isoformat())
+    query = (
+        sa.select(records, files.c.name.label("source"))
+        .join(files, files.c.file_id == records.c.file_id)
+        .where(*conditions(chosen))
+    )
+    if split is not None:
+        query = query.where(records.c.split == split)
     with context.catalog.read() as connection:
         counts = connection.execute(
             sa.select(records.c.state, sa.func.count()).group_by(records.c.state)
@@ -90,6 +92,10 @@ def list_records(
             for row in rows
         ],
     }
+
+
+def _given(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
 
 
 def show_record(context: Context, record_id: str) -> dict[str, Any]:

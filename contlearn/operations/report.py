@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from contlearn.cards import record_card
 from contlearn.context import Context
 from contlearn.errors import EvaluationError
-from contlearn.operations.predict import chosen_version
+from contlearn.evaluation.flips import flip_of
+from contlearn.operations.chosen import chosen_version
+from contlearn.papers.scores import Scores, read_scores
 from contlearn.registry.versions import ModelVersion
 from contlearn.workspace import storage_border, write_bytes_atomic
 
-__all__ = ["flips_section", "report_all", "report_version", "worst_flips"]
+__all__ = ["report_all", "report_version", "worst_flips"]
 
 
 def report_all(context: Context, output: Path | None = None) -> dict[str, Any]:
@@ -48,27 +47,18 @@ def report_version(
         RegistryError: When there is no such version.
         StorageError: When the page cannot be written, or the version has none.
     """
-    from contlearn.pages.slices import add_slices_to_page
     from contlearn.pages.version_page import make_report
 
     chosen = chosen_version(context, version)
+    found = worst_flips(context, chosen, flips) if flips else None
     with storage_border("write the page", output or context.workspace.reports):
-        path = make_report(context, chosen.version, output=output)
-    add_slices_to_page(chosen.path, path)
-    found = worst_flips(context, chosen, flips) if flips else []
-    if flips:
-        page = path.read_text(encoding="utf-8")
-        write_bytes_atomic(
-            path,
-            page.replace("</body>", flips_section(found) + "\n</body>", 1).encode(),
-            mode=context.workspace.text_mode(),
-        )
+        path = make_report(context, chosen.version, output=output, flips=found)
     path = path.absolute()
     return {
         "path": str(path),
         "size_bytes": path.stat().st_size,
         "version": chosen.version,
-        "flips": found,
+        "flips": found or [],
     }
 
 
@@ -79,12 +69,13 @@ def worst_flips(context: Context, version: ModelVersion, most: int) -> list[dict
     that were forgotten since are left out.
 
     Raises:
-        EvaluationError: When the answers of the version are not there, or cannot be explained.
+        EvaluationError: When the answers of the version cannot be explained.
+        RegistryError: When the version is not signed, and has to be.
+        StorageError: When the answers are missing or damaged.
     """
     from contlearn.data.store import read_records
     from contlearn.inference.attribution import explain_input
-    from contlearn.inference.predictor import OnnxPredictor
-    from contlearn.workspace import read_json
+    from contlearn.registry.loading import load_version
 
     if "scores" not in context.task.gives:
         raise EvaluationError(
@@ -92,8 +83,7 @@ def worst_flips(context: Context, version: ModelVersion, most: int) -> list[dict
             where="report --flips",
             hint="Leave --flips out.",
         )
-    stored = read_json(version.path / "scores.json")
-    candidates = _flips(stored)
+    candidates = _broken(read_scores(version.path))
     if not candidates:
         return []
     records = {
@@ -102,9 +92,8 @@ def worst_flips(context: Context, version: ModelVersion, most: int) -> list[dict
             context.workspace, context.catalog, [c["record_id"] for c in candidates[: 4 * most]]
         )
     }
-    predictor = OnnxPredictor.load(version.path / "onnx", manager=context.manager, threads=1)
-    try:
-        found = []
+    found: list[dict[str, Any]] = []
+    with load_version(context.registry, version, context.manager) as predictor:
         for item in candidates:
             record = records.get(item["record_id"])
             if record is None:
@@ -114,29 +103,25 @@ def worst_flips(context: Context, version: ModelVersion, most: int) -> list[dict
             found.append({**item, "text": text, "explanation": explanation})
             if len(found) == most:
                 break
-        return found
-    finally:
-        predictor.close()
+    return found
 
 
-def _flips(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
-    from contlearn.evaluation.answers import unpack_targets
-
+def _broken(scores: Scores) -> list[dict[str, Any]]:
+    """Give the rows that went from right to wrong, the surest first."""
     rows: list[dict[str, Any]] = []
-    for item in stored["sets"]:
-        if item["champion"] is None:
+    for item in scores.sets:
+        if item.champion is None:
             continue
-        targets = unpack_targets(item["targets"])
-        mine, theirs = unpack_targets(item["challenger"]), unpack_targets(item["champion"])
-        sure = item["challenger"]["confidences"] or [0.0] * len(targets)
+        mine, theirs = item.challenger, item.champion
+        sure = mine.confidences or (0.0,) * len(item.targets)
         for record_id, target, answer, before, confidence in zip(
-            item["record_ids"], targets, mine, theirs, sure, strict=True
+            item.record_ids, item.targets, mine.targets, theirs.targets, sure, strict=True
         ):
-            if before == target != answer:
+            if flip_of(target, before, answer) == "broken":
                 rows.append(
                     {
                         "record_id": record_id,
-                        "set": item["index"] + 1,
+                        "set": item.index + 1,
                         "expected": target,
                         "answer": answer,
                         "confidence": confidence,
@@ -144,53 +129,6 @@ def _flips(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
                 )
     rows.sort(key=lambda row: (-row["confidence"], row["record_id"]))
     return rows
-
-
-def flips_section(flips: Sequence[Mapping[str, Any]]) -> str:
-    """Write flips as a part of the page: words for the wrong answer red, against it green."""
-    if not flips:
-        body = '<p class="soft">None: whatever the champion had right is right.</p>'
-    else:
-        # A card of a record is emptied when the record is forgotten.
-        body = "".join(record_card(str(flip["record_id"]), _flip(flip)) for flip in flips)
-    note = (
-        '<p class="soft">Held-out texts that the champion had right. Red words speak for the wrong '
-        "answer, green ones against it.</p>"
-    )
-    return f"<section><h2>Worst flips</h2>{note}{body}</section>"
-
-
-def _flip(flip: Mapping[str, Any]) -> str:
-    words = flip["explanation"]["words"]
-    texts = flip["explanation"].get("texts") or {None: flip["text"]}
-    return (
-        f"<b>{escape(str(flip['expected']))}</b> became "
-        f'<b class="bad">{escape(str(flip["answer"]))}</b> '
-        f'<span class="soft">({100 * flip["confidence"]:.0f} % sure, set {flip["set"]})</span>'
-    ) + "".join(
-        f"<p>{_marked(text, [word for word in words if word.get('field') == name])}</p>"
-        for name, text in texts.items()
-    )
-
-
-def _marked(text: str, words: Sequence[Mapping[str, Any]]) -> str:
-    most = max((abs(word["weight"]) for word in words), default=0.0) or 1.0
-    parts, at = [], 0
-    for word in words:
-        parts.append(escape(text[at : word["start"]]))
-        at = word["end"]
-        strength = 0.5 * min(1.0, abs(word["weight"]) / most)
-        inside = escape(text[word["start"] : at])
-        if strength < 0.05:
-            parts.append(inside)
-            continue
-        colour = "207, 34, 46" if word["weight"] > 0 else "26, 127, 55"
-        parts.append(
-            f'<span style="background: rgba({colour}, {strength:.2f})" '
-            f'title="{word["weight"]:+.2f}">{inside}</span>'
-        )
-    parts.append(escape(text[at:]))
-    return "".join(parts)
 
 
 def _write(context: Context, output: Path | None, name: str, page: str) -> Path:

@@ -16,7 +16,7 @@ from contlearn.catalog.cycles import (
     unfinished_cycle,
     waiting_cycle,
 )
-from contlearn.catalog.leases import holder_of
+from contlearn.catalog.leases import CYCLE_LEASE, DAEMON_LEASE, holder_of
 from contlearn.catalog.records import count_records
 from contlearn.catalog.schema import cycles, files
 from contlearn.context import Context
@@ -74,7 +74,7 @@ def read_status(context: Context) -> dict[str, Any]:
             )
         ).one()
     champion = champion_facts(context)
-    holder = holder_of(context.catalog, "update")
+    holder = holder_of(context.catalog, CYCLE_LEASE)
     return {
         "workspace": str(context.workspace.root),
         "model": context.config.model.name,
@@ -161,7 +161,7 @@ def _looks(context: Context, champion: int | None) -> dict[str, Any] | None:
 
 def daemon_state(context: Context) -> dict[str, Any] | None:
     """Give what the daemon wrote down last, and whether it still holds its lease."""
-    holder = holder_of(context.catalog, "daemon")
+    holder = holder_of(context.catalog, DAEMON_LEASE)
     try:
         value = json.loads((context.workspace.state / "daemon.json").read_bytes())
     except (OSError, ValueError):

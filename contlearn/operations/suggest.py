@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +9,9 @@ from typing import Any, Final
 from contlearn.context import Context
 from contlearn.errors import UsageError
 from contlearn.interfaces import Progress, RowProblem, no_progress
-from contlearn.operations.predict import chosen_version, load_version, read_lines
+from contlearn.operations.chosen import chosen_version
+from contlearn.operations.predict import read_lines, read_row
+from contlearn.registry.loading import load_version
 from contlearn.tasks.rows import normal_text
 from contlearn.types import Inputs
 
@@ -59,12 +60,12 @@ def suggest_texts(
             hint="Name a file of texts with --from, or keep the texts that the server is asked "
             "with monitoring.log_text = true.",
         )
-    predictor = load_version(context, chosen)
     answers = []
-    for start in range(0, len(new), _AT_ONCE):
-        answers += predictor.predict_detailed(new[start : start + _AT_ONCE])
-        progress("predicting", len(answers), len(new), "")
-    temperature = predictor.temperature
+    with load_version(context.registry, chosen, context.manager) as predictor:
+        for start in range(0, len(new), _AT_ONCE):
+            answers += predictor.predict_detailed(new[start : start + _AT_ONCE])
+            progress("predicting", len(answers), len(new), "")
+        temperature = predictor.temperature
     unsure = [uncertainty(answer.logits, temperature) for answer in answers]
     strange = [strangeness(answer.logits, temperature) for answer in answers]
     worth = 0.5 * ranks(unsure) + 0.5 * ranks(strange)
@@ -86,7 +87,6 @@ def suggest_texts(
         }
         for place in choose(worth, vectors, count)
     ]
-    predictor.close()
     return {
         "suggestions": suggestions,
         "considered": len(new),
@@ -99,22 +99,13 @@ def suggest_texts(
 def _source_rows(context: Context, source: Path | None) -> Iterator[Any]:
     if source is not None:
         for line in read_lines(source):
-            yield _row(line)
+            yield read_row(line)
         return
     from contlearn.monitoring.prediction_log import read_predictions
 
     for logged in read_predictions(context.workspace.predictions, newest=_MOST):
         if isinstance(logged.get("text"), str):
             yield logged["text"]
-
-
-def _row(line: str) -> Any:
-    if line.lstrip().startswith("{"):
-        try:
-            return json.loads(line)
-        except ValueError:
-            return line
-    return line
 
 
 def _readable(context: Context, rows: Iterator[Any]) -> tuple[list[Inputs], int]:

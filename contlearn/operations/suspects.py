@@ -27,8 +27,8 @@ def find_now(context: Context, *, look_at: int) -> dict[str, Any]:
     from contlearn.cycle.doubting import proof_of
     from contlearn.data.label_quality import count_pairs, out_of_sample_ids, suspect_labels
     from contlearn.data.store import read_records
-    from contlearn.inference.predictor import OnnxPredictor
-    from contlearn.operations.predict import chosen_version
+    from contlearn.operations.chosen import chosen_version
+    from contlearn.registry.loading import load_version
 
     if "probabilities" not in context.task.gives:
         raise UsageError(
@@ -38,12 +38,12 @@ def find_now(context: Context, *, look_at: int) -> dict[str, Any]:
             hint="`contlearn diff` shows the rows whose answers changed.",
         )
     version = chosen_version(context, None)
-    predictor = OnnxPredictor.load(version.path / "onnx", manager=context.manager)
     ids = out_of_sample_ids(context.catalog, limit=look_at)
     items = read_records(context.workspace, context.catalog, ids)
-    issues = suspect_labels(
-        context.task, predictor, items, proof=proof_of(context, version, predictor)
-    )
+    with load_version(context.registry, version, context.manager) as predictor:
+        issues = suspect_labels(
+            context.task, predictor, items, proof=proof_of(context, version, predictor)
+        )
     return {
         "looked_at": len(items),
         "number": len(issues),

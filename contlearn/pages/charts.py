@@ -1,40 +1,140 @@
-"""Small charts as inline SVG; colours come from the page's style, so that dark mode works."""
+"""Charts as inline SVG, and the kit they are drawn with.
+
+Colours are variables of the page's style, so that dark mode works.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["bar_cell", "heat_cell", "heat_map", "line_chart", "reliability_chart"]
+__all__ = [
+    "COLOURS",
+    "Plot",
+    "heat_map",
+    "legend",
+    "line_chart",
+    "reliability_chart",
+    "runs",
+    "share_ticks",
+    "svg",
+]
 
-_WIDTH: Final = 560
-_HEIGHT: Final = 230
-_LEFT: Final = 52
-_BOTTOM: Final = 36
-_TOP: Final = 10
-_RIGHT: Final = 12
+# Of the style sheet, in the order that series take them.
+COLOURS: Final = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")
 _TICK: Final = 0.25
-# Class names of the style sheet, in the order that series take them.
-_COLOURS: Final = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")
 _CELL: Final = 12
 _MAP_PIXELS: Final = 620
 
-
-def heat_cell(value: float | None, text: str, note: str = "") -> str:
-    """Make a table cell that is the darker the larger its value. Units: value 0 to 1."""
-    if value is None:
-        return "<td></td>"
-    strength = 0.6 * min(max(value, 0.0), 1.0) ** 2
-    more = f' <span class="bad small">{escape(note)}</span>' if note else ""
-    return f'<td style="background:rgba(var(--heat),{strength:.2f})">{escape(text)}{more}</td>'
+Value = TypeVar("Value")
 
 
-def bar_cell(share: float, text: str) -> str:
-    """Make a table cell with a bar behind its number. Units: share 0 to 1."""
-    width = 100 * min(max(share, 0.0), 1.0)
-    return f'<td class="bar"><i style="width:{width:.1f}%"></i><b>{escape(text)}</b></td>'
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plot:
+    """The room of a chart: shares from `low` to 1 go up, steps from 0 to 1 to the right.
+
+    As it is, it is narrow enough that a phone shows it whole, with letters that can be read.
+    """
+
+    width: int = 560
+    height: int = 230
+    left: int = 52
+    right: int = 12
+    top: int = 10
+    bottom: int = 36
+    # Between the frame and the first and the last step.
+    inset: int = 8
+    low: float = 0.0
+
+    def x(self, step: float) -> float:
+        """Give the place of a step."""
+        room = self.width - self.left - self.right - 2 * self.inset
+        return self.left + self.inset + step * room
+
+    def y(self, share: float) -> float:
+        """Give the place of a share; one beyond the frame is drawn on it."""
+        part = (min(max(share, self.low), 1.0) - self.low) / (1.0 - self.low)
+        return self.height - self.bottom - part * (self.height - self.bottom - self.top)
+
+    def grid(self, ticks: Sequence[tuple[float, str]]) -> str:
+        """Draw a line for each tick: its share, and what stands beside it."""
+        lines = []
+        for share, shown in ticks:
+            y = self.y(share)
+            lines.append(
+                f'<line x1="{self.left}" y1="{y:.1f}" x2="{self.width - self.right}" y2="{y:.1f}" '
+                f'class="grid"/><text x="{self.left - 6}" y="{y + 4:.1f}" '
+                f'text-anchor="end">{shown}</text>'
+            )
+        return "".join(lines)
+
+    def below(self, x: float, text: str, *, up: int, anchor: str = "middle") -> str:
+        """Write a text below the frame, so many pixels above the end of the chart."""
+        return (
+            f'<text x="{x:.1f}" y="{self.height - up}" text-anchor="{anchor}">{escape(text)}</text>'
+        )
+
+    def title(self, text: str) -> str:
+        """Write below all else what the steps are."""
+        return self.below((self.left + self.width - self.right) / 2, text, up=4)
+
+    def svg(self, label: str, parts: Sequence[str]) -> str:
+        """Put the chart together."""
+        return svg(label, parts, self.width, self.height)
+
+
+def svg(
+    label: str,
+    parts: Sequence[str],
+    width: int,
+    height: int,
+    *,
+    pixels: tuple[int, int] | None = None,
+) -> str:
+    """Put a drawing together.
+
+    Args:
+        label: What it is, for those who do not see it.
+        parts: Its elements.
+        width: Of what is drawn.
+        height: Likewise.
+        pixels: Width and height as it is shown, where they differ.
+    """
+    shown = pixels or (width, height)
+    return (
+        f'<svg viewBox="0 0 {width} {height}" width="{shown[0]}" height="{shown[1]}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
+
+
+def legend(items: Sequence[tuple[str, str]]) -> str:
+    """Write names and colours above a chart, where they wrap on a phone."""
+    parts = [
+        f'<span><i style="color:var(--{colour})"></i>{escape(name)}</span>'
+        for name, colour in items
+    ]
+    return f'<div class="legend">{"".join(parts)}</div>'
+
+
+def runs(values: Sequence[Value | None]) -> list[list[tuple[int, Value]]]:
+    """Cut a series at its gaps, each value with its place."""
+    found: list[list[tuple[int, Value]]] = [[]]
+    for place, value in enumerate(values):
+        if value is None:
+            found.append([])
+        else:
+            found[-1].append((place, value))
+    return [run for run in found if run]
+
+
+def share_ticks(low: float = 0.0) -> list[tuple[float, str]]:
+    """Give the ticks of an axis of shares, from `low` to 1."""
+    number = round((1.0 - low) / _TICK)
+    shares = [low + (1.0 - low) * tick / number for tick in range(number + 1)]
+    return [(share, f"{share:.0%}") for share in shares]
 
 
 def heat_map(
@@ -65,12 +165,9 @@ def heat_map(
                     f'class="fill-{style}" fill-opacity="{strength:.2f}">'
                     f"<title>{escape(titles[i][j])}</title></rect>"
                 )
-    pixels = min(_MAP_PIXELS, max(width, 160))
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{pixels}" '
-        f'height="{round(pixels * height / max(width, 1))}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
-    )
+    wide = min(_MAP_PIXELS, max(width, 160))
+    pixels = wide, round(wide * height / max(width, 1))
+    return svg(label, parts, width, height, pixels=pixels)
 
 
 def line_chart(series: Mapping[str, Sequence[float | None]], step: str) -> str:
@@ -79,14 +176,13 @@ def line_chart(series: Mapping[str, Sequence[float | None]], step: str) -> str:
     known = [value for values in series.values() for value in values if value is not None]
     least = min(known, default=0.0)
     # A hair below zero is drawn on the line: an axis for it would say more than it means.
-    low = -_TICK * math.ceil(-least / _TICK) if least < -0.02 else 0.0
-    parts = [_frame(low)]
-    legend = []
-    for number, (name, values) in enumerate(series.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        legend.append(f'<span><i class="{colour}"></i>{escape(name)}</span>')
-        for run in _runs(values):
-            points = [(_x(i / max(steps - 1, 1)), _y(max(value, low), low)) for i, value in run]
+    plot = Plot(low=-_TICK * math.ceil(-least / _TICK) if least < -0.02 else 0.0)
+    parts = [plot.grid(share_ticks(plot.low))]
+    colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(series)}
+    for name, values in series.items():
+        colour = colours[name]
+        for run in runs(values):
+            points = [(plot.x(i / max(steps - 1, 1)), plot.y(value)) for i, value in run]
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
             parts.append(f'<polyline points="{path}" class="line {colour}"/>')
             parts += [
@@ -97,91 +193,37 @@ def line_chart(series: Mapping[str, Sequence[float | None]], step: str) -> str:
             ]
     every = max(1, math.ceil(steps / 12))
     for i in range(0, steps, every):
-        x = _x(i / max(steps - 1, 1))
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{i + 1}</text>')
-    parts.append(_below(f"after {step}"))
-    label = escape(f"{', '.join(series)} after each {step}")
-    return f'<div class="legend">{"".join(legend)}</div>' + _svg(label, parts)
+        parts.append(plot.below(plot.x(i / max(steps - 1, 1)), str(i + 1), up=20))
+    parts.append(plot.title(f"after {step}"))
+    return legend(list(colours.items())) + plot.svg(f"{', '.join(series)} after each {step}", parts)
 
 
 def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
     """Draw share right over confidence; on the diagonal confidences mean what they say."""
     rows = max(sum(item["rows"] for item in bins), 1)
-    parts = [
-        _frame(0.0),
-        f'<line x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}" class="diagonal"/>',
-    ]
-    width = (_x(1) - _x(0)) / max(len(bins), 1)
+    plot = Plot()
+    ends = f'x1="{plot.x(0)}" y1="{plot.y(0)}" x2="{plot.x(1)}" y2="{plot.y(1)}"'
+    parts = [plot.grid(share_ticks()), f'<line {ends} class="diagonal"/>']
+    width = (plot.x(1) - plot.x(0)) / max(len(bins), 1)
     for place, item in enumerate(bins):
         if not item["rows"]:
             continue
         share = item["rows"] / rows
-        left = _x(0) + place * width
+        left = plot.x(0) + place * width
         says = (
             f"{item['rows']} rows: confidence {100 * item['confidence']:.1f} %, "
             f"right {100 * item['right']:.1f} %"
         )
         # The bar says how many rows there are, the dot how many of them are right.
         parts.append(
-            f'<rect x="{left + 2:.1f}" y="{_y(share):.1f}" width="{width - 4:.1f}" '
-            f'height="{_y(0) - _y(share):.1f}" class="count"><title>{says}</title></rect>'
+            f'<rect x="{left + 2:.1f}" y="{plot.y(share):.1f}" width="{width - 4:.1f}" '
+            f'height="{plot.y(0) - plot.y(share):.1f}" class="count"><title>{says}</title></rect>'
         )
         parts.append(
-            f'<circle cx="{_x(item["confidence"]):.1f}" cy="{_y(item["right"]):.1f}" r="5" '
+            f'<circle cx="{plot.x(item["confidence"]):.1f}" cy="{plot.y(item["right"]):.1f}" r="5" '
             f'class="dot c0"><title>{says}</title></circle>'
         )
-    parts += [
-        f'<text x="{_x(share):.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{share:.0%}</text>'
-        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
-    ]
-    parts.append(_below("confidence"))
-    legend = (
-        '<div class="legend"><span><i class="c0"></i>share right</span>'
-        '<span><i class="grey"></i>share of rows</span></div>'
-    )
-    return legend + _svg("share right over confidence", parts)
-
-
-def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
-    """Cut a series at its gaps."""
-    runs: list[list[tuple[int, float]]] = [[]]
-    for place, value in enumerate(values):
-        if value is None:
-            runs.append([])
-        else:
-            runs[-1].append((place, value))
-    return [run for run in runs if run]
-
-
-def _frame(low: float) -> str:
-    lines = []
-    ticks = round((1.0 - low) / _TICK)
-    for tick in range(ticks + 1):
-        share = low + (1.0 - low) * tick / ticks
-        y = _y(share, low)
-        lines.append(
-            f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}" class="grid"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{share:.0%}</text>'
-        )
-    return "".join(lines)
-
-
-def _below(text: str) -> str:
-    x = (_LEFT + _WIDTH - _RIGHT) / 2
-    return f'<text x="{x:.0f}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(text)}</text>'
-
-
-def _svg(label: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
-        f'aria-label="{label}">{"".join(parts)}</svg>'
-    )
-
-
-def _x(share: float) -> float:
-    return _LEFT + 8 + share * (_WIDTH - _LEFT - _RIGHT - 16)
-
-
-def _y(share: float, low: float = 0.0) -> float:
-    part = (share - low) / (1.0 - low)
-    return _HEIGHT - _BOTTOM - part * (_HEIGHT - _BOTTOM - _TOP)
+    parts += [plot.below(plot.x(share), shown, up=20) for share, shown in share_ticks()]
+    parts.append(plot.title("confidence"))
+    names = legend([("share right", "c0"), ("share of rows", "grey")])
+    return names + plot.svg("share right over confidence", parts)

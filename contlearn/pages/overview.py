@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
-from contlearn.pages.charts import heat_cell, line_chart
+from contlearn.pages.charts import line_chart
 from contlearn.pages.overview_charts import bars, interval_bar, looks_chart, stacked
 from contlearn.pages.style import html_page
-from contlearn.papers.journal import JournalRecord
-from contlearn.registry.by_hand import is_by_hand
+from contlearn.pages.tables import heat_cell, table
+from contlearn.papers.journal import CHANGES, JournalRecord
+from contlearn.registry.origin import origin_of
 from contlearn.types import Metric
-from contlearn.wording import Measures, amount, metric_name, percent, span
+from contlearn.wording import Measures, amount, metric_name, moment, percent, size, span
 
 __all__ = ["render_overview"]
 
@@ -171,7 +172,7 @@ def _matrix(matrix: Sequence[Sequence[float | None]], metric: Metric | None) -> 
         '<p class="soft">Row t: the model after experience t. Column k: the held-out rows of '
         "experience k.</p>"
     )
-    return _section("What it still knows", note + _table(head, rows))
+    return _section("What it still knows", note + table(head, rows))
 
 
 def _production(value: Mapping[str, Any]) -> str:
@@ -190,7 +191,7 @@ def _production(value: Mapping[str, Any]) -> str:
     ][:15]
     alarms = (
         "<h3>Alarms</h3>"
-        + _table('<th>window to</th><th>version</th><th class="words">detectors</th>', rows)
+        + table('<th>window to</th><th>version</th><th class="words">detectors</th>', rows)
         if rows
         else "<p>No look alarmed.</p>"
     )
@@ -204,7 +205,9 @@ def _average(value: Mapping[str, Any]) -> str:
 
 def _timeline(value: Mapping[str, Any]) -> str:
     items: list[tuple[str, str]] = []
-    changes: list[JournalRecord] = [event for event in value["events"] if is_by_hand(event)]
+    changes: list[JournalRecord] = [
+        event for event in value["events"] if event.event in CHANGES and origin_of(event) != "cycle"
+    ]
     by_hand = {change.version for change in changes if change.event == "promote"}
     for version in value["versions"]:
         if "problem" in version:
@@ -302,7 +305,7 @@ def _data(value: Mapping[str, Any]) -> str:
             f"<tr><td>{escape(reason)}</td><td>{number:,}</td></tr>"
             for reason, number in value["refused"]
         ]
-        parts.append("<h3>Refused rows</h3>" + _table("<th>reason</th><th>rows</th>", rows))
+        parts.append("<h3>Refused rows</h3>" + table("<th>reason</th><th>rows</th>", rows))
     return _section("Data", "".join(parts)) if parts else ""
 
 
@@ -320,8 +323,8 @@ def _costs(value: Mapping[str, Any]) -> str:
     note = (
         f"<p>The newest {len(spent)} updates that came to an end took {taken}. "
         "All files of the versions (models, checkpoints, states, papers) take "
-        f"{_size(value['versions_bytes'])}, their copies for serving "
-        f"{_size(value['serving_bytes'])}; {_size(value['disk_free_bytes'])} are free.</p>"
+        f"{size(value['versions_bytes'])}, their copies for serving "
+        f"{size(value['serving_bytes'])}; {size(value['disk_free_bytes'])} are free.</p>"
     )
     chart = stacked(columns[-60:], stages, "seconds")
     return _section("Costs", f'{note}<div class="wide">{chart}</div>')
@@ -331,20 +334,9 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{body}</section>"
 
 
-def _table(head: str, rows: Sequence[str]) -> str:
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
 def _count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def _size(number: float) -> str:
-    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.0f} MB"
-
-
 def _moment(text: object) -> str:
-    return escape(str(text)[:16].replace("T", " ")) if text else "–"
+    return escape(moment(text))

@@ -7,17 +7,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
-from contlearn.pages.charts import bar_cell
+from contlearn.pages.charts import COLOURS, Plot, legend, runs, share_ticks, svg
+from contlearn.pages.tables import bar_cell
+from contlearn.wording import moment
 
 __all__ = ["axis_number", "bars", "interval_bar", "looks_chart", "stacked", "tick_values"]
 
-# Narrow enough that a phone shows it whole, with letters that can be read.
-_WIDTH: Final = 560
-_HEIGHT: Final = 220
-_LEFT: Final = 64
-_RIGHT: Final = 12
-_TOP: Final = 12
-_BOTTOM: Final = 26
+_PLOT: Final = Plot(height=220, left=64, top=12, bottom=26, inset=0)
 
 
 def bars(items: Sequence[tuple[str, int]]) -> str:
@@ -41,34 +37,32 @@ def stacked(columns: Sequence[tuple[str, Sequence[float]]], names: Sequence[str]
     """
     ticks = tick_values(max((sum(values) for _, values in columns), default=0))
     most = ticks[-1]
-    room = (_WIDTH - _LEFT - _RIGHT) / max(len(columns), 1)
+    room = (_PLOT.x(1) - _PLOT.x(0)) / max(len(columns), 1)
     width = min(40.0, room * 0.8)
-    parts = [_grid([(value / most, axis_number(value)) for value in ticks])]
+    parts = [_PLOT.grid([(value / most, axis_number(value)) for value in ticks])]
     for place, (name, values) in enumerate(columns):
-        x = _LEFT + room * (place + 0.5) - width / 2
+        x = _PLOT.x(0) + room * (place + 0.5) - width / 2
         below = 0.0
         for number, value in enumerate(values):
             if not value:
                 continue
-            top, foot = _y((below + value) / most), _y(below / most)
+            top, foot = _PLOT.y((below + value) / most), _PLOT.y(below / most)
             below += value
             parts.append(
                 f'<rect x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" height="{foot - top:.1f}" '
-                f'fill="var(--c{number % 8})"><title>{escape(name)}: {escape(names[number])} '
+                f'fill="var(--{COLOURS[number % len(COLOURS)]})"><title>{escape(name)}: '
+                f"{escape(names[number])} "
                 f"{axis_number(value)} {unit}</title></rect>"
             )
     for place in sorted({0, len(columns) // 2, len(columns) - 1}):
-        x = _LEFT + room * (place + 0.5)
+        x = _PLOT.x(0) + room * (place + 0.5)
         anchor = "start" if place == 0 and len(columns) > 2 else "middle"
         anchor = "end" if place == len(columns) - 1 and len(columns) > 2 else anchor
-        x = {"start": float(_LEFT), "end": float(_WIDTH - _RIGHT)}.get(anchor, x)
-        parts.append(
-            f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">'
-            f"{escape(columns[place][0].partition(' ')[0])}</text>"
-        )
+        x = {"start": _PLOT.x(0), "end": _PLOT.x(1)}.get(anchor, x)
+        parts.append(_PLOT.below(x, columns[place][0].partition(" ")[0], up=8, anchor=anchor))
     used = [n for n in range(len(names)) if any(values[n] for _, values in columns)]
-    legend = _legend([(names[n], f"var(--c{n % 8})") for n in used])
-    return legend + _svg(f"{unit} by {', '.join(names)}", _WIDTH, _HEIGHT, parts)
+    colours = legend([(names[n], COLOURS[n % len(COLOURS)]) for n in used])
+    return colours + _PLOT.svg(f"{unit} by {', '.join(names)}", parts)
 
 
 def tick_values(most: float) -> list[float]:
@@ -120,39 +114,41 @@ def interval_bar(item: Mapping[str, Any]) -> str:
             f'<line x1="{at:.1f}" y1="3" x2="{at:.1f}" y2="25" stroke="var(--text)" '
             'stroke-width="2"><title>on held-out rows</title></line>'
         )
-    return _svg("interval of the accuracy, and the accuracy on held-out rows", 420, 28, parts)
+    return svg("interval of the accuracy, and the accuracy on held-out rows", parts, 420, 28)
 
 
 def looks_chart(looks: Sequence[Mapping[str, Any]]) -> str:
     """Draw estimated and measured accuracy over the looks, with the alarms."""
     count = max(len(looks) - 1, 1)
 
-    def x(place: int) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * place / count
+    def point(place: int, share: float) -> str:
+        return f"{_PLOT.x(place / count):.1f},{_PLOT.y(share):.1f}"
 
-    parts = [_grid([(share, f"{share:.0%}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)])]
+    parts = [_PLOT.grid(share_ticks())]
     for place, item in enumerate(looks):
         if item.get("detected"):
+            x = _PLOT.x(place / count)
             parts.append(
-                f'<line x1="{x(place):.1f}" y1="{_TOP}" x2="{x(place):.1f}" '
-                f'y2="{_HEIGHT - _BOTTOM}" stroke="var(--bad)" stroke-opacity="0.35" '
-                'stroke-width="3"/>'
+                f'<line x1="{x:.1f}" y1="{_PLOT.y(1)}" x2="{x:.1f}" y2="{_PLOT.y(0)}" '
+                'stroke="var(--bad)" stroke-opacity="0.35" stroke-width="3"/>'
             )
-    for run in _runs(looks, "estimated"):
-        upper = [(x(i), _y(v[2])) for i, v in run]
-        lower = [(x(i), _y(v[1])) for i, v in reversed(run)]
-        shape = " ".join(f"{a:.1f},{b:.1f}" for a, b in [*upper, *lower])
+    for run in runs([_interval(item, "estimated") for item in looks]):
+        upper = [point(i, v[2]) for i, v in run]
+        lower = [point(i, v[1]) for i, v in reversed(run)]
+        shape = " ".join([*upper, *lower])
         parts.append(f'<polygon points="{shape}" fill="var(--mark)" fill-opacity="0.2"/>')
-        line = " ".join(f"{x(i):.1f},{_y(v[0]):.1f}" for i, v in run)
+        line = " ".join(point(i, v[0]) for i, v in run)
         parts.append(
             f'<polyline points="{line}" fill="none" stroke="var(--mark)" stroke-width="2"/>'
         )
-    for run in _runs(looks, "measured"):
+    for run in runs([_interval(item, "measured") for item in looks]):
         parts += [
-            f'<circle cx="{x(i):.1f}" cy="{_y(v[0]):.1f}" r="3" fill="var(--c1)"/>' for i, v in run
+            f'<circle cx="{_PLOT.x(i / count):.1f}" cy="{_PLOT.y(v[0]):.1f}" r="3" '
+            'fill="var(--c1)"/>'
+            for i, v in run
         ]
     held = [
-        f"{x(i):.1f},{_y(item['reference']):.1f}"
+        point(i, item["reference"])
         for i, item in enumerate(looks)
         if item.get("reference") is not None
     ]
@@ -161,60 +157,17 @@ def looks_chart(looks: Sequence[Mapping[str, Any]]) -> str:
         'stroke-dasharray="5 4"/>'
     )
     for place, anchor in ((0, "start"), (len(looks) - 1, "end")) if looks else ():
-        moment = escape(str(looks[place].get("at", ""))[:16].replace("T", " "))
-        parts.append(
-            f'<text x="{x(place):.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{moment}</text>'
-        )
-    legend = _legend(
-        [
-            ("estimated", "var(--mark)"),
-            ("measured", "var(--c1)"),
-            ("held-out", "var(--soft)"),
-            ("drift alarm", "var(--bad)"),
-        ]
+        minute = moment(looks[place].get("at"))
+        parts.append(_PLOT.below(_PLOT.x(place / count), minute, up=8, anchor=anchor))
+    colours = legend(
+        [("estimated", "mark"), ("measured", "c1"), ("held-out", "soft"), ("drift alarm", "bad")]
     )
-    return legend + _svg("accuracy in production over the looks", _WIDTH, _HEIGHT, parts)
+    return colours + _PLOT.svg("accuracy in production over the looks", parts)
 
 
-def _runs(
-    looks: Sequence[Mapping[str, Any]], name: str
-) -> list[list[tuple[int, tuple[float, float, float]]]]:
-    """Split into runs without gaps, each value with its interval."""
-    runs: list[list[tuple[int, tuple[float, float, float]]]] = [[]]
-    for place, item in enumerate(looks):
-        values: Any = item.get(name) or ()
-        if len(values) == 3 and all(isinstance(v, int | float) for v in values):
-            runs[-1].append((place, (float(values[0]), float(values[1]), float(values[2]))))
-        elif runs[-1]:
-            runs.append([])
-    return [run for run in runs if run]
-
-
-def _grid(ticks: Sequence[tuple[float, str]]) -> str:
-    """Draw a line for each tick: its share of the height, and what stands beside it."""
-    lines = []
-    for share, shown in ticks:
-        y = _y(share)
-        lines.append(
-            f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}" '
-            f'stroke="var(--line)"/><text x="{_LEFT - 6}" y="{y + 4:.1f}" '
-            f'text-anchor="end">{shown}</text>'
-        )
-    return "".join(lines)
-
-
-def _legend(items: Sequence[tuple[str, str]]) -> str:
-    """Write names and colours above a chart, where they wrap on a phone."""
-    parts = [f'<span><i style="color:{colour}"></i>{escape(name)}</span>' for name, colour in items]
-    return f'<div class="legend">{"".join(parts)}</div>'
-
-
-def _y(share: float) -> float:
-    return _HEIGHT - _BOTTOM - min(max(share, 0.0), 1.0) * (_HEIGHT - _BOTTOM - _TOP)
-
-
-def _svg(label: str, width: int, height: int, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
-    )
+def _interval(look: Mapping[str, Any], name: str) -> tuple[float, float, float] | None:
+    """Give an accuracy of a look with its interval; None where it has none."""
+    values: Any = look.get(name) or ()
+    if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+        return None
+    return float(values[0]), float(values[1]), float(values[2])

@@ -16,6 +16,7 @@ from typing import Any, Final
 from contlearn.cards import FORGOTTEN, record_card
 from contlearn.evaluation.making import how_it_was_made
 from contlearn.interfaces import Task
+from contlearn.pages.flips import worst_flips
 from contlearn.pages.report_sections import (
     accuracy_matrix,
     confusions,
@@ -27,14 +28,15 @@ from contlearn.pages.report_sections import (
     per_label,
     reliability_diagram,
     slices,
-    table,
+    text_slices,
 )
 from contlearn.pages.style import html_page
+from contlearn.pages.tables import change, table
 from contlearn.papers.decision import read_decision
 from contlearn.papers.manifest import VersionFacts
 from contlearn.papers.report import Comparison, EvaluationReport, Flip, read_report
 from contlearn.types import PromotionDecision, Target, Verdict
-from contlearn.wording import amount, metric_name, number, percent
+from contlearn.wording import amount, metric_name, moment, number, percent
 from contlearn.workspace import FileOperations, write_bytes_atomic
 
 __all__ = [
@@ -106,6 +108,7 @@ def render_report(
     decision: PromotionDecision,
     records: Mapping[str, ShownRecord] | None = None,
     version: str | None = None,
+    flips: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
     """Write the page as HTML.
 
@@ -117,6 +120,7 @@ def render_report(
         decision: What the gate said.
         records: The texts to show, by record id; without them rows are named by their ids.
         version: The version's number, or `VERSION_MARK`.
+        flips: Flips with the words that decided; a section for them only where they were asked for.
     """
     beside = report.comparison or Comparison()
     sections: list[tuple[str, str]] = [
@@ -133,6 +137,8 @@ def render_report(
         ("Labels in doubt", doubts(facts.doubted)),
         ("Data", counts(report, facts)),
         ("How it was made", _making(facts)),
+        ("Slices by text", text_slices(report)),
+        ("Worst flips", worst_flips(flips)),
     ]
     there = [(title, body) for title, body in sections if body]
     links = "".join(f'<a href="#{_anchor(title)}">{escape(title)}</a>' for title, _ in there)
@@ -168,7 +174,7 @@ def with_changes(page: str, changes: Sequence[Mapping[str, Any]]) -> str:
     """
     rows = [
         f"<p><b>{escape(str(item['kind']))}</b> "
-        f'<span class="soft">{escape(str(item["at"])[:16].replace("T", " "))} UTC, '
+        f'<span class="soft">{escape(moment(item["at"]))} UTC, '
         f"{'by hand by' if item['by_hand'] else 'by'} {escape(str(item['actor'] or '–'))}"
         f"{': ' if item['reason'] else ''}{escape(str(item['reason'] or ''))}</span></p>"
         for item in changes
@@ -211,16 +217,13 @@ def _figures(report: EvaluationReport) -> str:
     before = (report.comparison or Comparison()).champion_metrics or {}
     cells = []
     for name, value in report.metrics.items():
-        change, metric = "", report.measure(name)
+        note, metric = "", report.measure(name)
         if value is not None and before.get(name) is not None:
-            gain = value - before[name]
-            better = gain if metric is None else metric.oriented(gain)
-            style = "soft" if abs(gain) < 5e-4 else "good" if better > 0 else "bad"
-            moved = amount(gain, metric, sign=True)
-            change = f'<span class="small {style}">{moved} vs. champion</span>'
+            style, moved = change(value, before[name], metric)
+            note = f'<span class="small {style}">{moved} vs. champion</span>'
         cells.append(
             f"<div><b>{amount(value, metric)}</b>"
-            f"{escape(metric_name(name, report.primary_metric))}<br>{change}</div>"
+            f"{escape(metric_name(name, report.primary_metric))}<br>{note}</div>"
         )
     return f'<section class="figures">{"".join(cells)}</section>'
 

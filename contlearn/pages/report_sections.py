@@ -9,13 +9,8 @@ from typing import Any, Final
 
 from contlearn.errors import EvaluationError
 from contlearn.evaluation.runtime import without_unknown
-from contlearn.pages.charts import (
-    bar_cell,
-    heat_cell,
-    heat_map,
-    line_chart,
-    reliability_chart,
-)
+from contlearn.pages.charts import heat_map, line_chart, reliability_chart
+from contlearn.pages.tables import bar_cell, change, heat_cell, table
 from contlearn.papers.manifest import TrainingFacts, VersionFacts
 from contlearn.papers.report import Comparison, EvaluationReport, SetReport
 from contlearn.types import LabelScore, Metric
@@ -32,7 +27,7 @@ __all__ = [
     "per_label",
     "reliability_diagram",
     "slices",
-    "table",
+    "text_slices",
 ]
 
 # Beyond so many rows a matrix is drawn instead of written.
@@ -44,13 +39,6 @@ _CURVES: Final = 7
 _SETS_SHOWN: Final = 4
 # A drop that is worth a mark in the matrix.
 _DROP: Final = 0.005
-
-
-def table(head: str, rows: Sequence[str], *, style: str = "") -> str:
-    """Make a table that scrolls inside itself where it is too wide."""
-    top = f"<thead><tr>{head}</tr></thead>" if head else ""
-    name = f' class="{style}"' if style else ""
-    return f'<div class="wide"><table{name}>{top}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def accuracy_matrix(report: EvaluationReport) -> str:
@@ -184,6 +172,38 @@ def slices(report: EvaluationReport) -> str:
     )
     note = '<p class="soft">Over all held-out sets; values of fewer than 10 rows are left out.</p>'
     return note + table(head, rows, style="narrow")
+
+
+def text_slices(report: EvaluationReport) -> str:
+    """Show the slices of texts that the configuration names."""
+    found = None if report.comparison is None else report.comparison.text_slices
+    if not found:
+        return ""
+    rows = []
+    for item in found:
+        if "accuracy" not in item:
+            rows.append(
+                f"<tr><td>{escape(item['slice'])}</td><td>{item['rows']}</td>"
+                '<td class="words">too few rows</td></tr>'
+            )
+            continue
+        told = "; ".join(
+            f"{escape(label['label'])} {label['rate']:.0%} (outside {label['rate_outside']:.0%}, "
+            f"true {label['true_rate']:.0%} and {label['true_rate_outside']:.0%})"
+            for label in item["labels"]
+            if label["p_value"] <= 0.01
+        )
+        rows.append(
+            f"<tr><td>{escape(item['slice'])}</td><td>{item['rows']}</td>"
+            f"<td>{item['accuracy']:.1%}</td><td>{item['accuracy_outside']:.1%}</td>"
+            f'<td class="words">{told or "none beyond chance"}</td></tr>'
+        )
+    head = (
+        "<th>slice</th><th>rows</th><th>accuracy</th><th>outside</th>"
+        '<th class="words">labels given more or less often</th>'
+    )
+    note = '<p class="soft">Held-out rows of named slices against all others.</p>'
+    return note + table(head, rows)
 
 
 def per_label(labels: Sequence[LabelScore]) -> str:
@@ -413,7 +433,5 @@ def _cell(value: float | None, metric: Metric | None, note: str = "") -> str:
 def _change(value: float | None, before: float | None, metric: Metric | None) -> str:
     if value is None or before is None:
         return "<td>–</td>"
-    gain = value - before
-    better = gain if metric is None else metric.oriented(gain)
-    style = "soft" if abs(gain) < 5e-4 else "good" if better > 0 else "bad"
-    return f'<td class="{style}">{amount(gain, metric, sign=True)}</td>'
+    style, moved = change(value, before, metric)
+    return f'<td class="{style}">{moved}</td>'

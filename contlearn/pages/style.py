@@ -65,7 +65,7 @@ svg .back { fill: var(--card); } svg .fill-heat { fill: rgb(var(--heat)); }
 svg .fill-bad { fill: var(--bad); }
 .c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); }
 .c3 { color: var(--c3); } .c4 { color: var(--c4); } .c5 { color: var(--c5); }
-.c6 { color: var(--c6); } .c7 { color: var(--c7); } .grey { color: var(--grey); }
+.c6 { color: var(--c6); } .c7 { color: var(--c7); }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .85rem; margin: .3rem 0; }
 .legend i { display: inline-block; width: .7rem; height: .7rem; margin-inline-end: .35rem;
   border-radius: .15rem; background: currentColor; }

@@ -7,7 +7,7 @@ puts the number in and moves it to its place. `make_report` makes it anew.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from contlearn.pages.report import (
 from contlearn.papers.decision import read_decision
 from contlearn.papers.journal import CHANGES
 from contlearn.papers.report import EvaluationReport, read_report
-from contlearn.registry.by_hand import is_by_hand
+from contlearn.registry.origin import origin_of
 from contlearn.types import LabelledRecord
 from contlearn.workspace import Workspace, mode_of, write_bytes_atomic
 
@@ -116,19 +116,26 @@ def _changes_of(context: Context, version: int) -> list[dict[str, Any]]:
                 "at": change.at,
                 "actor": change.actor,
                 "reason": change.reason,
-                "by_hand": is_by_hand(change) and not str(change.actor).startswith("daemon"),
+                "by_hand": origin_of(change) == "hand",
             }
         )
     return found[::-1]
 
 
-def make_report(context: Context, version: int, *, output: Path | None = None) -> Path:
+def make_report(
+    context: Context,
+    version: int,
+    *,
+    output: Path | None = None,
+    flips: Sequence[Mapping[str, Any]] | None = None,
+) -> Path:
     """Write the page of a version anew, with the texts that are still there.
 
     Args:
         context: The opened workspace.
         version: Which version.
         output: Another place than `reports/<n>.html`.
+        flips: Flips with the words that decided, to be shown too.
     Raises:
         RegistryError: When there is no such version.
         StorageError: When a report is missing or the page cannot be written.
@@ -149,6 +156,7 @@ def make_report(context: Context, version: int, *, output: Path | None = None) -
         decision=read_decision(chosen.path),
         records=shown(records, context.task),
         version=str(version),
+        flips=flips,
     )
     page = with_changes(page, _changes_of(context, version))
     path = output or report_path(context.workspace, version)

@@ -24,7 +24,7 @@ _KINDS: Final[Mapping[str, type]] = {
 }
 # What a record of an event cannot be without, besides the first three.
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("register", "delete", "pin", "unpin"), ("version",)),
+    **dict.fromkeys(("register", "delete"), ("version",)),
     **dict.fromkeys(("intent", "abandon", *CHANGES), ("version", "epoch")),
     "alias": ("aliases",),
 }
@@ -46,6 +46,8 @@ class JournalRecord:
         kind: Which change an intent means to make.
         since: From when on the version was served; a change that was mended has a later `at`.
         actor: Who wanted it.
+        origin: Whether a change came by `hand`, from a `cycle` or from the `daemon`; records of
+            before do not say.
         reason: Why they wanted it.
         why: Why an intent was abandoned.
         force: Whether it went past the gate.
@@ -68,6 +70,7 @@ class JournalRecord:
     kind: str = ""
     since: str = ""
     actor: str | None = None
+    origin: str = ""
     reason: str | None = None
     why: str | None = None
     force: bool = False
@@ -118,6 +121,7 @@ class JournalRecord:
             kind=value.get("kind") or "",
             since=value.get("since") or value["at"],
             actor=value.get("actor"),
+            origin=value.get("origin") or "",
             reason=value.get("reason"),
             why=value.get("why"),
             force=bool(value.get("force")),

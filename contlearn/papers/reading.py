@@ -22,5 +22,5 @@ def read_paper(path: Path, parse: Callable[[Mapping[str, Any]], Paper]) -> Paper
     value = read_json(path)
     try:
         return parse(value)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise damaged(path, repr(error)) from error

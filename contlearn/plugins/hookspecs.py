@@ -73,12 +73,6 @@ def contlearn_register_gate_rules() -> list[type]:
 
 
 @hookspec
-def contlearn_register_exporters() -> list[type]:
-    """Give exporter classes (`contlearn.interfaces.Exporter`)."""
-    return []
-
-
-@hookspec
 def contlearn_register_detectors() -> list[type]:
     """Give drift detector classes (`contlearn.monitoring.detectors.Detector`)."""
     return []

@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
-from contlearn.errors import ContlearnError, PluginError
+from contlearn.errors import ConfigError, ContlearnError, PluginError
 from contlearn.plugins import hookspecs
 
 if TYPE_CHECKING:
     import click
 
+    from contlearn.interfaces import Task
     from contlearn.types import Event
 
-__all__ = ["KINDS", "PluginFailure", "PluginManager", "Registered"]
+__all__ = ["KINDS", "PluginFailure", "PluginManager", "Registered", "require_given"]
 
 ENTRY_POINTS: Final = "contlearn"
 STRICT_VARIABLE: Final = "CONTLEARN_STRICT_PLUGINS"
@@ -37,7 +38,6 @@ BUILTINS: Final = (
     "contlearn.replay.hooks",
     "contlearn.training.hooks",
     "contlearn.evaluation.hooks",
-    "contlearn.export.hooks",
     "contlearn.monitoring.hooks",
 )
 # What can be registered: the singular kind and its hook.
@@ -48,7 +48,6 @@ KINDS: Final = {
     "buffer": "contlearn_register_buffers",
     "parser": "contlearn_register_parsers",
     "gate rule": "contlearn_register_gate_rules",
-    "exporter": "contlearn_register_exporters",
     "detector": "contlearn_register_detectors",
 }
 
@@ -327,4 +326,26 @@ class PluginManager:
         )
         self.failures.append(
             PluginFailure(name, distribution or self._distributions.get(name, "?"), text)
+        )
+
+
+def require_given(
+    task: Task, kind: type[Any], *, where: str, more: frozenset[str] = frozenset()
+) -> None:
+    """Refuse a part that needs more than the task gives, before anything runs.
+
+    Args:
+        task: What there is to learn.
+        kind: The class of the part; its `needs` say what it needs.
+        where: The key that names it.
+        more: What it needs besides.
+    Raises:
+        ConfigError: Naming what is missing.
+    """
+    missing = sorted((getattr(kind, "needs", frozenset()) | more) - task.gives)
+    if missing:
+        raise ConfigError(
+            f"{kind.name!r} needs {', '.join(missing)}; the task {task.name!r} does not give that.",
+            where=f"{where} in contlearn.toml",
+            hint=f"Choose another; the task gives: {', '.join(sorted(task.gives)) or 'nothing'}.",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import selectors
@@ -11,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +17,19 @@ from typing import Any, Final, TypeAlias
 
 from contlearn import errors
 from contlearn.errors import ContlearnError, TrainingError
-from contlearn.packages import missing_package
 from contlearn.processes.control_groups import ControlGroup, find_delegated
-from contlearn.redaction import redact
 
 __all__ = [
     "ChildEnd",
     "ChildLimits",
     "ChildStopped",
     "MustStop",
-    "die_with_parent",
+    "progress_of",
     "run_child",
-    "tell_failure",
 ]
 
 # Asked again and again whether the work must stop: the `is_set` of an event fits.
 MustStop: TypeAlias = "Callable[[], bool]"
-_PR_SET_PDEATHSIG: Final = 1
 _TAIL_BYTES: Final = 4_000
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -72,7 +66,7 @@ class ChildEnd:
     """How a child ended: exit code (negative for a signal), peak memory, its last words.
 
     `limit` says which limit ended it, in words; empty when none did. `failure` is the error that it
-    told, as `tell_failure` does; None for none.
+    told, as `answer_parent` does; None for none.
     """
 
     returncode: int
@@ -94,20 +88,6 @@ class ChildEnd:
 
 
 _NO_LIMITS: Final = ChildLimits()
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent is gone, however that ends.
-
-    Source: Linux prctl(2), PR_SET_PDEATHSIG.
-    """
-    parent = os.environ.get("CONTLEARN_PARENT_PID")
-    if sys.platform != "linux" or parent is None:
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
-        # The parent died before the line above.
-        os._exit(1)
 
 
 def run_child(
@@ -151,7 +131,7 @@ def run_child(
             # Ctrl-C reaches the whole terminal group; the parent decides how the child ends.
             process_group=0,
         )
-    watched = _Watched(child, limits, grace_seconds)
+    watched = _Watched(child, log, limits, grace_seconds)
     try:
         watched.step_back()
         watched.listen(on_message, must_stop)
@@ -170,9 +150,10 @@ class _Watched:
     """A child, its limits, and what was seen of it."""
 
     def __init__(
-        self, child: subprocess.Popen[bytes], limits: ChildLimits, grace_seconds: float
+        self, child: subprocess.Popen[bytes], log: Path, limits: ChildLimits, grace_seconds: float
     ) -> None:
-        self.child, self.limits, self.grace_seconds = child, limits, grace_seconds
+        self.child, self.log = child, log
+        self.limits, self.grace_seconds = limits, grace_seconds
         self.peak = 0
         self.limit = ""
         self.failure: ContlearnError | None = None
@@ -239,15 +220,16 @@ class _Watched:
                     self._hand_on(line, on_message)
 
     def _hand_on(self, line: bytes, on_message: Callable[[Mapping[str, Any]], None]) -> None:
-        # A library that prints to standard output must not end the cycle.
-        with contextlib.suppress(ValueError):
+        try:
             message = json.loads(line)
-            if not isinstance(message, dict):
-                return
-            if {"kind", "error"} <= message.keys():
-                self.failure = _error_from(message)
-            else:
-                on_message(message)
+        except ValueError:
+            return  # a library that prints to standard output must not end the cycle
+        if not isinstance(message, dict):
+            return
+        if {"kind", "error"} <= message.keys():
+            self.failure = _error_from(message, self.log)
+        else:
+            on_message(message)
 
     def close(self) -> None:
         """Let go of everything that belongs to it."""
@@ -289,37 +271,21 @@ class _Watched:
         self._kill_at = now + self.grace_seconds
 
 
-def tell_failure(error: Exception, *, log: Path) -> int:
-    """Tell the parent, from within a child, why the child fails; give the exit code.
-
-    It goes through the pipe, for the disk may be what fails.
-
-    Args:
-        error: What ended the work.
-        log: Where the child's standard error goes.
-    """
-    with contextlib.suppress(OSError):
-        sys.stderr.write(redact("".join(traceback.format_exception(error))))
-        sys.stderr.flush()
-    if not isinstance(error, ContlearnError):
-        error = missing_package(error) or TrainingError(
-            f"{type(error).__name__}: {error}",
-            where=str(log),
-            hint="The log has the traceback. If it is a bug in contlearn, please report it.",
-        )
-    failure = {"kind": type(error).__name__, **error.to_json()}
-    sys.stdout.write(json.dumps(failure) + "\n")
-    sys.stdout.flush()
-    return error.exit_code
+def progress_of(message: Mapping[str, Any]) -> tuple[str, int, int, str] | None:
+    """Read stage, done, total and words as `tell_progress` tells them; None of anything else."""
+    match message:
+        case {"stage": str(stage), "done": int(done), "total": int(total)}:
+            return stage, done, total, str(message.get("message", ""))
+    return None
 
 
-def _error_from(value: Mapping[str, Any]) -> ContlearnError:
-    """Make the error again that a child told."""
+def _error_from(value: Mapping[str, Any], log: Path) -> ContlearnError:
+    """Make the error again that a child told; the log says more of one that names no place."""
     name = str(value.get("kind"))
     kind: type[ContlearnError] = getattr(errors, name) if name in errors.__all__ else ContlearnError
     return kind(
         str(value.get("error", "unknown")),
-        where=value.get("where"),
+        where=value.get("where") or str(log),
         hint=value.get("hint"),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from contlearn.errors import RegistryError, StorageError
+from contlearn.errors import ChampionChanged, RegistryError, StorageError
 from contlearn.inference.manifest import (
     ONNX_FOLDER,
     SIGNATURE,
@@ -21,6 +21,7 @@ from contlearn.papers.decision import DECISION, read_decision
 from contlearn.papers.journal import CHANGES, JournalRecord
 from contlearn.papers.manifest import MANIFEST, read_manifest
 from contlearn.papers.pointer import POINTER, Pointer
+from contlearn.registry.origin import Origin
 from contlearn.registry.pointers import derive_pointers
 from contlearn.registry.retention import finish_deletions
 from contlearn.registry.serving_copy import copy_problems
@@ -30,7 +31,7 @@ from contlearn.workspace import storage_border
 __all__ = ["promote", "recover", "rollback"]
 
 # What an intent and its commit both say.
-_FACTS: Final = ("epoch", "version", "previous", "actor", "reason", "force", "below")
+_FACTS: Final = ("epoch", "version", "previous", "actor", "origin", "reason", "force", "below")
 
 
 def promote(
@@ -39,6 +40,7 @@ def promote(
     *,
     actor: str,
     reason: str,
+    origin: Origin = "hand",
     force: bool = False,
     dry_run: bool = False,
     seen: int | None = None,
@@ -50,14 +52,16 @@ def promote(
         version: Its number; promoting the champion again changes nothing.
         actor: Who does it; kept in the journal.
         reason: Why; kept in the journal.
+        origin: Whether a person, a cycle or the daemon does it; kept in the journal.
         force: Promote a version that the gate refused.
         dry_run: Check everything, change nothing.
         seen: `Registry.epoch` when it was decided, for a caller that waited since.
     Returns:
         The version.
     Raises:
-        RegistryError: When it is missing, damaged (each file by name), refused by the gate, gives
-            wrong golden answers, or another process promoted meanwhile.
+        RegistryError: When it is missing, damaged (each file by name), refused by the gate, or
+            gives wrong golden answers.
+        ChampionChanged: When another process promoted meanwhile.
         WorkspaceLocked: When another process is promoting.
         StorageError: When the disk is full or may not be written; the champion stays as it is.
     """
@@ -82,6 +86,7 @@ def promote(
                 kind="promote",
                 below=None if top is None else top.number,
                 actor=actor,
+                origin=origin,
                 reason=reason,
                 force=force,
             )
@@ -94,6 +99,7 @@ def rollback(
     to: int | None = None,
     actor: str,
     reason: str,
+    origin: Origin = "hand",
     dry_run: bool = False,
     seen: int | None = None,
 ) -> ModelVersion:
@@ -104,6 +110,7 @@ def rollback(
         to: The version to go back to.
         actor: Who does it; kept in the journal.
         reason: Why; kept in the journal.
+        origin: Whether a person, a cycle or the daemon does it; kept in the journal.
         dry_run: Check everything, change nothing.
         seen: `Registry.epoch` when it was decided: of two people who go back at once, one does.
     Raises:
@@ -124,6 +131,7 @@ def rollback(
                 kind="rollback",
                 below=below,
                 actor=actor,
+                origin=origin,
                 reason=reason,
                 force=False,
             )
@@ -146,7 +154,7 @@ def recover(registry: Registry) -> list[str]:
 def _begin(registry: Registry, seen: int, *, dry_run: bool) -> Pointer | None:
     """Mend what was left half done, and see that nobody was faster since `seen` was read."""
     if registry.epoch() != seen:
-        raise RegistryError(
+        raise ChampionChanged(
             f"Another process made version {registry.champion()} the champion meanwhile.",
             where=str(registry.serving.root),
             hint="Look at `contlearn status`, then decide again.",
@@ -198,6 +206,7 @@ def _change(
     kind: str,
     below: int | None,
     actor: str,
+    origin: Origin,
     reason: str,
     force: bool,
 ) -> None:
@@ -210,6 +219,7 @@ def _change(
         "version": number,
         "previous": previous,
         "actor": actor,
+        "origin": origin,
         "reason": reason,
         "force": force,
         "below": below,

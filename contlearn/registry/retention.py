@@ -15,8 +15,8 @@ __all__ = ["apply_retention", "finish_deletions", "versions_to_delete"]
 def versions_to_delete(registry: Registry, *, protected: Iterable[int] = ()) -> tuple[int, ...]:
     """List what retention would delete.
 
-    Kept are the champion, the one before it, the newest `retention.versions`, what has an alias or
-    is pinned, what a running process holds a lease on, and what the caller protects (a challenger
+    Kept are the champion, the one before it, the newest `retention.versions`, what has an
+    alias, what a running process holds a lease on, and what the caller protects (a challenger
     awaiting approval, say).
     """
     numbers = registry.numbers()
@@ -28,10 +28,6 @@ def versions_to_delete(registry: Registry, *, protected: Iterable[int] = ()) -> 
         kept.add(champion)
         parent = registry.get(champion).parent
         kept.update(() if parent is None else (parent,))
-    pins: dict[int, str] = {}
-    for record in registry.journal.back("pin", "unpin"):
-        pins.setdefault(record.version, record.event)
-    kept.update(number for number, newest in pins.items() if newest == "pin")
     return tuple(number for number in numbers if number not in kept)
 
 

@@ -149,7 +149,7 @@ class LocalArtifactStore:
         """
         return read_pointer(self.root)
 
-    def compare_and_set_pointer(self, expected: Pointer | None, new: Pointer | None) -> None:
+    def compare_and_set_pointer(self, expected: Pointer | None, new: Pointer) -> None:
         """Replace the pointer if it still is `expected`. The caller holds the registry's lock.
 
         Raises:
@@ -165,11 +165,6 @@ class LocalArtifactStore:
                 hint="Look at `contlearn status`, then decide again.",
             )
         path = self.root / POINTER
-        if new is None:
-            with storage_border("remove the pointer", path):
-                self._files.unlink(path)
-                self._files.fsync_folder(self.root)
-            return
         write_bytes_atomic(path, json.dumps(new.to_json()).encode() + b"\n", files=self._files)
 
     def _bring(self, staged: Path, name: str) -> Path:

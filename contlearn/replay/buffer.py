@@ -30,7 +30,7 @@ class BoundedBuffer:
     """
 
     name: ClassVar[str] = ""
-    # What `Exemplar.priority` must hold: "" for nothing, or a name of `training.priorities`.
+    # What `Exemplar.priority` must hold: "" for nothing, or a name of `PRIORITIES`.
     priority: ClassVar[str] = ""
 
     def __init__(

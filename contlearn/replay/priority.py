@@ -48,7 +48,6 @@ class HerdingBuffer(PriorityBuffer):
 
     name: ClassVar[str] = "herding"
     summary: ClassVar[str] = "the records of each label that stand for its mean best"
-    needs: ClassVar[frozenset[str]] = frozenset(("class-sums",))
     priority: ClassVar[str] = "herding"
 
 
@@ -63,7 +62,6 @@ class UncertaintyBuffer(PriorityBuffer):
 
     name: ClassVar[str] = "uncertainty"
     summary: ClassVar[str] = "prefers records of each label that the model is unsure of"
-    needs: ClassVar[frozenset[str]] = frozenset(("classes",))
     priority: ClassVar[str] = "uncertainty"
 
 
@@ -76,5 +74,4 @@ class LossAwareBuffer(PriorityBuffer):
 
     name: ClassVar[str] = "loss-aware"
     summary: ClassVar[str] = "prefers records of each label with a high loss"
-    needs: ClassVar[frozenset[str]] = frozenset(("classes",))
     priority: ClassVar[str] = "loss"

@@ -19,7 +19,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from contlearn.config import Config
-from contlearn.errors import ServingError
 from contlearn.serving.compute.calibration import choose_layout
 from contlearn.serving.compute.memory import keep_memory_together, quiet_collector
 from contlearn.serving.compute.pool import WorkerPool
@@ -35,8 +34,6 @@ from contlearn.telemetry.metrics import make_registry
 from contlearn.workspace import Workspace
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from contlearn.plugins.manager import PluginManager
     from contlearn.serving.http.server import HttpServer
 
@@ -152,7 +149,6 @@ def run(
     *,
     host: str | None = None,
     port: int | None = None,
-    plugins_dir: Path | None = None,
 ) -> None:
     """Serve the champions of workspaces until SIGTERM or SIGINT.
 
@@ -162,18 +158,11 @@ def run(
         manager: Knows the tasks.
         host: Overrides `serving.host`.
         port: Overrides `serving.port`; 0 takes any free one, shown in the log.
-        plugins_dir: Plugin files that workers load too.
     Raises:
-        ServingError: When uvicorn is missing, the address is taken, or the server fell ill.
+        ServingError: When the address is taken, or the server fell ill.
     """
-    try:
-        from contlearn.serving.http.server import HttpServer, bind
-    except ModuleNotFoundError as error:
-        raise ServingError(
-            f"The server needs {error.name}, which is not installed.",
-            where="contlearn serve",
-            hint="pip install 'contlearn[serve]'",
-        ) from error
+    from contlearn.serving.http.server import HttpServer, bind
+
     # One text at a time is tokenised by each worker; a second pool of threads would fight them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_memory_together()
@@ -186,7 +175,7 @@ def run(
             layout.threads,
             manager,
             intra_threads=layout.intra_threads,
-            plugins_dir=plugins_dir,
+            plugins_dir=manager.folder,
             blocked=workspaces[0][1].plugins.blocked,
         )
         pool.start()

@@ -58,11 +58,6 @@ class PairedDifference:
         share = self._expanded(1.0 - confidence)
         return min(self._quantile(share), self._accelerated(share))
 
-    def upper_bound(self, confidence: float) -> float:
-        """Give the value that the true difference stays under with this confidence, one-sided."""
-        share = 1.0 - self._expanded(1.0 - confidence)
-        return max(self._quantile(share), self._accelerated(share))
-
     def chance_of_harm(self) -> float:
         """Give the p-value of "the challenger is not worse": small when it is truly worse."""
         return float(((self.draws >= 0).sum() + 1) / (len(self.draws) + 1))

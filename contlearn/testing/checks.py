@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from contlearn.interfaces import PRIORITIES
 from contlearn.plugins.manager import KINDS, PluginManager
 
 __all__ = ["check_all", "check_class"]
@@ -23,11 +24,12 @@ _METHODS: Final = {
     "buffer": ("add", "remove", "items", "state", "load_state"),
     "parser": ("rows",),
     "gate rule": ("judge",),
-    "strategy": (),
-    "regularizer": (),
-    "exporter": (),
+    "strategy": ("learn",),
+    "regularizer": ("begin", "save"),
     "detector": ("judge", "explain"),
 }
+# Kinds that are made with their options, and nothing else.
+_WITH_OPTIONS: Final = ("gate rule", "strategy", "regularizer")
 
 
 def check_all(manager: PluginManager) -> list[str]:
@@ -71,8 +73,14 @@ def check_class(kind: str, implementation: type[Any]) -> list[str]:
             problems.append(f"{where}: suffixes is no tuple of endings that begin with a dot.")
     if kind == "detector":
         problems += _check_detector(where, implementation)
+    if kind == "buffer":
+        problems += _check_buffer(where, implementation)
+    if kind == "strategy" and not isinstance(getattr(implementation, "reads_history", None), bool):
+        problems.append(f"{where}: reads_history is neither True nor False.")
+    if kind in _WITH_OPTIONS and not _is_made_with(implementation, None):
+        problems.append(f"{where}: it is not made with (options).")
     options = getattr(implementation, "Options", None)
-    if options is None and kind in ("gate rule", "strategy", "regularizer"):
+    if options is None and kind in _WITH_OPTIONS:
         problems.append(f"{where}: the class attribute Options is missing.")
     if options is not None:
         if not (isinstance(options, type) and issubclass(options, BaseModel)):
@@ -94,11 +102,31 @@ def _check_detector(where: str, implementation: type[Any]) -> list[str]:
     needs = getattr(implementation, "needs", None)
     if not isinstance(needs, tuple):
         problems.append(f"{where}: needs is no tuple of columns.")
-    try:
-        inspect.signature(implementation).bind(None, nulls={}, seed=17)
-    except (TypeError, ValueError):
+    if not _is_made_with(implementation, None, nulls={}, seed=17):
         problems.append(f"{where}: it is not made with (reference, *, nulls, seed=17).")
     return problems
+
+
+def _check_buffer(where: str, implementation: type[Any]) -> list[str]:
+    """Check how a buffer is made, and what it asks the model."""
+    problems = []
+    bounds = ("capacity_records", "capacity_bytes", "records_per_label", "seed")
+    if not _is_made_with(implementation, **dict.fromkeys(bounds, 1)):
+        problems.append(f"{where}: it is not made with (*, {', '.join(bounds)}).")
+    priority = getattr(implementation, "priority", "")
+    if priority and priority not in PRIORITIES:
+        known = ", ".join(PRIORITIES)
+        problems.append(f"{where}: the priority {priority!r} is none of {known}.")
+    return problems
+
+
+def _is_made_with(implementation: type[Any], *values: object, **named: object) -> bool:
+    """Say whether a class takes these arguments."""
+    try:
+        inspect.signature(implementation).bind(*values, **named)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _check_weight(modules: list[str]) -> list[str]:

@@ -140,5 +140,5 @@ def _newest(records: Sequence[LabelledRecord], task: Task) -> Sequence[LabelledR
 
 def _fold(record: LabelledRecord) -> int:
     """Choose the fold by the group, so that one customer or document stands in one."""
-    name = record.group or record.record_id
-    return int.from_bytes(hashlib.sha256(name.encode("utf-8")).digest()[:4], "big") % FOLDS
+    digest = hashlib.sha256(record.group_key.encode("utf-8")).digest()
+    return int.from_bytes(digest[:4], "big") % FOLDS

@@ -63,6 +63,15 @@ class EncodedSet:
         """Give the targets of one input. Shape: (rows,), or (rows, C)."""
         return self.flat[self.offsets[index] : self.offsets[index + 1]]
 
+    def label_counts(self, times: Sequence[float], *, labels: int) -> list[float]:
+        """Count the labels of all rows, where input i is shown `times[i]` times.
+
+        Only where targets are positions.
+        """
+        rows = np.repeat(times, np.diff(self.offsets.numpy()))
+        found = np.bincount(self.flat.numpy(), weights=rows, minlength=labels)
+        return [float(count) for count in found]
+
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Give inputs without shared padding, and their targets one after the other."""
         chosen = torch.as_tensor(indices, dtype=torch.long)
@@ -225,10 +234,15 @@ def plan_epoch(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def count_batches(inputs: int, batch_size: int) -> int:
-    """Say into how many batches `plan_epoch` puts so many inputs."""
-    pools, rest = divmod(inputs, batch_size * _POOL)
-    return pools * _POOL + -(-rest // batch_size)
+def count_batches(inputs: int, *, batch_size: int) -> int:
+    """Say how many batches `plan_epoch` makes of so many inputs.
+
+    Example:
+        >>> [count_batches(n, batch_size=8) for n in (0, 8, 9)]
+        [0, 1, 2]
+    """
+    # All pools but the last are whole batches, so pooling makes no batch more.
+    return -(-inputs // batch_size)
 
 
 @dataclass(slots=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from contlearn.config import ReplayConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from contlearn.training.strategies.base import LearningStrategy
 
 __all__ = ["Work", "planned_work", "with_search"]
 
 # A pass that only reads features costs about a third of one that trains.
 _READING: Final = 0.33
-# Strategies that look at no exemplar.
-_ALONE: Final = frozenset({"naive", "from-scratch"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Work:
 
 
 def planned_work(
+    strategy: LearningStrategy,
     *,
     new_records: int,
     buffer_records: int,
@@ -39,28 +41,34 @@ def planned_work(
     """Say what a fit will do; it follows the new records and the replay budget.
 
     Args:
+        strategy: With its options; it says what it shows and whether it trains.
         new_records: Records of the experience.
         buffer_records: Exemplars in the buffer.
-        training: Epochs, strategy.
+        training: Epochs.
         replay: How many exemplars an epoch shows.
-        history_records: All earlier records, for a strategy that reads them; 0 for others.
+        history_records: All earlier records; only a strategy that reads them learns them.
     Example:
+        >>> from contlearn.training.strategies.replay import Replay
         >>> config = TrainingConfig(epochs=2)
-        >>> planned_work(new_records=350, buffer_records=700, training=config,
-        ...     replay=ReplayConfig(ratio=0.5))
+        >>> planned_work(Replay(Replay.Options()), new_records=350, buffer_records=700,
+        ...     training=config, replay=ReplayConfig(ratio=0.5))
         Work(trained=1050, read=2100)
     """
-    learnt = new_records + history_records
-    shown = min(round(replay.ratio * new_records), buffer_records * training.epochs)
-    if training.strategy in _ALONE:
-        shown = buffer_records = 0
-    elif training.strategy == "gdumb":
-        learnt, shown = new_records + buffer_records, 0
-    trained = training.epochs * (learnt + (0 if history_records else shown))
-    read = 2 * (learnt + (0 if history_records else buffer_records))
-    if training.strategy_options.get("fine_tune") == "never":
-        trained, read = 0, read // 2
-    return Work(trained, read)
+    learnt, shown = new_records, 0
+    if strategy.reads_history:
+        # Exemplars are among the history.
+        learnt, buffer_records = new_records + history_records, 0
+    elif not getattr(strategy, "shows_exemplars", True):
+        buffer_records = 0
+    elif getattr(strategy, "begins_again", False):
+        # Nothing is drawn from a buffer that belongs to another model: exemplars are learnt anew.
+        learnt, buffer_records = new_records + buffer_records, 0
+    else:
+        shown = min(round(replay.ratio * new_records), buffer_records * training.epochs)
+    read = learnt + buffer_records
+    if not getattr(strategy, "fine_tunes", True):
+        return Work(0, read)
+    return Work(training.epochs * (learnt + shown), 2 * read)
 
 
 def with_search(training: TrainingConfig, seconds: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,13 @@ from contlearn.training.resume import (
 )
 from contlearn.training.search import OnEpoch
 
-__all__ = ["FineTuning", "FineTuningResult", "checkpointing", "seed_everything"]
+__all__ = [
+    "FineTuning",
+    "FineTuningResult",
+    "checkpointing",
+    "expected_draws",
+    "seed_everything",
+]
 
 
 def seed_everything(seed: int) -> None:
@@ -151,7 +158,9 @@ class FineTuning:
         self._worse = 0
         self._losses: list[Tensor] = []
         self._started = 0.0
-        self.total_steps = config.epochs * count_batches(new + self.replayed, config.batch_size)
+        self.total_steps = config.epochs * count_batches(
+            new + self.replayed, batch_size=config.batch_size
+        )
         self._schedule = make_schedule(config, self.total_steps)
         self._best = work / "best.safetensors"
         self._saved = latest_state(work, fingerprint)
@@ -344,6 +353,30 @@ class FineTuning:
             self._generator.bit_generator.state = facts["plan_generator"]
             self._plan_epoch()
         self._generator.bit_generator.state = facts["generator"]
+
+
+def expected_draws(keys: Sequence[str], draws: int) -> list[float]:
+    """Say how often each old input is drawn in an epoch, in the mean.
+
+    The draw takes from each key in turn, and begins again when all inputs were taken.
+
+    Args:
+        keys: The balance key of each input.
+        draws: How many an epoch takes.
+    Example:
+        >>> expected_draws(["a", "a", "a", "a", "b"], 3)
+        [0.5, 0.5, 0.5, 0.5, 1.0]
+    """
+    sizes = Counter(keys)
+    times, left = divmod(draws, len(keys)) if keys else (0, 0)
+    taken = dict.fromkeys(sizes, 0.0)
+    for depth in range(max(sizes.values(), default=0)):
+        open_keys = [key for key, size in sizes.items() if size > depth]
+        share = min(left / len(open_keys), 1.0)
+        for key in open_keys:
+            taken[key] += share
+        left -= min(left, len(open_keys))
+    return [times + taken[key] / sizes[key] for key in keys]
 
 
 def _round_robin(groups: list[list[int]], generator: np.random.Generator) -> Iterator[int]:

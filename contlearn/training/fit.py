@@ -15,7 +15,7 @@ from contlearn.config import ModelConfig, TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import HeadSpec, Progress, ReplayBuffer, Task, no_progress
 from contlearn.tasks.heads import heads_problems
-from contlearn.training.checks import check_training
+from contlearn.training.checks import check_buffer, check_learners, check_training
 from contlearn.training.request import FitRequest
 from contlearn.training.search import Found, OnEpoch, check_search, search_settings
 from contlearn.training.state import DurableState, encoder_hash, record_bytes
@@ -23,7 +23,9 @@ from contlearn.types import Exemplar, LabelledRecord, LabelSpace, TrainingResult
 
 if TYPE_CHECKING:
     from contlearn.modeling.checkpoint import Checkpoint
+    from contlearn.training.regularizers.base import Regularizer
     from contlearn.training.session import FitSession, Learnt
+    from contlearn.training.strategies.base import LearningStrategy
 
 __all__ = ["FitRequest", "fit_challenger"]
 
@@ -35,8 +37,9 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
     the same challenger, bit by bit.
 
     Raises:
-        ConfigError: When the base model is not there, or a method cannot be used like this.
-        PluginError: When a strategy, a regulariser or an option is not known.
+        ConfigError: When the base model is not there, a method cannot be used like this, or a
+            part needs more than the task gives.
+        PluginError: When a strategy, a regulariser, a buffer or an option is not known.
         TrainingError: When nothing can be learnt from the records.
         RegistryError: When the champion's files are damaged.
         StorageError: When the disk is full.
@@ -44,6 +47,8 @@ def fit_challenger(request: FitRequest, *, progress: Progress | None = None) -> 
     started = time.monotonic()
     report = progress or no_progress
     check_training(request.training)
+    check_learners(request.training, request.task, request.manager)
+    check_buffer(request.replay, request.task, request.manager)
     check_search(request.training, request.manager)
     found = _search(request, report)
     if found is not None:
@@ -87,7 +92,7 @@ def _learn(request: FitRequest, report: Progress, *, on_epoch: OnEpoch | None = 
     strategy_class, options = manager.options(
         "strategy", training.strategy, training.strategy_options, where="training.strategy"
     )
-    regularizers = []
+    regularizers: list[Regularizer] = []
     for number, item in enumerate(training.regularizers):
         kind, chosen = manager.options(
             "regularizer",
@@ -97,13 +102,14 @@ def _learn(request: FitRequest, report: Progress, *, on_epoch: OnEpoch | None = 
         )
         regularizers.append(kind(chosen))
     report("loading", 0, 0, "loading the model")
+    strategy: LearningStrategy = strategy_class(options)
     state = _state_before(request)
     buffer = _make_buffer(request, state)
     old = _read_exemplars(request, buffer)
     seed_everything(training.seed)
     session = FitSession(
         request,
-        checkpoint=_load_model(request),
+        checkpoint=_load_model(request, strategy),
         new_model=partial(_fresh_model, request),
         state=state,
         old=old,
@@ -112,7 +118,7 @@ def _learn(request: FitRequest, report: Progress, *, on_epoch: OnEpoch | None = 
         progress=report,
         on_epoch=on_epoch,
     )
-    learnt: Learnt = strategy_class(options).learn(session)
+    learnt = strategy.learn(session)
     return _Done(session, learnt, buffer, options.model_dump(mode="json"))
 
 
@@ -160,8 +166,8 @@ def _state_before(request: FitRequest) -> DurableState:
 def _make_buffer(request: FitRequest, state: DurableState) -> ReplayBuffer:
     """Make the configured buffer and put the champion's state into it."""
     replay = request.replay
-    kind = request.manager.get("buffer", replay.policy, where="replay.policy")
-    buffer: ReplayBuffer = kind(
+    kind: type[ReplayBuffer] = request.manager.get("buffer", replay.policy, where="replay.policy")
+    buffer = kind(
         capacity_records=replay.capacity_records,
         capacity_bytes=replay.capacity_bytes,
         records_per_label=replay.records_per_label,
@@ -202,18 +208,19 @@ def _read_exemplars(request: FitRequest, buffer: ReplayBuffer) -> list[LabelledR
     return [usable[i] for i in kept if i in usable]
 
 
-def _load_model(request: FitRequest) -> Checkpoint:
+def _load_model(request: FitRequest, strategy: LearningStrategy) -> Checkpoint:
     """Give the champion's model with room for the new labels, or a fresh one."""
     import torch
 
-    from contlearn.modeling.checkpoint import load_checkpoint, position_limit
+    from contlearn.modeling.checkpoint import load_checkpoint
 
     model, champion = request.model, request.champion
     checkpoint = (
         _fresh_model(request) if champion is None else load_checkpoint(champion / "checkpoint")
     )
     _name_base(checkpoint, model.base)
-    _check_length(model, position_limit(checkpoint.model.encoder))
+    if not getattr(strategy, "begins_again", False):
+        _check_length(model, checkpoint.model.encoder)
     checkpoint.model.head.grow(request.experience.label_space)
     checkpoint.model.dropout.p = model.dropout
     checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -225,12 +232,14 @@ def _fresh_model(request: FitRequest) -> Checkpoint:
     from contlearn.modeling.checkpoint import new_checkpoint
 
     model = request.model
-    return new_checkpoint(
-        model.base, head=_one_head(request.task), pooling=model.pooling, dropout=model.dropout
+    made = new_checkpoint(
+        model.base, head=one_head(request.task), pooling=model.pooling, dropout=model.dropout
     )
+    _check_length(model, made.model.encoder)
+    return made
 
 
-def _one_head(task: Task) -> HeadSpec:
+def one_head(task: Task) -> HeadSpec:
     """Give the head of a task, without outputs yet.
 
     Raises:
@@ -258,11 +267,18 @@ def _name_base(checkpoint: Checkpoint, name: str) -> None:
             checkpoint.base = name
 
 
-def _check_length(model: ModelConfig, limit: int | None) -> None:
+def _check_length(model: ModelConfig, encoder: Any) -> None:
+    """Refuse longer texts than an encoder that will learn can read."""
+    from contlearn.modeling.additions import addition_of
+    from contlearn.modeling.checkpoint import position_limit
+
+    limit, addition = position_limit(encoder), addition_of(encoder)
     if limit is not None and model.max_tokens > limit:
+        places = 0 if addition is None else addition.places
+        behind = f" behind the {places} trained vectors that the champion carries" if places else ""
         raise ConfigError(
             f"model.max_tokens is {model.max_tokens}, but the base model {model.base} reads at "
-            f"most {limit} tokens.",
+            f"most {limit} tokens{behind}.",
             where="model.max_tokens in contlearn.toml",
             hint=f"Set it to {limit} or less, or choose a base model that reads longer texts.",
         )
@@ -291,9 +307,9 @@ def _notes(done: _Done, found: Found | None) -> dict[str, object]:
 def _warnings(session: FitSession) -> list[str]:
     """Say what may not be as it was meant, of the rates and of the texts that were learnt."""
     from contlearn.training.encoded import unread_notes
-    from contlearn.training.optim import check_rate
+    from contlearn.training.optim import high_rate
 
-    rate = check_rate(session.config)
+    rate = high_rate(session.config)
     unread = unread_notes(
         session.new.data, session.task, max_tokens=session.model_config.max_tokens
     )
@@ -310,13 +326,15 @@ def _write(request: FitRequest, done: _Done, found: Found | None) -> None:
     session.model.eval()
     save_checkpoint(session.checkpoint, request.output / "checkpoint")
     state = request.output / "state"
+    kept_ids = tuple(item.record_id for item in done.buffer.items())
     DurableState(
         experiences=before.experiences + 1,
         records_seen=before.records_seen + len(request.experience.records),
         encoder_sha256=encoder_hash(session.model.encoder),
         buffer=done.buffer.state(),
+        kept=kept_ids,
         statistics=learnt.statistics,
-        unseen=session.unseen(item.record_id for item in done.buffer.items()),
+        unseen=session.unseen(kept_ids),
         left_out=frozenset(request.left_out),
         strategy=request.training.strategy,
         base=session.checkpoint.base,

@@ -110,7 +110,7 @@ def make_loss(
     *,
     kind: Loss = "softmax",
     space: LabelSpace,
-    targets: Sequence[int],
+    shown: Sequence[float],
     device: torch.device,
 ) -> RowLoss:
     """Make the configured loss.
@@ -119,7 +119,7 @@ def make_loss(
         config: Its loss, class_weights and label_smoothing.
         kind: How the head is learnt.
         space: The outputs.
-        targets: Label positions that an epoch shows, for balanced weights.
+        shown: How often an epoch shows each label, for balanced weights.
         device: Where to compute.
     Raises:
         ConfigError: When a name is no label, or the head has no labels to weigh.
@@ -127,7 +127,7 @@ def make_loss(
     if kind != "softmax":
         _refuse_label_keys(config, kind)
         return RowLoss(kind=kind)
-    weights = label_weights(config.class_weights, space=space, targets=targets)
+    weights = label_weights(config.class_weights, space=space, shown=shown)
     return RowLoss(
         gamma=config.focal_gamma if config.loss == "focal" else 0.0,
         smoothing=config.label_smoothing,
@@ -150,16 +150,20 @@ def _refuse_label_keys(config: TrainingConfig, kind: Loss) -> None:
 
 
 def label_weights(
-    wanted: str | Mapping[str, float], *, space: LabelSpace, targets: Sequence[int]
+    wanted: str | Mapping[str, float], *, space: LabelSpace, shown: Sequence[float]
 ) -> list[float] | None:
     """Give one weight a label, or None when all count the same.
 
-    Balanced weights are inverse to the labels' counts, at most ten times their mean.
+    Balanced weights are inverse to how often the labels are shown, at most ten times their mean.
 
+    Args:
+        wanted: `training.class_weights`.
+        space: The labels.
+        shown: How often an epoch shows each of them.
     Raises:
         ConfigError: When a name is no label, or a weight is not positive.
     Example:
-        >>> label_weights("balanced", space=LabelSpace(("a", "b")), targets=[0, 0, 0, 1])
+        >>> label_weights("balanced", space=LabelSpace(("a", "b")), shown=[3, 1])
         [0.6667, 2.0]
     """
     if wanted == "none":
@@ -175,11 +179,8 @@ def label_weights(
                 )
         # A label that has not been seen yet may have its weight already.
         return [float(wanted.get(name, 1.0)) for name in space.names]
-    counts = [0] * len(space)
-    for position in targets:
-        counts[position] += 1
-    known = [count for count in counts if count]
+    known = [count for count in shown if count]
     if not known:
         return None
     mean = sum(known) / len(known)
-    return [round(min(mean / c, _GREATEST), 4) if c else 1.0 for c in counts]
+    return [round(min(mean / count, _GREATEST), 4) if count else 1.0 for count in shown]

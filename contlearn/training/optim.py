@@ -20,13 +20,14 @@ from contlearn.training.layers import depth_of
 __all__ = [
     "SCHEDULES",
     "LearningRateWarning",
-    "check_rate",
     "freeze",
+    "high_rate",
     "make_optimizer",
     "make_schedule",
     "optimizer_class",
     "rate_factor",
     "resolved",
+    "warn_of_rate",
 ]
 
 _EMBEDDING: Final = re.compile(r"(?:^|\.)(?:embeddings?|wte|wpe|embed_tokens)\.")
@@ -38,20 +39,25 @@ class LearningRateWarning(UserWarning):
     """The learning rate is one that is known to destroy what an encoder knows."""
 
 
-def check_rate(config: TrainingConfig) -> str | None:
+def high_rate(config: TrainingConfig) -> str | None:
     """Say what is wrong with the learning rate for full fine-tuning, if something is.
 
     Source: the published collapse of sequential fine-tuning at 1e-3 against 3e-5 (FIELD 1).
     """
     if config.method == "full" and config.learning_rate >= _HIGH_RATE:
-        message = (
+        return (
             f"training.learning_rate = {config.learning_rate:g} is high for full fine-tuning: "
             f"from {_HIGH_RATE:g} on, encoders forget what they were pretrained on. "
             'Use 1e-5 to 5e-5, or training.method = "lora".'
         )
-        warnings.warn(message, LearningRateWarning, stacklevel=2)
-        return message
     return None
+
+
+def warn_of_rate(config: TrainingConfig) -> None:
+    """Warn of a rate that is too high for full fine-tuning, while nothing is trained yet."""
+    message = high_rate(config)
+    if message is not None:
+        warnings.warn(message, LearningRateWarning, stacklevel=2)
 
 
 def freeze(encoder: nn.Module, *, embeddings: bool, layers: int) -> None:

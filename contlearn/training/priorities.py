@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from contlearn.errors import ConfigError
 from contlearn.statistics.scores import log_softmax
 from contlearn.training.scoring import features_of, logits_of
 
@@ -17,9 +16,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["PRIORITIES", "herding_order", "record_priorities"]
+__all__ = ["herding_order", "record_priorities"]
 
-PRIORITIES: Final = ("herding", "uncertainty", "loss")
 # So that a record the model is sure of keeps a chance.
 _LEAST_WEIGHT: Final = 0.05
 
@@ -29,21 +27,13 @@ def record_priorities(session: FitSession, kind: str) -> dict[str, float]:
 
     Args:
         session: After the strategy learnt.
-        kind: One of `PRIORITIES`.
-    Raises:
-        ConfigError: When a buffer asks for another, or herding has no feature vector a text.
+        kind: One of `contlearn.interfaces.PRIORITIES`, on a task that gives what it needs.
     """
     data = session.encode(session.new_records)
     owners = data.owners.numpy()
     names = [record.record_id for record in data.records]
     found = dict.fromkeys(names, -1.0)
     if kind == "herding":
-        if not data.is_flat:
-            raise ConfigError(
-                "Herding compares one feature vector a text; this task has one a word.",
-                where="replay.policy in contlearn.toml",
-                hint='Use "class-balanced", "uncertainty" or "loss-aware".',
-            )
         features = features_of(session.model, data)
         keys = [session.task.balance_key(data.records[i].target) for i in owners.tolist()]
         for key in sorted(set(keys)):
@@ -51,12 +41,6 @@ def record_priorities(session: FitSession, kind: str) -> dict[str, float]:
             for rank, row in enumerate(herding_order(features[rows])):
                 found[names[int(owners[rows[row]])]] = -float(rank)
         return found
-    if kind not in PRIORITIES:
-        raise ConfigError(
-            f"The replay buffer asks for the priority {kind!r}, which is not known.",
-            where="replay.policy in contlearn.toml",
-            hint=f"Known: {', '.join(PRIORITIES)}.",
-        )
     scores = log_softmax(logits_of(session.model, data))
     if kind == "loss":
         values = -scores[np.arange(len(scores)), data.flat.numpy()]

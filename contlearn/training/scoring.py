@@ -98,9 +98,8 @@ def metric_of(
     answers, targets = answers_of(task, data, logits, space, records=records)
     if not answers:
         return 0.0
-    labels = LabelSpace(tuple(dict.fromkeys(space.names)))
-    sums = task.statistics(answers, targets, labels).sum(axis=0)
-    value = float(task.summarise(sums, labels)[task.primary_metric])
+    sums = task.statistics(answers, targets, space).sum(axis=0)
+    value = float(task.summarise(sums, space)[task.primary_metric])
     return float(metric_named(task, task.primary_metric).oriented(value))
 
 

@@ -43,7 +43,7 @@ Attempt: TypeAlias = Callable[[TrainingConfig, Path, OnEpoch, Progress], Mapping
 _WHERE: Final = "training.search in contlearn.toml"
 # So many trials run to their end before one may be cut short.
 _UNCUT: Final = 2
-# Full fine-tuning at 1e-4 and more destroys what an encoder knows (`optim.check_rate`).
+# Full fine-tuning at 1e-4 and more destroys what an encoder knows (`optim.high_rate`).
 _HIGHEST_FULL_RATE: Final = 9e-5
 
 

@@ -23,12 +23,13 @@ from contlearn.training.fine_tuning import (
     FineTuning,
     FineTuningResult,
     checkpointing,
+    expected_draws,
     seed_everything,
 )
 from contlearn.training.losses import make_loss
 from contlearn.training.methods import make_method
 from contlearn.training.optim import freeze
-from contlearn.training.regularizers.base import RegularizerStart
+from contlearn.training.regularizers.base import Regularizer, RegularizerStart
 from contlearn.training.request import FitRequest
 from contlearn.training.scoring import fit_share, logits_of, metric_of
 from contlearn.training.search import OnEpoch
@@ -81,7 +82,7 @@ class FitSession:
         state: DurableState,
         old: Sequence[LabelledRecord],
         kept: frozenset[str],
-        regularizers: Sequence[Any],
+        regularizers: Sequence[Regularizer],
         progress: Progress,
         on_epoch: OnEpoch | None = None,
     ) -> None:
@@ -169,7 +170,7 @@ class FitSession:
         data: EncodedSet | None = None,
         replayed: EncodedSet | None = None,
         name: str = "fine-tuning",
-        extra: Sequence[Any] = (),
+        extra: Sequence[Regularizer] = (),
     ) -> FineTuningResult:
         """Train the model on new records and a draw of old ones, with all that is configured.
 
@@ -210,11 +211,12 @@ class FitSession:
         model.to(device)
         model.train()
         has_validation = any(part.validation for part in self.parts())
+        shown = [1.0] * count + (expected_draws(keys, draw) if keys else [])
         loss = make_loss(
             self.config,
             kind=model.loss,
             space=self.space,
-            targets=data.flat.tolist(),
+            shown=data.label_counts(shown, labels=len(self.space)) if data.has_positions else (),
             device=device,
         )
         augment = None
@@ -309,7 +311,7 @@ class FitSession:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _plugins(self, method: Any, extra: Sequence[Any]) -> list[Any]:
+    def _plugins(self, method: Any, extra: Sequence[Regularizer]) -> list[Any]:
         folder = None if self.began_again else self.state.folder
         found = []
         for regularizer in (*extra, *self.regularizers):
@@ -355,7 +357,7 @@ class FitSession:
         left: dict[str, int] = {}
         groups: dict[str, list[int]] = {}
         for position, record in enumerate(records):
-            groups.setdefault(record.group or record.record_id, []).append(position)
+            groups.setdefault(record.group_key, []).append(position)
             left[keys[position]] = left.get(keys[position], 0) + 1
         wanted = {
             key: max(0, min(max(int(is_old), round(ratio * count)), count - 2))

@@ -2,9 +2,9 @@
 
 ```
 state/
-  state.json               format version, counters, encoder hash, the replay buffer (ids, no texts;
-                           which of its records no training has seen), and the rows of the catalog
-                           that it planned to learn and that are in no sum
+  state.json               format version, counters, encoder hash, the replay buffer (its own state,
+                           the ids it keeps, which of them no training has seen; no texts), and the
+                           rows of the catalog that it planned to learn and that are in no sum
   statistics.safetensors   feature statistics under this version's encoder, where the task has them
   regularizers/<name>/     what each regulariser keeps
 ```
@@ -41,6 +41,8 @@ class DurableState:
     records_seen: int = 0
     encoder_sha256: str = ""
     buffer: Mapping[str, Any] | None = None
+    # The ids of the exemplars in the buffer, whose own state only the buffer can read.
+    kept: tuple[str, ...] = ()
     statistics: FeatureStatistics | None = None
     # Exemplars that no training has seen: those that tell what is forgotten.
     unseen: frozenset[str] = frozenset()
@@ -80,6 +82,7 @@ class DurableState:
             records_seen=int(facts["records_seen"]),
             encoder_sha256=str(facts["encoder_sha256"]),
             buffer=facts["buffer"],
+            kept=_kept(facts),
             statistics=statistics,
             unseen=frozenset(facts.get("unseen", ())),
             left_out=frozenset(facts.get("left_out", ())),
@@ -108,6 +111,7 @@ class DurableState:
                     "records_seen": self.records_seen,
                     "encoder_sha256": self.encoder_sha256,
                     "buffer": self.buffer,
+                    "kept": list(self.kept),
                     "unseen": sorted(self.unseen),
                     "left_out": sorted(self.left_out),
                     "strategy": self.strategy,
@@ -120,8 +124,14 @@ class DurableState:
 
 def buffered_ids(folder: Path) -> tuple[str, ...]:
     """Give the ids of the records in a version's replay buffer, if it has one."""
-    buffer = read_json(folder / "state.json")["buffer"]
-    slots: dict[str, list[list[Any]]] = buffer["slots"] if buffer else {}
+    return _kept(read_json(folder / "state.json"))
+
+
+def _kept(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    if "kept" in facts:
+        return tuple(facts["kept"])
+    # Versions of before named them only in the state of the built-in buffers.
+    slots: Mapping[str, Any] = (facts["buffer"] or {}).get("slots", {})
     return tuple(str(item[0]) for slot in slots.values() for item in slot)
 
 

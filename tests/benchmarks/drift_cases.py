@@ -19,7 +19,7 @@ from contlearn.inference.familiarity import SCORE, familiarity
 from contlearn.inference.familiarity import calibrate as calibrate_unknown
 from contlearn.monitoring.accuracy import Calibration
 from contlearn.monitoring.sample import Sample
-from contlearn.monitoring.words import language_of
+from contlearn.tasks.words import language_of
 from tests.benchmarks import encoded
 from tests.benchmarks.encoded import Encoded
 

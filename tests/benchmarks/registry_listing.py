@@ -22,8 +22,9 @@ import numpy as np
 from contlearn.catalog.schema import cycles
 from contlearn.context import Context
 from contlearn.errors import ContlearnError
-from contlearn.operations.history import describe_version, read_history
+from contlearn.operations.history import read_history
 from contlearn.operations.init import make_workspace
+from contlearn.operations.show import describe_version
 from contlearn.registry.aliases import resolve_version
 from contlearn.registry.promotion import promote, rollback
 from contlearn.registry.versions import Registry

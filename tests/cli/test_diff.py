@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from contlearn.catalog.schema import records
 from contlearn.context import Context
 from contlearn.data.store import read_records
-from contlearn.evaluation.answers import pack_targets
 from contlearn.operations.ingest import ingest_files
+from contlearn.papers.scores import pack_targets
 from contlearn.workspace import write_json_atomic
 from tests.unit.registry.staged import facts, stage
 
@@ -38,7 +38,9 @@ def papers(folder, ids, answers):
         "challenger": {**pack_targets(list(answers)), "confidences": [0.9] * 4},
         "champion": None,
     }
-    write_json_atomic(folder / "scores.json", {"format_version": 1, "sets": [scores]})
+    write_json_atomic(
+        folder / "scores.json", {"format_version": 1, "labels": ["no", "yes"], "sets": [scores]}
+    )
 
 
 @pytest.fixture
@@ -95,3 +97,30 @@ def test_diff_of_one_version_with_itself_is_refused(run, two):
         "  where: diff\n"
         "  to do: Name two versions; `contlearn history` shows which there are.\n"
     )
+
+
+def test_diff_without_a_report_leaves_its_sets_out(run, two):
+    (two.root / "versions" / "1" / "report.json").unlink()
+    ran = run("--workspace", two.root, "diff", "1", "2", "--json")
+    value = json.loads(ran.out)
+    assert (ran.code, value["sets"], value["flips"]["rows"]) == (0, [], 4)
+
+
+def test_diff_without_answers_has_no_row_in_common(run, two):
+    (two.root / "versions" / "1" / "scores.json").unlink()
+    ran = run("--workspace", two.root, "diff", "1", "2", "--json")
+    value = json.loads(ran.out)
+    assert (ran.code, len(value["sets"]), value["flips"]["rows"]) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("change", ["targets", "record_ids", "challenger"])
+def test_diff_tells_damaged_answers_with_their_place(run, two, change):
+    path = two.root / "versions" / "1" / "scores.json"
+    value = json.loads(path.read_bytes())
+    del value["sets"][0][change]
+    path.chmod(0o644)
+    path.write_text(json.dumps(value))
+    ran = run("--workspace", two.root, "diff", "1", "2")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith(f"Error: scores.json is damaged: KeyError('{change}').\n")
+    assert str(path) in ran.err

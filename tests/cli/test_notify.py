@@ -7,7 +7,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from contlearn.cli import cli
+from contlearn.cli import cli, main
+from contlearn.context import Context
+from contlearn.cycle.causes import read_request
 from contlearn.notifications.signing import decode_secret
 from tests.listening import HttpListener
 
@@ -58,7 +60,6 @@ def test_secret_is_one_that_can_be_used(workspace):
 
 
 def test_send_tells_what_waits_without_a_daemon(workspace, listener):
-    from contlearn.context import Context
     from contlearn.operations.notify import tell
 
     configure(workspace, listener.url)
@@ -75,3 +76,34 @@ def test_request_waits_for_the_daemon(workspace):
     value = json.loads(run(workspace, "update", "--request", "--json"))
     assert value["request"] in shown
     assert value["daemon_running"] is False
+
+
+def test_dry_run_of_a_request_asks_for_nothing(workspace):
+    shown = run(workspace, "update", "--request", "--dry-run")
+    assert shown.startswith("An update would be asked for.\n")
+    value = json.loads(run(workspace, "update", "--request", "--dry-run", "--json"))
+    assert (value["request"], value["dry_run"]) == (None, True)
+    with Context.open(workspace.root) as context:
+        assert read_request(context.catalog) is None
+    asked = json.loads(run(workspace, "update", "--request", "--json"))["request"]
+    again = json.loads(run(workspace, "update", "--request", "--dry-run", "--json"))
+    assert again["request"] == asked  # it waits already
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--request", "--strategy", "naive"], "--request does not go with --strategy:"),
+        (
+            ["--request", "--force", "--no-promote"],
+            "--request does not go with --force and --no-promote:",
+        ),
+        (["--request", "--run-key", "x"], "--request does not go with --run-key:"),
+        (["--reason", "why not"], "--reason goes with --request only."),
+    ],
+)
+def test_options_that_a_request_cannot_keep_are_refused(workspace, capsys, arguments, said):
+    with pytest.raises(SystemExit) as ended:
+        main(["--workspace", str(workspace.root), "update", *arguments])
+    assert ended.value.code == 2
+    assert said in " ".join(capsys.readouterr().err.split())

@@ -12,7 +12,7 @@ BEGIN, END = "<!-- conformance: begin -->", "<!-- conformance: end -->"
 COLUMNS = ("fixed labels", "new labels", "entities", "with lora")
 # Where something does not work, and what the error says.
 REFUSED = {
-    ("icarl", "entities"): "compares one feature vector a text",
+    ("icarl", "entities"): "needs class-sums",
     ("mir", "entities"): "ranks inputs by one loss each",
     **{
         (name, "with lora"): "begins with new ones in every update"
@@ -25,7 +25,7 @@ REFUSED = {
     },
 }
 WORDS = {
-    "compares one feature vector a text": "no: one feature vector a text",
+    "needs class-sums": "no: one feature vector a text",
     "ranks inputs by one loss each": "no: one loss an input",
     "begins with new ones in every update": "no: new weights in every update",
     "needs the low-rank updates of the method lora": "no: needs lora",

@@ -55,12 +55,16 @@ def arm(program, tmp_path, point, whom="parent"):
 
 
 def workers(program):
-    """List the processes that write the log of a cycle here, which every child of one does."""
+    """List the processes that work here: the workspace is in their command, or they write the log
+    of a cycle in it, as every child of one does.
+    """
+    root = str(program.root)
     logs = {str(path) for path in program.root.glob("state/cycles/*/log.txt")}
     return [
         process.pid
-        for process in psutil.process_iter(["open_files"])
-        if logs & {file.path for file in process.info["open_files"] or ()}
+        for process in psutil.process_iter(["cmdline", "open_files"])
+        if any(root in word for word in process.info["cmdline"] or ())
+        or logs & {file.path for file in process.info["open_files"] or ()}
     ]
 
 

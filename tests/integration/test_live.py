@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from contlearn.evaluation.answers import pack_targets, unpack_targets
+from contlearn.papers.scores import pack_targets, unpack_targets
 from tests.browser import browser
 from tests.integration.conftest import CLASSIFIER, Program
 from tests.scraping import DASHBOARDS, prometheus, queries_of

@@ -54,6 +54,7 @@ def test_suggestions_and_layouts_of_a_trained_version(program, tmp_path):
             lines = [json.loads(line) for line in text.splitlines()]
             assert len(lines) == 4
             assert {line["contlearn_suggestion"] for line in lines} == {style}
+            assert all(line["text"] for line in lines)
             assert not any(line.get("label") for line in lines)
             guesses = [line.get("predicted", line.get("meta", line)) for line in lines]
             assert all(topic in TOPICS for topic in map(_guess, guesses))

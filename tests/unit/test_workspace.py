@@ -115,18 +115,18 @@ def test_folder_without_configuration_is_no_workspace(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("url", "expected"),
+    ("url", "host", "expected"),
     [
-        ("sqlite:///state/c.sqlite", "{root}/state/c.sqlite"),
-        ("sqlite:///state/100%25.sqlite", "{root}/state/100%.sqlite"),
-        ("sqlite:////var/c.sqlite", "/var/c.sqlite"),
-        ("postgresql+psycopg://h/db", "db"),
+        ("sqlite:///state/c.sqlite", None, "{root}/state/c.sqlite"),
+        ("sqlite:///state/100%25.sqlite", None, "{root}/state/100%.sqlite"),
+        ("sqlite:////var/c.sqlite", None, "/var/c.sqlite"),
+        ("postgresql+psycopg://h/db", "h", "db"),
     ],
 )
-def test_relative_catalog_is_in_the_workspace(tmp_path, url, expected):
+def test_relative_catalog_is_in_the_workspace(tmp_path, url, host, expected):
     config = Config.model_validate({"storage": {"catalog": url}})
     made = Workspace(tmp_path).catalog_url(config)
-    assert made.database == expected.format(root=tmp_path)
+    assert (made.host, made.database) == (host, expected.format(root=tmp_path))
     assert made.drivername == url.partition(":")[0]
 
 

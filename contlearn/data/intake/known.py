@@ -11,8 +11,7 @@ from sqlalchemy.engine import Connection
 
 from contlearn.catalog.counting import counts
 from contlearn.catalog.ids import HEAD_DIGITS, IdIndex, in_rows
-from contlearn.catalog.records import chunks
-from contlearn.catalog.rows import insert_if_absent
+from contlearn.catalog.rows import chunks, insert_if_absent
 from contlearn.catalog.schema import labels, records
 from contlearn.errors import UsageError
 from contlearn.tasks.rows import near_label

@@ -16,7 +16,6 @@ from contlearn.workspace import Workspace, narrowest, storage_border, write_byte
 __all__ = [
     "OWN_COLUMNS",
     "QuarantinedRow",
-    "count_quarantine",
     "export_quarantine",
     "guard_cell",
     "read_quarantine",
@@ -75,20 +74,6 @@ def read_quarantine(
                     row = QuarantinedRow(file=path.name, **value)
                     if reason in (None, row.reason) and source in (None, row.source):
                         yield row
-
-
-def count_quarantine(workspace: Workspace) -> list[dict[str, object]]:
-    """Count the refused rows by reason, with the files they came from, the commonest first."""
-    counts: dict[str, int] = {}
-    sources: dict[str, dict[str, int]] = {}
-    for row in read_quarantine(workspace):
-        counts[row.reason] = counts.get(row.reason, 0) + 1
-        files = sources.setdefault(row.reason, {})
-        files[row.source] = files.get(row.source, 0) + 1
-    return [
-        {"reason": reason, "rows": number, "files": sources[reason]}
-        for reason, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    ]
 
 
 def guard_cell(value: str) -> str:

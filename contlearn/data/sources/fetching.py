@@ -15,10 +15,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from contlearn.catalog import Catalog
-from contlearn.catalog.rows import put
+from contlearn.catalog.rows import get, put
 from contlearn.catalog.schema import triggers
 from contlearn.config import Config, SourceConfig
 from contlearn.data.formats.reading import find_parser
@@ -198,9 +196,8 @@ def _key(source: SourceConfig) -> str:
 
 
 def _read(catalog: Catalog, source: SourceConfig) -> tuple[datetime | None, dict[str, Any]]:
-    query = sa.select(triggers).where(triggers.c.name == _key(source))
     with catalog.read() as connection:
-        row = connection.execute(query).first()
+        row = get(connection, triggers, _key(source))
     if row is None:
         return None, {}
     return datetime.fromisoformat(row.fired_at), dict(row.detail or {})

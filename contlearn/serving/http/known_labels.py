@@ -130,16 +130,13 @@ class WorkspaceLabels(KnownLabels):
     def _open(self) -> Catalog | None:
         """Give the catalog; None while there is none, for the server makes none."""
         if self._catalog is None:
-            from sqlalchemy.engine import make_url
-
-            from contlearn.catalog import Catalog
+            from contlearn.catalog.belonging import open_catalog
 
             url = self.workspace.catalog_url(self.config)
-            parsed = make_url(url)
-            is_file = parsed.get_backend_name() == "sqlite"
-            if is_file and not Path(parsed.database or "").is_file():
+            is_file = url.get_backend_name() == "sqlite"
+            if is_file and not Path(url.database or "").is_file():
                 return None
-            self._catalog = Catalog(url, ids=self.workspace.state / "ids")
+            self._catalog = open_catalog(self.workspace, self.config)
         return self._catalog
 
     def close(self) -> None:

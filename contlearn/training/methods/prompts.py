@@ -49,6 +49,7 @@ class _Virtual:
         from peft import get_peft_model
 
         from contlearn.modeling.additions import addition_of, inner_encoder
+        from contlearn.modeling.checkpoint import position_limit
         from contlearn.training.methods.virtual import VirtualTokens
 
         addition = addition_of(model.encoder)
@@ -69,10 +70,10 @@ class _Virtual:
                     hint=f"Set tokens = {len(kept)}.",
                 )
         base = inner_encoder(model.encoder)
-        room = int(getattr(base.config, "max_position_embeddings", 0) or 0)
-        if room and max_tokens + self.options.tokens > room:
+        room = position_limit(base)
+        if room is not None and max_tokens + self.options.tokens > room:
             raise ConfigError(
-                f"The encoder has {room} positions: no room for {self.options.tokens} virtual "
+                f"The encoder reads {room} pieces: no room for {self.options.tokens} virtual "
                 f"pieces beside model.max_tokens = {max_tokens}.",
                 where=OPTIONS,
                 hint=f"Set tokens to at most {max(room - max_tokens, 0)}, or lower max_tokens.",

@@ -89,7 +89,11 @@ class Regularizer(Protocol):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    Options: ClassVar[type[RegularizerOptions]]
+
+    @property
+    def Options(self) -> type[RegularizerOptions]:  # noqa: N802  # a class; so a nested one will do
+        """What may be configured; a class attribute."""
+        ...
 
     def begin(self, start: RegularizerStart) -> Any:
         """Make the avalanche plugin for this training, or None to take no part in it.

@@ -21,8 +21,14 @@ class StrategyOptions(BaseModel):
 class LearningStrategy(Protocol):
     """Turns the session's model, the champion with room for new labels, into the challenger.
 
-    One that calls `session.begin_again`, and so learns from `model.base` whatever the champion
-    began from, says so with `begins_again = True`.
+    `reads_history` asks for all records ever learnt. What else a strategy does otherwise than most
+    it says with a further attribute, from which forecasts and refusals follow:
+
+    - `begins_again = True`: it calls `session.begin_again`, and so learns from `model.base`
+      whatever the champion began from;
+    - `shows_exemplars = False`: it looks at no exemplar of the replay buffer;
+    - `fine_tunes = False`: it takes no step, but computes a head; where an option decides, the
+      instance says so.
 
     Example:
         class HeadOnly:
@@ -44,7 +50,11 @@ class LearningStrategy(Protocol):
     name: ClassVar[str]
     summary: ClassVar[str]
     reads_history: ClassVar[bool]
-    Options: ClassVar[type[StrategyOptions]]
+
+    @property
+    def Options(self) -> type[StrategyOptions]:  # noqa: N802  # a class; so a nested one will do
+        """What may be configured; a class attribute."""
+        ...
 
     def learn(self, session: FitSession) -> Learnt:
         """Learn the new records; the session's model is the challenger afterwards."""

@@ -18,6 +18,7 @@ class FromScratch:
     name: ClassVar[str] = "from-scratch"
     summary: ClassVar[str] = "fine-tunes the base model on the new records alone; a lower bound"
     reads_history: ClassVar[bool] = False
+    shows_exemplars: ClassVar[bool] = False
     begins_again: ClassVar[bool] = True
 
     class Options(StrategyOptions):

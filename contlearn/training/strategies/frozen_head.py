@@ -22,6 +22,7 @@ class FrozenHead:
     needs: ClassVar[frozenset[str]] = frozenset(("classes",))
     reads_history: ClassVar[bool] = True
     begins_again: ClassVar[bool] = True
+    fine_tunes: ClassVar[bool] = False
 
     class Options(StrategyOptions):
         """Inverse strengths of regularisation to choose from by cross-validation."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from contlearn.errors import TrainingError
 from contlearn.training.strategies.base import StrategyOptions
 
 if TYPE_CHECKING:
@@ -39,24 +38,13 @@ class ICarl:
         self.options = options
 
     def learn(self, session: FitSession) -> Learnt:
-        """Fine-tune, then compute the head.
-
-        Raises:
-            TrainingError: For heads that score words.
-        """
+        """Fine-tune, then compute the head."""
         from contlearn.training.candidates import FeatureView, head_of, set_head
         from contlearn.training.regularizers.lwf import Lwf
         from contlearn.training.session import Learnt
         from contlearn.training.statistics import FeatureStatistics
         from contlearn.training.tuned import describe
 
-        if not session.has_statistics:
-            raise TrainingError(
-                "icarl compares one feature vector a text with the labels' means; this task has "
-                "one a word.",
-                where="training.strategy in contlearn.toml",
-                hint='Use "replay" or "er" for entities.',
-            )
         options = self.options
         teacher = Lwf(Lwf.Options(alpha=options.alpha, temperature=options.temperature))
         result = session.fine_tune(replayed=session.old.training_set(), extra=(teacher,))

@@ -18,6 +18,7 @@ class Naive:
     name: ClassVar[str] = "naive"
     summary: ClassVar[str] = "fine-tunes on the new records alone; forgets"
     reads_history: ClassVar[bool] = False
+    shows_exemplars: ClassVar[bool] = False
 
     class Options(StrategyOptions):
         """None."""

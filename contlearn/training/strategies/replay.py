@@ -63,6 +63,7 @@ class Replay:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.fine_tunes = options.fine_tune != "never"
 
     def learn(self, session: FitSession) -> Learnt:
         """Make the candidates, choose, and leave the model as the chosen one."""

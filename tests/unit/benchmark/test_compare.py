@@ -14,8 +14,9 @@ import pytest
 
 from contlearn.benchmark import compare_strategies, stream_from_rows
 from contlearn.config import ModelConfig, TrainingConfig
-from contlearn.errors import UsageError
-from tests.texts import classified
+from contlearn.errors import ConfigError, PluginError, UsageError
+from contlearn.plugins.manager import PluginManager
+from tests.texts import classified, tagged
 
 
 @pytest.fixture
@@ -109,6 +110,23 @@ def test_a_run_that_fails_says_why(tiny_model, tmp_path):
         )  # fmt: skip
 
 
+def test_runs_load_the_loose_plugins_of_the_manager(tmp_path):
+    stream = stream_from_rows({n: classified(["billing", n], 20) for n in ("garden", "music")})
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    manager = PluginManager(folder=folder)
+    folder.rmdir()  # only whoever loads it notices
+    with pytest.raises(PluginError, match="There is no folder .*/plugins"):
+        compare_strategies(
+            stream,
+            output=tmp_path / "out",
+            strategies=["naive"],
+            only=True,
+            seeds=[0],
+            manager=manager,
+        )
+
+
 def test_nothing_named_is_no_comparison(tmp_path):
     stream = stream_from_rows({n: classified(["billing", n], 20) for n in ("garden", "music")})
     with pytest.raises(UsageError, match="nothing to compare"):
@@ -146,3 +164,41 @@ def test_runs_are_counted_down_to_the_last_with_the_rates_of_the_tuned_one(tmp_p
     ]
     assert begun[5].startswith("naive-tuned, seed 1")
     assert rates[2:6] == [*compare.RATES, max(compare.RATES)]
+
+
+def test_what_needs_more_than_the_task_gives_is_refused_before_anything_runs(tmp_path, tiny_model):
+    rows = {name: tagged(["city"], 20, seed=seed) for seed, name in enumerate(("one", "two"))}
+    stream = stream_from_rows(rows, task="token-classification")
+    with pytest.raises(ConfigError, match="'icarl' needs class-sums") as caught:
+        compare_strategies(
+            stream, output=tmp_path, strategies=["icarl"], base=str(tiny_model), only=True
+        )
+    assert caught.value.where == "--strategy"
+
+
+def test_a_reference_that_the_task_cannot_have_is_left_out(tmp_path, monkeypatch):
+    from contlearn.benchmark import compare
+    from contlearn.plugins import hookimpl
+    from contlearn.plugins.manager import PluginManager
+    from contlearn.tasks.text_classification import TextClassification
+
+    class Plugin:
+        @hookimpl
+        def contlearn_register_tasks(self):
+            given = {"name": "bare", "gives": frozenset({"confidence"})}
+            return [type("Bare", (TextClassification,), given)]
+
+    manager = PluginManager(discover=False)
+    manager.register(Plugin(), name="bare", distribution="test")
+    figures = {**dict.fromkeys(compare.FIGURES, 0.5), "dev_accuracy": 0.5, "curve": None}
+    monkeypatch.setattr(compare._Plan, "_execute", lambda *_: {**figures, "seconds": 1.0})
+    rows = {n: classified(["billing", n], 20) for n in ("garden", "music")}
+    stream = stream_from_rows(rows, task="bare", manager=manager)
+    lines = []
+    found = compare_strategies(
+        stream, output=tmp_path, seeds=[0], manager=manager, report=lines.append
+    )
+    assert {row.name for row in found.summaries} == {"naive", "naive-tuned", "joint", "replay"}
+    assert lines[0] == (
+        "frozen-head is left out: 'frozen-head' needs classes; the task 'bare' does not give that."
+    )

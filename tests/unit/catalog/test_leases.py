@@ -16,7 +16,6 @@ from contlearn.catalog import Catalog
 from contlearn.catalog.leases import (
     hold_lease,
     holder_of,
-    is_alive,
     lease_lost,
     require_lease,
     wait_for_lease,
@@ -225,7 +224,6 @@ def test_of_many_that_want_a_free_lease_one_has_it(catalog, tmp_path):
 def test_holder_that_cannot_be_judged_is_shown_until_its_lease_runs_out(catalog):
     write_row(catalog, owner=here(2**22), expires_at=time.time() + 60)
     assert holder_of(catalog, "x").purpose == "testing"
-    assert is_alive(here(2**22))
     write_row(catalog, owner=here(2**22), expires_at=time.time() - 60)
     assert holder_of(catalog, "x") is None
 

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
+from contlearn.catalog.counting import count_planned
 from contlearn.catalog.cycles import change_cycle, create_cycle
 from contlearn.catalog.parts import free_part, next_part, settle_failed
 from contlearn.catalog.records import (
@@ -62,7 +63,8 @@ class Life:
                 promote=True, now=NOW,
             )  # fmt: skip
             assert cycle is not None
-            if plan_records(c, cycle, part=part)[0] == 0:
+            plan_records(c, cycle, part=part)
+            if count_planned(c, [cycle]) == 0:
                 return "nothing"
             mine = sa.select(cycle_records.c.seq).where(cycle_records.c.cycle_id == cycle)
             fails = kind != "TrainingError" or self.poison & set(c.execute(mine).scalars())

@@ -64,7 +64,7 @@ def used(tmp_path, monkeypatch):
     (workspace.inbox / "broken.parquet").write_bytes(b"PAR1 no table")
     watch = open_watch(workspace)
     assert watch.step().outcome == "promoted"
-    with ScriptedContext.open(workspace.root) as context:
+    with ScriptedContext.open(workspace.root, plugins_dir=plugins) as context:
         set_alias(context.registry, "blue", 1, actor="ada", reason="asked for")
         report_all(context, None)
         drop(workspace, "crash")
@@ -80,7 +80,7 @@ def used(tmp_path, monkeypatch):
         monkeypatch.setenv("SCRIPTED_SECONDS", "8")
         stop = StopAtOnce()
         with pytest.raises(ChildStopped):
-            update(context, progress=stop.hear, must_stop=stop.is_set, plugins_dir=plugins)
+            update(context, progress=stop.hear, must_stop=stop.is_set)
         monkeypatch.setenv("SCRIPTED_SECONDS", "0")
     watch.context.close()
     return workspace
@@ -112,10 +112,10 @@ def test_interrupted_cycle_of_a_moved_workspace_goes_on(used, tmp_path):
 
 
 def test_cycle_planned_by_an_earlier_contlearn_goes_on_where_its_folder_is(used, tmp_path):
-    """Its job names the workspace by an absolute path, which is not asked any more."""
+    """Its job names workspace and plugins by paths, which are not asked any more."""
     (folder,) = (used.root / "state" / "cycles").glob("*-00003")
     job = json.loads((folder / "job.json").read_bytes())
-    job["workspace"] = str(used.root)
+    job |= {"workspace": str(used.root), "plugins_dir": "plugins"}
     (folder / "job.json").write_text(json.dumps(job))
     moved = used.root.rename(tmp_path / "moved")
     with ScriptedContext.open(moved) as context:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 
-from contlearn.catalog.leases import hold_lease
+from contlearn.catalog.cycles import PROMOTED_BY_HAND, change_cycle, find_cycle
+from contlearn.catalog.leases import CYCLE_LEASE, hold_lease
 from contlearn.cli import main
 from contlearn.cycle.changes import promote_version
-from contlearn.cycle.update_cycle import CYCLE_LEASE, UpdateCycle
+from contlearn.cycle.update_cycle import UpdateCycle
 from contlearn.errors import UsageError, WorkspaceLocked
+from contlearn.processes.children import ChildStopped
 from tests.scripted import ScriptedContext, drop, make_workspace, scan_here
 
 
@@ -30,11 +33,29 @@ def run(workspace, key=None, **options):
         return {**result.to_json(), "exit": result.exit_code}
 
 
+def stop_in_training(workspace, **options):
+    """Begin a cycle and stop it as Ctrl-C does."""
+    begun = threading.Event()
+    with ScriptedContext.open(workspace.root) as context, pytest.raises(ChildStopped):
+        UpdateCycle(
+            context,
+            lambda stage, *_: begun.set() if stage == "training" else None,
+            must_stop=begun.is_set,
+            child="tests.scripted_child",
+            scan=scan_here,
+        ).run_once(**options)
+
+
+def champion(workspace):
+    with ScriptedContext.open(workspace.root) as context:
+        return context.registry.champion()
+
+
 def cycles(workspace):
     from contlearn.catalog.cycles import list_cycles
 
     with ScriptedContext.open(workspace.root) as context, context.catalog.read() as connection:
-        return len(list_cycles(connection, 100))
+        return list_cycles(connection, 100)
 
 
 def test_refusal_asked_for_three_times_is_refused_three_times(workspace):
@@ -49,10 +70,10 @@ def test_refusal_asked_for_three_times_is_refused_three_times(workspace):
     assert {a["cycle"] for a in answers} == {answers[0]["cycle"]}
     assert {a["version"] for a in answers} == {2}
     assert answers[0]["reasons"] == answers[2]["reasons"]
-    assert cycles(workspace) == 2
+    assert len(cycles(workspace)) == 2
     # Another run is another try.
     assert run(workspace, "run-2")["outcome"] == "refused"
-    assert cycles(workspace) == 3
+    assert len(cycles(workspace)) == 3
 
 
 def test_what_was_kept_is_answered_again_with_0_and_looked_at_once(workspace):
@@ -81,7 +102,7 @@ def test_promotion_failure_and_nothing_to_do_are_answered_again(workspace):
         ("failed", 1, True),
     ]
     assert "cannot be learnt" in answers[1]["error"]["error"]
-    assert cycles(workspace) == 3
+    assert len(cycles(workspace)) == 3
 
 
 def test_promotion_by_hand_does_not_change_how_the_run_ended(workspace):
@@ -91,6 +112,12 @@ def test_promotion_by_hand_does_not_change_how_the_run_ended(workspace):
         promote_version(context, 2, actor="ada", reason="wanted", force=True)
     answer = run(workspace, "run-1")
     assert (answer["outcome"], answer["exit"]) == ("refused", 3)
+    # It is a fact of the cycle, not a way to begin a sentence.
+    with ScriptedContext.open(workspace.root) as context, context.catalog.write() as connection:
+        row = find_cycle(connection, "run-1")
+        assert row.numbers[PROMOTED_BY_HAND] is True
+        change_cycle(connection, row.cycle_id, error="said in another way")
+    assert run(workspace, "run-1")["outcome"] == "refused"
 
 
 def test_killed_run_is_taken_up_under_its_key(workspace, monkeypatch):
@@ -112,32 +139,53 @@ def test_killed_run_is_taken_up_under_its_key(workspace, monkeypatch):
     answer = run(workspace, "run-1")
     assert (answer["outcome"], answer["resumed"], answer["repeated"]) == ("promoted", True, False)
     assert run(workspace, "run-1")["repeated"]
-    assert cycles(workspace) == 2
+    assert len(cycles(workspace)) == 2
 
 
-def test_run_of_another_key_is_finished_first_and_does_not_answer_for_this_one(workspace):
-    from contlearn.processes.children import ChildStopped
-
-    class Stop:
-        begun = False
-
-        def is_set(self):
-            return self.begun
-
+@pytest.fixture
+def interrupted(workspace):
+    """A cycle that was stopped while it learnt, planned to promote, under the key run-1."""
     drop(workspace, "storm")
-    stop = Stop()
-    with ScriptedContext.open(workspace.root) as context, pytest.raises(ChildStopped):
-        UpdateCycle(
-            context,
-            lambda stage, *_: setattr(stop, "begun", stop.begun or stage == "training"),
-            must_stop=stop.is_set,
-            child="tests.scripted_child",
-            scan=scan_here,
-        ).run_once(run_key="run-1")
-    drop(workspace, "bad")
-    answer = run(workspace, "run-2")
+    stop_in_training(workspace, run_key="run-1")
+    return workspace
+
+
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}])
+@pytest.mark.parametrize("key", [None, "run-1"])
+def test_interrupted_cycle_that_was_planned_otherwise_stands_in_the_way(interrupted, key, options):
+    with pytest.raises(UsageError) as caught:
+        run(interrupted, key, strategy="naive", promote=False, **options)
+    assert "was interrupted and comes first: it learns with 'replay', not with 'naive' and promotes its challenger" in caught.value.what  # fmt: skip
+    assert caught.value.where == "--strategy, --no-promote"
+    assert "`contlearn update` finishes it" in caught.value.hint
+    assert champion(interrupted) == 1
+    assert run(interrupted)["outcome"] == "promoted"
+
+
+def test_run_of_another_key_promotes_nothing_if_nothing_is_to_be_promoted(interrupted):
+    with pytest.raises(UsageError, match="comes first: it promotes its challenger"):
+        run(interrupted, "run-2", promote=False)
+    assert champion(interrupted) == 1
+
+
+def test_run_of_another_key_learns_with_its_own_strategy(interrupted):
+    drop(interrupted, "gale")
+    assert run(interrupted, "run-2", strategy="naive")["version"] == 3
+    assert [cycle.strategy for cycle in cycles(interrupted)] == ["naive", "replay", "replay"]
+
+
+def test_interrupted_cycle_goes_on_when_what_is_asked_for_is_what_was_planned(workspace):
+    drop(workspace, "storm")
+    stop_in_training(workspace, strategy="naive", promote=False)
+    answer = run(workspace, strategy="naive", promote=False)
+    assert (answer["outcome"], answer["resumed"]) == ("not-promoted", True)
+
+
+def test_run_of_another_key_is_finished_first_and_does_not_answer_for_this_one(interrupted):
+    drop(interrupted, "bad")
+    answer = run(interrupted, "run-2")
     assert (answer["outcome"], answer["exit"], answer["version"]) == ("refused", 3, 3)
-    first = run(workspace, "run-1")
+    first = run(interrupted, "run-1")
     assert (first["outcome"], first["version"], first["repeated"]) == ("promoted", 2, True)
 
 

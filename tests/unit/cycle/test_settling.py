@@ -10,6 +10,7 @@ from contlearn.cycle.job import CycleFolder
 from contlearn.cycle.settling import Settlement
 from contlearn.errors import TrainingError
 from contlearn.registry.promotion import promote
+from contlearn.registry.versions import Registry
 from contlearn.workspace import write_json_atomic
 from tests.scripted import ScriptedContext, drop, make_workspace, scan_here
 from tests.unit.registry.staged import facts, register, stage
@@ -143,6 +144,33 @@ def test_champion_that_was_changed_meanwhile_stays(context):
     result = settle.decide(folder)
     assert (result.outcome, context.registry.champion()) == ("not-promoted", other.version)
     assert "changed by hand" in result.message
+
+
+@pytest.mark.parametrize(("by_hand", "outcome"), [("another", "not-promoted"), ("it", "promoted")])
+def test_promotion_by_hand_at_the_same_moment_is_not_undone(context, by_hand, outcome):
+    """Between the look at the champion and the promotion another process promotes."""
+    settle, folder = settlement(context)
+    other = register(context.registry, "by-hand")
+
+    class Overtaken(Registry):
+        overtaken = False
+
+        def champion(self):
+            seen = super().champion()
+            if not self.overtaken:
+                self.overtaken = True
+                chosen = other.version if by_hand == "another" else max(self.numbers())
+                promote(self, chosen, actor="ada", reason="by hand")
+            return seen
+
+    registry = context.registry
+    context.registry = Overtaken(
+        context.workspace, context.config, clock=context.clock, preflight=registry.preflight
+    )
+    result = settle.decide(folder)
+    assert (result.outcome, result.error) == (outcome, None)
+    changes = [record.actor for record in registry.changes_back()]
+    assert changes == ["ada"]
 
 
 def test_failure_leaves_records_and_champion_as_they_are(context):

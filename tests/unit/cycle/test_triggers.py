@@ -25,7 +25,7 @@ MANY = RecordCounts(pending=50, never_tried=50)
 CYCLE = CycleRow(
     seq=4, cycle_id="c4", run_key="count-after-c3", trigger="count", state="promoted", outcome="promoted",
     strategy="replay", champion=2, version=3, experience=3, promote=True, started_at=NOW.isoformat(),
-    ended_at=NOW.isoformat(), attempts=1, progress=None, reasons=None, metrics=None, numbers=None, error=None,
+    ended_at=NOW.isoformat(), attempts=1, reasons=None, metrics=None, numbers=None, error=None,
 )  # fmt: skip
 
 

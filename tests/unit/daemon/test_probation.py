@@ -16,10 +16,12 @@ import pytest
 import structlog
 
 from contlearn.cycle.causes import request_update
+from contlearn.cycle.changes import promote_version
 from contlearn.daemon.live import LiveTotals, quantile, read_live
 from contlearn.daemon.probation import Probation
 from contlearn.errors import ServingError
-from tests.scripted import drop, make_workspace, open_watch, states
+from tests.scripted import ScriptedContext, drop, make_workspace, open_watch, states
+from tests.unit.registry.staged import facts, stage
 
 BUCKETS = ("0.01", "0.1", "1.0", "+Inf")
 
@@ -235,8 +237,34 @@ def test_labels_that_an_update_by_request_kept_are_compared_all_the_same(watch, 
     assert watch.step().outcome == "kept"
     look(watch)
     look(watch)
-    assert watch.context.registry.journal.find_last("rollback")["version"] == 1
+    assert watch.context.registry.journal.find_last("rollback").version == 1
     assert states(watch) == {"learnt": 12, "held": 12, "kept": 40}
+
+
+def test_promotion_while_it_compares_is_not_undone(watch, server):
+    """Comparing takes minutes; whoever promotes meanwhile has not asked this probation."""
+    promote(watch, server)
+    promote(watch, server)
+    found = {"rows": 40, "right": 20, "former_right": 32, "lost": 14, "won": 2, "differing": 17}
+    registry = watch.context.registry
+
+    def compare(*_):
+        with ScriptedContext.open(watch.context.workspace.root) as other:
+            other.registry.register(
+                stage(other.workspace.root, "by-hand"), cycle_id="by-hand", parent=2, facts=facts()
+            )
+            promote_version(other, 3, actor="ada", reason="by hand")
+        return found
+
+    watch.probation = Probation(watch.context, compare)
+    drop(watch.context.workspace, "calm", 40)
+    look(watch)
+    look(watch)
+    assert (registry.champion(), registry.journal.find_last("rollback")) == (3, None)
+    look(watch)
+    value = watch.probation.to_json()
+    assert (value["version"], value["former"], value["verdict"]) == (3, 2, "")
+    assert watch.last_error is None
 
 
 @pytest.mark.parametrize("watch", [10], indirect=True)

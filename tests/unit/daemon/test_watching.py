@@ -6,10 +6,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from contlearn.cli import main
+from contlearn.context import Context
 from contlearn.daemon.watching import Watcher
-from contlearn.errors import EvaluationError, PluginError
+from contlearn.errors import ContlearnError, EvaluationError, PluginError
 from contlearn.monitoring.signals import MAX_LOOKS, read_looks, read_signals, signals_path
-from contlearn.operations.drift import look, record_look
+from contlearn.operations.drift import look, look_and_record, record_look
 from tests.logged import log_answers, logged_workspace
 
 
@@ -36,10 +37,11 @@ def test_watcher_looks_only_when_something_is_new(context):
 
 def test_watcher_tells_the_error_that_ended_a_look(context, tmp_path):
     log_answers(context, 300, seed=1)
-    watcher = Watcher(context, plugins_dir=tmp_path / "plugins")
+    watcher, folder = Watcher(context), tmp_path / "plugins"
+    context.manager.folder = folder
     with pytest.raises(PluginError, match="There is no folder .*/plugins"):
         watcher.look()
-    watcher.plugins_dir.mkdir()
+    folder.mkdir()
     assert watcher.look() is True  # what could not be seen is looked at again
 
 
@@ -48,11 +50,41 @@ def test_watcher_says_where_the_words_of_a_broken_look_are(context):
     signals = signals_path(context.workspace.state)
     signals.unlink(missing_ok=True)
     signals.mkdir(parents=True)  # where the look wants to write
-    with pytest.raises(EvaluationError, match="The child process ended with code 1") as caught:
+    with pytest.raises(ContlearnError, match="IsADirectoryError") as caught:
         Watcher(context).look()
     assert caught.value.where.endswith("look.log")
-    assert caught.value.hint == "The log has what the child said last."
+    assert caught.value.hint.startswith("The log has the traceback.")
     assert str(signals) in signals.with_name("look.log").read_text()
+
+
+BROKEN = """
+from contlearn.errors import EvaluationError
+from contlearn.plugins import hookimpl
+
+class Broken:
+    name, summary, needs = "broken", "measures nothing", ()
+
+    def __init__(self, reference, *, nulls, seed=17):
+        raise EvaluationError("It measures nothing.", where="broken")
+
+@hookimpl
+def contlearn_register_detectors():
+    return [Broken]
+"""
+
+
+def test_error_of_a_measure_is_no_empty_look(context, tmp_path):
+    log_answers(context, 400, seed=1)
+    record_look(context, look(context))
+    before = read_signals(context.workspace.state)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "broken.py").write_text(BROKEN)
+    with Context.open(context.workspace.root, plugins_dir=tmp_path / "plugins") as opened:
+        for record in (Watcher(opened).look, lambda: look_and_record(opened)):
+            with pytest.raises(EvaluationError, match="It measures nothing") as caught:
+                record()
+            assert type(caught.value) is EvaluationError
+    assert read_signals(context.workspace.state) == before
 
 
 def test_watcher_works_with_the_configuration_in_force_whatever_the_file_says(context):

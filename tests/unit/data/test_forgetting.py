@@ -6,7 +6,7 @@ import json
 import pytest
 
 from contlearn.cards import FORGOTTEN, record_card
-from contlearn.data.forgetting import forget_records, forgotten_seen
+from contlearn.data.forgetting import forget_records
 from contlearn.data.selection import Selection, select_records
 from contlearn.data.store import read_records
 from contlearn.errors import UsageError
@@ -196,18 +196,6 @@ def test_interrupted_forgetting_is_finished_by_the_next_ingest(with_secret, tmp_
     left = [path for path, data in everything_kept(taking.workspace) if SECRET.encode() in data]
     assert left == []
     assert len(taking.records()) == 31
-
-
-def test_version_says_how_many_forgotten_records_it_has_seen(with_secret):
-    from contlearn.catalog.records import plan_records
-
-    taking, record_id = with_secret
-    with taking.catalog.write() as connection:
-        plan_records(connection, "cycle-1")
-    is_trained = next(r.split for r in taking.rows() if r.record_id == record_id) == "train"
-    forget(taking, [record_id])
-    assert forgotten_seen(taking.catalog, ["cycle-1"]) == int(is_trained)
-    assert forgotten_seen(taking.catalog, ["cycle-2"]) == 0
 
 
 def test_records_are_chosen_by_file_label_and_time(taking):

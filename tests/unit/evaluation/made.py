@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contlearn.config import GateConfig
-from contlearn.evaluation.answers import Answers, score_answers
+from contlearn.evaluation.answers import score_answers
 from contlearn.interfaces import GateEvidence
+from contlearn.papers.scores import Answers
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
 from contlearn.types import HeldOutSet, LabelledRecord, LabelSpace, PairedScores

@@ -5,14 +5,14 @@ import os
 
 import pytest
 
-from contlearn.errors import EvaluationError
-from contlearn.evaluation.answers import Answers, pack_targets, unpack_targets
+from contlearn.errors import EvaluationError, StorageError
 from contlearn.evaluation.evaluator import (
     build_report,
     score_sets,
 )
 from contlearn.evaluation.scoring import evaluate_cycle, load_paired_scores
 from contlearn.papers.report import EvaluationReport
+from contlearn.papers.scores import Answers, pack_targets, unpack_targets
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.tasks.token_classification import TokenClassification
 from contlearn.types import LabelSpace
@@ -285,6 +285,15 @@ def test_cycle_writes_a_report_that_grows_with_the_lineage(tmp_path):
     assert "text" not in (output / "scores.json").read_text() + (output / "report.json").read_text()
 
 
+def test_cycle_compares_named_slices_of_the_texts(tmp_path):
+    known = held_out(["a"] * 12, is_new=True)
+    output, _ = _cycle(tmp_path, [known], Scripted(_table(known)), text_slices={"all": "."})
+    report = json.loads((output / "report.json").read_bytes())
+    assert report["text_slices"] == [{"slice": "all", "rows": 12, "rows_outside": 0, "labels": []}]
+    other, _ = _cycle(tmp_path, [known], Scripted(_table(known)), name="other")
+    assert "text_slices" not in json.loads((other / "report.json").read_bytes())
+
+
 def test_cycle_without_held_out_rows_still_reports(tmp_path):
     output, metrics = _cycle(tmp_path, [], Scripted({}))
     assert metrics["accuracy"] is None
@@ -293,10 +302,10 @@ def test_cycle_without_held_out_rows_still_reports(tmp_path):
 
 def test_damaged_scores_are_named(tmp_path):
     (tmp_path / "scores.json").write_text('{"format_version": 1, "labels": ["a"], "sets": [{}]}')
-    with pytest.raises(EvaluationError, match=r"scores\.json is damaged"):
+    with pytest.raises(StorageError, match=r"scores\.json is damaged"):
         load_paired_scores(tmp_path, TASK)
     (tmp_path / "scores.json").write_text('{"format_version": 9}')
-    with pytest.raises(EvaluationError, match="format version 9"):
+    with pytest.raises(StorageError, match="format version 9, not 1"):
         load_paired_scores(tmp_path, TASK)
 
 

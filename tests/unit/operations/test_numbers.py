@@ -25,7 +25,7 @@ from contlearn.operations.records import hold, release
 from contlearn.operations.status import read_status
 from contlearn.pages.overview import render_overview
 from contlearn.testing import FakeClock
-from tests.scripted import ScriptedContext, drop, make_workspace, open_watch
+from tests.scripted import drop, make_workspace, open_watch
 
 OBSERVER = """
 import json
@@ -49,13 +49,6 @@ class Made:
         (self.plugins / "observer.py").write_text(text, encoding="utf-8")
         self.watch = open_watch(self.workspace, FakeClock(), plugins_dir=self.plugins)
         self.context = self.watch.context
-        self.context.close()
-        self.context = ScriptedContext.open(
-            self.workspace.root, clock=self.context.clock, plugins_dir=self.plugins
-        )
-        self.watch = open_watch(self.workspace, self.context.clock)
-        self.watch.context = self.context
-        self.watch.__post_init__()
         self.watch.begin()
 
     def step(self, label=None, count=20):
@@ -232,6 +225,10 @@ def test_pages_show_what_was_promoted_by_hand_and_taken_back(make):
     # Cycles that promoted their own challenger are told once, by their version.
     assert page.count("promoted by hand") == 1
     assert "version 1 promoted<" in page
+    # Whatever the reason is called.
+    promote_version(made.context, 1, actor="ada", reason="cycle 20300101-000000-00001")
+    page = render_overview(read_overview(made.context))
+    assert page.count("promoted by hand") == 2
 
 
 def test_page_of_a_version_says_what_became_of_it(make):
@@ -252,6 +249,9 @@ def test_page_of_a_version_says_what_became_of_it(make):
     text = path.read_text(encoding="utf-8")
     assert text.count("by hand by bob") == 1
     assert "by hand by ada: after all" in text
+    # A person may be called so.
+    roll_back(made.context, actor="daemon", reason="no")
+    assert "by hand by daemon: no" in path.read_text(encoding="utf-8")
 
 
 def test_page_in_a_version_names_its_number(make, monkeypatch):

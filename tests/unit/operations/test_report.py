@@ -13,11 +13,17 @@ import pytest
 
 from contlearn.cards import clear_cards
 from contlearn.cli import main
+from contlearn.errors import StorageError
 from contlearn.monitoring.signals import append_look, read_signals
 from contlearn.operations.drift import look, record_look
 from contlearn.operations.overview import read_overview
-from contlearn.operations.report import flips_section, report_all
+from contlearn.operations.report import report_all, report_version
+from contlearn.pages.flips import worst_flips
 from contlearn.pages.overview import render_overview
+from contlearn.pages.version_page import make_report
+from contlearn.papers.decision import DECISION
+from contlearn.papers.report import REPORT
+from contlearn.workspace import write_json_atomic
 from tests.logged import log_answers, logged_workspace
 from tests.unit.registry.staged import facts, stage, well
 
@@ -167,12 +173,12 @@ def test_flips_show_each_field_with_its_own_words():
             ],
         },
     }  # fmt: skip
-    section = checked(flips_section([flip]))
+    section = checked(worst_flips([flip]))
     assert re.findall(r"<p>(.*?)</p>", re.sub("<span[^>]*>|</span>", "", section)) == [
         "bad film",
         "good",
     ]
-    assert section.count("rgba(207, 34, 46") == section.count("rgba(26, 127, 55") == 1
+    assert section.count("var(--bad)") == section.count("var(--good)") == 1
 
 
 def test_flips_show_the_words_and_escape_the_text():
@@ -181,14 +187,47 @@ def test_flips_show_the_words_and_escape_the_text():
         "text": "<script>bad</script> word",
         "explanation": {"words": [{"start": 8, "end": 11, "text": "bad", "weight": 2.0}]},
     }  # fmt: skip
-    section = checked(flips_section([flip]))
+    section = checked(worst_flips([flip]))
     assert "&lt;script&gt;" in section
-    assert '<span style="background: rgba(207, 34, 46, 0.50)" title="+2.00">bad</span>' in section
+    red = "background: color-mix(in srgb, var(--bad) 50%, transparent)"
+    assert f'<span style="{red}" title="+2.00">bad</span>' in section
     assert "a&lt;b" in section
-    assert "None: whatever" in flips_section([])
+    assert "None: whatever" in worst_flips([])
+    assert worst_flips(None) == ""
     emptied, cleared = clear_cards(section, lambda record_id: record_id == "r")
     assert cleared == 1
     assert "bad</span>" not in emptied
+
+
+def _with_papers(context):
+    """Register version 3, whose report has slices of texts."""
+    few = {"slice": "long texts", "rows": 3, "rows_outside": 40, "labels": []}
+    folder = stage(context.workspace.root, "c3")
+    write_json_atomic(folder / REPORT, {"metrics": {"accuracy": 0.5}, "text_slices": [few]})
+    write_json_atomic(folder / DECISION, {"promoted": True, "outcomes": []})
+    context.registry.register(folder, cycle_id="c3", parent=1, facts=facts())
+    return folder.parent / "3"
+
+
+def test_page_of_a_version_has_slices_and_flips_as_sections_like_any_other(context, tmp_path):
+    _with_papers(context)
+    page = make_report(context, 3, output=tmp_path / "3.html").read_text()
+    assert '<section id="slices-by-text"><h2>Slices by text</h2>' in page
+    assert '<a href="#slices-by-text">' in page
+    assert "long texts" in page
+    assert "Worst flips" not in page
+    page = make_report(context, 3, output=tmp_path / "3.html", flips=[]).read_text()
+    assert '<section id="worst-flips"><h2>Worst flips</h2>' in page
+
+
+@pytest.mark.parametrize("said", ["{", '{"format_version": 1, "labels": [], "sets": [{}]}'])
+def test_report_tells_damaged_answers_with_their_place(context, said):
+    _with_papers(context)
+    path = context.registry.get(3).path / "scores.json"
+    path.write_text(said)
+    with pytest.raises(StorageError, match=r"scores\.json is damaged") as told:
+        report_version(context, 3, flips=2)
+    assert told.value.where == str(path)
 
 
 def test_report_refuses_what_does_not_fit_together(context, capsys):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from contlearn.errors import RegistryError, StorageError
+from contlearn.papers import scores
 from contlearn.papers.decision import DECISION, read_decision
 from contlearn.papers.manifest import Manifest, ModelFacts, VersionFacts, read_manifest
 from contlearn.papers.pointer import POINTER, Pointer, read_pointer
@@ -72,6 +73,45 @@ def test_report_of_an_earlier_contlearn_opens(tmp_path):
 def test_damaged_report_is_told_with_its_place(tmp_path, change):
     with pytest.raises(StorageError, match=r"report\.json is damaged"):
         read_report(_write(tmp_path / REPORT, WHOLE | change))
+
+
+def test_missing_report_is_told_with_its_place(tmp_path):
+    with pytest.raises(StorageError, match=r"report\.json is missing") as told:
+        read_report(tmp_path)
+    assert told.value.where == str(tmp_path / REPORT)
+
+
+ANSWERED = {
+    "format_version": 1,
+    "labels": ["a", "b"],
+    "sets": [
+        {
+            "experience": "c1", "index": 0, "is_new": True, "content_hash": "aa",
+            "record_ids": ["r1", "r2"], "targets": {"names": ["a", "b"], "rows": [0, 1]},
+            "challenger": {"names": ["a"], "rows": [0, 0], "confidences": [0.5, 0.75]},
+            "champion": None, "slices": {"script": {"names": ["Latin"], "rows": [0, 0]}},
+        }
+    ],
+}  # fmt: skip
+
+
+def test_scores_are_written_as_they_were_read(tmp_path):
+    read = scores.read_scores(_write(tmp_path / scores.SCORES, ANSWERED))
+    assert json.dumps(read.to_json()) == json.dumps(ANSWERED)
+    assert read.sets[0].challenger == scores.Answers(("a", "a"), (0.5, 0.75))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format_version": 2}, {"labels": 3}, {"sets": [{}]}, {"sets": [1]},
+        {"sets": [{**ANSWERED["sets"][0], "record_ids": ["r1"]}]},
+        {"sets": [{**ANSWERED["sets"][0], "targets": {"names": ["a"], "rows": [0, 1]}}]},
+    ],
+)  # fmt: skip
+def test_damaged_scores_are_told_with_their_place(tmp_path, change):
+    with pytest.raises(StorageError, match=r"scores\.json is damaged"):
+        scores.read_scores(_write(tmp_path / scores.SCORES, ANSWERED | change))
 
 
 @pytest.mark.parametrize("outcomes", [3, [1], {"rule": 1}])

@@ -1,13 +1,17 @@
 import os
 import signal
-import sys
 import threading
 import time
 
 import pytest
 
-from contlearn.errors import ConfigError, ContlearnError, TrainingError
+from contlearn.config.retention import RetentionConfig
+from contlearn.errors import ContlearnError
 from contlearn.processes.children import ChildLimits, ChildStopped, run_child
+
+
+def test_a_log_is_as_long_as_the_configuration_says_by_default():
+    assert ChildLimits().log_bytes == RetentionConfig().log_bytes == 5_000_000
 
 
 @pytest.fixture
@@ -47,6 +51,15 @@ def test_messages_are_heard_and_noise_is_passed_over(child):
     end = run()
     assert end.returncode == 0
     assert heard == [{"stage": "x"}]
+
+
+def test_error_in_hearing_a_message_is_not_passed_over(child, tmp_path):
+    """What is passed over is a line that is no JSON; a ValueError of the parent is a fault."""
+    child('print(\'{"stage": "x"}\')')
+    with pytest.raises(ValueError, match="invalid literal"):
+        run_child(
+            "child_module", [], log=tmp_path / "log.txt", on_message=lambda _: int("what it heard")
+        )
 
 
 def test_last_words_are_kept(child):
@@ -98,72 +111,9 @@ def test_interrupt_ends_the_child(child):
         os.kill(heard[0]["pid"], 0)
 
 
-FAILS = """
-import pathlib, sys
-from contlearn.errors import ConfigError
-from contlearn.processes.children import tell_failure
-try:
-    {what}
-except Exception as error:
-    sys.exit(tell_failure(error, log=pathlib.Path("log.txt")))
-"""
-
-
-def test_error_of_the_child_is_the_same_in_the_parent(child):
-    run, heard = child(FAILS.format(what='raise ConfigError("no", where="here", hint="do this")'))
-    end = run()
-    assert isinstance(end.failure, ConfigError)
-    assert str(end.failure) == str(ConfigError("no", where="here", hint="do this"))
-    assert (end.returncode, heard) == (ConfigError("no").exit_code, [])
-    assert "Traceback" in end.log_tail
-
-
-def test_other_exception_of_the_child_names_the_log(child):
-    run, _ = child(FAILS.format(what="1 / 0"))
-    failure = run().failure
-    assert isinstance(failure, TrainingError)
-    assert "ZeroDivisionError" in str(failure)
-    assert failure.where == "log.txt"
-
-
-def test_error_is_told_where_the_log_is_on_a_full_disk(child):
-    full = "sys.stderr = open('/dev/full', 'w', buffering=1); "
-    run, _ = child(FAILS.format(what=full + 'raise ConfigError("no")'))
-    assert isinstance(run().failure, ConfigError)
-
-
 def test_error_of_an_unknown_kind_is_still_an_error(child):
     run, _ = child('print(\'{"kind": "Odd", "error": "x"}\')')
     assert type(run().failure) is ContlearnError
-
-
-def test_child_dies_with_its_parent(tmp_path):
-    """The kernel ends the child when the parent is killed, in whatever state both are."""
-    import subprocess
-
-    code = (
-        "import subprocess, sys, os, time\n"
-        "os.environ['CONTLEARN_PARENT_PID'] = str(os.getpid())\n"
-        "c = subprocess.Popen([sys.executable, '-c', 'from contlearn.processes.children import "
-        "die_with_parent; die_with_parent(); print(1, flush=True); import time; time.sleep(60)'],"
-        " stdout=subprocess.PIPE)\n"
-        "c.stdout.readline(); print(c.pid, flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-    ) as parent:
-        pid = int(parent.stdout.readline())
-        parent.kill()
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                if file.read().rpartition(")")[2].split()[0] == "Z":
-                    break
-        except FileNotFoundError:
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_child_over_its_memory_is_ended_at_once(child):

@@ -8,6 +8,8 @@ import time
 import pytest
 
 from contlearn.errors import RegistryError, StorageError, WorkspaceLocked
+from contlearn.registry.journal import Journal
+from contlearn.registry.origin import origin_of
 from contlearn.registry.promotion import promote, recover, rollback
 from contlearn.registry.serving_copy import verify_serving
 from tests.unit.registry.staged import make_registry, promoted, register, serving_state
@@ -107,6 +109,35 @@ def test_promote_leaves_the_champion_when_the_copy_cannot_be_served(tmp_path):
     assert registry.champion() == 1
     assert _events(registry)[-2:] == [("intent", 2), ("abandon", 2)]
     assert recover(registry) == []
+
+
+def test_who_changed_the_champion_is_written_and_not_read_out_of_words(registry):
+    promoted(registry, "c1", "c2", "c3")
+    words = "cycle 20300101-000000-00001"
+    promote(registry, 1, actor="daemon", reason=words)
+    promote(registry, 2, actor="ada", reason=words, origin="cycle")
+    rollback(registry, actor="daemon", reason=words)
+    rollback(registry, actor="daemon (probation)", reason="worse", origin="daemon")
+    changes = list(registry.journal.back("promote", "rollback"))[:4]
+    assert [origin_of(change) for change in changes] == ["daemon", "hand", "cycle", "hand"]
+
+
+def test_a_change_that_is_finished_after_a_kill_keeps_who_wanted_it(registry, monkeypatch):
+    promoted(registry, "c1")
+    register(registry, "c2", parent=1)
+    append = Journal.append
+
+    def die_at_the_commit(journal, event, **fields):
+        if event == "promote":
+            raise KeyboardInterrupt
+        return append(journal, event, **fields)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "append", die_at_the_commit)
+        with pytest.raises(KeyboardInterrupt):
+            promote(registry, 2, actor="ada", reason="cycle c2", origin="cycle")
+    assert recover(registry) == ["the promotion of version 2 was finished"]
+    assert (registry.last_change().version, origin_of(registry.last_change())) == (2, "cycle")
 
 
 def test_promote_replaces_a_damaged_copy(registry):

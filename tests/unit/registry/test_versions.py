@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from contlearn.errors import RegistryError, WorkspaceLocked
+from contlearn.registry.aliases import delete_alias, set_alias
 from contlearn.registry.leases import hold_version, leased_versions
 from contlearn.registry.past import live_at, promoted_at
 from contlearn.registry.promotion import promote, rollback
@@ -208,13 +209,13 @@ def test_note_writes_other_events_only(registry):
         registry.note("promote", version=1)
 
 
-def test_retention_keeps_what_is_served_needed_held_or_pinned(registry):
+def test_retention_keeps_what_is_served_needed_held_or_named(registry):
     promoted(registry, *[f"c{n}" for n in range(1, 9)])
     rollback(registry, to=3, actor="ada", reason="worse")
     registry.config = registry.config.model_copy(
         update={"retention": registry.config.retention.model_copy(update={"versions": 1})}
     )
-    registry.note("pin", version=5, actor="ada", reason="audit")
+    set_alias(registry, "audit", 5, actor="ada", reason="looked at")
     with hold_version(registry.workspace.state / "leases", 6):
         assert apply_retention(registry, actor="ada", protected=[7], dry_run=True) == (1, 4)
         assert registry.numbers() == tuple(range(1, 9))
@@ -223,7 +224,7 @@ def test_retention_keeps_what_is_served_needed_held_or_pinned(registry):
     assert registry.numbers() == (2, 3, 5, 6, 7, 8)
     assert [path.name for path in registry.serving.root.iterdir() if path.name.isdigit()]
     assert set(registry.serving.names()) == {"2", "3", "6", "7"}
-    registry.note("unpin", version=5, actor="ada")
+    delete_alias(registry, "audit", actor="ada", reason="seen")
     assert versions_to_delete(registry) == (5, 6, 7)
 
 

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ import torch
 from contlearn.config import TrainingConfig
 from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
-from contlearn.training.encoded import encode_records, plan_epoch
-from contlearn.training.fine_tuning import FineTuning
+from contlearn.training.encoded import count_batches, encode_records, plan_epoch
+from contlearn.training.fine_tuning import FineTuning, expected_draws
 from contlearn.training.optim import rate_factor
 from contlearn.training.resume import latest_state, trained_tensors
 from contlearn.types import LabelSpace
@@ -234,9 +235,35 @@ def test_an_epoch_shows_every_new_input_once_and_a_balanced_draw_of_old_ones(tin
     assert len(set(shown)) == len(shown)
 
 
+@pytest.mark.parametrize("draws", [0, 1, 2, 4, 6, 9, 11])
+def test_expected_draws_are_the_mean_of_what_epochs_draw(draws):
+    keys = ["a", "b", "a", "c", "a", "b", "a"]
+    run = FineTuning.__new__(FineTuning)
+    run.new, run.keys, run.replayed = 0, keys, draws
+    run.data = types.SimpleNamespace(lengths=torch.ones(len(keys)))
+    run.config, run._generator = TrainingConfig(), np.random.default_rng(0)
+    epochs = 2000
+    drawn = np.zeros(len(keys))
+    for _ in range(epochs):
+        run._plan_epoch()
+        for batch in run._plan:
+            np.add.at(drawn, batch, 1)
+    expected = expected_draws(keys, draws)
+    assert sum(expected) == pytest.approx(draws)
+    assert drawn / epochs == pytest.approx(np.array(expected), abs=0.06)
+
+
 def test_number_of_steps_is_known_before(tiny_model, tmp_path):
     run = training(tiny_model, tmp_path)
     assert run.run().steps == run.total_steps
+
+
+def test_batches_are_counted_as_plan_epoch_makes_them():
+    generator = np.random.default_rng(0)
+    for inputs in (0, 1, 7, 8, 9, 127, 128, 129, 255, 256, 300):
+        lengths = torch.ones(max(inputs, 1), dtype=torch.long)
+        planned = plan_epoch(lengths, range(inputs), batch_size=8, generator=generator)
+        assert count_batches(inputs, batch_size=8) == len(planned)
 
 
 def test_plan_epoch_puts_like_lengths_together():

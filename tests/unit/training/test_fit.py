@@ -11,13 +11,14 @@ from contlearn.config import ReplayConfig
 from contlearn.errors import ConfigError, PluginError, TrainingError
 from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import load_checkpoint
+from contlearn.plugins import hookimpl
 from contlearn.tasks.text_classification import TextClassification
 from contlearn.training.encoded import encode_records
 from contlearn.training.fit import fit_challenger, one_head
 from contlearn.training.optim import LearningRateWarning
 from contlearn.training.scoring import logits_of, metric_of
 from contlearn.training.state import buffered_ids
-from contlearn.types import LabelSpace
+from contlearn.types import Exemplar, LabelSpace
 from tests.unit.training.conftest import Lineage, record, sentences, texts
 
 pytestmark = pytest.mark.filterwarnings(
@@ -374,10 +375,111 @@ def test_replay_buffer_is_bounded_over_many_updates(tmp_path, tiny_model):
     assert state["records_seen"] == 120
 
 
-def test_the_guard_warns_of_a_high_rate_and_notes_it(lineage):
+class Newest:
+    """A plugin's replay buffer, whose state only it can read."""
+
+    name = "newest"
+    summary = "the newest records"
+
+    def __init__(self, *, capacity_records, capacity_bytes, records_per_label, seed):
+        self.most, self.rows = capacity_records, []
+
+    def add(self, exemplars):
+        self.rows = [*self.rows, *exemplars][-self.most :]
+
+    def remove(self, record_ids):
+        before, unwanted = len(self.rows), set(record_ids)
+        self.rows = [row for row in self.rows if row.record_id not in unwanted]
+        return before - len(self.rows)
+
+    def items(self):
+        return tuple(self.rows)
+
+    def state(self):
+        return {"rows": [[row.record_id, row.key, row.size_bytes] for row in self.rows]}
+
+    def load_state(self, state):
+        self.rows = [Exemplar(record_id=i, key=k, size_bytes=b) for i, k, b in state["rows"]]
+
+
+@pytest.fixture
+def with_newest(lineage):
+    class Plugin:
+        @hookimpl
+        def contlearn_register_buffers(self):
+            return [Newest, type("Lucky", (Newest,), {"name": "lucky", "priority": "luck"})]
+
+    lineage.manager.register(Plugin(), name="newest", distribution="test")
+    lineage.replay = ReplayConfig(policy="newest", capacity_records=6)
+    lineage.training["strategy_options"] = {"fine_tune": "never"}
+    return lineage
+
+
+def test_ids_in_a_plugins_buffer_are_known_whatever_its_state_looks_like(with_newest):
+    with_newest.learn(texts(["billing", "garden"], 10))
+    second = texts(["music"], 4)
+    with_newest.learn(second)
+    kept = buffered_ids(with_newest.champion / "state")
+    assert len(kept) == 6
+    assert set(kept) > {r.record_id for r in second}
+
+
+def test_ids_in_the_buffer_of_a_version_of_before_are_read_from_its_slots(tmp_path):
+    rows = {"garden": [["c", "garden", 9]], "billing": [["a", "billing", 9], ["b", "billing", 9]]}
+    (tmp_path / "state.json").write_text(json.dumps({"buffer": {"slots": rows}}))
+    assert buffered_ids(tmp_path) == ("c", "a", "b")
+    (tmp_path / "state.json").write_text(json.dumps({"buffer": None}))
+    assert buffered_ids(tmp_path) == ()
+
+
+def test_a_buffer_that_asks_for_what_nobody_knows_is_refused_before_a_model_is_loaded(
+    with_newest,
+):
+    with_newest.replay = ReplayConfig(policy="lucky")
+    with_newest.base = "/no/such/folder"
+    with pytest.raises(PluginError, match="asks for the priority 'luck'") as caught:
+        with_newest.learn(texts(["billing"], 5))
+    assert "herding, uncertainty, loss" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("policy", "strategy", "where"),
+    [("herding", "replay", "replay.policy"), ("reservoir", "icarl", "training.strategy")],
+)
+def test_a_part_that_needs_more_than_the_task_gives_is_refused_before_a_model_is_loaded(
+    tagger, policy, strategy, where
+):
+    tagger.base, tagger.replay = "/no/such/folder", ReplayConfig(policy=policy)
+    with pytest.raises(ConfigError, match="needs class-sums") as caught:
+        tagger.learn(sentences(["city"], 5), strategy=strategy)
+    assert caught.value.where == f"{where} in contlearn.toml"
+
+
+def test_a_high_rate_is_warned_of_before_a_model_is_loaded_and_noted(lineage):
     with pytest.warns(LearningRateWarning):
         result = lineage.learn(texts(["billing"], 5), learning_rate=1e-3)
     assert "is high for full fine-tuning" in result.notes["warnings"][0]
+    lineage.base, lineage.champion = "/no/such/folder", None
+    with pytest.warns(LearningRateWarning), pytest.raises(ConfigError, match="no folder"):
+        lineage.learn(texts(["billing"], 5), learning_rate=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"heads": lambda task, space: TextClassification.heads(task, space) * 2},
+            "There are 2 heads",
+        ),
+        ({"special_pieces": lambda _task: ("[M]",)}, r"The pieces '\[M\]' are the task's own"),
+        ({"family": "decoder"}, "The family is 'decoder'"),
+    ],
+)
+def test_a_task_that_no_training_here_fits_is_refused_before_a_model_is_loaded(given, said):
+    task = type("Other", (TextClassification,), given)()
+    with pytest.raises(TrainingError, match=said) as caught:
+        one_head(task)
+    assert caught.value.where == "model.task in contlearn.toml"
 
 
 class Killed(BaseException):

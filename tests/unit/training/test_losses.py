@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
-from contlearn.config import AugmentationConfig, Config, TrainingConfig
+from contlearn.config import AugmentationConfig, Config, ReplayConfig, TrainingConfig
 from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import Field, HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
@@ -48,18 +49,40 @@ def test_rows_can_be_ranked_for_a_while():
 
 def test_balanced_weights_are_bounded_and_leave_unseen_labels_alone():
     space = LabelSpace(("a", "b", "c"))
-    weights = label_weights("balanced", space=space, targets=[0] * 1000 + [1])
+    weights = label_weights("balanced", space=space, shown=[1000, 1, 0])
     assert weights[1] == 10.0
     assert weights[2] == 1.0
-    assert label_weights("none", space=space, targets=[0]) is None
+    assert label_weights("none", space=space, shown=[1, 0, 0]) is None
     config = TrainingConfig(class_weights={"b": 3.0, "a label to come": 2.0})
-    loss = make_loss(config, space=space, targets=[0, 1], device=torch.device("cpu"))
+    loss = make_loss(config, space=space, shown=[1, 1, 0], device=torch.device("cpu"))
     assert loss.weights.tolist() == [1.0, 3.0, 1.0]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:training.learning_rate:contlearn.training.optim.LearningRateWarning"
+)
+def test_balanced_weights_count_what_an_epoch_shows_and_not_the_whole_stock(lineage, monkeypatch):
+    from contlearn.training.fine_tuning import FineTuning
+
+    class Begun(Exception):
+        """Carries the weights that a training begins with, and ends it there."""
+
+    def begun(training, **_):
+        raise Begun(training.loss.weights.tolist())
+
+    lineage.replay = ReplayConfig(ratio=0.5, records_per_label=1000)
+    lineage.learn(texts(["billing"], 1000), strategy_options={"fine_tune": "never"})
+    monkeypatch.setattr(FineTuning, "run", begun)
+    # 50 of the 1000 old ones are shown beside the 100 new ones.
+    with pytest.raises(Begun, match=re.escape("[1.5, 0.75]")):
+        lineage.learn(
+            texts(["garden"], 100), strategy="er", class_weights="balanced", validation_ratio=0
+        )
 
 
 def test_a_weight_that_is_not_positive_is_refused():
     with pytest.raises(ConfigError, match="The weight of the label 'a' is 0"):
-        label_weights({"a": 0.0}, space=LabelSpace(("a",)), targets=[0])
+        label_weights({"a": 0.0}, space=LabelSpace(("a",)), shown=[1])
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor", "torch.optim:NAdam"])

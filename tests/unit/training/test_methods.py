@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,7 +15,9 @@ from contlearn.export.onnx import export_model
 from contlearn.interfaces import HeadSpec
 from contlearn.modeling.additions import addition_of, inner_encoder
 from contlearn.modeling.checkpoint import load_checkpoint, new_checkpoint
+from contlearn.modeling.text_model import TextModel
 from contlearn.training.encoded import encode_records
+from contlearn.training.fit import fit_challenger
 from contlearn.training.methods import METHODS, make_method
 from contlearn.training.optim import make_optimizer
 from contlearn.training.scoring import logits_of
@@ -162,7 +165,6 @@ def test_default_of_replay_gives_the_champion_back_when_a_prompt_is_no_better(li
 
 def test_a_prompt_survives_a_kill_in_the_middle(lineage, tmp_path, monkeypatch):
     from contlearn.training import fine_tuning
-    from contlearn.training.fit import fit_challenger
 
     records = texts(["billing", "garden"], 20)
     settings = {
@@ -227,6 +229,40 @@ def test_what_does_not_fit_the_encoder_is_refused(method, options, message, tiny
     ).model
     with pytest.raises(ConfigError, match=message):
         make_method(method, options).begin(model, max_tokens=32)
+
+
+def test_a_prompt_finds_no_room_where_places_are_counted_behind_the_padding():
+    from transformers import RobertaConfig, RobertaModel
+
+    config = RobertaConfig(
+        vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=8, max_position_embeddings=34, pad_token_id=1,
+    )  # fmt: skip
+    head = HeadSpec(name="logits", outputs=LabelSpace(("a",)))
+    model = TextModel(RobertaModel(config, add_pooling_layer=False), head=head)
+    with pytest.raises(ConfigError, match="reads 32 pieces: no room for 4") as caught:
+        make_method("prompt-tuning", {"tokens": 4}).begin(model, max_tokens=30)
+    assert "at most 2" in caught.value.hint
+
+
+def longer(request, max_tokens):
+    request.output.mkdir()
+    model = request.model.model_copy(update={"max_tokens": max_tokens})
+    return dataclasses.replace(request, model=model)
+
+
+def test_texts_too_long_behind_the_champions_prompt_are_refused(lineage, fitted):
+    fitted("prompt-tuning")
+    records = texts(["billing", "garden"], 5, seed=3)
+    with pytest.raises(ConfigError) as caught:
+        fit_challenger(longer(lineage.request(records, method="full"), 64))
+    assert "reads at most 60 tokens behind the 4 trained vectors" in caught.value.what
+    # One that begins again leaves the prompt behind.
+    again = lineage.request(records, name="again", strategy="from-scratch", epochs=1)
+    assert fit_challenger(longer(again, 64)).steps > 0
+    too_long = lineage.request(records, name="too-long", strategy="from-scratch")
+    with pytest.raises(ConfigError, match=r"reads at most 64 tokens\."):
+        fit_challenger(longer(too_long, 65))
 
 
 @pytest.mark.parametrize("method", ["prefix-tuning", "bottleneck"])

@@ -10,7 +10,13 @@ from contlearn.errors import ConfigError, TrainingError
 from contlearn.interfaces import HeadSpec
 from contlearn.modeling.checkpoint import new_checkpoint
 from contlearn.training.methods import make_method
-from contlearn.training.optim import LearningRateWarning, check_rate, freeze, make_optimizer
+from contlearn.training.optim import (
+    LearningRateWarning,
+    freeze,
+    high_rate,
+    make_optimizer,
+    warn_of_rate,
+)
 from contlearn.types import LabelSpace
 
 
@@ -91,11 +97,12 @@ def test_freeze_says_how_many_layers_there_are(model):
         freeze(model.encoder, embeddings=False, layers=3)
 
 
-def test_check_rate_warns_of_a_rate_that_destroys_an_encoder():
+def test_a_rate_that_destroys_an_encoder_is_warned_of():
     with pytest.warns(LearningRateWarning, match="is high for full fine-tuning"):
-        assert check_rate(TrainingConfig(learning_rate=1e-4))
-    assert check_rate(TrainingConfig(learning_rate=9e-5)) is None
-    assert check_rate(TrainingConfig(learning_rate=1e-3, method="lora")) is None
+        warn_of_rate(TrainingConfig(learning_rate=1e-4))
+    for harmless in ({"learning_rate": 9e-5}, {"learning_rate": 1e-3, "method": "lora"}):
+        assert high_rate(TrainingConfig.model_validate(harmless)) is None
+        warn_of_rate(TrainingConfig.model_validate(harmless))
 
 
 def test_bitfit_trains_biases_and_the_head(model):

@@ -70,5 +70,5 @@ def test_fit_of_a_softmax_head_is_the_probability_of_the_right_label():
 def test_keys_about_labels_are_refused_where_there_are_none(settings):
     config = TrainingConfig.model_validate(settings)
     with pytest.raises(ConfigError, match="learnt as 'ordinal'"):
-        make_loss(config, kind="ordinal", space=SPACE, targets=[], device=CPU)
-    assert make_loss(TrainingConfig(), kind="ordinal", space=SPACE, targets=[], device=CPU)
+        make_loss(config, kind="ordinal", space=SPACE, shown=[], device=CPU)
+    assert make_loss(TrainingConfig(), kind="ordinal", space=SPACE, shown=[], device=CPU)

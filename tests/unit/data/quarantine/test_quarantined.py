@@ -12,7 +12,6 @@ from contlearn.data.quarantine.corrected import (
     retry_quarantine,
 )
 from contlearn.data.quarantine.looking import (
-    count_quarantine,
     export_quarantine,
     guard_cell,
     read_quarantine,
@@ -41,14 +40,6 @@ def test_guarded_cell_comes_back_and_begins_no_formula(value):
     guarded = guard_cell(value)
     assert not guarded.startswith(("=", "+", "-", "@", "\t", "\r"))
     assert unguard_cell(guarded) == value
-
-
-def test_reasons_are_counted_with_their_files(closed):
-    assert count_quarantine(closed.workspace) == [
-        {"reason": "missing-field", "rows": 1, "files": {"rows.jsonl": 1}},
-        {"reason": "unknown-label", "rows": 1, "files": {"rows.jsonl": 1}},
-        {"reason": "wrong-type", "rows": 1, "files": {"rows.jsonl": 1}},
-    ]
 
 
 def test_rows_of_one_reason_are_given(closed):

@@ -4,8 +4,13 @@ import re
 
 import pytest
 
-from contlearn.monitoring.slices import largest_difference, slice_matcher, slice_report
-from contlearn.pages.slices import slices_section
+from contlearn.evaluation.text_slices import largest_difference, slice_matcher, slice_report
+from contlearn.pages.report_sections import text_slices
+from contlearn.papers.report import EvaluationReport
+
+
+def shown(*rows):
+    return text_slices(EvaluationReport.from_json({"text_slices": rows}))
 
 
 def test_matchers_look_at_text_language_and_source():
@@ -34,7 +39,7 @@ def test_a_rate_that_differs_is_named_with_the_true_rates():
     assert largest_difference(women) == pytest.approx(0.3)
     assert few["labels"] == []
     assert largest_difference(few) is None
-    page = slices_section([women, few])
+    page = shown(women, few)
     assert "yes 20% (outside 50%, true 50% and 50%)" in page
     assert "too few rows" in page
 
@@ -44,4 +49,5 @@ def test_equal_rates_are_no_difference():
     answers = ["yes"] * 200
     (row,) = slice_report({"women": r"\bshe\b"}, texts, ["f"] * 200, answers, answers)
     assert largest_difference(row) == 0.0
-    assert "none beyond chance" in slices_section([row])
+    assert "none beyond chance" in shown(row)
+    assert shown() == ""

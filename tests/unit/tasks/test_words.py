@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from contlearn.monitoring.words import language_of, words_of
+from contlearn.tasks.words import language_of, words_of
 
 
 @pytest.mark.parametrize(

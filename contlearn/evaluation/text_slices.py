@@ -2,7 +2,6 @@
 
 A slice is named in `[monitoring.slices]` by a pattern over the text, or by `language:NAME` (as
 `words.language_of` guesses it) or `source:PATTERN` (the file a record came from).
-Standard library only.
 """
 
 from __future__ import annotations
@@ -13,9 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from contlearn.monitoring.words import language_of
+from contlearn.interfaces import Task
+from contlearn.tasks.words import language_of
+from contlearn.types import HeldOutSet
 
-__all__ = ["MIN_ROWS", "largest_difference", "slice_matcher", "slice_report"]
+__all__ = [
+    "MIN_ROWS",
+    "compare_text_slices",
+    "largest_difference",
+    "slice_matcher",
+    "slice_report",
+]
 
 # Below this a rate says nothing.
 MIN_ROWS = 20
@@ -40,6 +47,26 @@ def slice_matcher(pattern: str) -> Callable[[str, str], bool]:
         return lambda _text, source: compiled.search(source) is not None
     compiled = re.compile(pattern, re.IGNORECASE)
     return lambda text, _source: compiled.search(text) is not None
+
+
+def compare_text_slices(
+    slices: Mapping[str, str],
+    sets: Sequence[HeldOutSet],
+    answers: Sequence[Sequence[object]],
+    task: Task,
+) -> list[dict[str, Any]]:
+    """Compare the slices over all held-out rows; classifications only, else nothing."""
+    if "scores" not in task.gives:
+        return []
+    rows = [
+        (task.text_of(record.inputs), record.source or "", answer, record.target)
+        for held_out, given in zip(sets, answers, strict=True)
+        for record, answer in zip(held_out.records, given, strict=True)
+    ]
+    if not slices or not rows:
+        return []
+    texts, sources, given_labels, targets = zip(*rows, strict=True)
+    return slice_report(slices, texts, sources, given_labels, targets)
 
 
 def slice_report(
