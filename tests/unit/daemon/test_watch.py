@@ -12,11 +12,10 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-from contlearn.catalog.leases import hold_lease, holder_of
+from contlearn.catalog.leases import DAEMON_LEASE, hold_lease, holder_of
 from contlearn.catalog.records import release_records
 from contlearn.catalog.schema import leases
 from contlearn.cycle.causes import request_update
-from contlearn.daemon.watch import LEASE
 from contlearn.data.intake.known import known_labels
 from contlearn.errors import WorkspaceLocked
 from contlearn.monitoring.signals import DriftSignal, Signals, write_signals
@@ -394,14 +393,16 @@ def test_who_stood_still_writes_over_nobody_elses_state(made, monkeypatch):
     def stand_still(**options):
         with catalog.write() as connection:
             connection.execute(
-                leases.update().where(leases.c.name == LEASE).values(token=99, owner="elsewhere:::")
+                leases.update()
+                .where(leases.c.name == DAEMON_LEASE)
+                .values(token=99, owner="elsewhere:::")
             )
         file.write_text('{"pid": 1}')
         return judge(**options)
 
     lost = threading.Event()
     with hold_lease(
-        catalog, LEASE, purpose="testing", seconds=600, heartbeat_seconds=300, lost=lost
+        catalog, DAEMON_LEASE, purpose="testing", seconds=600, heartbeat_seconds=300, lost=lost
     ) as watch._token:
         watch.step()
         assert json.loads(file.read_bytes())["pid"] == os.getpid()
