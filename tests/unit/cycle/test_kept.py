@@ -12,9 +12,10 @@ from contlearn.catalog.cycles import last_cycle
 from contlearn.catalog.schema import cycle_records, records
 from contlearn.cycle.changes import promote_version, roll_back
 from contlearn.cycle.update_cycle import UpdateCycle
-from contlearn.operations.history import describe_version, read_history
+from contlearn.operations.history import read_history
 from contlearn.operations.ingest import ingest_files
 from contlearn.operations.records import forget, hold, list_records, release
+from contlearn.operations.show import describe_version
 from contlearn.operations.status import read_status
 from contlearn.testing import FakeClock
 from tests.scripted import ScriptedContext, drop, make_workspace, scan_here
