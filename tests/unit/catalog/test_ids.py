@@ -149,4 +149,4 @@ def test_a_catalog_of_the_first_schema_is_brought_up_to_date(catalog, tmp_path):
         )
         assert pairs.scalar() == 20
         assert connection.execute(sa.select(meta.c.value)).scalar() == "5"
-        assert SCHEMA_VERSION == 4
+        assert SCHEMA_VERSION == 5

@@ -82,7 +82,7 @@ def test_what_was_kept_is_answered_again_with_0_and_looked_at_once(workspace):
     assert [(a["outcome"], a["exit"], a["version"]) for a in answers] == [("kept", 0, 2)] * 2
     assert answers[0]["reasons"] == answers[1]["reasons"]
     assert [a["repeated"] for a in answers] == [False, True]
-    assert cycles(workspace) == 2
+    assert len(cycles(workspace)) == 2
     with ScriptedContext.open(workspace.root) as context:
         promote_version(context, 2, reason="it is worth it to me")
     assert run(workspace, "run-1")["outcome"] == "kept"

@@ -241,6 +241,7 @@ def test_labels_that_an_update_by_request_kept_are_compared_all_the_same(watch, 
     assert states(watch) == {"learnt": 12, "held": 12, "kept": 40}
 
 
+@pytest.mark.parametrize("watch", [10], indirect=True)
 def test_promotion_while_it_compares_is_not_undone(watch, server):
     """Comparing takes minutes; whoever promotes meanwhile has not asked this probation."""
     promote(watch, server)

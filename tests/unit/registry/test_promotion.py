@@ -96,7 +96,7 @@ def test_promote_of_what_was_not_worth_the_change_needs_no_force(registry):
     register(registry, "c1", promoted=False, keeps=True)
     promote(registry, 1, actor="ada", reason="it is to me")
     assert registry.champion() == 1
-    assert not list(registry.journal.records())[-1].get("force")
+    assert not list(registry.journal.records())[-1].force
 
 
 def test_promote_leaves_the_champion_when_the_copy_cannot_be_served(tmp_path):
