@@ -8,6 +8,8 @@ BIN5 := $(VENV5)/bin
 STAMP5 := $(VENV5)/.installed-contlearn
 # Tests that let both environments work on one workspace find the second one by this.
 export CONTLEARN_TRAIN5_PYTHON ?= $(if $(wildcard $(STAMP5)),$(abspath $(BIN5)/python))
+# Tests at once: on two cores four, as a third of their time is waiting for leases, clocks and processes.
+WORKERS ?= 4
 # Byte code is compiled at installation, so that the first start is as quick as the second.
 STAMP := $(VENV)/.installed-contlearn
 PLUGINS := $(wildcard plugins/*)
@@ -33,10 +35,10 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test-quick: $(STAMP)
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not gpu"
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow and not gpu"
 
 test: check
-	$(BIN)/pytest -n 2 --dist worksteal -m "not gpu"
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not gpu"
 
 $(STAMP5): $(STAMP) constraints-train5.txt
 	test -x $(BIN5)/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(VENV5)
@@ -49,7 +51,7 @@ train5: $(STAMP5)
 # Left out: what is about other libraries (compiling, avalanche's packages, processes that are killed).
 OTHER5 := test_compiled test_lazy_packages test_fine_tuning test_search test_statistics
 test-train5: $(STAMP5)
-	$(BIN5)/python -m pytest -n 2 --dist worksteal -m "not gpu and not transformers4" $(OTHER5:%=--ignore=tests/unit/training/%.py) tests/unit/modeling tests/unit/training tests/unit/export tests/unit/tasks tests/unit/inference
+	$(BIN5)/python -m pytest -n $(WORKERS) --dist worksteal -m "not gpu and not transformers4" $(OTHER5:%=--ignore=tests/unit/training/%.py) tests/unit/modeling tests/unit/training tests/unit/export tests/unit/tasks tests/unit/inference
 
 # The benchmarks behind tests/benchmarks/RESULTS.md; hours in all, each can be run alone.
 bench: $(STAMP)
