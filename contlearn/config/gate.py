@@ -57,7 +57,7 @@ class GateConfig(Section):
         "promote`.",
     )
     rules: tuple[str, ...] = Field(
-        ("minimum-evidence", "no-regression", "no-harm", "gain", "worth", "floor"),
+        ("minimum-evidence", "no-regression", "no-harm", "gain", "floor"),
         description="The rules that are asked, by name; all must pass.",
     )
     rule_options: Mapping[str, Mapping[str, Any]] = Field(

@@ -36,8 +36,6 @@ checkpoint_steps = 5
 
 [gate]
 margin = 0.2
-# An equal challenger is worth it here: what is tried is what comes after a promotion.
-worth_confidence = 0.5
 """
 
 # What only looks is asked in this process: a start of the program costs more than its answer.

@@ -316,14 +316,7 @@ def test_floor_refuses_the_commonest_label_and_guesses(manager):
 def test_first_version_without_held_out_rows_is_not_promoted(manager):
     decision = decide(evidence(), manager)
     assert decision.promoted is False
-    assert [outcome.passed for outcome in decision.outcomes] == [
-        None,
-        None,
-        None,
-        None,
-        None,
-        False,
-    ]
+    assert [outcome.passed for outcome in decision.outcomes] == [None, None, None, None, False]
 
 
 # worth
@@ -351,6 +344,16 @@ def _news(lost, won, rows=60):
 def test_change_is_worth_it_when_new_and_old_rows_together_speak_for_it(manager, old, new, passed):
     outcome = _judge(manager, "worth", _old(2000, *old), _news(*new))
     assert (outcome.passed, outcome.keeps) == (passed, not passed)
+
+
+def test_equal_challenger_is_kept_and_one_that_is_harmful_refused(manager):
+    rules = ("no-regression", "gain", "worth")
+    equal = decide(evidence(_old(2000, 60, 60), _news(2, 2), rules=rules), manager)
+    assert (equal.verdict, equal.promoted, equal.refusals) == ("kept", False, ())
+    harmful = decide(evidence(_old(2000, 160, 20), _news(2, 2), rules=rules), manager)
+    assert harmful.verdict == "refused"
+    better = decide(evidence(_old(2000, 60, 60), _news(3, 9), rules=rules), manager)
+    assert better.verdict == "promoted"
 
 
 def test_chance_of_a_gain_is_that_of_both_sides_by_their_weights(manager):
@@ -420,7 +423,7 @@ def test_gate_keeps_every_outcome_also_after_a_refusal(manager):
     )
     assert [(o.rule, o.passed) for o in decision.outcomes] == [
         ("minimum-evidence", True), ("no-regression", False), ("no-harm", False), ("gain", True),
-        ("worth", False), ("floor", None),
+        ("floor", None),
     ]  # fmt: skip
     assert (decision.promoted, decision.champion, decision.challenger) == (False, 3, 4)
     value = decision.to_json()
