@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +30,8 @@ def show_live(read: Callable[[], Mapping[str, Any]], wait: Callable[[], None]) -
         read: Gives what `status --json` prints.
         wait: Waits until the next look.
     """
+    from rich.live import Live
+
     out = console()
     with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
         while True:

@@ -21,9 +21,6 @@ from contlearn.catalog.schema import records
 from contlearn.context import Context
 from contlearn.errors import ContlearnError, StorageError
 from contlearn.papers.reading import read_paper
-from contlearn.processes.answering import answer_parent
-from contlearn.processes.asking import ask_child
-from contlearn.processes.children import ChildLimits
 from contlearn.registry.versions import ModelVersion
 from contlearn.types import HeldOutSet, LabelledRecord
 from contlearn.workspace import read_json, write_json_atomic
@@ -117,6 +114,10 @@ def look_at_arrivals(context: Context, *, after: int) -> dict[str, Any]:
     elif newest_row(context) == after:
         why = "no record is new"
     else:
+        # Whoever shows the status never starts a child.
+        from contlearn.processes.asking import ask_child
+        from contlearn.processes.children import ChildLimits
+
         try:
             found = ask_child(
                 "contlearn.cycle.doubting",
@@ -229,6 +230,8 @@ def find_doubts(context: Context, *, after: int, most: int) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Look, and answer the parent."""
+    from contlearn.processes.answering import answer_parent
+
     root, after, most = sys.argv[1:] if arguments is None else arguments
 
     def look() -> dict[str, Any]:

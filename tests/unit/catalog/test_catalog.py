@@ -352,3 +352,11 @@ def test_empty_file_may_be_opened_by_many_at_once(tmp_path):
         for other in others:
             other.kill()
             other.communicate()
+
+
+def test_indexes_of_groups_and_cycles_leave_out_rows_without_one(tmp_path):
+    with Catalog(f"sqlite:///{tmp_path}/c.sqlite") as made, made.read() as connection:
+        found = connection.exec_driver_sql("select name, sql from sqlite_master").all()
+    written = {name: sql for name, sql in found if name in ("records_by_group", "records_by_cycle")}
+    assert written["records_by_group"].endswith("WHERE group_key IS NOT NULL")
+    assert written["records_by_cycle"].endswith("WHERE cycle_id IS NOT NULL")
