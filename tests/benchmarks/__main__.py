@@ -123,8 +123,8 @@ BENCHMARKS = {
         "Before and after the restructuring",
         "python -m tests.benchmarks.before_after ../before",
         (
-            "This checkout and commit a3e6dad in turns, medians of nine rounds each; below 1 is less time and, "
-            "for answers and texts a second, above 1 is faster."
+            "This checkout and commit a3e6dad in turns, medians of nine rounds each. Below 1 is less time; "
+            "of answers and texts a second, above 1 is faster."
         ),
     ),
     "registry": (
