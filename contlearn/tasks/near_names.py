@@ -130,8 +130,10 @@ class NearNames:
 
 
 def _forms(name: str) -> Iterator[int]:
-    form = written_alike(name)
-    yield hash(form)
-    if len(form) <= _MOST_INDEXED:
-        for at in range(len(form)):
-            yield hash(form[:at] + form[at + 1 :])
+    yield hash(written_alike(name))
+    # A slip is looked for in words alone, whatever stands between or before them.
+    letters = "".join(_words(name))
+    yield hash(letters)
+    if len(letters) <= _MOST_INDEXED:
+        for at in range(len(letters)):
+            yield hash(letters[:at] + letters[at + 1 :])
