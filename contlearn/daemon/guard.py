@@ -107,15 +107,18 @@ class Guard:
             self._holders, self._leases = {}, {}
         self._see_holders(now)
         still = [holder for holder in self._holders.values() if self._stands_still(holder, now)]
-        if still:
-            self._see_leases(now)
         for holder in still:
             if not holder.was_told:
                 holder.was_told = True
                 self._tell(holder)
+        self.problem = f"{still[0].words()}." if still else None
+        # Also while nobody stands still: who was stopped between the two copies of the head of
+        # SQLite's index leaves a catalog that cannot be read, and only what was seen before counts.
+        self._see_leases(now)
+        now = time.clock_gettime(_CLOCK)
+        for holder in still:
             if self._may_end(holder, now):
                 self._end(holder)
-        self.problem = f"{still[0].words()}." if still else None
         self._looked_at = time.clock_gettime(_CLOCK)
 
     # -- inside ---------------------------------------------------------------------------------

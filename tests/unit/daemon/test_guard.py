@@ -14,6 +14,7 @@ import structlog
 from contlearn.context import Context
 from contlearn.daemon.alerts import Alerts
 from contlearn.daemon.guard import Guard
+from contlearn.errors import StorageError
 from contlearn.processes.facts import is_stopped
 from contlearn.workspace import SystemClock
 from tests.scripted import make_workspace
@@ -117,6 +118,21 @@ def test_process_that_stands_still_in_its_own_lease_is_named_and_ended(made, hol
     look_until(guard, lambda: process.poll() is not None)
     assert process.returncode == -signal.SIGKILL
     look_until(guard, lambda: guard.problem is None)
+
+
+def test_process_is_ended_also_where_it_left_a_catalog_that_cannot_be_read(
+    made, holder, monkeypatch
+):
+    def unreadable(_catalog):
+        raise StorageError("The catalog cannot be read: locking protocol.")
+
+    workspace, guard = made()
+    process, pid = holder("own", workspace)
+    guard.look()
+    stop(pid)
+    monkeypatch.setattr("contlearn.daemon.guard.read_leases", unreadable)
+    look_until(guard, lambda: process.poll() is not None)
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_child_that_stands_still_is_ended_and_its_parent_goes_on(made, holder):
