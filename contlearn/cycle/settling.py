@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from sqlalchemy.engine import Connection
+
 from contlearn.catalog.cycles import CycleRow, change_cycle, get_cycle, waiting_cycle
 from contlearn.catalog.parts import Apart, free_part, settle_failed
 from contlearn.catalog.records import settle_kept, settle_learnt, settle_refused
@@ -133,14 +135,20 @@ class Settlement:
             return self.promote()  # judged again by who is champion now
         with context.catalog.write() as connection:
             settle_learnt(connection, cycle.cycle_id)
-            change_cycle(
-                connection,
-                cycle.cycle_id,
-                state="promoted",
-                outcome="promoted",
-                ended_at=context.clock.now().isoformat(),
-            )
+            self._write_end(connection, "promoted")
         return self._result("promoted")
+
+    def _write_end(self, connection: Connection, outcome: CycleOutcome, **values: object) -> None:
+        """Write down how the cycle ended, and when."""
+        ended_at = self.context.clock.now().isoformat()
+        change_cycle(
+            connection,
+            self.cycle.cycle_id,
+            state=outcome,
+            outcome=outcome,
+            ended_at=ended_at,
+            **values,
+        )
 
     def _end_refused(
         self, decision: PromotionDecision, values: Mapping[str, object]
@@ -149,14 +157,7 @@ class Settlement:
         why = said or "refused by the gate"
         with self.context.catalog.write() as connection:
             held = settle_refused(connection, self.cycle.cycle_id, why)
-            change_cycle(
-                connection,
-                self.cycle.cycle_id,
-                state="refused",
-                outcome="refused",
-                ended_at=self.context.clock.now().isoformat(),
-                **values,
-            )
+            self._write_end(connection, "refused", **values)
         if held:
             self.context.emit("records-held", cycle=self.cycle.cycle_id, records=held, reason=why)
         message = (
@@ -176,14 +177,7 @@ class Settlement:
         numbers = {"looks": 1, **cast("Mapping[str, object]", values["numbers"])}
         with self.context.catalog.write() as connection:
             kept = settle_kept(connection, self.cycle.cycle_id, why)
-            change_cycle(
-                connection,
-                self.cycle.cycle_id,
-                state="kept",
-                outcome="kept",
-                ended_at=self.context.clock.now().isoformat(),
-                **{**values, "numbers": numbers},
-            )
+            self._write_end(connection, "kept", **{**values, "numbers": numbers})
         stay = "The record stays and is" if kept == 1 else f"The {kept} records stay and are"
         them = "it" if kept == 1 else "them"
         message = f"{stay} learnt with what comes next; nothing is counted against {them}."
@@ -191,14 +185,7 @@ class Settlement:
 
     def _end(self, outcome: CycleOutcome, values: Mapping[str, object]) -> UpdateResult:
         with self.context.catalog.write() as connection:
-            change_cycle(
-                connection,
-                self.cycle.cycle_id,
-                state=outcome,
-                outcome=outcome,
-                ended_at=self.context.clock.now().isoformat(),
-                **values,
-            )
+            self._write_end(connection, outcome, **values)
         return self._result(outcome)
 
     def fail(self, error: ContlearnError | OSError) -> UpdateResult:

@@ -36,7 +36,7 @@ class _Done:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Read what the marker holds."""
-        raise NotImplementedError
+        raise NotImplementedError  # each stage reads its own
 
     def to_json(self) -> dict[str, Any]:
         """Give all that the marker holds."""
