@@ -112,10 +112,13 @@ class Guard:
                 holder.was_told = True
                 self._tell(holder)
         self.problem = f"{still[0].words()}." if still else None
-        # Also while nobody stands still: who was stopped between the two copies of the head of
-        # SQLite's index leaves a catalog that cannot be read, and only what was seen before counts.
-        self._see_leases(now)
-        now = time.clock_gettime(_CLOCK)
+        if any(self._context.catalog.place in holder.locks for holder in still):
+            # Nobody can renew a lease now but by one look, before the stop. And who was stopped
+            # between the two copies of the head of SQLite's index leaves nothing to be read.
+            now -= self._pause()
+        else:
+            self._see_leases(now)
+            now = time.clock_gettime(_CLOCK)
         for holder in still:
             if self._may_end(holder, now):
                 self._end(holder)
