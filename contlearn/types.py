@@ -385,6 +385,7 @@ class SetScores:
 class PairedScores:
     """Champion and challenger on the same rows of one held-out set; champion is None at first.
 
+    `anchor` is the best proven version on them, None where that is the champion, or the set is new.
     `targets` follow the rows. `baseline` is the best answer that does not look at the inputs:
     always the commonest label; `majority` is its primary metric. `slices` gives each row's value of
     each slice ("script" → one script a row), empty where it has none.
@@ -395,10 +396,34 @@ class PairedScores:
     is_new: bool
     challenger: SetScores
     champion: SetScores | None
+    anchor: SetScores | None = None
     majority: float | None = None
     baseline: SetScores | None = None
     targets: tuple[Target, ...] = ()
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """The best proven version of a lineage, as a cycle finds it.
+
+    `look` counts the challengers that only the comparison with it could stop, this one included,
+    over the whole lineage; `reset` is the journal's record from which a person wanted the count to
+    begin anew, 0 where nobody did.
+    """
+
+    version: int
+    look: int = 1
+    reset: int = 0
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Anchor:
+        """Read what `to_json` gave."""
+        return cls(version=value["version"], look=value["look"], reset=value["reset"])
+
+    def to_json(self) -> dict[str, int]:
+        """Give the anchor as a job and the numbers of a cycle hold it."""
+        return {"version": self.version, "look": self.look, "reset": self.reset}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

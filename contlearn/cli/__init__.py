@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "history": ("history", "Show all cycles, promotions and rollbacks."),
     "show": ("show", "Show one version: lineage, measures, decision, files."),
     "diff": ("diff", "Show what changed from one version to another."),
+    "anchor": ("anchor", "The best proven version, from which small losses are counted."),
     "alias": ("alias", "Give versions names of their own."),
     "verify": ("verify", "Check that the files of versions are as they were written."),
     "evaluate": ("evaluate", "Score a version, as it is served, on held-out sets or a file."),

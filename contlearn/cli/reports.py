@@ -17,7 +17,7 @@ from contlearn.cli.output import (
     print_reasons,
     table,
 )
-from contlearn.wording import Measures, moment
+from contlearn.wording import Measures, best_words, moment
 
 __all__ = ["metric_line", "show_evaluation", "show_status", "show_update"]
 
@@ -113,6 +113,8 @@ def show_status(value: Mapping[str, Any], now: datetime) -> None:
             )
         )
         rows.append(("measures", metric_line(champion["metrics"], Measures.of(value))))
+        if said := best_words(champion, Measures.of(value)):
+            rows.append(("", said))
     suspected = value["suspected_records"]
     parts = f" ({suspected} tried part by part)" if suspected else ""
     rows.append(

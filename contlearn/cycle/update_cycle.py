@@ -16,11 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
+from sqlalchemy.engine import Connection
+
 from contlearn.catalog.cycles import (
     CycleRow,
     change_cycle,
     create_cycle,
     get_cycle,
+    next_look,
     unfinished_cycle,
     waiting_cycle,
 )
@@ -56,6 +59,8 @@ from contlearn.processes.children import (
     run_child,
 )
 from contlearn.redaction import redact_config
+from contlearn.registry.anchors import anchor_of, last_reset
+from contlearn.types import Anchor
 from contlearn.workspace import narrow, storage_border
 
 __all__ = ["UpdateCycle"]
@@ -360,6 +365,8 @@ class UpdateCycle:
             if cycle_id is None:
                 return None
             numbers: dict[str, object] = {}
+            if champion is not None:
+                numbers["anchor"] = _anchor(context, champion, connection).to_json()
             if looks := count_looks(connection, part=part):
                 numbers["looks"] = looks + 1  # this one included
             plan_records(connection, cycle_id, part=part)
@@ -434,6 +441,7 @@ class UpdateCycle:
             champion=cycle.champion,
             experience=cycle.experience,
             lineage=_lineage(context, cycle.champion),
+            anchor=(cycle.numbers or {}).get("anchor"),
         ).save(folder)
 
     def _run_stages(self, cycle: CycleRow, folder: CycleFolder, settlement: Settlement) -> None:
@@ -505,3 +513,14 @@ def _lineage(context: Context, champion: int | None) -> tuple[str, ...]:
         return ()
     version = context.registry.get(champion)
     return version.manifest.lineage.experiences
+
+
+def _anchor(context: Context, champion: int, connection: Connection) -> Anchor:
+    """Give the best proven version of the champion's lineage, and the look that comes next."""
+    reset = last_reset(context.registry)
+    number = 0 if reset is None else reset.number
+    return Anchor(
+        version=anchor_of(context.registry, champion),
+        look=next_look(connection, number),
+        reset=number,
+    )

@@ -11,6 +11,7 @@ from contlearn.plugins.hookspecs import hookimpl
 @hookimpl
 def contlearn_register_gate_rules() -> list[type]:
     """Give the gate rule classes."""
+    from contlearn.evaluation.erosion import NoErosion
     from contlearn.evaluation.further_rules import (
         Calibration,
         ExactSign,
@@ -34,6 +35,7 @@ def contlearn_register_gate_rules() -> list[type]:
         NoHarm,
         Gain,
         Worth,
+        NoErosion,
         Floor,
         ExactSign,
         LabelFloor,

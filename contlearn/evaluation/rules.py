@@ -33,6 +33,7 @@ from contlearn.evaluation.evidence import (
 )
 from contlearn.evaluation.sides import Changes, count_changes
 from contlearn.interfaces import GateEvidence
+from contlearn.statistics.non_inferiority import shift_bound
 from contlearn.statistics.several import holm
 from contlearn.types import PairedScores, RuleOutcome
 from contlearn.wording import percent
@@ -88,9 +89,10 @@ class MinimumEvidence:
 class NoRegression:
     """Not worse on what was known: non-inferiority on all old held-out rows together.
 
-    The lower bound of challenger less champion, by paired bootstrap with `gate.confidence`, must
-    be above `-gate.margin`. Below `gate.min_evidence_rows` the observed difference decides
-    (`gate.short_evidence = "point"`) or the challenger is refused ("refuse").
+    The lower bound of challenger less champion with `gate.confidence` must be above `-gate.margin`:
+    for a share of rows by Tango's score, for other metrics by paired bootstrap. Below
+    `gate.min_evidence_rows` the observed difference decides (`gate.short_evidence = "point"`) or
+    the challenger is refused ("refuse").
     """
 
     name: ClassVar[str] = "no-regression"
@@ -106,7 +108,8 @@ class NoRegression:
         margin, confidence = evidence.config.margin, evidence.config.confidence
         if not pairs:
             return (self._without_rows(evidence),)
-        result = compare(evidence, pairs)
+        is_share = spec_of(evidence).is_share_of_rows
+        result = compare(evidence, pairs, resamples=1 if is_share else None)
         seen = (
             f"{titled(evidence)} on {result.rows} old held-out rows: "
             f"{level(evidence, result.challenger)}, "
@@ -123,7 +126,13 @@ class NoRegression:
                     message=f"{seen}; too few rows to decide. {warning}",
                 ),
             )
-        measured = result.observed if warning is not None else result.lower_bound(confidence)
+        if warning is not None:
+            measured = result.observed
+        elif is_share:
+            changes = count_changes(pairs)
+            measured = shift_bound(changes.won, changes.lost, changes.rows, confidence)
+        else:
+            measured = result.lower_bound(confidence)
         passed = measured > -margin - _TINY if warning else measured > -margin + _TINY
         how = (
             f"the difference is {change(evidence, result.observed)}"

@@ -84,7 +84,11 @@ class ModelFacts(_Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineageFacts(_Part):
-    """Where a version comes from: its experiences in order, strategy, data and configuration."""
+    """Where a version comes from: its experiences in order, strategy, data and configuration.
+
+    `anchor` is the best proven version, None where that is this one, and `against_anchor` says how
+    this one compares with it.
+    """
 
     experiences: tuple[str, ...] = ()
     cycle: str | None = None
@@ -96,6 +100,8 @@ class LineageFacts(_Part):
     data_hash: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    anchor: int | None = None
+    against_anchor: Mapping[str, Any] | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LineageFacts:
@@ -112,6 +118,8 @@ class LineageFacts(_Part):
             data_hash=value.get("data_hash"),
             config=value.get("config") or {},
             environment=value.get("environment") or {},
+            anchor=value.get("anchor"),
+            against_anchor=value.get("against_anchor"),
         )
 
 

@@ -147,6 +147,17 @@ MEASURES: Final[tuple[Measure, ...]] = (
     _gauge("held_records", "records", "model", "Records held back until somebody releases them."),
     _gauge("learnt_records", "records", "model", "Training records the champion has learnt."),
     _gauge("held_out_records", "records", "model", "Records kept for measuring only."),
+    # --- best proven version
+    _gauge(
+        "best_proven_version", "version", "model", "The version that small losses are counted from."
+    ),
+    _gauge(
+        "best_proven_difference_ratio",
+        "ratio",
+        "model",
+        "The champion less the best proven version on old held-out rows, below 0 where it is worse;"
+        " 0 where it is that version itself.",
+    ),
     # --- updates
     _counter(
         "runs_total",

@@ -116,6 +116,8 @@ class DaemonSnapshot:
     forgettings: Sequence[float | None] = ()
     champion_scores: Mapping[str, float | None] = field(default_factory=dict)
     challenger_scores: Mapping[str, float | None] = field(default_factory=dict)
+    best_version: int | None = None
+    best_difference: float | None = None
     label_agreement: float | None = None
     gate: Sequence[Mapping[str, Any]] = ()
     outcomes: Mapping[str, int] = field(default_factory=dict)
@@ -153,6 +155,7 @@ class DaemonSnapshot:
         """
         champion: Mapping[str, Any] = status.get("champion") or {}
         metrics: Mapping[str, Any] = champion.get("metrics") or {}
+        best: Mapping[str, Any] = champion.get("best") or {}
         last: Mapping[str, Any] = status.get("last_cycle") or {}
         # What ended stays to be seen while another one runs, and what succeeded after one failed.
         ended: Mapping[str, Any] = status.get("last_ended") or {}
@@ -174,6 +177,9 @@ class DaemonSnapshot:
             **{name: metrics.get(name) for name in over},
             "champion_scores": _scores(metrics, no_shares.union(own)),
             "challenger_scores": _scores(success.get("metrics") or {}, no_shares.union(own)),
+            "best_version": best.get("version"),
+            # Of a metric that has a unit it is no ratio.
+            "best_difference": None if best.get("metric") in no_shares else best.get("difference"),
             "gate": tuple(
                 {**reason, "measured": None} if no_shares else reason
                 for reason in success.get("reasons") or ()
@@ -394,6 +400,8 @@ def _fill_quality(rows: _Rows, s: DaemonSnapshot) -> None:
     for role, scores in (("champion", s.champion_scores), ("challenger", s.challenger_scores)):
         for metric, value in scores.items():
             rows.add("eval_score_ratio", value, model, role, metric)
+    rows.add("best_proven_version", s.best_version, model)
+    rows.add("best_proven_difference_ratio", s.best_difference, model)
     first = max(0, len(s.accuracies) - SLOTS)
     for index, value in list(enumerate(s.accuracies))[first:]:
         slot = f"{index % SLOTS:02d}"

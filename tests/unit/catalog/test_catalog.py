@@ -7,7 +7,13 @@ import pytest
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
-from contlearn.catalog.cycles import change_cycle, create_cycle, get_cycle, unfinished_cycle
+from contlearn.catalog.cycles import (
+    change_cycle,
+    create_cycle,
+    get_cycle,
+    next_look,
+    unfinished_cycle,
+)
 from contlearn.catalog.leases import hold_lease, holder_of
 from contlearn.catalog.records import (
     count_experience,
@@ -360,3 +366,36 @@ def test_indexes_of_groups_and_cycles_leave_out_rows_without_one(tmp_path):
     written = {name: sql for name, sql in found if name in ("records_by_group", "records_by_cycle")}
     assert written["records_by_group"].endswith("WHERE group_key IS NOT NULL")
     assert written["records_by_cycle"].endswith("WHERE cycle_id IS NOT NULL")
+
+
+def test_looks_at_the_best_version_are_counted_until_somebody_resets_them(catalog):
+    """A look that could not stop the challenger alone takes no number; a failed cycle neither."""
+
+    def ended(numbers):
+        with catalog.write() as connection:
+            cycle = create_cycle(
+                connection,
+                trigger="manual",
+                run_key=None,
+                strategy="naive",
+                champion=1,
+                experience=1,
+                promote=True,
+                now=NOW,
+            )
+            change_cycle(connection, cycle, state="kept", outcome="kept", numbers=numbers)
+
+    def looks(reset=0):
+        with catalog.read() as connection:
+            return next_look(connection, reset)
+
+    assert looks() == 1
+    ended(None)
+    ended({"anchor": {"look": 1, "reset": 0, "counts": True}})
+    assert looks() == 2
+    ended({"anchor": {"look": 2, "reset": 0, "counts": False}})
+    assert looks() == 2
+    ended({"anchor": {"look": 2, "reset": 0}})  # planned, and failed before it was compared
+    ended({"anchor": {"look": 2, "reset": 0, "counts": True}})
+    assert looks() == 3
+    assert looks(reset=17) == 1
