@@ -306,12 +306,16 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutSet:
-    """The held-out records of one experience. `is_new` marks the set of the experience on trial."""
+    """The held-out records of one experience. `is_new` marks the set of the experience on trial.
+
+    `kept` are the ids of those that an earlier update measured and kept for this one.
+    """
 
     experience: str
     index: int
     records: tuple[LabelledRecord, ...]
     is_new: bool = False
+    kept: frozenset[str] = frozenset()
 
     @property
     def content_hash(self) -> str:
@@ -386,6 +390,7 @@ class PairedScores:
     """Champion and challenger on the same rows of one held-out set; champion is None at first.
 
     `anchor` is the best proven version on them, None where that is the champion, or the set is new.
+    `kept` are the places of new rows that an earlier update measured and kept for this one.
     `targets` follow the rows. `baseline` is the best answer that does not look at the inputs:
     always the commonest label; `majority` is its primary metric. `slices` gives each row's value of
     each slice ("script" → one script a row), empty where it has none.
@@ -397,6 +402,7 @@ class PairedScores:
     challenger: SetScores
     champion: SetScores | None
     anchor: SetScores | None = None
+    kept: tuple[int, ...] = ()
     majority: float | None = None
     baseline: SetScores | None = None
     targets: tuple[Target, ...] = ()

@@ -57,7 +57,15 @@ class GateConfig(Section):
         "promote`.",
     )
     rules: tuple[str, ...] = Field(
-        ("minimum-evidence", "no-regression", "no-harm", "gain", "floor"),
+        (
+            "minimum-evidence",
+            "no-regression",
+            "no-harm",
+            "gain",
+            "worth",
+            "no-erosion",
+            "floor",
+        ),
         description="The rules that are asked, by name; all must pass.",
     )
     rule_options: Mapping[str, Mapping[str, Any]] = Field(

@@ -25,9 +25,9 @@ def contlearn_register_gate_rules() -> list[type]:
         MinimumEvidence,
         NoHarm,
         NoRegression,
-        Worth,
     )
     from contlearn.evaluation.serving_rules import LabelAgreement, Latency, ModelSize, UnknownTokens
+    from contlearn.evaluation.worth import Worth
 
     return [
         MinimumEvidence,

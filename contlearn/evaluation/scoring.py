@@ -193,6 +193,7 @@ def _pair(item: ScoredSet, task: Task, labels: LabelSpace) -> PairedScores:
         challenger=score(item.challenger),
         champion=None if item.champion is None else score(item.champion),
         anchor=None if item.anchor is None else score(item.anchor),
+        kept=item.kept,
         majority=baseline.metrics[task.primary_metric],
         baseline=baseline,
         targets=targets,
@@ -222,6 +223,11 @@ def _scores(
                 challenger=challenger,
                 champion=champion,
                 anchor=anchor,
+                kept=tuple(
+                    place
+                    for place, record in enumerate(held_out.records)
+                    if record.record_id in held_out.kept
+                ),
                 slices=some,
             )
             for held_out, challenger, champion, anchor, some in zip(

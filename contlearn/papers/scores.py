@@ -51,7 +51,8 @@ class ScoredSet:
 
     `champion` is None before the first promotion; `anchor` are the answers of the best proven
     version where that is another than the champion, row by row those of the first version that had
-    learnt the experience if that came later. `slices` gives each row's value of each slice.
+    learnt the experience if that came later. `kept` are the places of new rows that an earlier
+    update measured and kept. `slices` gives each row's value of each slice.
     """
 
     experience: str
@@ -63,6 +64,7 @@ class ScoredSet:
     challenger: Answers
     champion: Answers | None
     anchor: Answers | None = None
+    kept: tuple[int, ...] = ()
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -84,6 +86,7 @@ class ScoredSet:
             challenger=Answers.from_json(value["challenger"]),
             champion=None if champion is None else Answers.from_json(champion),
             anchor=None if anchor is None else Answers.from_json(anchor),
+            kept=tuple(map(int, value.get("kept", ()))),
             slices={name: tuple(map(str, unpack_targets(v))) for name, v in slices.items()},
         )
         found._check_rows()
@@ -97,6 +100,8 @@ class ScoredSet:
         columns += [one.confidences for one in answered if one.confidences]
         if any(len(column) != len(self.record_ids) for column in columns):
             raise ValueError(f"the set of {self.experience} has not one answer for each row")
+        if any(not 0 <= place < len(self.record_ids) for place in self.kept):
+            raise ValueError(f"the set of {self.experience} keeps rows that it does not have")
 
     def to_json(self) -> dict[str, Any]:
         """Give the item of `sets`."""
@@ -110,6 +115,7 @@ class ScoredSet:
             "challenger": self.challenger.to_json(),
             "champion": None if self.champion is None else self.champion.to_json(),
             **({} if self.anchor is None else {"anchor": self.anchor.to_json()}),
+            **({"kept": list(self.kept)} if self.kept else {}),
             "slices": {name: pack_targets(values) for name, values in self.slices.items()},
         }
 

@@ -43,7 +43,8 @@ def test_best_version_is_carried_on_gone_back_to_and_reset(watched):
     assert manifest(program, 2)["lineage"]["anchor"] == 1
     answer = learn(program, "returns", 7)
     (rule,) = [r for r in answer["reasons"] if r["rule"] == "no-erosion"]
-    assert rule["passed"] and "the best proven version 1 " in rule["message"]
+    assert rule["passed"]
+    assert "the best proven version 1 " in rule["message"]
     lineage = manifest(program, 3)["lineage"]
     assert (lineage["anchor"], lineage["against_anchor"]["version"]) == (1, 1)
     assert lineage["against_anchor"]["counts"] is True

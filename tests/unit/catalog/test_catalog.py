@@ -21,6 +21,7 @@ from contlearn.catalog.records import (
     count_records,
     experience_records,
     experience_sample,
+    kept_ids,
     plan_records,
     release_records,
     settle_kept,
@@ -202,6 +203,23 @@ def test_refused_record_that_is_kept_has_one_try_left(catalog):
     cycle = plan(catalog)
     with catalog.write() as c:
         assert settle_refused(c, cycle, "worse") == 2
+
+
+def test_refusal_of_what_came_with_kept_records_is_no_try_of_theirs(catalog):
+    add(catalog, 2)
+    add(catalog, 1, split="held_out")
+    keep(catalog)
+    add(catalog, 3, first=10)
+    cycle = plan(catalog)
+    with catalog.read() as c:
+        assert kept_ids(c, cycle) == {"tp000", "tp001", "hp000"}
+    with catalog.write() as c:
+        assert settle_refused(c, cycle, "worse") == 0
+    assert attempts(catalog) == {("kept", 0), ("refused", 1)}
+    cycle = plan(catalog)
+    with catalog.write() as c:
+        assert settle_refused(c, cycle, "worse") == 3
+    assert attempts(catalog) == {("kept", 0), ("held", 2)}
 
 
 def test_looks_at_kept_records_are_counted_until_they_are_learnt(catalog):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -706,3 +708,26 @@ def test_rows_needed_follow_margin_and_disagreement():
     assert rows_needed(0.03, 0.10, 0.95) == 687
     assert rows_needed(0.03, 0.0, 0.95) == 344
     assert least_rows(0.03, 0.05, 0.95) == 151
+
+
+def test_rows_kept_before_do_not_carry_a_shuffled_batch(manager):
+    """Sound rows that were kept and as many shuffled ones are no guesses together."""
+    sound = list("abc" * 30)
+    shuffled = list("abc" * 20)
+    random.Random(3).shuffle(shuffled)
+    targets = sound + shuffled
+    answers = sound + list("abc" * 20)
+    rows = pair(targets, answers, answers, is_new=True)
+    old = pair(sound, sound, sound)
+    assert decide(evidence(rows, old), manager).promoted
+    apart = replace(rows, kept=tuple(range(len(sound))))
+    decision = decide(evidence(apart, old), manager)
+    (refusal,) = decision.refusals
+    assert refusal.rule == "gain"
+    assert "on the 60 of them that no update has kept, the answers are no better" in refusal.message
+
+
+def test_rows_that_are_all_kept_are_judged_as_before(manager):
+    targets = list("abc" * 30)
+    rows = replace(pair(targets, targets, targets, is_new=True), kept=tuple(range(90)))
+    assert decide(evidence(rows, pair(targets, targets, targets)), manager).promoted
