@@ -414,6 +414,23 @@ def quality() -> Panel:
             width=4,
             height=5,
         ),
+        panel(
+            "stat",
+            "Best proven version",
+            (f"contlearn_best_proven_version{{{MODEL}}}", "{{model}}"),
+            width=4,
+            height=6,
+            about="Small losses of many updates are counted from it.",
+        ),
+        panel(
+            "timeseries",
+            "The champion against the best proven version",
+            (f"contlearn_best_proven_difference_ratio{{{MODEL}}}", "{{model}}"),
+            unit="percentunit",
+            width=20,
+            height=6,
+            about="On old held-out rows; below 0 the champion is worse. A new version that is worse by the margin is kept back.",
+        ),
         row("Memory"),
         panel(
             "status-history",
