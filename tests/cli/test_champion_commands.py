@@ -28,6 +28,7 @@ rest_seconds = 0.0
 epochs = 1
 [gate]
 margin = 0.5
+worth_confidence = 0.5
 """
 
 

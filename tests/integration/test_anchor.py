@@ -22,7 +22,8 @@ rules = ["no-regression", "no-harm", "gain", "no-erosion"]
 def watched(promoted):
     """Version 2 is served, learnt after version 1, which is the best proven one."""
     config = promoted.root / "contlearn.toml"
-    config.write_text(config.read_text().replace("margin = 0.2\n", GATE))
+    text = config.read_text().replace("margin = 0.2\n", GATE)
+    config.write_text(text.replace("worth_confidence = 0.5", ""))
     return promoted
 
 
