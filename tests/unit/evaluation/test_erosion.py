@@ -64,6 +64,10 @@ def test_what_lost_little_each_time_is_kept_back_in_the_end():
     assert not outcome.refuses
     assert outcome.measured < -0.03 == outcome.required
     assert "look 1 of this lineage" in outcome.message
+    assert "With these rows a version as good as that one shows it" in outcome.message
+    few = judged(eroded(300, lost=10, won=10))
+    assert few.is_not_worth
+    assert "With 1,085 such rows a version as good" in few.message
 
 
 def test_later_look_asks_for_more():
