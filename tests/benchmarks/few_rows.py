@@ -30,7 +30,7 @@ CONFIG: Final = GateConfig()
 MARGIN: Final = CONFIG.margin
 ROWS: Final = (10, 20, 40, 80, 150, 299)
 DISAGREEMENTS: Final = (0.05, 0.1, 0.2)
-CHANCES: Final = (0.2, CONFIG.chance_of_loss, 0.4)
+CHANCES: Final = (0.05, 0.2, CONFIG.chance_of_loss, 0.4)
 CHANGES: Final = {
     "worse_by_6_points": -2 * MARGIN,
     "worse_by_3_points": -MARGIN,
