@@ -26,8 +26,10 @@ def _old(rows, lost, won, index=0):
 
 
 def _new():
+    """New rows that speak for the challenger: all right, the champion two in three."""
     targets = list("abc" * 10)
-    return pair(targets, targets, targets, index=9, is_new=True)
+    champion = ["a" if target == "b" else target for target in targets]
+    return pair(targets, targets, champion, index=9, is_new=True)
 
 
 def test_few_rows_that_clear_a_challenger_say_the_chance_and_give_no_warning(manager):
