@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     IntArray: TypeAlias = NDArray[np.integer[Any]]
 
 __all__ = [
+    "CHANCE_OF_LOSS",
     "Calibration",
     "CycleOutcome",
     "CycleState",
@@ -48,6 +49,9 @@ __all__ = [
     "Verdict",
     "label_name",
 ]
+
+# `RuleOutcome.measure`: the chance that the challenger is truly worse by the margin.
+CHANCE_OF_LOSS: Final = "chance_of_loss"
 
 Split: TypeAlias = Literal["train", "held_out"]
 UnreadReason: TypeAlias = Literal["no-pieces", "cut"]
@@ -438,6 +442,7 @@ class RuleOutcome:
 
     Where `passed` is False, `keeps` says that nothing speaks against the challenger: it is not
     worth the change, the champion stays, and the records are learnt with what comes next.
+    `measure` names what `measured` and `required` are, where that depends on the evidence.
     """
 
     rule: str
@@ -446,6 +451,7 @@ class RuleOutcome:
     required: float | None
     message: str
     keeps: bool = False
+    measure: str = ""
 
     @property
     def refuses(self) -> bool:
@@ -481,11 +487,14 @@ class RuleOutcome:
             required=value.get("required"),
             message=str(value.get("message") or ""),
             keeps=value.get("keeps") is True,
+            measure=str(value.get("measure") or ""),
         )
 
     def to_json(self) -> dict[str, object]:
         """Give the outcome as the `reasons[]` entry that `update --json` prints."""
-        more = {"keeps": True} if self.keeps else {}
+        more: dict[str, object] = {"keeps": True} if self.keeps else {}
+        if self.measure:
+            more["measure"] = self.measure
         return {
             "rule": self.rule,
             "passed": self.passed,

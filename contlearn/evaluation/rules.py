@@ -29,6 +29,7 @@ from contlearn.evaluation.evidence import (
     spec_of,
     titled,
 )
+from contlearn.evaluation.few_rows import judge_by_chance
 from contlearn.evaluation.sides import count_changes
 from contlearn.interfaces import GateEvidence
 from contlearn.statistics.bootstrap import PairedDifference
@@ -54,8 +55,8 @@ class MinimumEvidence:
 
     Below `gate.min_evidence_rows` the message says how many more rows are the least with which
     two equal versions can pass, and how many give a power of 80 %. `gate.short_evidence` decides:
-    "refuse" refuses the challenger; with "point" the rule does not apply, the other rules go by
-    what was observed, and the decision carries a warning.
+    "refuse" refuses the challenger; otherwise the rule does not apply, and the others go by what
+    few rows can say.
     """
 
     name: ClassVar[str] = "minimum-evidence"
@@ -90,8 +91,9 @@ class NoRegression:
 
     The lower bound of challenger less champion with `gate.confidence` must be above `-gate.margin`:
     for a share of rows by Tango's score, for other metrics by paired bootstrap. Below
-    `gate.min_evidence_rows` the observed difference decides (`gate.short_evidence = "point"`) or
-    the challenger is refused ("refuse").
+    `gate.min_evidence_rows` the chance of a true loss of the margin decides
+    (`gate.short_evidence = "chance"`), or the observed difference ("point"), or the challenger is
+    refused ("refuse").
     """
 
     name: ClassVar[str] = "no-regression"
@@ -125,6 +127,8 @@ class NoRegression:
                     message=f"{seen}; too few rows to decide. {warning}",
                 ),
             )
+        if warning is not None and evidence.config.short_evidence == "chance":
+            return (judge_by_chance(self.name, evidence, pairs, result, seen=seen),)
         if warning is not None:
             measured = result.observed
         elif is_share:
@@ -402,7 +406,7 @@ def chance_problem(
         return f"only {percent(right)} of the answers are right, and all rows have one label"
     p, units = chance
     strict = 1.0 - evidence.config.confidence
-    if evidence.config.short_evidence == "point":
+    if evidence.config.short_evidence != "refuse":
         strict = min(0.5, max(strict, 2.0 / units))
     if p <= strict:
         return None

@@ -240,6 +240,13 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "Measured minus required of this rule for the last challenger, where both are shares.",
     ),
     _gauge(
+        "gate_last_chance_of_loss_ratio",
+        "ratio",
+        "model",
+        "Chance that the last challenger is truly worse by `gate.margin` or more, where few old "
+        "rows were judged.",
+    ),
+    _gauge(
         "onnx_label_agreement_ratio",
         "ratio",
         "model",

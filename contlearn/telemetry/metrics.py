@@ -22,6 +22,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from contlearn.telemetry.measures import DAEMON, MEASURES, SERVER, SLOTS, Measure, by_name
+from contlearn.types import CHANCE_OF_LOSS
 from contlearn.wording import Measures
 
 __all__ = [
@@ -181,7 +182,7 @@ class DaemonSnapshot:
             # Of a metric that has a unit it is no ratio.
             "best_difference": None if best.get("metric") in no_shares else best.get("difference"),
             "gate": tuple(
-                {**reason, "measured": None} if no_shares else reason
+                {**reason, "measured": None} if no_shares and not reason.get("measure") else reason
                 for reason in success.get("reasons") or ()
             ),
             "outcomes": dict(status.get("outcomes") or {}),
@@ -419,6 +420,9 @@ def _fill_quality(rows: _Rows, s: DaemonSnapshot) -> None:
         if reason.get("passed") is not None:
             rows.add("gate_last_passed", float(bool(reason["passed"])), model, check)
         measured, required = reason.get("measured"), reason.get("required")
+        if reason.get("measure") == CHANCE_OF_LOSS:
+            rows.add("gate_last_chance_of_loss_ratio", measured, model)
+            continue  # of a chance of loss less is better: no margin to show beside the others
         if not (isinstance(measured, int | float) and isinstance(required, int | float)):
             continue
         # Rows and bytes are no ratios: in one panel they would hide all shares.

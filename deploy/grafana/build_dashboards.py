@@ -472,7 +472,7 @@ def quality() -> Panel:
             "status-history",
             "Rules of the gate, last challenger",
             (f"contlearn_gate_last_passed{{{MODEL}}}", "{{check}}"),
-            width=12,
+            width=8,
             steps=[("red", None), ("green", 1.0)],
             bounds=(0, 1),
             about="Red: the rule refused, or found the challenger not worth the change.",
@@ -482,8 +482,18 @@ def quality() -> Panel:
             "Margin of each rule",
             (f"contlearn_gate_last_margin_ratio{{{MODEL}}}", "{{check}}"),
             unit="percentunit",
-            width=12,
+            width=8,
             about="Measured minus required; below zero refuses, or is not worth the change.",
+        ),
+        panel(
+            "timeseries",
+            "Chance of a true loss, few old rows",
+            (f"contlearn_gate_last_chance_of_loss_ratio{{{MODEL}}}", "chance"),
+            unit="percentunit",
+            width=8,
+            bounds=(0, 1),
+            about="That the last challenger is truly worse by gate.margin or more; at most "
+            "gate.chance_of_loss is promoted. Nothing where there are old rows enough.",
         ),
         panel(
             "timeseries",

@@ -110,6 +110,17 @@ BENCHMARKS = {
         "python -m tests.benchmarks.gate",
         "Simulated cycles with known truth.",
     ),
+    "few_rows": (
+        "The gate with few old rows",
+        "python -m tests.benchmarks.few_rows",
+        (
+            "Percent of challengers that `no-regression` promotes at a margin of 3 points, by the true "
+            "change on the old rows; the others are kept or refused. Accuracy is exact, no draw; macro F1: "
+            "400 cycles of six labels through `decide`. differ_percent: rows that only one of the two answers "
+            "right (six, where the change is six points). The default allows a chance of 30 %; point is the "
+            "bare observed difference."
+        ),
+    ),
     "lineages": (
         "The gate over many updates",
         "python -m tests.benchmarks.lineages",

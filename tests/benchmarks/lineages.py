@@ -22,6 +22,7 @@ import numpy as np
 from contlearn.config import GateConfig
 from contlearn.evaluation.erosion import level_of
 from contlearn.statistics.exact import sign_test
+from contlearn.statistics.posterior import chance_of_loss
 from tests.benchmarks.common import append_row
 
 CHURN: Final = 0.06
@@ -84,7 +85,7 @@ def judge(counts: Counts, looks: Any, *, rules: str, config: GateConfig = CONFIG
         counts: What the gate sees.
         looks: The look at the best version that this one is, one a lineage.
         rules: `BEFORE`, `UNCORRECTED` or `NOW`.
-        config: Margin and confidence; few rows are judged by what was observed.
+        config: Margin and confidence; few rows were judged before by what was observed.
     Returns:
         Three arrays of truth values.
     """
@@ -94,6 +95,8 @@ def judge(counts: Counts, looks: Any, *, rules: str, config: GateConfig = CONFIG
     strict = config.short_evidence == "refuse"
     if n >= config.min_evidence_rows:
         passes = score(counts.won, counts.lost, n, margin) > bound
+    elif config.short_evidence == "chance" and rules != BEFORE:
+        passes = chance_of_loss(counts.lost, counts.won, n, margin) <= config.chance_of_loss
     else:
         passes = np.logical_and(on_old > -margin - 1e-9, not strict)
     passes = passes & ~_harmful(m, margin, config.confidence)[counts.new_lost, counts.new_won]

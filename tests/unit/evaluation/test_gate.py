@@ -98,8 +98,9 @@ def test_no_regression_pools_all_old_sets(manager):
     assert "400 old held-out rows" in _judge(manager, "no-regression", *sets).message
 
 
-def test_no_regression_with_few_rows_goes_by_the_point_and_warns(manager):
-    decision = decide(evidence(_old(100, 5, 3), rules=("no-regression",)), manager)
+def test_no_regression_with_few_rows_goes_by_the_point_and_warns_where_that_is_configured(manager):
+    point = {"rules": ("no-regression",), "short_evidence": "point"}
+    decision = decide(evidence(_old(100, 5, 3), **point), manager)
     assert (decision.outcomes[0].passed, decision.outcomes[0].measured) == (
         True,
         pytest.approx(-0.02),
@@ -108,7 +109,8 @@ def test_no_regression_with_few_rows_goes_by_the_point_and_warns(manager):
     # 8 of 100 rows differ: least 241 rows, 550 for a power of 80 %.
     assert "The answers differ on 8.0 % of them" in decision.warnings[0]
     assert "141 more are the least, and 450 more do it in 4 cases of 5" in decision.warnings[0]
-    assert _judge(manager, "no-regression", _old(100, 7, 3)).passed is False
+    refused = decide(evidence(_old(100, 7, 3), **point), manager)
+    assert (refused.verdict, refused.outcomes[0].measure) == ("refused", "")
 
 
 def test_no_regression_with_few_rows_refuses_where_that_is_configured(manager):
