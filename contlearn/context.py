@@ -65,7 +65,11 @@ class Context:
             loaded = LoadedConfig(in_force)
         else:
             loaded = load_config(workspace.require().root, overrides=overrides)
-        manager = PluginManager(folder=plugins_dir, blocked=loaded.config.plugins.blocked)
+        manager = PluginManager(
+            folder=plugins_dir, blocked=loaded.config.plugins.blocked, quiet=in_force is not None
+        )
+        # What is broken is known, and said, from the start: not where it would first be missed.
+        manager.examine()
         check_names(loaded.config, manager)
         for name in ("private_key", "public_key"):
             key = workspace.key(getattr(loaded.config.signing, name))
@@ -97,7 +101,9 @@ class Context:
         from contlearn.registry.preflight import check_in_child
         from contlearn.registry.versions import Registry
 
-        preflight = partial(check_in_child, plugins_dir=self.manager.folder)
+        preflight = partial(
+            check_in_child, plugins_dir=self.manager.folder, blocked=self.manager.blocked
+        )
         return Registry(self.workspace, self.config, clock=self.clock, preflight=preflight)
 
     def for_children(self) -> dict[str, str]:

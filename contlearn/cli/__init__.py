@@ -87,8 +87,8 @@ class LazyGroup(click.Group):
         import difflib
 
         name = args[0] if args else ""
-        near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             raise click.UsageError(
                 f"There is no command {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""),
                 ctx,
@@ -106,7 +106,7 @@ class LazyGroup(click.Group):
             return
         from contlearn.plugins.manager import PluginManager
 
-        PluginManager(folder=folder).add_commands(self)
+        PluginManager(folder=folder).add_commands(self, taken=COMMANDS)
 
 
 @click.group(

@@ -147,6 +147,12 @@ MEASURES: Final[tuple[Measure, ...]] = (
     _gauge("held_records", "records", "model", "Records held back until somebody releases them."),
     _gauge("learnt_records", "records", "model", "Training records the champion has learnt."),
     _gauge("held_out_records", "records", "model", "Records kept for measuring only."),
+    _gauge(
+        "broken_plugins",
+        "failures",
+        "model",
+        "What of plugins could not be used; `contlearn plugins list` names it.",
+    ),
     # --- updates
     _counter(
         "runs_total",
