@@ -339,12 +339,12 @@ class PluginManager:
 
     def _given(self, plugin: str, hook: str, function: Callable[[], object]) -> Sequence[Any]:
         """Ask one plugin for its classes; nothing comes from a hook that fails."""
-        classes: Sequence[Any] = ()
+        classes: list[Any] = []
         with self._apart(plugin, doing=f"{hook} failed: "):
             given = function()
             if not isinstance(given, Iterable):
                 raise PluginError(f"it gave {type(given).__name__}, not a list of classes.")
-            classes = [*given]
+            classes.extend(given)
         return classes
 
     def _without_clashes(
