@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.config import CONFIG_FILE, Config
 from contlearn.errors import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 __all__ = [
+    "READ_ONLY",
     "FileOperations",
     "SystemClock",
     "Workspace",
@@ -50,6 +51,10 @@ __all__ = [
     "write_bytes_atomic",
     "write_json_atomic",
 ]
+
+
+# What a write on a read-only mount, or in another user's folder, ends with.
+READ_ONLY: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class SystemClock:
@@ -244,7 +249,7 @@ def storage_border(action: str, path: Path | str) -> Iterator[None]:
                 where=str(error.filename or path),
                 hint="Free some space and run the same command again; nothing was lost.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in READ_ONLY:
             raise StorageError(
                 f"No permission to {action}: {error.strerror}.",
                 where=str(error.filename or path),

@@ -23,7 +23,7 @@ from contlearn.catalog.records import (
     take_back,
 )
 from contlearn.catalog.schema import files, meta, records
-from contlearn.errors import StorageError, WorkspaceLocked
+from contlearn.errors import ConfigError, StorageError, WorkspaceLocked
 from contlearn.processes.facts import life_of
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -360,3 +360,24 @@ def test_indexes_of_groups_and_cycles_leave_out_rows_without_one(tmp_path):
     written = {name: sql for name, sql in found if name in ("records_by_group", "records_by_cycle")}
     assert written["records_by_group"].endswith("WHERE group_key IS NOT NULL")
     assert written["records_by_cycle"].endswith("WHERE cycle_id IS NOT NULL")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg://ada:secret@nowhere/db", "psycopg"),
+        ("postgres://ada:secret@nowhere/db", "dialects:postgres"),
+        ("mysql+nothing://nowhere/db", "dialects:mysql.nothing"),
+    ],
+)
+def test_catalog_without_its_driver_says_what_to_install(url, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not there
+    with pytest.raises(ConfigError, match=said) as caught:
+        Catalog(url)
+    assert "pip install 'contlearn[postgres]'" in caught.value.hint
+    assert "secret" not in str(caught.value)
+
+
+def test_catalog_in_a_folder_that_cannot_be_made_is_a_plain_error():
+    with pytest.raises(StorageError, match="make the catalog's folder"):
+        Catalog("sqlite:////sys/kernel/nowhere/c.sqlite")
