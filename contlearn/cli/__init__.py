@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,13 @@ from typing import Final
 import click
 
 from contlearn.cli.settings import Settings
-from contlearn.cli.terminal import as_json_text, prepare_streams, quiet_pipe
+from contlearn.cli.terminal import (
+    Terminated,
+    as_json_text,
+    ended_by_sigterm,
+    prepare_streams,
+    quiet_pipe,
+)
 from contlearn.errors import ContlearnError
 from contlearn.redaction import redact
 from contlearn.version import __version__
@@ -143,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_streams()
     code = 1
     # Whatever is told of the end, it does not change how it ended.
-    with quiet_pipe():
+    with ended_by_sigterm(), quiet_pipe():
         code = _run(arguments, as_json=as_json)
     sys.exit(code)
 
@@ -159,10 +166,14 @@ def _run(arguments: Sequence[str] | None, *, as_json: bool) -> int:
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click turns the one into the other, with the cause kept.
+        by_signal = isinstance(error.__cause__ or error, Terminated)
+        number = signal.SIGTERM if by_signal else signal.SIGINT
         with quiet_pipe():
-            click.echo("Interrupted.", err=True)
-        return 130
+            how = "Ended by SIGTERM" if by_signal else "Interrupted"
+            click.echo(f"{how}. The same command takes the work up again.", err=True)
+        return 128 + number
     except click.ClickException as error:
         with quiet_pipe():
             if as_json:
@@ -171,10 +182,6 @@ def _run(arguments: Sequence[str] | None, *, as_json: bool) -> int:
                 )
             error.show()
         return error.exit_code
-    except KeyboardInterrupt:
-        with quiet_pipe():
-            click.echo("Interrupted. The same command takes the work up again.", err=True)
-        return 130
     except Exception as error:
         import traceback
 
