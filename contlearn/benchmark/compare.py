@@ -110,6 +110,7 @@ def compare_strategies(
             training=training,
             replay=replay,
             plugins_dir=manager.folder,
+            blocked=sorted(manager.blocked),
             report=report,
             left=sum(_runs_of(spec, seeds) for spec in specs),
         )
@@ -162,6 +163,7 @@ class _Plan:
     training: TrainingConfig
     replay: ReplayConfig
     plugins_dir: Path | None
+    blocked: Sequence[str]
     report: Report
     left: int
     times: list[float] = field(default_factory=list)
@@ -250,6 +252,7 @@ class _Plan:
                 "training": spec.config(self.training, seed=seed).model_dump(mode="json"),
                 "replay": self.replay.model_dump(mode="json"),
                 "plugins_dir": str(self.plugins_dir.absolute()) if self.plugins_dir else None,
+                "blocked": list(self.blocked),
             },
         )
         last = 0

@@ -155,6 +155,10 @@ def show_status(value: Mapping[str, Any], now: datetime) -> None:
                 ),
             )
         )
+    rows += [
+        ("broken plugin", f"{item['name']} ({item['distribution']}): {item['error']}")
+        for item in value["broken_plugins"]
+    ]
     daemon = value["daemon"] or {}
     rows += next_steps(daemon, now)
     if daemon.get("disk"):

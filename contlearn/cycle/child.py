@@ -103,7 +103,8 @@ class _Child:
         self.workspace = Workspace(folder.workspace)
         self.config = _planned(self.job, self.workspace)
         plugins_dir = plugins_taken_over(self.workspace.root)
-        self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
+        blocked = self.config.plugins.blocked
+        self.manager = PluginManager(folder=plugins_dir, blocked=blocked, quiet=True)
         self.catalog = open_catalog(self.workspace, self.config)
         self.task: Task = self.manager.task(
             self.config.model.task, self.config.model.task_options, where="model.task"

@@ -150,6 +150,7 @@ def read_status(context: Context) -> dict[str, Any]:
             "update": doubts_of_cycle(last.numbers) if last else None,
         },
         "looks": _looks(context, champion["version"] if champion else None),
+        "broken_plugins": [failure.to_json() for failure in context.manager.failures],
         "notifications_waiting": sum(1 for _ in context.workspace.outbox.glob("*.json")),
         "daemon": daemon_state(context),
     }

@@ -158,6 +158,12 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "The champion less the best proven version on old held-out rows, below 0 where it is worse;"
         " 0 where it is that version itself.",
     ),
+    _gauge(
+        "broken_plugins",
+        "failures",
+        "model",
+        "What of plugins could not be used; `contlearn plugins list` names it.",
+    ),
     # --- updates
     _counter(
         "runs_total",

@@ -133,6 +133,7 @@ class DaemonSnapshot:
     quarantined: Mapping[str, int] = field(default_factory=dict)
     pending: int = 0
     kept: int = 0
+    broken_plugins: int = 0
     held: int = 0
     learnt: int = 0
     held_out: int = 0
@@ -200,6 +201,7 @@ class DaemonSnapshot:
             },
             "pending": int(status.get("pending_records") or 0),
             "kept": int(status.get("kept_records") or 0),
+            "broken_plugins": len(status.get("broken_plugins") or ()),
             "held": int(status.get("held_records") or 0),
             "learnt": int(status.get("learnt_records") or 0),
             "held_out": int(status.get("held_out_records") or 0),
@@ -449,6 +451,7 @@ def _fill_data(rows: _Rows, s: DaemonSnapshot) -> None:
     rows.add("ingest_oldest_pending_timestamp_seconds", s.oldest_pending_at, model)
     rows.add("ingest_last_record_timestamp_seconds", s.last_record_at, model)
     rows.add("kept_records", s.kept, model)
+    rows.add("broken_plugins", s.broken_plugins, model)
     rows.add("held_records", s.held, model)
     rows.add("learnt_records", s.learnt, model)
     rows.add("held_out_records", s.held_out, model)

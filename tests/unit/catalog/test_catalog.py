@@ -30,7 +30,7 @@ from contlearn.catalog.records import (
     take_back,
 )
 from contlearn.catalog.schema import files, meta, records
-from contlearn.errors import StorageError, WorkspaceLocked
+from contlearn.errors import ConfigError, StorageError, WorkspaceLocked
 from contlearn.processes.facts import life_of
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -417,3 +417,24 @@ def test_looks_at_the_best_version_are_counted_until_somebody_resets_them(catalo
     ended({"anchor": {"look": 2, "reset": 0, "counts": True}})
     assert looks() == 3
     assert looks(reset=17) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg://ada:secret@nowhere/db", "psycopg"),
+        ("postgres://ada:secret@nowhere/db", "dialects:postgres"),
+        ("mysql+nothing://nowhere/db", "dialects:mysql.nothing"),
+    ],
+)
+def test_catalog_without_its_driver_says_what_to_install(url, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not there
+    with pytest.raises(ConfigError, match=said) as caught:
+        Catalog(url)
+    assert "pip install 'contlearn[postgres]'" in caught.value.hint
+    assert "secret" not in str(caught.value)
+
+
+def test_catalog_in_a_folder_that_cannot_be_made_is_a_plain_error():
+    with pytest.raises(StorageError, match="make the catalog's folder"):
+        Catalog("sqlite:////sys/kernel/nowhere/c.sqlite")

@@ -1,4 +1,6 @@
-"""What is said of the major of transformers that is in use."""
+"""What is said of packages: the major of transformers, the driver of the catalog."""
+
+import sys
 
 import pytest
 
@@ -24,3 +26,14 @@ def test_doctor_says_which_major_is_in_use(monkeypatch, tmp_path, installed, ok,
     # Under 5 nobody is told to install what needs 4.57.
     is_five = installed.get("transformers", "").startswith("5.")
     assert ("optimum-onnx" in checks) == (not is_five)
+
+
+def test_doctor_says_that_the_driver_of_the_catalog_does_not_load(workspace, tmp_path, monkeypatch):
+    (tmp_path / "psycopg.py").write_text("raise ImportError('no pq wrapper available')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "psycopg", raising=False)
+    with workspace.config_file.open("a") as file:
+        file.write('[storage]\ncatalog = "postgresql+psycopg://ada@nowhere/db"\n')
+    (check,) = [c for c in doctor.examine_workspace(workspace.root) if c.ok is False]
+    assert "no pq wrapper available" in check.found
+    assert "contlearn[postgres]" in check.hint
