@@ -134,15 +134,14 @@ def test_a_full_disk_leaves_whole_lines_and_no_empty_files(tmp_path, clock, file
     (segment,) = tmp_path.iterdir()
     size = segment.stat().st_size
     with file_size_limit(size + 20):
-        for number in range(1, 4):
+        log.add(prediction(1))
+        log.flush()
+    assert segment.stat().st_size == size
+    with file_size_limit(0):
+        for number in range(2, 5):
             clock.sleep(1)
             log.add(prediction(number))
             log.flush()
-    assert [path.name for path in tmp_path.iterdir()] == [segment.name]
-    assert segment.stat().st_size == size
-    with file_size_limit(0):
-        log.add(prediction(4))
-        log.flush()
     assert [path.name for path in tmp_path.iterdir()] == [segment.name]
     log.add(prediction(5))
     log.flush()
