@@ -69,9 +69,7 @@ def _text(name: object) -> str:
     return name if isinstance(name, str) else repr(name)
 
 
-def _check_name(
-    name: object, what: str, where: str, *, ending: str | tuple[str, ...] = ""
-) -> None:
+def _check_name(name: object, what: str, where: str, *, ending: str | tuple[str, ...] = "") -> None:
     ending = ending or (".safetensors", ".safetensors.index.json")
     text = _text(name)
     is_plain = isinstance(name, str) and not set(name) & set("/\\\0") and name.endswith(ending)

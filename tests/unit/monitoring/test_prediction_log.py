@@ -128,7 +128,7 @@ def test_a_disk_that_fails_costs_records_and_is_told_once(tmp_path, clock, caplo
 
 def test_a_full_disk_leaves_whole_lines_and_no_empty_files(tmp_path, clock, file_size_limit):
     written, dropped = Tally(), Tally()
-    log = PredictionLog(tmp_path, clock, written=written, dropped=dropped)
+    log = PredictionLog(tmp_path, clock, written=written, dropped=dropped, max_age_seconds=1e12)
     log.add(prediction(0))
     log.flush()
     (segment,) = tmp_path.iterdir()
