@@ -24,6 +24,7 @@ from contlearn.papers.manifest import MANIFEST, VersionFacts
 from contlearn.papers.pointer import POINTER, Pointer, read_pointer
 from contlearn.registry.leases import hold_version
 from contlearn.serving.compute.memory import release_memory
+from contlearn.serving.places import without_places
 from contlearn.serving.versions.loading import LOAD_NICE
 from contlearn.serving.versions.version import Load, LoadedVersion
 from contlearn.telemetry.server_metrics import ServerMetrics
@@ -221,7 +222,7 @@ class ChampionFollower:
         )
 
     def _report(self, problem: ContlearnError, pointer: Pointer | None) -> None:
-        self.problem = problem
+        self.problem = without_places(problem, (self.folder,))
         self.metrics.reload_failed.inc()
         if pointer is not None:
             self._failed = (pointer, time.monotonic())
