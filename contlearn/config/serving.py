@@ -39,13 +39,13 @@ class ServingConfig(Section):
     allowed_hosts: tuple[str, ...] = Field(
         (),
         description="Names that requests may ask for (header Host), beside addresses, names "
-        "without a dot, the machine's own and those of a cluster; *.example.com: all below it; "
-        "*: any.",
+        "without a dot, the machine's own and those of a cluster; `*.example.com`: all below it; "
+        "`*`: any.",
     )
     cors_origins: tuple[str, ...] = Field(
         (),
         description="Pages of elsewhere that may ask from a browser, such as https://example.com;"
-        " *: any.",
+        " `*`: any.",
     )
     poll_seconds: float = Field(
         1.0,
@@ -175,4 +175,4 @@ class ServingConfig(Section):
         for origin in origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+/?", origin):
                 raise ValueError(f"{origin!r} is no origin such as https://example.com, or *")
-        return tuple(origin.rstrip("/") for origin in origins)
+        return tuple(origin.rstrip("/").lower() for origin in origins)

@@ -89,7 +89,7 @@ body.narrow header { display: flex; flex-wrap: wrap; gap: .25rem 1rem; align-ite
   margin-bottom: 1.25rem; } #state { color: var(--soft); }
 #state.bad { color: var(--bad); } #state.good { color: var(--good); }
 input { padding: .4rem .6rem; font: inherit; color: inherit; border: 1px solid var(--line);
-  border-radius: .5rem; background: transparent; }
+  border-radius: .5rem; background: transparent; } #token { -webkit-text-security: disc; }
 textarea { width: 100%; min-height: 7rem; padding: .6rem; font: inherit; color: inherit;
   border: 1px solid var(--line); border-radius: .5rem; background: transparent; resize: vertical; }
 button { font: inherit; padding: .5rem 1.25rem; border: 0; border-radius: .5rem; cursor: pointer;

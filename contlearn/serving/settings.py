@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.config import Config, ServingConfig
 from contlearn.errors import ConfigError
+from contlearn.hosts import OwnHosts
 from contlearn.interfaces import Clock, FieldNames, Task
 from contlearn.monitoring.feedback_log import FeedbackLog
 from contlearn.monitoring.prediction_log import PredictionLog, read_predictions
@@ -180,7 +181,7 @@ def settings_from_config(
             workspace.state / "serving" / f"roles-{config.model.name}.json", _roles(serving)
         ),
         shadow_log=log(workspace.state / "shadow"),
-        doors=Doors(serving.allowed_hosts, serving.cors_origins, serving.host),
+        doors=Doors(OwnHosts(serving.allowed_hosts, serving.host), serving.cors_origins),
         root_path=serving.root_path,
         tls=_tls(workspace.root, serving),
         max_connections=serving.max_connections,

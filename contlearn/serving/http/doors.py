@@ -1,35 +1,27 @@
-"""The names that the server goes by, and the pages that it takes requests from.
+"""Which requests are let in: those for a name of the server, and from pages that may ask.
 
-A browser carries a page's requests to any address. A page may let its own name point at this
-machine, and would then be taken for the server's own page: so a request must be for a name of the
-server's (header Host). And a page of elsewhere may post, though it cannot read the answer: it would
-fill log and inbox. So a request that changes or logs something must not come from one (header
-Origin, Sec-Fetch-Site).
+A browser carries a page's requests to any address. A page of elsewhere cannot read the answer, but
+what it posts would fill log and inbox: so a request that changes or logs something must not come
+from one (headers Origin and Sec-Fetch-Site). Of names, `contlearn.hosts` says more.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.types import Scope
 
+from contlearn.hosts import OwnHosts
 from contlearn.serving.http.problems import RequestProblem
 
 __all__ = ["Doors"]
 
-# A name, or an address; IPv6 stands in brackets (RFC 3986, 3.2.2). Then a port, or none.
-_HOST: Final = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._~-]+))(?::[0-9]*)?")
-# Names that nobody outside can point at an address: they are resolved here, or in a cluster.
-_INNER: Final = (".localhost", ".internal", ".svc", ".svc.cluster.local")
 _READING: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _FOREIGN: Final = (b"cross-site", b"same-site")
-_KNOWN_HOSTS: Final = 1_000
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+_KNOWN_HOSTS: Final = 1_000
 _SHOWN_CHARACTERS: Final = 100
 
 
@@ -37,29 +29,14 @@ _SHOWN_CHARACTERS: Final = 100
 class Doors:
     """Checks where a request is for, and where it is from.
 
-    Addresses are let in as a host, for a name is what the attack needs, and so are names without a
-    dot, which are found on the machine or its own network; probes and scrapes come that way.
-
     Args:
-        hosts: Further names; `*.example.com` is every name below one, `*` any host at all.
+        hosts: The server's names.
         origins: Pages of elsewhere that may ask, as `https://example.com`; `*` is any.
-        bound: The host that the server listens at.
     """
 
-    hosts: Iterable[str] = ()
-    origins: Iterable[str] = ()
-    bound: str = ""
-    _names: frozenset[str] = field(init=False)
-    _endings: tuple[str, ...] = field(init=False)
-    _origins: frozenset[str] = field(init=False)
+    hosts: OwnHosts = field(default_factory=OwnHosts)
+    origins: Sequence[str] = ()
     _let_in: set[bytes] = field(default_factory=set, init=False)
-
-    def __post_init__(self) -> None:
-        wanted = [host.lower().rstrip(".") for host in self.hosts]
-        own = socket.gethostname().lower()
-        self._names = frozenset((*wanted, own, f"{own}.local", self.bound.lower()))
-        self._endings = (*_INNER, *(host[1:] for host in wanted if host.startswith("*.")))
-        self._origins = frozenset(origin.lower().rstrip("/") for origin in self.origins)
 
     def check(self, scope: Scope) -> None:
         """Let a request in.
@@ -67,7 +44,8 @@ class Doors:
         Raises:
             RequestProblem: 400 when it is for another host, 403 when it is from another page.
         """
-        hosts, origin, site = [], b"", b""
+        hosts: list[bytes] = []
+        origin = site = b""
         for name, value in scope["headers"]:
             if name == b"host":
                 hosts.append(value)
@@ -79,19 +57,19 @@ class Doors:
         if len(hosts) > 1 or (hosts and hosts[0] not in self._let_in):
             self._check_hosts(hosts)
         if (origin or site) and scope["method"] not in _READING:
-            self._check_origin(origin.decode("latin-1"), site, hosts)
+            host = hosts[0].decode("latin-1").lower() if hosts else ""
+            self._check_origin(origin.decode("latin-1"), site, host)
 
-    def _check_hosts(self, hosts: list[bytes]) -> None:
-        found = _HOST.fullmatch(hosts[0])
-        if len(hosts) > 1 or found is None:
+    def _check_hosts(self, hosts: Sequence[bytes]) -> None:
+        name = self.hosts.name_of(hosts[0].decode("latin-1"))
+        if len(hosts) > 1 or name is None:
             raise RequestProblem(
                 400,
                 "The request has no header Host that can be read, or several.",
                 where="header host",
                 hint="Send one, the name or the address of the server.",
             )
-        name = (found[1] or found[2]).decode("ascii").lower().rstrip(".")
-        if not self._is_own(name):
+        if name not in self.hosts:
             raise RequestProblem(
                 400,
                 f"This server does not go by the name {name[:_SHOWN_CHARACTERS]!r}.",
@@ -101,27 +79,17 @@ class Doors:
         if len(self._let_in) < _KNOWN_HOSTS:
             self._let_in.add(hosts[0])
 
-    def _is_own(self, name: str) -> bool:
-        return (
-            "*" in self._names
-            or name in self._names
-            or "." not in name
-            or name.endswith(self._endings)
-            or _is_address(name)
-        )
-
-    def _check_origin(self, origin: str, site: bytes, hosts: list[bytes]) -> None:
+    def _check_origin(self, origin: str, site: bytes, host: str) -> None:
         # Browsers say it of their own accord, and no page can say it for them. Where a proxy puts
         # another host in place of the one that was asked, nothing else tells.
         if site in (b"same-origin", b"none") or (not origin and site not in _FOREIGN):
             return
         given = origin.lower()
-        if "*" in self._origins or given in self._origins:
+        if "*" in self.origins or given in self.origins:
             return
         scheme, _, place = given.partition("://")
-        ends = _DEFAULT_PORTS.get(scheme, "")
-        host = hosts[0].decode("latin-1").lower() if hosts else ""
-        if place and place.removesuffix(ends) == host.removesuffix(ends):
+        port = _DEFAULT_PORTS.get(scheme, "")
+        if place and place.removesuffix(port) == host.removesuffix(port):
             return
         raise RequestProblem(
             403,
@@ -129,11 +97,3 @@ class Doors:
             where="header origin",
             hint="Name it in serving.cors_origins, if it may.",
         )
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -11,11 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contlearn.errors import ContlearnError
+from contlearn.places import without_places
 from contlearn.serving.http.call import REQUEST_ID, ROUTE
 from contlearn.serving.http.problems import RequestProblem, no_such_path
 from contlearn.serving.http.request_ids import is_client_id, new_id
 from contlearn.serving.http.wire import header, send_json
-from contlearn.serving.places import without_places
 from contlearn.serving.site import Site
 from contlearn.telemetry.server_metrics import ServerMetrics
 

@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import json
 import logging
-import os
 import resource
 import socket
 import struct
@@ -330,8 +329,9 @@ def room_for(connections: int) -> int:
 
     What comes beyond is answered; where no file is left, the system could only reset it.
     """
+    files = Path("/proc/self/fd")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    opened = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else _FILES_BESIDE
+    opened = sum(1 for _ in files.iterdir()) if files.is_dir() else _FILES_BESIDE
     beside = opened + _FILES_BESIDE
     wanted = connections + beside
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -22,9 +22,9 @@ from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import Clock
 from contlearn.papers.manifest import MANIFEST, VersionFacts
 from contlearn.papers.pointer import POINTER, Pointer, read_pointer
+from contlearn.places import without_places
 from contlearn.registry.leases import hold_version
 from contlearn.serving.compute.memory import release_memory
-from contlearn.serving.places import without_places
 from contlearn.serving.versions.loading import LOAD_NICE
 from contlearn.serving.versions.version import Load, LoadedVersion
 from contlearn.telemetry.server_metrics import ServerMetrics

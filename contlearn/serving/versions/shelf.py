@@ -15,9 +15,9 @@ from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import Clock
 from contlearn.papers.decision import read_decision
 from contlearn.papers.manifest import MANIFEST, VersionFacts
+from contlearn.places import without_places
 from contlearn.registry.leases import hold_version
 from contlearn.serving.compute.memory import release_memory
-from contlearn.serving.places import without_places
 from contlearn.serving.versions.roles import CHALLENGER, Roles
 from contlearn.serving.versions.version import Load, LoadedVersion
 

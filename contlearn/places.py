@@ -12,7 +12,7 @@ from contlearn.errors import ContlearnError
 __all__ = ["without_places"]
 
 # An absolute path of two parts at least; neither a part of a web address nor of a relative path.
-_PATH: Final = re.compile(r"(?<![\w:/.~-])~?/(?:[^\s/'\",;()]+/)+([^\s/'\",;()]*)")
+_PATH: Final = re.compile(r"(?<![\w:/.~-])~?/(?:[^\s/'\",;()]+/)+[^\s/'\",;()]*")
 
 
 def without_places(error: ContlearnError, known: Iterable[Path] = ()) -> ContlearnError:
@@ -30,7 +30,7 @@ def without_places(error: ContlearnError, known: Iterable[Path] = ()) -> Contlea
             return PurePath(text).name or "…"  # nothing but a path, whatever blanks are in it
         for folder in folders:
             text = text.replace(f"{folder}/", "").replace(folder, PurePath(folder).name)
-        return _PATH.sub(lambda found: found[1] or "…", text)
+        return _PATH.sub(lambda found: PurePath(found[0]).name or "…", text)
 
     return type(error)(
         clean(error.what),
