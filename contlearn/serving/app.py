@@ -141,8 +141,8 @@ def _routes(site: Site) -> list[Route]:
         route("GET", "/v2/health/live", v2_routes.server_live),
         route("GET", "/v2/health/ready", v2_routes.server_ready),
         route("GET", "/v1/models", v1.models),
+        route("POST", "/v1/models/{model}:predict", v1.predict),  # before the one that it fits too
         route("GET", "/v1/models/{model}", v1.model),
-        route("POST", "/v1/models/{model}:predict", v1.predict),
         route("POST", "/v2/repository/index", v2_routes.index),
         route("GET", "/v2/models/stats", v2_routes.all_stats),
     ]
