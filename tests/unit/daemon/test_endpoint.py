@@ -34,9 +34,11 @@ def client():
     config = Config.model_validate(
         {"monitoring": {"port": 0}, "serving": {"allowed_hosts": ["ops.example"]}}
     )
-    with start_endpoint(SimpleNamespace(config=config), ROUTES) as address:
-        with httpx.Client(base_url=address, timeout=20) as made:
-            yield made
+    with (
+        start_endpoint(SimpleNamespace(config=config), ROUTES) as address,
+        httpx.Client(base_url=address, timeout=20) as made,
+    ):
+        yield made
 
 
 @pytest.mark.parametrize(
