@@ -119,7 +119,7 @@ def _read(path: Path | None, what: str, where: str) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ConfigError(
-            f"{what} has a {path.name} that is not JSON: {error}.",
+            f"{what} could not be loaded: {path.name} is not JSON: {error}.",
             where=where,
             hint="Save the model again with save_pretrained.",
         ) from error
