@@ -21,6 +21,7 @@ from contlearn.errors import (
     ConfigError,
     ContlearnError,
     StorageError,
+    UsageError,
     WorkspaceError,
     WorkspaceLocked,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "narrow",
     "narrowest",
     "new_private",
+    "output_border",
     "plain",
     "publish_folder",
     "read_json",
@@ -155,6 +157,10 @@ class Workspace:
     def serving(self, config: Config) -> Path:
         """The serving directory of the model: `<serving.path>/<model.name>`."""
         return (self.root / config.serving.path / config.model.name).absolute()
+
+    def own_folders(self, config: Config) -> tuple[Path, ...]:
+        """Give the folders that only contlearn writes to; what a user asks for lands elsewhere."""
+        return (self.state, self.versions, self.root / config.serving.path)
 
     def key(self, path: str) -> Path | None:
         """A key that the configuration names, relative paths taken from the workspace."""
@@ -270,6 +276,49 @@ def storage_border(action: str, path: Path | str) -> Iterator[None]:
             f"The disk is full: could not {action}.",
             where=str(path),
             hint="Free some space and run the same command again; nothing was lost.",
+        ) from error
+
+
+# What the system says of a path where nothing of this kind can be.
+_NO_SUCH_PLACE: Final = frozenset(
+    (
+        errno.EEXIST,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+    )
+)
+
+
+@contextlib.contextmanager
+def output_border(path: Path, own: Iterable[Path] = ()) -> Iterator[None]:
+    """Tell the user of a path that was asked for and cannot be written to, or must not be.
+
+    Args:
+        path: Of a file or a folder that the user named.
+        own: Folders that are contlearn's alone.
+    Raises:
+        UsageError: When it lies in one of them, or there can be nothing of this name.
+    """
+    for folder in own:
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            raise UsageError(
+                f"The folder {folder.name} is contlearn's own: nothing else is written there.",
+                where=str(path),
+                hint="Name a path outside it.",
+            )
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SUCH_PLACE:
+            raise
+        raise UsageError(
+            f"Nothing can be written there: {error.strerror}.",
+            where=str(path),
+            hint="Name a path in a folder that is there, and that this user may write to.",
         ) from error
 
 

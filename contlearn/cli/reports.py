@@ -220,3 +220,6 @@ def show_evaluation(value: Mapping[str, Any], *, labels: int = 30) -> None:
                 [(count, a, b) for count, a, b in pairs],
                 right=(0,),
             )
+    for item in value.get("text_slices") or ():
+        if "problem" in item:
+            click.echo(f"  Slice {item['slice']!r}: {item['problem']}.")

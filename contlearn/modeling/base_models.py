@@ -15,6 +15,7 @@ from typing import Any, Final
 from contlearn.errors import ConfigError, ContlearnError
 from contlearn.modeling.base_check import WHERE, check_saved_by, read_limit
 from contlearn.modeling.majors import follow_tokenizer_file, no_progress_bars
+from contlearn.modeling.weights import check_weights
 
 __all__ = [
     "PACKAGES",
@@ -174,6 +175,7 @@ def load_encoder(source: str, *, attention: str = "sdpa", what: str | None = Non
 
     what = what or f"The base model {source!r}"
     with _loading(what):
+        check_weights(source, what=what)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
             raise ConfigError(

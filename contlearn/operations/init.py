@@ -11,7 +11,7 @@ from contlearn.context import check_names
 from contlearn.errors import UsageError
 from contlearn.modeling.base_models import look_at_base
 from contlearn.plugins.manager import PluginManager
-from contlearn.workspace import Workspace, write_bytes_atomic
+from contlearn.workspace import Workspace, output_border, write_bytes_atomic
 
 __all__ = ["make_workspace"]
 
@@ -37,7 +37,7 @@ def make_workspace(
     Returns:
         What was made, and `notes`: what is to be said about the base model.
     Raises:
-        UsageError: When the folder is a workspace already.
+        UsageError: When the folder is a workspace already, or there can be none.
         PluginError: When there is no such task.
         ConfigError: When the base model is a folder that is not there, or would be read wrongly.
     """
@@ -61,7 +61,8 @@ def make_workspace(
         )
     if not dry_run:
         workspace = Workspace(root)
-        workspace.make_folders()
+        with output_border(root):
+            workspace.make_folders()
         fields = manager.task(task, where="--task").fields
         text = render_default(
             name=chosen[:64], task=task, base=base, fields=fields, max_tokens=longest

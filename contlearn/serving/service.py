@@ -85,7 +85,7 @@ class Service:
             settings.roles,
             settings.shadow_log,
         )
-        if settings.inbox is not None and settings.tokens.has("feedback"):
+        if settings.inbox is not None:
             self.desk = FeedbackDesk(
                 settings.inbox, settings.task, settings.fields, labels=settings.labels
             )
@@ -271,7 +271,7 @@ class Service:
         if any(isinstance(item, Encoding) for item in inputs):
             return version, answers, request_id  # without texts there is nothing to log or to label
         texts = [item for item in inputs if not isinstance(item, Encoding)]
-        if self.desk is not None:
+        if self.desk is not None and self.settings.tokens.has("feedback"):
             self.desk.recent.keep(request_id, texts, sum(lengths))
         self._note(version, texts, lengths, answers, request_id)
         if number is None:

@@ -49,7 +49,8 @@ _IDS: dict[str, Any] = {
 
 def schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
     """Give the named schemas of a server that serves these models."""
-    predictions = list({each.task.name: each.task.schema() for each in models}.values())
+    kinds = list({each.task.name: each.task.schema() for each in models}.values())
+    predictions = {"type": "array", "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}}
     return {
         "Error": _ERROR,
         "Health": {"type": "object"},
@@ -87,14 +88,21 @@ def schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
                 },
             },
         },
+        "Models": {
+            "type": "object",
+            "required": ["models"],
+            "properties": {"models": {"type": "array", "items": {"type": "string"}}},
+        },
+        "Instances": {
+            "type": "object",
+            "required": ["predictions"],
+            "properties": {"predictions": predictions},
+        },
         "Predictions": {
             "type": "object",
             "required": ["predictions", "model", "version", "request_id"],
             "properties": {
-                "predictions": {
-                    "type": "array",
-                    "items": predictions[0] if len(predictions) == 1 else {"anyOf": predictions},
-                },
+                "predictions": predictions,
                 "model": {"type": "string"},
                 "version": {"type": "integer"},
                 "request_id": {"type": "string"},
