@@ -459,7 +459,7 @@ class _Child:
             "fit": trained.fit,  # what the next forecast learns from
             "trained_share": trained.trained_share,
             "search": trained.search,
-            "warnings": trained.warnings,
+            "warnings": (*trained.warnings, *exported.warnings),
             "suspects": evaluated.suspects,
             "peak_bytes": max(one.peak_bytes for one in done),
         }
