@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 
 from contlearn.modeling.base_models import BaseLook, look_at_base
+from contlearn.wording import first_line
 
 __all__ = ["try_base"]
 
@@ -27,14 +27,15 @@ def try_base(name: str) -> BaseLook:
     if look.folder is None:
         return look
     why = ""
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("onnx") is None:
-        why = "the packages for training are not installed here"
-    elif not any(look.folder.glob("*.safetensors")):
+    if not any(look.folder.glob("*.safetensors")):
         why = "its weights (model.safetensors) are not on this machine"
+    else:
+        try:
+            from contlearn.export.trial import try_encoder
+        except Exception as error:  # whatever an installation that does not fit raises
+            why = f"the packages for training cannot be imported here ({first_line(error)})"
     if why:
         said = f"The base model {name!r} was not tried, because {why}: the first update does it."
         return replace(look, notes=(*look.notes, said))
-    from contlearn.export.trial import try_encoder
-
     limit, notes = try_encoder(name)
     return replace(look, limit=limit, notes=(*look.notes, *notes))
