@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from contlearn.deferred import quiet_imports
 from contlearn.workspace import Workspace
 from tests import warm
 from tests.integration.conftest import Program
@@ -148,7 +149,8 @@ def write_family(folder: Path, family: Family, texts: Iterable[str], *, seed: in
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     try:
-        model = AutoModel.from_config(config)
+        with quiet_imports():
+            model = AutoModel.from_config(config)
     finally:
         torch.random.set_rng_state(state)
     with torch.no_grad(), contextlib.suppress(NotImplementedError):

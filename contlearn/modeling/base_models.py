@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from contlearn.deferred import quiet_imports
 from contlearn.errors import ConfigError, ContlearnError
 from contlearn.modeling.base_check import (
     WHERE,
@@ -191,9 +192,10 @@ def load_encoder(source: str, *, attention: str = "sdpa", what: str | None = Non
             # with it, and says the same alone as among others.
             config.attention_type = "original_full"
         extra: dict[str, Any] = {}
-        found: Any = MODEL_MAPPING.get(type(config), None)
-        # Funnel has two.
-        implementation = found[0] if isinstance(found, tuple) else found
+        with quiet_imports():  # of what torch deprecates in older encoders
+            implementation: Any = MODEL_MAPPING.get(type(config), None)
+        if isinstance(implementation, tuple):
+            implementation = implementation[0]  # Funnel has two
         if implementation is not None:
             if "add_pooling_layer" in inspect.signature(implementation).parameters:
                 extra["add_pooling_layer"] = False

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,7 @@ def measure(family: Family, task: str) -> bool:
     """Take a family through the loop and keep how far it came; say whether `init` let it in."""
     from transformers import __version__
 
-    with tempfile.TemporaryDirectory(prefix="encoders-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch deprecates what old encoders are written with
+    with tempfile.TemporaryDirectory(prefix="encoders-") as folder:
         found = walk(family, task, Path(folder))
     row = asdict(found)
     named = {"tokenizer": own_tokenizer(family).__name__, "transformers": __version__}

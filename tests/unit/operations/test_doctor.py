@@ -1,5 +1,7 @@
 """What is said of the major of transformers that is in use."""
 
+import json
+
 import pytest
 
 from contlearn.operations import doctor
@@ -24,3 +26,20 @@ def test_doctor_says_which_major_is_in_use(monkeypatch, tmp_path, installed, ok,
     # Under 5 nobody is told to install what needs 4.57.
     is_five = installed.get("transformers", "").startswith("5.")
     assert ("optimum-onnx" in checks) == (not is_five)
+
+
+@pytest.mark.parametrize(
+    ("config", "ok", "said"),
+    [
+        ({"model_type": "gpt2"}, False, "of the family 'gpt2', and it reads a text from left"),
+        ({"model_type": "bert"}, None, "was not tried, because its weights"),
+    ],
+)
+def test_doctor_tries_the_base_model(workspace, tmp_path, config, ok, said):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps(config))
+    workspace.config_file.write_text(f'[model]\nname = "test"\nbase = "{base}"\n')
+    checks = {check.name: check for check in doctor.examine_workspace(workspace.root)}
+    assert checks["base model"].ok is ok
+    assert said in checks["base model"].found
