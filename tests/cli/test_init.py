@@ -62,4 +62,3 @@ def test_init_says_which_base_could_not_be_tried(run, tmp_path):
     ran = run("init", tmp_path / "a", "--base", "someone/their-model-that-is-nowhere")
     assert ran.code == 0
     assert "is not on this machine, so it was not checked" in ran.out
-
