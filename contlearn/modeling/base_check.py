@@ -76,7 +76,7 @@ _UNFIT: Final[Mapping[str, str]] = {
     "bros": "it needs the place of every word on its page beside the text",
     "canine": "it reads characters in windows, has no tokenizer.json, and takes padding for text",
     "convbert": _PADDING.format(part="convolutions"),
-    "funnel": _PADDING.format(part="pooling of neighbours"),
+    "funnel": _PADDING.format(part="pooling layers"),
     "fnet": "it mixes all places with each other and cannot leave padding out",
     "longformer": "its attention by windows cannot be written as a graph for texts of any length",
     "mra": "its attention needs kernels of its own, and without them no piece sees another",
