@@ -577,20 +577,28 @@ class TrainingResult:
 class ExportReport:
     """What the export made and how it compares with the model it was made from.
 
-    `recipe` says how an 8-bit graph was rounded; `tried` holds what was measured of each precision
-    on the way to the choice. Inputs are cut at `max_tokens`; the encoder itself has places for
-    `position_limit` (None: any number); `pad_id` fills rows that are shorter than others.
+    `relative_difference` is the largest difference of a score by `logit_spread`, the standard
+    deviation of the source's scores (at least 1); `required` says what was asked of it and of the
+    agreement (None: nothing, as of a rounded graph's scores). `recipe` says how an 8-bit graph was
+    rounded; `tried` holds what was measured of each precision on the way to the choice; `warnings`
+    are those of the notes that an update tells. Inputs are cut at `max_tokens`; the encoder itself
+    has places for `position_limit` (None: any number); `pad_id` fills rows that are shorter than
+    others.
     """
 
     folder: Path
     precision: str
     max_abs_difference: float
+    relative_difference: float
+    logit_spread: float
+    required: Mapping[str, float | None]
     label_agreement: float
     rows_checked: int
     fused: Mapping[str, int]
     size_bytes: int
     processor: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     recipe: str = ""
     tried: tuple[Mapping[str, Any], ...] = ()
     max_tokens: int | None = None
@@ -603,6 +611,9 @@ class ExportReport:
             "precision": self.precision,
             "recipe": self.recipe,
             "max_abs_difference": self.max_abs_difference,
+            "relative_difference": self.relative_difference,
+            "logit_spread": self.logit_spread,
+            "required": dict(self.required),
             "label_agreement": self.label_agreement,
             "rows_checked": self.rows_checked,
             "fused": dict(self.fused),
@@ -613,6 +624,7 @@ class ExportReport:
             "pad_id": self.pad_id,
             "tried": [dict(item) for item in self.tried],
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
 

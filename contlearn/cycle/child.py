@@ -480,7 +480,7 @@ class _Child:
             "pipeline": self.task.pipeline,
             **({"task_options": options} if options else {}),
         }
-        warnings = trained.warnings
+        warnings = (*trained.warnings, *exported.warnings)
         if rows := evaluated.anchor_unknown:
             said = f"What the best proven version answers on {rows} old held-out rows is not known"
             warnings += (f"{said}; the champion's answers stand for it.",)

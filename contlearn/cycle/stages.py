@@ -89,12 +89,13 @@ class Trained(_Done):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported(_Done):
-    """What was exported. `pad_id` is 0 in markers of an earlier contlearn."""
+    """What was exported. Markers of an earlier contlearn have no `pad_id` and no `warnings`."""
 
     stage = "exporting"
     precision: str
     processor: tuple[str, ...]
     pad_id: int
+    warnings: tuple[str, ...]
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -104,6 +105,7 @@ class Exported(_Done):
             precision=value["precision"],
             processor=tuple(value["processor"]),
             pad_id=value.get("pad_id", 0),
+            warnings=tuple(value.get("warnings", ())),
         )
 
 

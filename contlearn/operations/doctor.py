@@ -193,12 +193,12 @@ def _room(context: Context) -> Check:
 
 
 def _base(context: Context) -> Check:
-    """Look at the configured base model: whether it is here, and who saved it."""
-    from contlearn.modeling.base_models import look_at_base
+    """Look at the configured base model: whether it is here, who saved it, and whether it goes."""
+    from contlearn.operations.base import try_base
 
     name = context.config.model.base
     try:
-        look = look_at_base(name)
+        look = try_base(name)
     except ContlearnError as error:
         return Check("base model", False, error.what, error.hint or "")
     longest = context.config.model.max_tokens

@@ -29,7 +29,14 @@ from contlearn.workspace import (
 __all__ = ["export_version"]
 
 TRITON_FILE: Final = "model.bin"
-_PARITY: Final = ("max_abs_difference", "label_agreement", "rows_checked")
+_PARITY: Final = (
+    "max_abs_difference",
+    "relative_difference",
+    "logit_spread",
+    "label_agreement",
+    "required",
+    "rows_checked",
+)
 
 
 def export_version(

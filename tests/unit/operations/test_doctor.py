@@ -1,5 +1,6 @@
 """What is said of packages: the major of transformers, the driver of the catalog."""
 
+import json
 import sys
 
 import pytest
@@ -37,3 +38,20 @@ def test_doctor_says_that_the_driver_of_the_catalog_does_not_load(workspace, tmp
     (check,) = [c for c in doctor.examine_workspace(workspace.root) if c.ok is False]
     assert "no pq wrapper available" in check.found
     assert "contlearn[postgres]" in check.hint
+
+
+@pytest.mark.parametrize(
+    ("config", "ok", "said"),
+    [
+        ({"model_type": "gpt2"}, False, "of the family 'gpt2', and it reads a text from left"),
+        ({"model_type": "bert"}, None, "was not tried, because its weights"),
+    ],
+)
+def test_doctor_tries_the_base_model(workspace, tmp_path, config, ok, said):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps(config))
+    workspace.config_file.write_text(f'[model]\nname = "test"\nbase = "{base}"\n')
+    checks = {check.name: check for check in doctor.examine_workspace(workspace.root)}
+    assert checks["base model"].ok is ok
+    assert said in checks["base model"].found
