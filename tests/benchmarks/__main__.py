@@ -126,8 +126,9 @@ BENCHMARKS = {
         "python -m tests.benchmarks.lineages",
         (
             "Simulated lineages of 100 updates with known truth, 60 new held-out rows an update, answers that "
-            "differ on 6 % of the rows. No rule looks further back than to the champion yet, so that small "
-            "losses still add up; `worth` makes them rare."
+            "differ on 6 % of the rows. Below 300 old rows `no-erosion` does not judge, and small losses add up: "
+            "that so few rows should show them, nothing could be promoted. The last rows say how optimistic "
+            "rows become that judge a hundred challengers; nothing corrects that yet."
         ),
     ),
     "before_after": (

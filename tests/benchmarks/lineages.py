@@ -252,6 +252,12 @@ def erode(lineages: int, updates: int) -> None:
                     f"{lived[UNCORRECTED].beyond:.1f} % with them and a bound against the first "
                     f"version at the confidence of one look; promotions {promotions[0]}, "
                     f"{promotions[2]}, {promotions[1]}",
+                    "case": {
+                        "kind": "erosion",
+                        "change": name,
+                        "rows": rows,
+                        **{rules: round(one.beyond, 1) for rules, one in lived.items()},
+                    },
                 },
             )
 
@@ -282,6 +288,7 @@ def power(lineages: int) -> None:
                     "unit": "%",
                     "beside": f"{shares[-1]:.1f} % within {TRIES} tries, each with what was kept "
                     f"before; {tries.mean():.2f} tries on average",
+                    "case": {"kind": "power", "update": at, "rows": rows, "shares": shares},
                 },
             )
 

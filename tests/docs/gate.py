@@ -9,10 +9,13 @@ from typing import Any
 from contlearn.config import GateConfig
 from tests.benchmarks.common import read_rows
 from tests.benchmarks.few_rows import CHANGES
+from tests.benchmarks.lineages import BEFORE, NOW, UNCORRECTED
 
 PAGE = Path(__file__).parents[2] / "docs" / "gate.md"
 BEGIN = "<!-- measured: written by python -m tests.docs.gate -->"
 END = "<!-- end of measured -->"
+MANY_BEGIN = "<!-- lineages: written by python -m tests.docs.gate -->"
+MANY_END = "<!-- end of lineages -->"
 FEW_BEGIN = "<!-- few rows: written by python -m tests.docs.gate -->"
 FEW_END = "<!-- end of few rows -->"
 
@@ -112,8 +115,32 @@ def few_rows() -> Iterator[str]:
         yield f"| {rows} | {differ}% | {cells} |"
 
 
+def lineages() -> Iterator[str]:
+    """Give what adds up over many updates, and what honest work gets through."""
+    cases = [row["case"] for row in read_rows("lineages") if "case" in row]
+    yield "| true change an update | old rows | now | rules of before | first version, one look |"
+    yield "| --- | --- | --- | --- | --- |"
+    for case in (case for case in cases if case["kind"] == "erosion"):
+        shares = " | ".join(f"{case[rules]:.1f}%" for rules in (NOW, BEFORE, UNCORRECTED))
+        yield f"| {case['change']} | {case['rows']:,} | {shares} |"
+    yield ""
+    yield "What honest work gets through: ten points truly gained on the new rows, old ones equal. Share"
+    yield "promoted at once, and within five updates in which kept records add up:"
+    yield ""
+    powers = {(c["rows"], c["update"]): c["shares"] for c in cases if c["kind"] == "power"}
+    updates = sorted({update for _, update in powers})
+    yield "| old rows | " + " | ".join(f"update {update}" for update in updates) + " |"
+    yield "| --- " * (1 + len(updates)) + "|"
+    for rows in sorted({rows for rows, _ in powers}):
+        shares = (powers[rows, update] for update in updates)
+        cells = " | ".join(f"{first:.0f}%, {last:.0f}%" for first, *_, last in shares)
+        yield f"| {rows:,} | {cells} |"
+
+
 def page(text: str) -> str:
     """Put the measured parts into the page."""
+    before, _, rest = text.partition(MANY_BEGIN)
+    text = "\n".join([before + MANY_BEGIN, *lineages(), MANY_END + rest.partition(MANY_END)[2]])
     before, _, rest = text.partition(FEW_BEGIN)
     text = "\n".join([before + FEW_BEGIN, *few_rows(), FEW_END + rest.partition(FEW_END)[2]])
     before, _, rest = text.partition(BEGIN)
