@@ -107,11 +107,12 @@ class Guard:
             self._holders, self._leases = {}, {}
         self._see_holders(now)
         still = [holder for holder in self._holders.values() if self._stands_still(holder, now)]
+        # Shown before it is told: who is told looks there.
+        self.problem = f"{still[0].words()}." if still else None
         for holder in still:
             if not holder.was_told:
                 holder.was_told = True
                 self._tell(holder)
-        self.problem = f"{still[0].words()}." if still else None
         if any(self._context.catalog.place in holder.locks for holder in still):
             # Nobody can renew a lease now but by one look, before the stop. And who was stopped
             # between the two copies of the head of SQLite's index leaves nothing to be read.
