@@ -53,7 +53,7 @@ DELIVERIES: Final = (
 QUIZ, SAME, SHUFFLED = 60, 60, 60
 # Shares of the quiz that plain fine-tuning answers right, each time on the new delivery alone, with
 # 240 sentences of each kind. Measured beforehand: python -m tests.benchmarks.demo
-PLAIN: Final = (0.0, 0.0, 0.0)
+PLAIN: Final = (0.475, 0.492, 0.362)
 # Sentences of our own, for the prediction at the end.
 TEXTS = (
     "just missed the bus again lol, happy monday everyone",

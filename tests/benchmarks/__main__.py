@@ -131,6 +131,14 @@ BENCHMARKS = {
             "rows become that judge a hundred challengers; nothing corrects that yet."
         ),
     ),
+    "demo": (
+        "Plain fine-tuning on the demo's deliveries",
+        "python -m tests.benchmarks.demo",
+        (
+            "What the demo shows beside its own figures, and marks as measured beforehand: the strategy "
+            "`naive`, each time on the new delivery alone, every version promoted."
+        ),
+    ),
     "before_after": (
         "Before and after the restructuring",
         "python -m tests.benchmarks.before_after ../before",
