@@ -315,7 +315,10 @@ def test_head(served, head, status):
         ("identity", b'{"texts": ["a"], "top": 1e400}', 400),
         ("identity", b'{"texts": ["a"], "texts": "b"}', 400),
     ],
-)
+    # What is packed holds the time, and a name must be the same in every process.
+    ids=["bomb", "deflated-bomb", "two-members", "torn", "no-gzip", "unknown", "packed-twice", "deep",
+         "half-a-pair", "endless-number", "a-name-twice"],
+)  # fmt: skip
 def test_body(client, packing, body, status):
     answer = client.post("/predict", content=body, headers={"content-encoding": packing})
     assert answer.status_code == status
