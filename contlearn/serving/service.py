@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import RowProblem
 from contlearn.monitoring.prediction_log import LoggedPrediction
 from contlearn.serving.compute.engine import Engine, Lane, VersionRetired
@@ -118,7 +119,24 @@ class Service:
     @property
     def is_ready(self) -> bool:
         """Say whether a version can answer."""
-        return self.follower.current is not None and not self.draining and self.follower.alive
+        return (
+            self.follower.current is not None
+            and not self.draining
+            and self.follower.alive
+            and not self.engine.is_stuck
+        )
+
+    @property
+    def problem(self) -> ContlearnError | None:
+        """Give what keeps the model from answering, or the promoted version from being loaded."""
+        if self.engine.is_stuck:
+            return ServingError(
+                f"No worker has answered for {self.engine.silent_seconds:.0f} s.",
+                where="workers of the server",
+                hint="Worker processes that stand still are replaced by themselves, which the log "
+                "and contlearn_workers_replaced_total show; if it goes on, restart the server.",
+            )
+        return self.follower.problem
 
     def _champion_number(self) -> int | None:
         current = self.follower.current
@@ -334,7 +352,7 @@ class Service:
 
     def facts(self) -> Mapping[str, Any]:
         """Give what the page and the readiness answer show."""
-        current, problem = self.follower.current, self.follower.problem
+        current, problem = self.follower.current, self.problem
         return {
             "model": self.settings.name,
             "task": self.settings.task.name,

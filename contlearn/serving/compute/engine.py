@@ -28,6 +28,7 @@ from contlearn.serving.compute.pieces import (
     may_begin,
 )
 from contlearn.serving.compute.sharing import FairQueue
+from contlearn.serving.compute.watching import WorkerSilent
 from contlearn.serving.http.problems import (
     RequestProblem,
     crowded_out,
@@ -46,6 +47,8 @@ _log = logging.getLogger("contlearn.serving")
 _WATCH_SECONDS: Final = 0.1
 # Who asks for one text waits for the piece that was begun: a piece is cut to take no longer.
 _PIECE_SECONDS: Final = 0.1
+# When nothing that was begun is answered for so long, the workers are ill.
+_IN_VAIN_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +291,10 @@ class Engine:
     _idle: int = field(default=0, init=False)
     # How far the lane being served has come; a lane that was empty continues from here.
     _progress: float = field(default=0.0, init=False)
+    _running: int = field(default=0, init=False)
+    # Since when nothing of what was begun was answered.
+    _in_vain_since: float | None = field(default=None, init=False)
+    _was_stuck: bool = field(default=False, init=False)
 
     def lane(
         self,
@@ -316,6 +323,26 @@ class Engine:
             self._ready.notify_all()
         for thread in self._threads:
             thread.join(5.0)
+
+    @property
+    def silent_seconds(self) -> float:
+        """Give for how long workers have been computing without any answer."""
+        since = self._in_vain_since
+        return self.clock() - since if self._running and since is not None else 0.0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Say whether they have for so long that something must be wrong."""
+        return self.silent_seconds > _IN_VAIN_SECONDS
+
+    def look(self) -> None:
+        """Log once when the workers are stuck, and once when they answer again."""
+        is_stuck = self.is_stuck
+        if is_stuck and not self._was_stuck:
+            _log.error("no worker answers", extra={"seconds": round(self.silent_seconds, 1)})
+        elif self._was_stuck and not is_stuck:
+            _log.warning("workers answer again")
+        self._was_stuck = is_stuck
 
     def put(self, lane: Lane, request: Request, now: float) -> None:
         """Let a request wait for its first piece to be taken.
@@ -364,6 +391,9 @@ class Engine:
                 if texts > lane.limits.batch_texts or cost > lane.most_cost:
                     break
                 batch.append(self._take(lane))
+            self._running += 1
+            if self._in_vain_since is None:
+                self._in_vain_since = self.clock()
             return batch
 
     def _take(self, lane: Lane) -> Piece[Lane]:
@@ -389,6 +419,9 @@ class Engine:
         with self._ready:
             lane.used += done - begun
             lane.queue.answered(batch)
+            self._running -= 1
+            if not any(isinstance(result, WorkerSilent) for result in results.values()):
+                self._in_vain_since = done if self._running else None
         loop = self._loop
         if loop is None or loop.is_closed():
             return

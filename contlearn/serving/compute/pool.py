@@ -158,7 +158,8 @@ class _Version:
     def add(self, other: _Worker) -> None:
         """Let another worker be asked, or be let go where the version is."""
         with self.changed:
-            self.workers.append(other)
+            # Before the others: what the former one was asked goes to the one that surely runs.
+            self.workers.insert(0, other)
             if self.is_dropped:
                 other.data.close()
             self.changed.notify_all()

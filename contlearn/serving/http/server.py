@@ -197,6 +197,7 @@ class HttpServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Stop also when the follower ended unexpectedly: nobody should trust this process."""
+        self.site.engine.look()
         if not self.site.alive and not self.should_exit:
             _log.critical("the champion is not followed any more; stopping")
             self.fell_ill = True
