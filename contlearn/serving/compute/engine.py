@@ -203,18 +203,19 @@ class Lane:
             RequestProblem: When it would wait too long, or it or another would be late.
         """
         limits, queue, pace, count = self.limits, self.queue, self.pace.seconds, len(request.inputs)
-        total = piece.cost + request.rest
+        total, is_large = piece.cost + request.rest, request.has_more
+        # What was taken of large requests, not all of them, stands in the way of a small one.
+        texts = self._waiting if is_large else queue.texts + queue.out_texts
+        if self._waiting and texts + count > limits.max_queue_texts:
+            raise overloaded(self._waiting, (queue.out_cost + queue.cost) * pace)
+        soon = min(limits.max_wait_seconds, request.allowed)
+        if not is_large and (queue.out_cost + queue.cost + total) * pace <= soon:
+            return
         look = queue.outlook(total, piece.cost, now=now, pace=pace)
-        seconds = look.done * pace
-        if self._waiting:
-            # What was taken of large requests, not all of them, stands in the way of a small one.
-            is_large = request.has_more
-            texts = count + (self._waiting if is_large else queue.texts + queue.out_texts)
-            wait = look.before * pace
-            if texts > limits.max_queue_texts or wait > limits.max_wait_seconds:
-                raise overloaded(self._waiting, wait)
-        if seconds > request.allowed:
-            raise hopeless(seconds, request.allowed, (look.done - total) * pace)
+        if self._waiting and look.before * pace > limits.max_wait_seconds:
+            raise overloaded(self._waiting, look.before * pace)
+        if look.done * pace > request.allowed:
+            raise hopeless(look.done * pace, request.allowed, (look.done - total) * pace)
         if look.slack < 0:
             raise crowded_out(-look.slack * pace)
 

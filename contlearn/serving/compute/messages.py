@@ -22,8 +22,8 @@ __all__ = [
 # How long the JSON is, and how long the bytes that follow it.
 _LENGTHS: Final = struct.Struct("<II")
 _READ_BYTES: Final = 1 << 16
-# Called whenever the other side let a look's time pass; raises to give up.
-Patience: TypeAlias = Callable[[], None]
+# Makes what is called, while the other side lets look after look pass; it raises to give up.
+Patience: TypeAlias = Callable[[], Callable[[], None]]
 
 
 def bound_waits(connection: socket.socket, seconds: float) -> None:
@@ -51,14 +51,16 @@ def send(
         OSError: When the other side is gone.
     """
     data = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
-    left = memoryview(_LENGTHS.pack(len(data), len(tail)) + data + tail)
-    while left:
+    whole = b"".join((_LENGTHS.pack(len(data), len(tail)), data, tail))
+    sent, look = 0, None
+    while sent < len(whole):
         try:
-            left = left[connection.send(left) :]
+            sent += connection.send(memoryview(whole)[sent:] if sent else whole)
         except BlockingIOError:
             if patience is None:
                 raise
-            patience()
+            look = look or patience()
+            look()
 
 
 def receive(connection: socket.socket, patience: Patience | None = None) -> Any:
@@ -142,10 +144,12 @@ def _exactly(connection: socket.socket, size: int, patience: Patience | None) ->
 
 
 def _some(connection: socket.socket, size: int, patience: Patience | None) -> bytes:
+    look = None
     while True:
         try:
             return connection.recv(size)
         except BlockingIOError:
             if patience is None:
                 raise
-            patience()
+            look = look or patience()
+            look()

@@ -53,7 +53,9 @@ class Request:
         self.answers = [None] * self.left
         self.rest = sum(self.costs)
         # Longest first, so that the last piece to finish is a short one.
-        self._order = sorted(range(self.left), key=lambda place: -self.costs[place])
+        self._order = list(range(self.left))
+        if self.left > 1:
+            self._order.sort(key=lambda place: -self.costs[place])
 
     @property
     def has_more(self) -> bool:

@@ -9,6 +9,7 @@ replaced, and so is one that does not answer; what it was asked is asked once mo
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -90,14 +91,14 @@ class _Worker:
                 before, self._last = self._last, mine
                 try:
                     if not self.is_lost:
-                        send(self.data, items, self._watch())
+                        send(self.data, items, self._watch)
                 except ConnectionError:
                     pass  # whoever waits for an answer finds out
             with before:
                 if self.is_lost:
                     raise _Overtaken("the worker was lost over another request")
                 try:
-                    return self._channel.receive(self._watch())
+                    return self._channel.receive(self._watch)
                 except OSError:
                     self.is_lost = True
                     raise
@@ -358,7 +359,7 @@ class WorkerPool:
     def _fork(self, version: _Version, died: int) -> tuple[_Worker, int | None]:
         """Get another worker of a version; give it, and how the former one ended."""
         ours, theirs = socket.socketpair()
-        watch = ProcessWatch(version.host_pid)
+        watch = functools.partial(ProcessWatch, version.host_pid)
         try:
             with theirs:
                 send(version.host, {"died": died}, watch)
@@ -534,8 +535,8 @@ def _answers(values: Sequence[Mapping[str, Any]], numbers: memoryview) -> list[A
     return answers
 
 
-def _loading(pid: int) -> ProcessWatch:
-    return ProcessWatch(pid, still_seconds=_STILL_LOADING_SECONDS)
+def _loading(pid: int) -> Callable[[], ProcessWatch]:
+    return lambda: ProcessWatch(pid, still_seconds=_STILL_LOADING_SECONDS)
 
 
 def _kill(pid: int) -> None:

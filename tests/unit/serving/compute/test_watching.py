@@ -93,7 +93,7 @@ def test_whoever_waits_too_long_for_a_message_gives_up():
                 raise Silent("enough")
 
         with pytest.raises(Silent, match="enough"):
-            Channel(ours).receive(patience)
+            Channel(ours).receive(lambda: patience)
         asked.clear()
         with pytest.raises(Silent, match="enough"):  # nobody reads: the socket is full
-            send(ours, "x" * 5_000_000, patience)
+            send(ours, "x" * 5_000_000, lambda: patience)
