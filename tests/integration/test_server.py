@@ -98,8 +98,9 @@ def test_predict_takes_a_packed_body(client):
         (b'{"texts": NaN}', 400, "body"),
         (b'{"texts": "one"}', 400, "body"),
         (b'{"texts": [1]}', 400, "texts[0]"),
-        (b'{"texts": ["a", ""]}', 400, "texts[1]"),
-        (b'{"texts": ["a", "b\\u0000"]}', 400, "texts[1]"),
+        (b'{"texts": [""]}', 400, "texts[0]"),
+        (b'{"texts": [" ", "b\\u0000"]}', 400, "texts[0]"),
+        (b'{"texts": ["a", 1]}', 400, "texts[1]"),
         (b'{"texts": ["a"], "inputs": []}', 400, "body"),
         (b'{"text": ["a"]}', 400, "body"),
         (b'{"texts": ["a"], "top": -1}', 400, "top"),
@@ -116,6 +117,60 @@ def test_predict_refuses_what_is_wrong_and_says_where(client, body, status, wher
     assert set(value) == {"error", "where", "hint", "request_id"}
     assert value["error"].endswith(".")
     assert value["request_id"] == answer.headers["x-request-id"]
+
+
+MIXED = ["refund the charge", "", "my parcel please", "b\0", "a" * 501]
+
+
+def test_a_text_that_cannot_be_used_fails_only_itself(served, client):
+    answer = client.post("/predict", json={"texts": MIXED}, headers={"x-request-id": "mixed-1"})
+    assert answer.status_code == 200
+    first, empty, third, control, long = answer.json()["predictions"]
+    assert (first["label"], third["label"]) == ("billing", "shipping")
+    assert empty["error"] == "The field 'text' is empty."
+    assert [item["where"] for item in (empty, control, long)] == [
+        "texts[1]",
+        "texts[3]",
+        "texts[4]",
+    ]
+    assert "501 characters" in long["error"]
+    assert all(set(item) == {"error", "where", "hint"} for item in (empty, control, long))
+    log = served[1].predictions
+    lines = wait_for(lambda: [line for line in whole_lines(log) if line["request_id"] == "mixed-1"])
+    assert [(line["index"], line["labels"]) for line in lines] == [
+        (0, ["billing"]),
+        (2, ["shipping"]),
+    ]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_v2_leaves_the_place_of_a_text_that_cannot_be_used_empty_and_says_why(client, binary):
+    body = {
+        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [5], "data": MIXED}],
+        "outputs": [
+            {"name": "label"},
+            {"name": "scores", "parameters": {"binary_data": binary}},
+            {"name": "scores", "parameters": {"classification": 1}},
+        ],
+    }
+    answer = client.post("/v2/models/tickets/infer", json=body)
+    assert answer.status_code == 200
+    size = int(answer.headers.get("inference-header-content-length", len(answer.content)))
+    value = json.loads(answer.content[:size])
+    label, scores, best = value["outputs"]
+    assert label["data"] == ["billing", "", "shipping", "", ""]
+    assert scores["shape"] == [5, 4]
+    if binary:
+        numbers = np.frombuffer(answer.content[size:], dtype="<f4").reshape(5, 4)
+        assert list(np.isnan(numbers).all(axis=1)) == [False, True, False, True, True]
+    else:
+        assert scores["data"][4:8] == [None] * 4
+        assert sum(scores["data"][8:12]) == pytest.approx(1.0)
+    assert [text.split(":")[-1] for text in best["data"]] == label["data"]
+    errors = json.loads(value["parameters"]["errors"])
+    assert [error["index"] for error in errors] == [1, 3, 4]
+    assert errors[0]["error"] == "The field 'text' is empty."
+    assert errors[0]["where"] == "inputs[0].data[1]"
 
 
 def test_unpacked_size_is_bounded_too(client):

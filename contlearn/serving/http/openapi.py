@@ -148,12 +148,12 @@ def _predict(texts: int) -> dict[str, Any]:
                         "type": "object",
                         "additionalProperties": False,
                         "properties": {
-                            "texts": {**listed, "items": {"type": "string", "minLength": 1}},
+                            "texts": {**listed, "items": {"type": "string"}},
                             "inputs": {
                                 **listed,
                                 "items": {
                                     "anyOf": [
-                                        {"type": "string", "minLength": 1},
+                                        {"type": "string"},
                                         {"type": "object"},
                                     ]
                                 },

@@ -60,10 +60,11 @@ async def predict(call: Call) -> None:
             f"deadline_seconds is not a number from {MIN_DEADLINE_SECONDS} on.",
             where="deadline_seconds",
         )
-    inputs, lengths = service.read_inputs(rows, name=name)
+    read = service.read_inputs(rows, name=name)
     version, answers, request_id = await service.serve_request(
-        inputs,
-        lengths,
+        read.inputs,
+        read.lengths,
+        places=read.places,
         request_id=call.request_id,
         wish=call.header(CANARY),
         deadline_seconds=deadline,
@@ -71,9 +72,12 @@ async def predict(call: Call) -> None:
     )
     call.answered_as(request_id)
     flags = service.settings.task.schema().get("properties", {})
+    predictions = [_to_json(answer, top, flags) for answer in answers]
+    for place in sorted(read.problems):
+        predictions.insert(place, dict(read.problems[place].of_text()))
     await call.json(
         {
-            "predictions": [_to_json(answer, top, flags) for answer in answers],
+            "predictions": predictions,
             "model": service.settings.name,
             "version": version.number,
             "request_id": request_id,

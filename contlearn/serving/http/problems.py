@@ -59,6 +59,10 @@ class RequestProblem(Exception):
             "request_id": request_id,
         }
 
+    def of_text(self) -> dict[str, str | None]:
+        """Give what stands in the place of the answer to a text that alone cannot be used."""
+        return {"error": self.what, "where": self.where, "hint": self.hint}
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Give the headers the answer needs beyond the usual ones."""
         headers = []

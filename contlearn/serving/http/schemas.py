@@ -87,13 +87,21 @@ def schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
                 },
             },
         },
+        "NoAnswer": {
+            "type": "object",
+            "description": "In the place of a text that alone could not be used",
+            "required": ["error", "where", "hint"],
+            "properties": {
+                name: value for name, value in _ERROR["properties"].items() if name != "request_id"
+            },
+        },
         "Predictions": {
             "type": "object",
             "required": ["predictions", "model", "version", "request_id"],
             "properties": {
                 "predictions": {
                     "type": "array",
-                    "items": predictions[0] if len(predictions) == 1 else {"anyOf": predictions},
+                    "items": {"anyOf": [*predictions, {"$ref": "#/components/schemas/NoAnswer"}]},
                 },
                 "model": {"type": "string"},
                 "version": {"type": "integer"},

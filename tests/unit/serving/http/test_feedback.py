@@ -19,18 +19,18 @@ def desk(tmp_path):
 def test_recent_requests_are_bounded_in_number_and_size():
     recent = RecentRequests(requests=3, characters=100)
     for number in range(5):
-        recent.keep(f"r{number}", [{"text": "x" * 10}], 10)
+        recent.keep(f"r{number}", {0: {"text": "x" * 10}}, 10)
     assert recent.find("r1", 0) is None
     assert recent.find("r2", 0) == {"text": "x" * 10}
     assert recent.find("r2", 1) is None
-    recent.keep("big", [{"text": "y" * 95}], 95)
+    recent.keep("big", {0: {"text": "y" * 95}}, 95)
     assert recent.find("r4", 0) is None
-    recent.keep("huge", [{"text": "y" * 500}], 500)
+    recent.keep("huge", {0: {"text": "y" * 500}}, 500)
     assert recent.find("huge", 0) is None
 
 
 def test_a_label_becomes_a_row_of_the_inbox_with_the_users_field_names(desk, tmp_path):
-    desk.recent.keep("r1", [{"text": "first"}, {"text": "second"}], 11)
+    desk.recent.keep("r1", {0: {"text": "first"}, 1: {"text": "second"}}, 11)
     row = desk.row({"request_id": "r1", "index": 1, "label": "billing"}, "labels[0]")
     assert row == {"message": "second", "topic": "billing"}
     assert desk.accept([row])
@@ -73,7 +73,7 @@ def test_labels_that_are_wrong_are_refused(desk, item):
 
 
 def test_a_label_is_checked_as_the_inbox_checks_it(desk):
-    desk.recent.keep("r1", [{"text": "words"}], 5)
+    desk.recent.keep("r1", {0: {"text": "words"}}, 5)
     with pytest.raises(RequestProblem):
         desk.row({"request_id": "r1", "label": ""}, "labels[0]")
 
