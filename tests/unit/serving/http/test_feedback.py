@@ -80,7 +80,7 @@ def test_a_label_is_checked_as_the_inbox_checks_it(desk):
 
 def test_tags_go_with_the_tokens_they_were_predicted_for(tmp_path):
     desk = FeedbackDesk(tmp_path, TokenClassification(), FieldNames())
-    desk.recent.keep("r1", [{"tokens": ("to", "Rome")}], 7)
+    desk.recent.keep("r1", {0: {"tokens": ("to", "Rome")}}, 7)
     row = desk.row({"request_id": "r1", "label": ["O", "B-city"]}, "")
     assert row == {"tokens": ["to", "Rome"], "tags": ["O", "B-city"]}
     with pytest.raises(RequestProblem, match="2 words but 1 tags"):
@@ -89,7 +89,7 @@ def test_tags_go_with_the_tokens_they_were_predicted_for(tmp_path):
 
 def test_entities_are_taken_as_the_server_answers_them(tmp_path):
     desk = FeedbackDesk(tmp_path, TokenClassification(), FieldNames())
-    desk.recent.keep("r1", [{"text": "to New York, now"}], 16)
+    desk.recent.keep("r1", {0: {"text": "to New York, now"}}, 16)
     tags = ["O", "B-city", "I-city", "O", "O"]
     spans = [{"start": 3, "end": 11, "type": "city", "score": 0.4}]
     items = [{"request_id": "r1", "label": label} for label in (spans, tags, [])]
@@ -113,7 +113,7 @@ def test_entities_are_taken_as_the_server_answers_them(tmp_path):
 )
 def test_entities_that_are_wrong_are_said(tmp_path, label, words):
     desk = FeedbackDesk(tmp_path, TokenClassification(), FieldNames())
-    desk.recent.keep("r1", [{"text": "to New York, now"}], 16)
+    desk.recent.keep("r1", {0: {"text": "to New York, now"}}, 16)
     with pytest.raises(RequestProblem, match=words) as caught:
         desk.row({"request_id": "r1", "label": label}, "labels[0]")
     assert caught.value.status == 400
