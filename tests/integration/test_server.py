@@ -24,7 +24,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from contlearn.registry.leases import leased_versions
 from contlearn.serving.settings import RequestLimits
+from contlearn.tasks.text_classification import class_prediction
 from contlearn.telemetry.measures import SERVER
+from contlearn.types import LabelSpace
 from tests.served import (
     copy_version,
     make_workspace,
@@ -514,6 +516,41 @@ def test_a_version_that_cannot_be_loaded_stays_out_and_is_reported(tmp_path):
         assert client.get("/health/ready").json()["problem"] is None
         wait_for(lambda: leased_versions(workspace.state / "leases") == {4})
     assert leased_versions(workspace.state / "leases") == set()
+
+
+def test_a_server_whose_workers_answer_nothing_is_not_ready_and_says_why(tmp_path):
+    class Stuck:
+        label_space = LabelSpace(("a",))
+        gate = threading.Event()
+
+        def predict(self, inputs):
+            self.gate.wait(60)
+            return [class_prediction("a", 1.0, {}) for _ in inputs]
+
+    workspace = make_workspace(tmp_path / "ws")
+    folder = workspace.root / "serving" / "tickets"
+    write_version(folder, 1)
+    point_to(folder, 1, 1)
+    stuck = Stuck()
+    with running(settings_of(workspace, load=lambda _: stuck)) as server:
+        wait_for(lambda: server.service.is_ready)
+        with (
+            httpx.Client(base_url=server.address, timeout=60) as client,
+            ThreadPoolExecutor(1) as threads,
+        ):
+            asked = threads.submit(client.post, "/predict", json={"texts": ["a"]})
+            wait_for(lambda: server.site.engine.silent_seconds > 0)
+            # Six seconds later.
+            server.site.engine.clock = lambda: time.monotonic() + 6.0
+            answer = httpx.get(server.address + "/health/ready")
+            assert answer.status_code == 503
+            assert answer.json()["where"] == "workers of the server"
+            assert "No worker has answered for" in answer.json()["error"]
+            assert httpx.get(server.address + "/v2/health/ready").status_code == 503
+            server.site.engine.clock = time.monotonic
+            stuck.gate.set()
+            assert asked.result(60).status_code == 200
+            assert client.get("/health/ready").status_code == 200
 
 
 def test_swaps_under_load_lose_no_request_and_answer_with_the_right_version(tmp_path):

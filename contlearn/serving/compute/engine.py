@@ -263,8 +263,11 @@ class Lane:
             metrics.queue_depth.set(self._waiting)
 
     def _given_up(self, request: Request, begun: float) -> RequestProblem:
-        if request.begun or begun >= request.deadline:
+        if begun >= request.deadline:
             return too_late(request.allowed)
+        if request.begun:
+            taken = request.allowed - (request.deadline - begun)
+            return hopeless(taken + request.rest * self.pace.seconds, request.allowed, 1.0)
         return overloaded(self._waiting, self.queue.cost * self.pace.seconds)
 
 

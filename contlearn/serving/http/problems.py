@@ -122,8 +122,10 @@ def hopeless(expected: float, seconds: float, waits: float) -> RequestProblem:
         seconds: It may take so many.
         waits: Seconds after which another try may go better.
     """
-    what = f"The request would take about {expected:.1f} s, more than its deadline of {seconds:g} s"
-    return _late(f"{what}; nothing of it was computed.", waits)
+    return _late(
+        f"The request would take about {expected:.1f} s, more than its deadline of {seconds:g} s.",
+        waits,
+    )
 
 
 def _late(what: str, waits: float) -> RequestProblem:

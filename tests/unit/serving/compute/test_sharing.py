@@ -178,6 +178,7 @@ def test_what_turns_out_to_be_too_late_is_given_up_as_soon_as_that_is_known():
     served = Served(seconds_per_text=0.1)
     problem = served.run(lambda: served.ask(1_000))
     assert (problem.status, problem.reason) == (503, "timeout")
+    assert "more than its deadline of 10 s" in problem.what
     assert len(served.predictor.texts) <= 16  # the first runs, by which the pace is known
 
 
