@@ -149,13 +149,13 @@ class Lane:
             self.pace.begin(now)
         most = getattr(version.predictor, "max_tokens", None)
         request = Request(
-            version=version,
-            inputs=inputs,
-            costs=self._reading.costs(inputs, lengths, most),
-            future=loop.create_future(),
-            allowed=allowed,
-            deadline=now + allowed,
-            begin_before=now + limits.max_wait_seconds,
+            version,
+            inputs,
+            self._reading.costs(inputs, lengths, most),
+            loop.create_future(),
+            allowed,
+            now + allowed,
+            now + limits.max_wait_seconds,
         )
         self.engine.put(self, request, now)
         self._waiting += len(inputs)
@@ -185,9 +185,9 @@ class Lane:
 
     def cut(self, request: Request, now: float) -> Piece[Lane]:
         """Cut the next piece of a request: no more than a worker is given at once."""
-        limits = self.limits
-        texts = min(limits.batch_texts, -(-len(request.inputs) // limits.workers))
-        places, cost = request.cut(texts, self.most_cost)
+        limits, count = self.limits, len(request.inputs)
+        texts = min(limits.batch_texts, -(-count // limits.workers))
+        places, cost = request.cut(texts, self.most_cost if count > 1 else math.inf)
         return Piece(self, request, places, cost, now)
 
     @property

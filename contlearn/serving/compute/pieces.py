@@ -49,13 +49,14 @@ class Request:
     _taken: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.left = len(self.inputs)
-        self.answers = [None] * self.left
+        self.left = count = len(self.inputs)
+        self.answers = [None] * count
+        if count == 1:  # as most are
+            self.rest, self._order = self.costs[0], [0]
+            return
         self.rest = sum(self.costs)
         # Longest first, so that the last piece to finish is a short one.
-        self._order = list(range(self.left))
-        if self.left > 1:
-            self._order.sort(key=lambda place: -self.costs[place])
+        self._order = sorted(range(count), key=lambda place: -self.costs[place])
 
     @property
     def has_more(self) -> bool:
@@ -68,6 +69,9 @@ class Request:
         Returns:
             The places of its texts, and its cost.
         """
+        if len(self._order) == 1:
+            self._taken, self.rest = 1, 0.0
+            return self._order, self.costs[0]
         start, end, cost = self._taken, len(self._order), 0.0
         if not self.abandoned:
             last = min(start + most_texts, end)
