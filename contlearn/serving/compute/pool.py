@@ -137,7 +137,7 @@ class _Version:
     mending: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, seconds: float) -> _Worker:
-        """Give the worker that is asked least; wait while all are being replaced.
+        """Give the worker that is asked least, in turns; wait while all are being replaced.
 
         Raises:
             Silent: When none is there in time.
@@ -146,6 +146,8 @@ class _Version:
             if not self.changed.wait_for(lambda: self.workers, seconds):
                 raise Silent("none could be started")
             worker = min(self.workers, key=lambda worker: worker.asked)
+            self.workers.remove(worker)
+            self.workers.append(worker)
             worker.asked += 1
             return worker
 
