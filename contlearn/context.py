@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from contlearn.config import Config, LoadedConfig, load_config
 from contlearn.config.handover import hand_over, plugins_taken_over, taken_over
 from contlearn.config.schedule import read_cron
-from contlearn.errors import ConfigError
+from contlearn.errors import ConfigError, StorageError
 from contlearn.evaluation.gate import make_rules
 from contlearn.interfaces import Clock, Task
 from contlearn.plugins.manager import PluginManager, require_given
@@ -20,7 +21,7 @@ from contlearn.tasks.measures import metric_named
 from contlearn.training.checks import check_buffer, check_learners, check_method
 from contlearn.training.search import check_search
 from contlearn.types import Event
-from contlearn.workspace import SystemClock, Workspace
+from contlearn.workspace import READ_ONLY, SystemClock, Workspace
 
 if TYPE_CHECKING:
     from contlearn.catalog import Catalog
@@ -65,7 +66,11 @@ class Context:
             loaded = LoadedConfig(in_force)
         else:
             loaded = load_config(workspace.require().root, overrides=overrides)
-        manager = PluginManager(folder=plugins_dir, blocked=loaded.config.plugins.blocked)
+        manager = PluginManager(
+            folder=plugins_dir, blocked=loaded.config.plugins.blocked, quiet=in_force is not None
+        )
+        # What is broken is known, and said, from the start: not where it would first be missed.
+        manager.examine()
         check_names(loaded.config, manager)
         for name in ("private_key", "public_key"):
             key = workspace.key(getattr(loaded.config.signing, name))
@@ -73,7 +78,13 @@ class Context:
                 from contlearn.inference.signature import require_signing
 
                 require_signing(key, where=f"signing.{name} in contlearn.toml")
-        workspace.make_folders()
+        try:
+            workspace.make_folders()
+        except StorageError as error:
+            # A server needs none of them: on a read-only mount it answers, and logs nothing.
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in READ_ONLY:
+                raise
+            logging.getLogger("contlearn.workspace").warning("%s", error)
         return cls(workspace, loaded.config, manager, loaded.origins, clock or SystemClock())
 
     @cached_property
@@ -97,7 +108,9 @@ class Context:
         from contlearn.registry.preflight import check_in_child
         from contlearn.registry.versions import Registry
 
-        preflight = partial(check_in_child, plugins_dir=self.manager.folder)
+        preflight = partial(
+            check_in_child, plugins_dir=self.manager.folder, blocked=self.manager.blocked
+        )
         return Registry(self.workspace, self.config, clock=self.clock, preflight=preflight)
 
     def for_children(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ ContlearnError                 what happened, where, what to do; carries the exi
 │   └── ChampionChanged (1)    another is champion now than when it was decided
 ├── ServingError       (1)     the server cannot start or load a version
 ├── StorageError       (1)     the disk is full, a file cannot be written or read
+│   └── CatalogUnreachable (1) the catalog's server is away, or went away in the middle
 ├── WorkspaceError     (2)     the folder is not a workspace
 └── WorkspaceLocked    (4)     another process is updating or promoting
     └── LeaseLost      (4)     it was this one's turn, and another may have taken over
@@ -23,6 +24,7 @@ from __future__ import annotations
 from contlearn.redaction import redact
 
 __all__ = [
+    "CatalogUnreachable",
     "ChampionChanged",
     "ConfigError",
     "ContlearnError",
@@ -133,6 +135,10 @@ class ServingError(ContlearnError):
 
 class StorageError(ContlearnError):
     """The disk is full, or a file cannot be written or read."""
+
+
+class CatalogUnreachable(StorageError):
+    """The server of the catalog is away: whether a transaction it was in counts is not known."""
 
 
 class WorkspaceError(ContlearnError):

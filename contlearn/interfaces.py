@@ -23,6 +23,7 @@ from typing import (
 )
 
 from contlearn.types import (
+    Anchor,
     Calibration,
     Encoding,
     Exemplar,
@@ -579,7 +580,7 @@ class GateEvidence:
 
     `parity` and `champion_parity` are what the exports measured (precision, size_bytes,
     label_agreement, …), `runtime` what runtime.json holds (latency, tokens); each is empty where
-    nothing was measured.
+    nothing was measured. `anchor` is the best proven version of the lineage, None at first.
     """
 
     task: Task
@@ -591,3 +592,4 @@ class GateEvidence:
     parity: Mapping[str, object]
     champion_parity: Mapping[str, object] = field(default_factory=dict)
     runtime: Mapping[str, Any] = field(default_factory=dict)
+    anchor: Anchor | None = None

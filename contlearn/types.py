@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     IntArray: TypeAlias = NDArray[np.integer[Any]]
 
 __all__ = [
+    "CHANCE_OF_LOSS",
     "Calibration",
     "CycleOutcome",
     "CycleState",
@@ -48,6 +49,9 @@ __all__ = [
     "Verdict",
     "label_name",
 ]
+
+# `RuleOutcome.measure`: the chance that the challenger is truly worse by the margin.
+CHANCE_OF_LOSS: Final = "chance_of_loss"
 
 Split: TypeAlias = Literal["train", "held_out"]
 UnreadReason: TypeAlias = Literal["no-pieces", "cut"]
@@ -306,12 +310,16 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutSet:
-    """The held-out records of one experience. `is_new` marks the set of the experience on trial."""
+    """The held-out records of one experience. `is_new` marks the set of the experience on trial.
+
+    `kept` are the ids of those that an earlier update measured and kept for this one.
+    """
 
     experience: str
     index: int
     records: tuple[LabelledRecord, ...]
     is_new: bool = False
+    kept: frozenset[str] = frozenset()
 
     @property
     def content_hash(self) -> str:
@@ -385,6 +393,8 @@ class SetScores:
 class PairedScores:
     """Champion and challenger on the same rows of one held-out set; champion is None at first.
 
+    `anchor` is the best proven version on them, None where that is the champion, or the set is new.
+    `kept` are the places of new rows that an earlier update measured and kept for this one.
     `targets` follow the rows. `baseline` is the best answer that does not look at the inputs:
     always the commonest label; `majority` is its primary metric. `slices` gives each row's value of
     each slice ("script" → one script a row), empty where it has none.
@@ -395,10 +405,35 @@ class PairedScores:
     is_new: bool
     challenger: SetScores
     champion: SetScores | None
+    anchor: SetScores | None = None
+    kept: tuple[int, ...] = ()
     majority: float | None = None
     baseline: SetScores | None = None
     targets: tuple[Target, ...] = ()
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """The best proven version of a lineage, as a cycle finds it.
+
+    `look` counts the challengers that only the comparison with it could stop, this one included,
+    over the whole lineage; `reset` is the journal's record from which a person wanted the count to
+    begin anew, 0 where nobody did.
+    """
+
+    version: int
+    look: int = 1
+    reset: int = 0
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Anchor:
+        """Read what `to_json` gave."""
+        return cls(version=value["version"], look=value["look"], reset=value["reset"])
+
+    def to_json(self) -> dict[str, int]:
+        """Give the anchor as a job and the numbers of a cycle hold it."""
+        return {"version": self.version, "look": self.look, "reset": self.reset}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,6 +442,7 @@ class RuleOutcome:
 
     Where `passed` is False, `keeps` says that nothing speaks against the challenger: it is not
     worth the change, the champion stays, and the records are learnt with what comes next.
+    `measure` names what `measured` and `required` are, where that depends on the evidence.
     """
 
     rule: str
@@ -415,6 +451,7 @@ class RuleOutcome:
     required: float | None
     message: str
     keeps: bool = False
+    measure: str = ""
 
     @property
     def refuses(self) -> bool:
@@ -450,11 +487,14 @@ class RuleOutcome:
             required=value.get("required"),
             message=str(value.get("message") or ""),
             keeps=value.get("keeps") is True,
+            measure=str(value.get("measure") or ""),
         )
 
     def to_json(self) -> dict[str, object]:
         """Give the outcome as the `reasons[]` entry that `update --json` prints."""
-        more = {"keeps": True} if self.keeps else {}
+        more: dict[str, object] = {"keeps": True} if self.keeps else {}
+        if self.measure:
+            more["measure"] = self.measure
         return {
             "rule": self.rule,
             "passed": self.passed,
@@ -537,20 +577,28 @@ class TrainingResult:
 class ExportReport:
     """What the export made and how it compares with the model it was made from.
 
-    `recipe` says how an 8-bit graph was rounded; `tried` holds what was measured of each precision
-    on the way to the choice. Inputs are cut at `max_tokens`; the encoder itself has places for
-    `position_limit` (None: any number); `pad_id` fills rows that are shorter than others.
+    `relative_difference` is the largest difference of a score by `logit_spread`, the standard
+    deviation of the source's scores (at least 1); `required` says what was asked of it and of the
+    agreement (None: nothing, as of a rounded graph's scores). `recipe` says how an 8-bit graph was
+    rounded; `tried` holds what was measured of each precision on the way to the choice; `warnings`
+    are those of the notes that an update tells. Inputs are cut at `max_tokens`; the encoder itself
+    has places for `position_limit` (None: any number); `pad_id` fills rows that are shorter than
+    others.
     """
 
     folder: Path
     precision: str
     max_abs_difference: float
+    relative_difference: float
+    logit_spread: float
+    required: Mapping[str, float | None]
     label_agreement: float
     rows_checked: int
     fused: Mapping[str, int]
     size_bytes: int
     processor: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     recipe: str = ""
     tried: tuple[Mapping[str, Any], ...] = ()
     max_tokens: int | None = None
@@ -563,6 +611,9 @@ class ExportReport:
             "precision": self.precision,
             "recipe": self.recipe,
             "max_abs_difference": self.max_abs_difference,
+            "relative_difference": self.relative_difference,
+            "logit_spread": self.logit_spread,
+            "required": dict(self.required),
             "label_agreement": self.label_agreement,
             "rows_checked": self.rows_checked,
             "fused": dict(self.fused),
@@ -573,6 +624,7 @@ class ExportReport:
             "pad_id": self.pad_id,
             "tried": [dict(item) for item in self.tried],
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "OVER_EXPERIENCES",
     "Measures",
     "amount",
+    "best_words",
     "first_line",
     "megabytes",
     "metric_name",
@@ -104,6 +105,28 @@ class Measures:
     def shown(self, name: str, value: float | None, *, sign: bool = False) -> str:
         """Write a value of a measure."""
         return amount(value, self.metric(name), sign=sign)
+
+
+def best_words(champion: Mapping[str, Any], measures: Measures) -> str:
+    """Say how the champion compares with the best proven version; nothing where it is that itself.
+
+    Args:
+        champion: As `status` gives it.
+        measures: What is known of the task's metrics.
+    """
+    best = champion["best"]
+    told, far = f"the best proven version {best['version']}", best["difference"]
+    if best["version"] == champion["version"]:
+        return ""
+    if far is None:
+        return f"not compared with {told}"
+    if far == 0.0:
+        return f"as good as {told} on {best['rows']:,} old held-out rows"
+    how = "better" if far > 0.0 else "worse"
+    return (
+        f"{measures.shown(best['metric'], abs(far))} {how} in {measures.name(best['metric'])} than "
+        f"{told} on {best['rows']:,} old held-out rows"
+    )
 
 
 def number(value: float | None) -> str:

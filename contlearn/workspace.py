@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.config import CONFIG_FILE, Config
 from contlearn.errors import (
     ConfigError,
     ContlearnError,
     StorageError,
+    UsageError,
     WorkspaceError,
     WorkspaceLocked,
 )
@@ -30,17 +31,21 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 __all__ = [
+    "READ_ONLY",
     "FileOperations",
     "SystemClock",
     "Workspace",
     "damaged",
     "file_lock",
+    "fitting",
     "foreign_name",
     "make_read_only",
     "mode_of",
+    "move",
     "narrow",
     "narrowest",
     "new_private",
+    "output_border",
     "plain",
     "publish_folder",
     "read_json",
@@ -48,6 +53,10 @@ __all__ = [
     "write_bytes_atomic",
     "write_json_atomic",
 ]
+
+
+# What a write on a read-only mount, or in another user's folder, ends with.
+READ_ONLY: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class SystemClock:
@@ -149,6 +158,10 @@ class Workspace:
         """The serving directory of the model: `<serving.path>/<model.name>`."""
         return (self.root / config.serving.path / config.model.name).absolute()
 
+    def own_folders(self, config: Config) -> tuple[Path, ...]:
+        """Give the folders that only contlearn writes to; what a user asks for lands elsewhere."""
+        return (self.state, self.versions, self.root / config.serving.path)
+
     def key(self, path: str) -> Path | None:
         """A key that the configuration names, relative paths taken from the workspace."""
         return (self.root / path).absolute() if path else None
@@ -242,7 +255,7 @@ def storage_border(action: str, path: Path | str) -> Iterator[None]:
                 where=str(error.filename or path),
                 hint="Free some space and run the same command again; nothing was lost.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in READ_ONLY:
             raise StorageError(
                 f"No permission to {action}: {error.strerror}.",
                 where=str(error.filename or path),
@@ -263,6 +276,49 @@ def storage_border(action: str, path: Path | str) -> Iterator[None]:
             f"The disk is full: could not {action}.",
             where=str(path),
             hint="Free some space and run the same command again; nothing was lost.",
+        ) from error
+
+
+# What the system says of a path where nothing of this kind can be.
+_NO_SUCH_PLACE: Final = frozenset(
+    (
+        errno.EEXIST,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+    )
+)
+
+
+@contextlib.contextmanager
+def output_border(path: Path, own: Iterable[Path] = ()) -> Iterator[None]:
+    """Tell the user of a path that was asked for and cannot be written to, or must not be.
+
+    Args:
+        path: Of a file or a folder that the user named.
+        own: Folders that are contlearn's alone.
+    Raises:
+        UsageError: When it lies in one of them, or there can be nothing of this name.
+    """
+    for folder in own:
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            raise UsageError(
+                f"The folder {folder.name} is contlearn's own: nothing else is written there.",
+                where=str(path),
+                hint="Name a path outside it.",
+            )
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SUCH_PLACE:
+            raise
+        raise UsageError(
+            f"Nothing can be written there: {error.strerror}.",
+            where=str(path),
+            hint="Name a path in a folder that is there, and that this user may write to.",
         ) from error
 
 
@@ -354,6 +410,82 @@ def foreign_name(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
+def fitting(name: str, size_bytes: int) -> str:
+    """Give the end of a name that takes at most so many bytes; 255 are what file systems allow.
+
+    Example:
+        >>> fitting("naïve.csv", 7), fitting("naïve.csv", 8)
+        ('ve.csv', 'ïve.csv')
+    """
+    end = os.fsencode(name)[-size_bytes:]
+    while end and end[0] & 0xC0 == 0x80:  # never the second half of a letter
+        end = end[1:]
+    return os.fsdecode(end)
+
+
+def move(source: Path, target: Path, *, files: FileOperations = _FILES) -> bool:
+    """Rename; onto another mount, copy, flush, rename the copy, and only then remove the source.
+
+    A kill in between leaves both, and beside the target perhaps a file named `.….part`.
+
+    Returns:
+        False when the source changed while it was copied: it is as it was, and nothing was moved.
+    """
+    try:
+        files.rename(source, target)
+    except OSError as error:
+        # Two mounts can be one device, so that only the attempt tells.
+        if error.errno != errno.EXDEV:
+            raise
+        return _move_across(source, target, files)
+    return True
+
+
+def _move_across(source: Path, target: Path, files: FileOperations) -> bool:
+    part = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        before = source.lstat()
+        _copy_whole(source, part, files)
+        after = source.lstat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            return False
+        files.rename(part, target)
+        files.fsync_folder(target.parent)
+        try:
+            _remove(source, files)
+        except BaseException:
+            _remove(target, files)  # a source that stays would be moved again and again
+            raise
+    finally:
+        _remove(part, files)
+    return True
+
+
+def _copy_whole(source: Path, target: Path, files: FileOperations) -> None:
+    """Copy a file, folder, link or pipe as what it is, open to nobody who may not read it."""
+    found = source.lstat()
+    if stat.S_ISREG(found.st_mode):
+        default = new_private(target)
+        files.copy(source, target)
+        files.set_mode(target, stat.S_IMODE(found.st_mode) & default)
+    elif stat.S_ISDIR(found.st_mode):
+        files.make_folder(target)
+        for path in sorted(source.iterdir()):
+            _copy_whole(path, target / path.name, files)
+        files.fsync_folder(target)
+    elif stat.S_ISLNK(found.st_mode):
+        files.symlink(str(source.readlink()), target)
+    else:
+        os.mknod(target, found.st_mode, found.st_rdev)
+
+
+def _remove(path: Path, files: FileOperations) -> None:
+    if path.is_dir() and not path.is_symlink():
+        files.remove_tree(path)
+    else:
+        files.unlink(path)
+
+
 def mode_of(path: Path) -> int:
     """Give who may read and write a file."""
     return stat.S_IMODE(path.stat().st_mode)
@@ -391,7 +523,7 @@ def write_bytes_atomic(
         mode: Nobody else gets more rights than this gives, at any moment; the process's own
             default if left out.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(f".{fitting(path.name, 200)}.{uuid.uuid4().hex[:8]}.tmp")
     with storage_border(f"write {path.name}", path):
         try:
             if mode is not None:

@@ -35,6 +35,18 @@ def _user() -> str | None:
     return None
 
 
+def restart(url: str) -> None:
+    """End every connection to a server at once, and start it again."""
+    folder = Path(url.partition("host=")[2])
+    user = _user()
+    options = {} if user is None else {"user": user}
+    log = ["-D", folder / "data", "-l", folder / "log"]
+    subprocess.run(
+        [_program("pg_ctl"), *log, "-m", "immediate", "-w", "restart"],
+        cwd=folder, check=True, stdout=subprocess.DEVNULL, **options,
+    )  # fmt: skip
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Start a server and give the SQLAlchemy URL of an empty database."""

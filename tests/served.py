@@ -171,10 +171,10 @@ def make_workspace(
 
 
 @contextlib.contextmanager
-def running(*settings):
-    """Run a real server on a free port in a thread; yields the server, its address in `.address`."""
+def running(*settings, listener=None):
+    """Run a real server in a thread, on a free port or where `listener` is; yields the server."""
     app = create_app(*settings)
-    server = HttpServer(app, site_of(app), bind("127.0.0.1", 0))
+    server = HttpServer(app, site_of(app), listener or bind("127.0.0.1", 0))
     thread = threading.Thread(target=server.serve_until_stopped, daemon=True)
     thread.start()
     try:

@@ -63,6 +63,8 @@ class Stops(Soak):
         self.seen[f"{kind}_stops"] += 1
         self.seen[f"{kind}_stops_in_a_transaction"] += writes_now(victim, database)
         while (now := self._holder()) == victim or now not in daemons:
+            if self._replace_ended(daemons, but=victim):
+                began = time.monotonic()  # nobody was there to follow
             if time.monotonic() - began > _GIVE_UP_SECONDS:
                 self.problems.append(f"nobody followed a daemon that was stopped ({kind})")
                 break
@@ -79,10 +81,25 @@ class Stops(Soak):
         else:
             os.kill(victim, signal.SIGCONT)
 
+    def _replace_ended(self, daemons: set[int], *, but: int | None = None) -> bool:
+        """Start another for each that was ended, and say whether there was one.
+
+        Who follows may end the stopped one only after it has taken the lease, when that one was let
+        go on already.
+        """
+        ended = [pid for pid in daemons - {but} if os.waitpid(pid, os.WNOHANG)[0]]
+        for pid in ended:
+            self.seen["ended_later"] += 1
+            daemons.discard(pid)
+            daemons.add(self._start())
+        return bool(ended)
+
     def _working(self, daemons: set[int]) -> int:
         """Wait until one daemon works, and the other has had the time to stand by."""
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         time.sleep(0.5)
+        while self._replace_ended(daemons):
+            time.sleep(0.5)
         while (pid := self._holder()) not in daemons:
             if time.monotonic() > deadline:
                 raise AssertionError(f"no daemon works: {self._state()}")

@@ -49,7 +49,7 @@ class _Run:
         self.training = TrainingConfig.model_validate(job["training"])
         self.replay = ReplayConfig.model_validate(job["replay"])
         plugins = Path(job["plugins_dir"]) if job.get("plugins_dir") else None
-        self.manager = PluginManager(folder=plugins)
+        self.manager = PluginManager(folder=plugins, blocked=job["blocked"], quiet=True)
         self.task: Task = self.manager.task(self.stream.task, where="the stream")
         kind = self.manager.get("strategy", self.training.strategy, where="--strategy")
         self.reads_history = bool(kind.reads_history)

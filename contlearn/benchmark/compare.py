@@ -25,7 +25,13 @@ from contlearn.plugins.manager import PluginManager
 from contlearn.processes.children import progress_of, run_child
 from contlearn.training.checks import check_buffer, check_learners
 from contlearn.wording import percent
-from contlearn.workspace import file_lock, read_json, storage_border, write_json_atomic
+from contlearn.workspace import (
+    file_lock,
+    output_border,
+    read_json,
+    storage_border,
+    write_json_atomic,
+)
 
 __all__ = ["BenchmarkResult", "Summary", "compare_strategies"]
 
@@ -100,7 +106,7 @@ def compare_strategies(
         settled = settled.model_copy(update={"base": base})
     if max_tokens is not None:
         settled = ModelConfig.model_validate({**settled.model_dump(), "max_tokens": max_tokens})
-    with storage_border("write the comparison", output):
+    with storage_border("write the comparison", output), output_border(output):
         output.mkdir(parents=True, exist_ok=True)
     with file_lock(output / ".lock", what="comparing strategies here"):
         plan = _Plan(
@@ -110,6 +116,7 @@ def compare_strategies(
             training=training,
             replay=replay,
             plugins_dir=manager.folder,
+            blocked=sorted(manager.blocked),
             report=report,
             left=sum(_runs_of(spec, seeds) for spec in specs),
         )
@@ -162,6 +169,7 @@ class _Plan:
     training: TrainingConfig
     replay: ReplayConfig
     plugins_dir: Path | None
+    blocked: Sequence[str]
     report: Report
     left: int
     times: list[float] = field(default_factory=list)
@@ -250,6 +258,7 @@ class _Plan:
                 "training": spec.config(self.training, seed=seed).model_dump(mode="json"),
                 "replay": self.replay.model_dump(mode="json"),
                 "plugins_dir": str(self.plugins_dir.absolute()) if self.plugins_dir else None,
+                "blocked": list(self.blocked),
             },
         )
         last = 0

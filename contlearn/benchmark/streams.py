@@ -228,7 +228,7 @@ def _read(
     """Read all rows of a file; a wrong one is an error, for a benchmark wants clean rows."""
     parsers = {
         suffix: item.implementation
-        for item in manager.table("parser").values()
+        for item in reversed([*manager.table("parser").values()])  # the built-ins come last and win
         for suffix in item.implementation.suffixes
     }
     known = sorted((s for s in parsers if path.name.endswith(s)), key=len)

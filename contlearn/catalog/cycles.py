@@ -25,6 +25,7 @@ __all__ = [
     "last_ended",
     "last_success",
     "list_cycles",
+    "next_look",
     "unfinished_cycle",
     "waiting_cycle",
 ]
@@ -191,6 +192,21 @@ def unfinished_cycle(connection: Connection) -> CycleRow | None:
 def waiting_cycle(connection: Connection) -> CycleRow | None:
     """Give the cycle whose challenger awaits approval."""
     return _newest(connection, cycles.c.state == "awaiting-approval")
+
+
+def next_look(connection: Connection, reset: int) -> int:
+    """Say the how-manieth look at the best proven version the next cycle takes, from 1.
+
+    Args:
+        connection: To the catalog.
+        reset: The journal's record since which looks are counted, 0 without one.
+    """
+    query = sa.select(cycles.c.numbers).order_by(cycles.c.seq.desc())
+    for numbers in connection.execution_options(yield_per=50).execute(query).scalars():
+        seen = (numbers or {}).get("anchor") or {}
+        if "counts" in seen:  # compared to the end
+            return int(seen["look"]) + bool(seen["counts"]) if seen["reset"] == reset else 1
+    return 1
 
 
 def list_cycles(connection: Connection, limit: int = 50) -> list[CycleRow]:

@@ -17,12 +17,15 @@ from contlearn.catalog import schema
 from contlearn.catalog.ids import IdIndex
 from contlearn.catalog.migrations import migrate
 from contlearn.catalog.rows import insert_if_absent
-from contlearn.errors import StorageError
+from contlearn.errors import CatalogUnreachable, ConfigError, StorageError
 from contlearn.processes.facts import command_of, file_locks, is_stopped
+from contlearn.workspace import storage_border
 
 __all__ = ["Catalog"]
 
 _BUSY_SECONDS: Final = 30.0
+# SQLSTATE of a server that ends, was ended, or is not up yet; all of class 08, too.
+_AWAY: Final = frozenset({"57P01", "57P02", "57P03"})
 # Who changes the tables of a server's catalog holds this lock: "contlearn" as a number.
 _SCHEMA_LOCK: Final = 0x636F6E746C656172
 # A server ends a transaction that says nothing for so long: its process stands still in it.
@@ -39,6 +42,8 @@ class Catalog:
             blanks, `%` or `?` is given as a URL made of parts, never as a string.
         ids: Where the index of record ids is kept; beside the file for SQLite.
     Raises:
+        ConfigError: When there is no driver for the database.
+        CatalogUnreachable: When its server is away.
         StorageError: When the database cannot be opened, or was made by a newer contlearn.
     """
 
@@ -53,12 +58,22 @@ class Catalog:
             ids = None if self.file is None else Path(f"{self.file}.ids")
         self.ids = IdIndex(ids)
         if self.file is not None:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.engine: Engine = sa.create_engine(
-            self.url,
-            connect_args={"timeout": _BUSY_SECONDS} if is_sqlite else _server_options(self.url),
-            pool_pre_ping=not is_sqlite,
-        )
+            with storage_border("make the catalog's folder", self.file.parent):
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.engine: Engine = sa.create_engine(
+                self.url,
+                connect_args={"timeout": _BUSY_SECONDS} if is_sqlite else _server_options(self.url),
+                pool_pre_ping=not is_sqlite,
+            )
+        # ImportError without more: psycopg is there, and finds no libpq.
+        except (ImportError, sa.exc.NoSuchModuleError) as error:
+            raise ConfigError(
+                f"The catalog's database cannot be used from here: {error}.",
+                where="storage.catalog in contlearn.toml",
+                hint="PostgreSQL is named postgresql+psycopg://user@host/database, and needs "
+                "`pip install 'contlearn[postgres]'`.",
+            ) from error
         if is_sqlite:
             sa.event.listen(self.engine, "connect", _set_up_sqlite)
             # pysqlite opens transactions late by itself; we open them, at once, for writing.
@@ -67,7 +82,8 @@ class Catalog:
             self._prepare()
         except sa.exc.DBAPIError as error:
             self.engine.dispose()
-            raise StorageError(
+            kind = CatalogUnreachable if self._is_away(error) else StorageError
+            raise kind(
                 f"The catalog cannot be opened: {_why_closed(error, self.url)}.",
                 where=self.place,
                 hint="Check storage.catalog in contlearn.toml, and the free space on the disk.",
@@ -171,9 +187,17 @@ class Catalog:
                 )
             else:
                 what, hint = f"The catalog failed: {text}.", "Check the database"
-            raise StorageError(
+            kind = CatalogUnreachable if self._is_away(error) else StorageError
+            raise kind(
                 what, where=self.place, hint=f"{hint}, then run the same command again."
             ) from error
+
+    def _is_away(self, error: sa.exc.SQLAlchemyError) -> bool:
+        """Say whether the server could not be reached; what a server answers has a SQLSTATE."""
+        if self.is_file or not isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+            return False
+        state = str(getattr(error.orig, "sqlstate", None) or "08")
+        return state in _AWAY or state.startswith("08")
 
     def _by_whom(self) -> str:
         said = [

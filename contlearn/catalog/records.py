@@ -26,6 +26,7 @@ __all__ = [
     "experience_records",
     "experience_sample",
     "hold_records",
+    "kept_ids",
     "of_cycle",
     "plan_records",
     "release_records",
@@ -192,13 +193,20 @@ def settle_learnt(connection: Connection, cycle_id: str) -> None:
 def settle_refused(connection: Connection, cycle_id: str, reason: str) -> int:
     """A cycle was refused: its records are tried once more, then held with the reason.
 
+    Those that an earlier cycle kept stay so, and no try is counted against them, where others came
+    with them: nothing had spoken against them alone.
+
     Returns:
         How many records are held now.
     """
     mine = of_cycle(cycle_id)
+    tried = sa.and_(mine, records.c.state.in_(OPEN_STATES))
+    others = sa.and_(tried, records.c.state != KEPT)
+    if connection.execute(sa.select(records.c.seq).where(others).limit(1)).first() is not None:
+        tried = others
     connection.execute(
         records.update()
-        .where(mine, records.c.state.in_(OPEN_STATES))
+        .where(tried)
         .values(state="refused", attempts=records.c.attempts + 1, reason=reason)
     )
     held = connection.execute(
@@ -356,6 +364,12 @@ def experience_sample(connection: Connection, cycle_id: str, role: str, limit: i
     """Give the records of a cycle with the lowest ids: a random choice, as ids are hashes."""
     query = _experience(cycle_id, role).order_by(cycle_records.c.record_id).limit(limit)
     return list(connection.execute(query).scalars())
+
+
+def kept_ids(connection: Connection, cycle_id: str) -> frozenset[str]:
+    """Give the records of a cycle that an earlier one looked at and kept."""
+    query = sa.select(records.c.record_id).where(of_cycle(cycle_id), records.c.state == KEPT)
+    return frozenset(connection.execute(query).scalars())
 
 
 def count_experience(connection: Connection, cycle_id: str, role: str, *, at_most: int) -> int:

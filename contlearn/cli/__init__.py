@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,13 @@ from typing import Final
 import click
 
 from contlearn.cli.settings import Settings
-from contlearn.cli.terminal import as_json_text, prepare_streams, quiet_pipe
+from contlearn.cli.terminal import (
+    Terminated,
+    as_json_text,
+    ended_by_sigterm,
+    prepare_streams,
+    quiet_pipe,
+)
 from contlearn.errors import ContlearnError
 from contlearn.redaction import redact
 from contlearn.version import __version__
@@ -27,6 +34,7 @@ COMMANDS: Final = {
     "history": ("history", "Show all cycles, promotions and rollbacks."),
     "show": ("show", "Show one version: lineage, measures, decision, files."),
     "diff": ("diff", "Show what changed from one version to another."),
+    "anchor": ("anchor", "The best proven version, from which small losses are counted."),
     "alias": ("alias", "Give versions names of their own."),
     "verify": ("verify", "Check that the files of versions are as they were written."),
     "evaluate": ("evaluate", "Score a version, as it is served, on held-out sets or a file."),
@@ -87,8 +95,8 @@ class LazyGroup(click.Group):
         import difflib
 
         name = args[0] if args else ""
-        near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             raise click.UsageError(
                 f"There is no command {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""),
                 ctx,
@@ -106,7 +114,7 @@ class LazyGroup(click.Group):
             return
         from contlearn.plugins.manager import PluginManager
 
-        PluginManager(folder=folder).add_commands(self)
+        PluginManager(folder=folder).add_commands(self, taken=COMMANDS)
 
 
 @click.group(
@@ -143,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_streams()
     code = 1
     # Whatever is told of the end, it does not change how it ended.
-    with quiet_pipe():
+    with ended_by_sigterm(), quiet_pipe():
         code = _run(arguments, as_json=as_json)
     sys.exit(code)
 
@@ -159,10 +167,14 @@ def _run(arguments: Sequence[str] | None, *, as_json: bool) -> int:
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click turns the one into the other, with the cause kept.
+        by_signal = isinstance(error.__cause__ or error, Terminated)
+        number = signal.SIGTERM if by_signal else signal.SIGINT
         with quiet_pipe():
-            click.echo("Interrupted.", err=True)
-        return 130
+            how = "Ended by SIGTERM" if by_signal else "Interrupted"
+            click.echo(f"{how}. The same command takes the work up again.", err=True)
+        return 128 + number
     except click.ClickException as error:
         with quiet_pipe():
             if as_json:
@@ -171,10 +183,6 @@ def _run(arguments: Sequence[str] | None, *, as_json: bool) -> int:
                 )
             error.show()
         return error.exit_code
-    except KeyboardInterrupt:
-        with quiet_pipe():
-            click.echo("Interrupted. The same command takes the work up again.", err=True)
-        return 130
     except Exception as error:
         import traceback
 

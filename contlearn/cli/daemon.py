@@ -41,6 +41,8 @@ def command(
 
     given = {"monitoring.host": host, "monitoring.port": port}
     overrides: dict[str, object] = {key: value for key, value in given.items() if value is not None}
+    level = "DEBUG" if settings.verbose else "WARNING" if settings.quiet else "INFO"
+    configure_logs(level)  # what is said while the workspaces are opened has its form too
     with contextlib.ExitStack() as stack:
         contexts = [
             stack.enter_context(
@@ -49,12 +51,13 @@ def command(
             for root in workspaces or (settings.root,)
         ]
         first = contexts[0].config.daemon
-        configure_logs(
-            "DEBUG" if settings.verbose else "WARNING" if settings.quiet else "INFO",
-            file=contexts[0].workspace.root / first.log_file if first.log_file else None,
-            max_bytes=first.log_bytes,
-            files=first.log_files,
-        )
+        if first.log_file:
+            configure_logs(
+                level,
+                file=contexts[0].workspace.root / first.log_file,
+                max_bytes=first.log_bytes,
+                files=first.log_files,
+            )
         daemon = Daemon(contexts, standby=not no_standby)
         stack.enter_context(daemon.signals())
         address = stack.enter_context(start_endpoint(contexts[0], daemon_routes(daemon)))

@@ -19,10 +19,10 @@ from contlearn.interfaces import Progress
 )
 @click.option(
     "--texts",
-    default=300,
+    default=240,
     show_default=True,
-    type=click.IntRange(60, 300),
-    help="Sentences of each domain.",
+    type=click.IntRange(60, 1000),
+    help="Sentences of each kind.",
 )
 @json_option
 @pass_settings
@@ -33,9 +33,9 @@ def command(settings: Settings, folder: Path | None, texts: int, as_json: bool) 
 
     from contlearn.demo.story import tell
 
-    root = folder or Path(tempfile.mkdtemp(prefix="contlearn-demo-")) / "sentiment"
+    root = folder or Path(tempfile.mkdtemp(prefix="contlearn-demo-")) / "kinds"
     narrator = _Silent(settings) if as_json else _Teller(settings)
-    result = tell(root, narrator, per_domain=texts)
+    result = tell(root, narrator, per_kind=texts)
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
         return
@@ -44,7 +44,7 @@ def command(settings: Settings, folder: Path | None, texts: int, as_json: bool) 
     for line in (
         "status                       what is served, what is pending",
         "history                      every cycle, promotion and rollback",
-        "update                       learn the last domain again",
+        "update                       learn the last delivery again",
         'predict "your own sentence"  ask the champion',
         "serve                        answer over HTTP; then open the address it prints",
         "daemon                       watch the inbox by itself",
@@ -64,7 +64,7 @@ class _Silent:
     def update(self, result: Any) -> None:
         """Show nothing."""
 
-    def evaluation(self, value: dict[str, Any]) -> None:
+    def growth(self, rows: Sequence[tuple[str, float, float]]) -> None:
         """Show nothing."""
 
     def predictions(self, texts: Sequence[str], values: Sequence[dict[str, Any]]) -> None:
@@ -98,11 +98,20 @@ class _Teller(_Silent):
         if result.error is not None:
             raise result.error
 
-    def evaluation(self, value: dict[str, Any]) -> None:
-        """Show the measures."""
-        from contlearn.cli.reports import show_evaluation
+    def growth(self, rows: Sequence[tuple[str, float, float]]) -> None:
+        """Show a line for each delivery."""
+        from contlearn.cli.output import table
+        from contlearn.wording import percent
 
-        show_evaluation(value)
+        table(
+            ["after", "right", "plain fine-tuning*"],
+            [(title, percent(share), percent(plain)) for title, share, plain in rows],
+            right=(1, 2),
+        )
+        click.echo(
+            "* each time on the new delivery alone; measured beforehand, not in this run "
+            "(python -m tests.benchmarks.demo)"
+        )
 
     def predictions(self, texts: Sequence[str], values: Sequence[dict[str, Any]]) -> None:
         """Show texts and answers."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from contlearn.cli.settings import Settings, json_option, pass_settings, print_result
+
+if TYPE_CHECKING:
+    from contlearn.plugins.manager import PluginManager
 
 
 @click.group("plugins", help="List plugins and check them.")
@@ -12,14 +18,28 @@ def command() -> None:
     """Group the commands."""
 
 
+def _manager(settings: Settings) -> PluginManager:
+    """Load all plugins, their commands too; what is broken is printed, so the log keeps quiet."""
+    from contlearn.cli import COMMANDS
+    from contlearn.plugins.manager import PluginManager
+
+    manager = PluginManager(folder=settings.plugins_dir, quiet=True)
+    manager.add_commands(click.Group(), taken=COMMANDS)
+    return manager
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    brought = ", ".join(row["registers"])
+    failed = f"FAILED: {row['error']}" if row["error"] else ""
+    return "; ".join(filter(None, (brought, failed))) or "observers only"
+
+
 @command.command("list", help="Show every plugin, what it registers, and which ones failed.")
 @json_option
 @pass_settings
 def list_plugins(settings: Settings, as_json: bool) -> None:
     """Print the plugins of this environment."""
-    from contlearn.plugins.manager import PluginManager
-
-    rows = PluginManager(folder=settings.plugins_dir).list()
+    rows = _manager(settings).list()
 
     def human() -> None:
         from contlearn.cli.output import table
@@ -30,9 +50,7 @@ def list_plugins(settings: Settings, as_json: bool) -> None:
                 (
                     row["name"],
                     row["distribution"],
-                    f"FAILED: {row['error']}"
-                    if row["error"]
-                    else ", ".join(map(str, row["registers"])) or "observers only",  # type: ignore[call-overload]  # a list
+                    _said(row),
                 )
                 for row in rows
             ],
@@ -46,10 +64,9 @@ def list_plugins(settings: Settings, as_json: bool) -> None:
 @pass_settings
 def check_plugins(settings: Settings, as_json: bool) -> int:
     """Run the checks of the public kit over all registered classes."""
-    from contlearn.plugins.manager import PluginManager
     from contlearn.testing.checks import check_all
 
-    problems = check_all(PluginManager(folder=settings.plugins_dir))
+    problems = check_all(_manager(settings))
 
     def human() -> None:
         for problem in problems:

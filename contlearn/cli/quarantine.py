@@ -23,7 +23,11 @@ from contlearn.cli.settings import (
 @click.option("--reason", help="Only rows refused for this reason.")
 @click.option("--file", "source", help="Only rows of this file.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1))
-@click.option("--export", type=click.Path(path_type=Path), help="Write the rows as a CSV sheet.")
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the rows as a CSV sheet.",
+)
 @click.option(
     "--take-back",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -107,7 +111,8 @@ def _export(
         if dry_run:
             rows = sum(1 for _ in read_quarantine(context.workspace, **where))
         else:
-            rows = export_quarantine(context.workspace, sheet, **where)
+            own = context.workspace.own_folders(context.config)
+            rows = export_quarantine(context.workspace, sheet, **where, own=own)
     print_result(
         {"rows": rows, "path": str(sheet)},
         as_json=as_json,

@@ -17,7 +17,7 @@ from contlearn.cli.output import (
     print_reasons,
     table,
 )
-from contlearn.wording import Measures, moment
+from contlearn.wording import Measures, best_words, moment
 
 __all__ = ["metric_line", "show_evaluation", "show_status", "show_update"]
 
@@ -113,6 +113,8 @@ def show_status(value: Mapping[str, Any], now: datetime) -> None:
             )
         )
         rows.append(("measures", metric_line(champion["metrics"], Measures.of(value))))
+        if said := best_words(champion, Measures.of(value)):
+            rows.append(("", said))
     suspected = value["suspected_records"]
     parts = f" ({suspected} tried part by part)" if suspected else ""
     rows.append(
@@ -153,6 +155,10 @@ def show_status(value: Mapping[str, Any], now: datetime) -> None:
                 ),
             )
         )
+    rows += [
+        ("broken plugin", f"{item['name']} ({item['distribution']}): {item['error']}")
+        for item in value["broken_plugins"]
+    ]
     daemon = value["daemon"] or {}
     rows += next_steps(daemon, now)
     if daemon.get("disk"):
@@ -214,3 +220,6 @@ def show_evaluation(value: Mapping[str, Any], *, labels: int = 30) -> None:
                 [(count, a, b) for count, a, b in pairs],
                 right=(0,),
             )
+    for item in value.get("text_slices") or ():
+        if "problem" in item:
+            click.echo(f"  Slice {item['slice']!r}: {item['problem']}.")

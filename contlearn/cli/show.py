@@ -59,7 +59,8 @@ def _show(value: dict[str, Any]) -> None:
             (
                 "parity",
                 (
-                    f"logits differ by at most {export['max_abs_difference']:.1e}, labels agree on "
+                    f"logits differ by at most {export['max_abs_difference']:.1e}"
+                    f"{_of_spread(export)}, labels agree on "
                     f"{100 * export['label_agreement']:.1f} % of {export['rows_checked']} texts"
                 ),
             ),
@@ -75,6 +76,12 @@ def _show(value: dict[str, Any]) -> None:
 def _precision(model: dict[str, Any], export: dict[str, Any]) -> str:
     recipe = export.get("recipe")
     return f"{model['precision']} ({recipe})" if recipe else str(model["precision"])
+
+
+def _of_spread(export: dict[str, Any]) -> str:
+    """Say it in the unit that is judged, which exports of an earlier contlearn do not know."""
+    share = export.get("relative_difference")
+    return "" if share is None else f" ({share:.1e} of their spread, {export['logit_spread']:.3g})"
 
 
 def _tokens(model: dict[str, Any], export: dict[str, Any]) -> str:

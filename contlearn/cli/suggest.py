@@ -65,9 +65,10 @@ def command(
         )
         fields = context.config.data.field_names()
         log, task = context.workspace.predictions, context.task
+        own = context.workspace.own_folders(context.config)
     if output is not None and not dry_run:
         came_from = log.rglob("*.jsonl") if source is None else (source,)
-        write_suggestions(value, output, style, fields, task=task, came_from=came_from)
+        write_suggestions(value, output, style, fields, task=task, came_from=came_from, own=own)
     value |= {"path": None if output is None else str(output), "dry_run": dry_run}
     print_result(value, as_json=as_json, human=lambda: _show(value))
 

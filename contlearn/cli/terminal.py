@@ -1,4 +1,7 @@
-"""The two streams of the program: no character and no closed pipe ends work that was done."""
+"""The program and who started it: no character and no closed pipe ends work that was done.
+
+A signal to end does, wherever the program runs.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import codecs
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any, Final, TextIO
 
-__all__ = ["as_json_text", "prepare_streams", "quiet_pipe"]
+__all__ = ["Terminated", "as_json_text", "ended_by_sigterm", "prepare_streams", "quiet_pipe"]
 
 _HANDLER: Final = "contlearn-plain"
 # What we write for looks, as a terminal without it understands it.
@@ -18,6 +23,34 @@ _PLAIN: Final = {
     "–": "-", "—": "-", "…": "...", "·": "*", "×": "x", "→": "->", "↓": "v", "≥": ">=", "≤": "<=",
     "“": '"', "”": '"', "‘": "'", "’": "'", "━": "-", "╸": "-", "╺": "-", "\u00a0": " ",
 }  # fmt: skip
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: the program ends as by Ctrl-C."""
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """While the block runs, SIGTERM ends it as Ctrl-C does.
+
+    Process 1, which the program of a container is, hears of no signal that it has no handler for
+    (Linux kill(2)). Who has one already, as a server of ours sets later, keeps it.
+    """
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    before = signal.getsignal(signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
+    if before is not signal.SIG_DFL or not is_main:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is end:
+            signal.signal(signal.SIGTERM, before)
 
 
 def prepare_streams() -> None:

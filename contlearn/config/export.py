@@ -30,5 +30,6 @@ class ExportConfig(Section):
         1e-3,
         gt=0.0,
         description="The largest difference of a score between the trained model and its fp32 "
-        "graph.",
+        "graph, as a share of the spread of the trained model's scores: their standard deviation "
+        "over all rows compared, at least 1. The labels must all be the same.",
     )

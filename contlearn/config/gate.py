@@ -46,10 +46,18 @@ class GateConfig(Section):
         description="Old held-out rows below which `short_evidence` decides instead of the "
         "bootstrap.",
     )
-    short_evidence: Literal["point", "refuse"] = Field(
-        "point",
-        description="With too few old rows: `point` goes by the observed difference and warns, "
-        "`refuse` refuses.",
+    short_evidence: Literal["chance", "point", "refuse"] = Field(
+        "chance",
+        description="With too few old rows: `chance` goes by the chance of a true loss of `margin` "
+        "(at most `chance_of_loss`), `point` by the observed difference and warns, `refuse` "
+        "refuses.",
+    )
+    chance_of_loss: float = Field(
+        0.3,
+        gt=0.0,
+        lt=1.0,
+        description="With too few old rows: how probable it may be, given what was seen, that the "
+        "challenger is truly worse by `margin` or more.",
     )
     approval: Literal["automatic", "manual"] = Field(
         "automatic",
@@ -57,7 +65,15 @@ class GateConfig(Section):
         "promote`.",
     )
     rules: tuple[str, ...] = Field(
-        ("minimum-evidence", "no-regression", "no-harm", "gain", "floor"),
+        (
+            "minimum-evidence",
+            "no-regression",
+            "no-harm",
+            "gain",
+            "worth",
+            "no-erosion",
+            "floor",
+        ),
         description="The rules that are asked, by name; all must pass.",
     )
     rule_options: Mapping[str, Mapping[str, Any]] = Field(

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from contlearn.config.base import Duration, Section
 
-__all__ = ["MonitoringConfig"]
+__all__ = ["MonitoringConfig", "split_slice"]
+
+
+def split_slice(pattern: str) -> tuple[Literal["text", "language", "source"], Any]:
+    """Read what says which rows are in a slice: how they are told, and a name or an expression.
+
+    The expression is one of the package `regex`, which stops in time where `re` cannot be stopped.
+
+    Raises:
+        ValueError: When the expression cannot be read.
+    """
+    kind, _, rest = pattern.partition(":")
+    if kind == "language":
+        return "language", rest
+    import regex
+
+    try:
+        if kind == "source":
+            return "source", regex.compile(rest, regex.IGNORECASE)
+        return "text", regex.compile(pattern, regex.IGNORECASE)
+    except (regex.error, OverflowError, RecursionError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 class MonitoringConfig(Section):
@@ -88,7 +109,7 @@ class MonitoringConfig(Section):
     def _patterns(cls, slices: Mapping[str, str]) -> Mapping[str, str]:
         for name, pattern in slices.items():
             try:
-                re.compile(pattern.partition(":")[2] if ":" in pattern else pattern)
-            except re.error as error:
+                split_slice(pattern)
+            except ValueError as error:
                 raise ValueError(f"the pattern of the slice {name!r} is wrong: {error}") from error
         return slices

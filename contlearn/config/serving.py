@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from contlearn.config.base import Section
 
@@ -25,6 +26,27 @@ class ServingConfig(Section):
         "machine.",
     )
     port: int = Field(8080, ge=0, le=65535, description="Its port; 0: any that is free.")
+    socket: str = Field(
+        "",
+        description="A Unix socket that the server listens at instead of host and port; a path is "
+        "taken from the workspace.",
+    )
+    root_path: str = Field(
+        "",
+        description="The path that a proxy serves this server below, such as /contlearn; requests "
+        "are answered with it and without.",
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names that requests may ask for (header Host), beside addresses, names "
+        "without a dot, the machine's own and those of a cluster; `*.example.com`: all below it; "
+        "`*`: any.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (),
+        description="Pages of elsewhere that may ask from a browser, such as https://example.com;"
+        " `*`: any.",
+    )
     poll_seconds: float = Field(
         1.0,
         gt=0.0,
@@ -124,3 +146,33 @@ class ServingConfig(Section):
     shadow_share: float = Field(
         1.0, ge=0.0, le=1.0, description="The share of requests, 0 to 1, that the shadow sees."
     )
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        """Take an address of IPv6 also as it stands in a URL."""
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+    @field_validator("root_path")
+    @classmethod
+    def _one_slash_before(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if path and not re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)+", path):
+            raise ValueError("not a path such as /contlearn")
+        return path
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if host != "*" and not re.fullmatch(r"(?:\*\.)?[A-Za-z0-9._-]+", host):
+                raise ValueError(f"{host!r} is no name such as example.com, *.example.com, or *")
+        return hosts
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+/?", origin):
+                raise ValueError(f"{origin!r} is no origin such as https://example.com, or *")
+        return tuple(origin.rstrip("/").lower() for origin in origins)

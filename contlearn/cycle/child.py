@@ -7,13 +7,14 @@ and why it failed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import resource
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ from contlearn.plugins.manager import PluginManager
 from contlearn.processes.answering import answer_parent, tell_progress
 from contlearn.redaction import redact, redact_config, restore_secrets
 from contlearn.training import interruption
-from contlearn.types import Experience, HeldOutSet, LabelledRecord, LabelSpace
+from contlearn.types import Anchor, Experience, HeldOutSet, LabelledRecord, LabelSpace
 from contlearn.version import __version__
 from contlearn.workspace import (
     Workspace,
@@ -48,6 +49,7 @@ from contlearn.workspace import (
 )
 
 if TYPE_CHECKING:
+    from contlearn.evaluation.anchors import BestAnswers
     from contlearn.inference.predictor import OnnxPredictor
 
 __all__ = ["main"]
@@ -101,7 +103,8 @@ class _Child:
         self.workspace = Workspace(folder.workspace)
         self.config = _planned(self.job, self.workspace)
         plugins_dir = plugins_taken_over(self.workspace.root)
-        self.manager = PluginManager(folder=plugins_dir, blocked=self.config.plugins.blocked)
+        blocked = self.config.plugins.blocked
+        self.manager = PluginManager(folder=plugins_dir, blocked=blocked, quiet=True)
         self.catalog = open_catalog(self.workspace, self.config)
         self.task: Task = self.manager.task(
             self.config.model.task, self.config.model.task_options, where="model.task"
@@ -306,6 +309,33 @@ class _Child:
             pad_id=Exported.load(self.folder).pad_id,
         )
 
+    def served(self, version: Path) -> OnnxPredictor:
+        """Load a version of the registry as a server would."""
+        from contlearn.inference.predictor import OnnxPredictor
+
+        return OnnxPredictor.load(version / "onnx", manager=self.manager)
+
+    def anchor(self) -> Anchor | None:
+        """Give the best proven version of the lineage; the champion where nothing else is known."""
+        if self.job.champion is None:
+            return None
+        if self.job.anchor is None:  # planned by an earlier contlearn
+            return Anchor(version=self.job.champion)
+        return Anchor.from_json(self.job.anchor)
+
+    def best_answers(self) -> BestAnswers | None:
+        """Give what the best proven version answers, where that is not the champion."""
+        from contlearn.evaluation.anchors import BestAnswers, known_best
+
+        anchor, champion = self.anchor(), self.champion_folder()
+        if anchor is None or champion is None or anchor.version == self.job.champion:
+            return None
+        folder = self.workspace.versions / str(anchor.version)
+        learnt: tuple[str, ...] = ()
+        with contextlib.suppress(ContlearnError):
+            learnt = read_manifest(folder / MANIFEST).lineage.experiences
+        return BestAnswers(known_best(champion), frozenset(learnt), partial(self.served, folder))
+
     def evaluate(self) -> dict[str, Any]:
         """Score challenger and champion on every held-out set; write report.json."""
         from contlearn.cycle.held_out import corrected_sets
@@ -315,11 +345,8 @@ class _Child:
         from contlearn.training.crossed import cross_validated
 
         champion = self.champion_folder()
-        predictor = None
-        if champion is not None:
-            from contlearn.inference.predictor import OnnxPredictor
-
-            predictor = OnnxPredictor.load(champion / "onnx", manager=self.manager)
+        predictor = None if champion is None else self.served(champion)
+        best = self.best_answers()
         data, challenger = self.data(), self.challenger()
         self.progress("evaluating", 0, 0, "timing")
         runtime = measure_runtime(self.task, data.sets, challenger, predictor)
@@ -337,6 +364,7 @@ class _Child:
             metric=self.metric,
             runtime=runtime,
             corrected=corrected_sets(self.catalog, champion) if champion else frozenset(),
+            best=best,
             text_slices=self.config.monitoring.slices,
         )
         measured = [record for one in data.sets if one.is_new for record in one.records]
@@ -361,33 +389,33 @@ class _Child:
                 proof=proof,
                 cross_validate=crossed,
             )
-        return {"metrics": report, "suspects": suspects}
+        unknown = 0 if best is None else best.unknown
+        return {"metrics": report, "suspects": suspects, "anchor_unknown": unknown}
 
     def decide(self) -> dict[str, Any]:
         """Let every gate rule judge; write decision.json and the papers of the version."""
+        from contlearn.evaluation.erosion import judge_anchor
         from contlearn.evaluation.gate import decide
         from contlearn.evaluation.runtime import read_runtime
         from contlearn.evaluation.scoring import load_paired_scores
 
         paired, labels = load_paired_scores(self.folder.version, self.task)
-        decision = decide(
-            GateEvidence(
-                task=self.task,
-                labels=labels,
-                sets=paired,
-                metric=self.metric,
-                config=self.config.gate,
-                seed=self.config.training.seed,
-                parity=Exported.load(self.folder).to_json(),
-                champion_parity=self.champion_export(),
-                runtime=read_runtime(self.folder.version),
-            ),
-            self.manager,
-            champion=self.job.champion,
+        evidence = GateEvidence(
+            task=self.task,
+            labels=labels,
+            sets=paired,
+            metric=self.metric,
+            config=self.config.gate,
+            seed=self.config.training.seed,
+            parity=Exported.load(self.folder).to_json(),
+            champion_parity=self.champion_export(),
+            runtime=read_runtime(self.folder.version),
+            anchor=self.anchor(),
         )
+        decision = decide(evidence, self.manager, champion=self.job.champion)
         value = decision.to_json()
         write_json_atomic(self.folder.version / DECISION, value)
-        return {"decision": value}
+        return {"decision": value, "anchor": judge_anchor(evidence, decision)}
 
     def write_page_with_texts(self, name: str, facts: VersionFacts) -> None:
         """Write the report that people read; it is no part of the version."""
@@ -452,6 +480,10 @@ class _Child:
             "pipeline": self.task.pipeline,
             **({"task_options": options} if options else {}),
         }
+        warnings = (*trained.warnings, *exported.warnings)
+        if rows := evaluated.anchor_unknown:
+            said = f"What the best proven version answers on {rows} old held-out rows is not known"
+            warnings += (f"{said}; the champion's answers stand for it.",)
         numbers = {
             "seconds": {one.stage: one.seconds for one in done},
             "records_new": trained.records_new,
@@ -459,7 +491,8 @@ class _Child:
             "fit": trained.fit,  # what the next forecast learns from
             "trained_share": trained.trained_share,
             "search": trained.search,
-            "warnings": trained.warnings,
+            "warnings": warnings,
+            **({"anchor": decided.anchor} if decided.anchor else {}),
             "suspects": evaluated.suspects,
             "peak_bytes": max(one.peak_bytes for one in done),
         }
@@ -484,6 +517,7 @@ class _Child:
                 "seed": trained.seed,
                 "config": self.job.config,
                 "environment": _environment(),
+                **_anchor_facts(self.anchor(), decided.anchor),
             },
             "training": trained.to_json(),
             "export": exported.to_json(),
@@ -497,6 +531,13 @@ class _Child:
         self.write_page_with_texts(name, read)
         CycleResult(facts=read, decision=decided.decision, numbers=numbers).save(self.folder)
         self.progress("deciding", 1, 1, "")
+
+
+def _anchor_facts(anchor: Anchor | None, comparison: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Say which version is the best proven one once the challenger is champion."""
+    if anchor is None or (comparison is not None and comparison["proves_gain"]):
+        return {"anchor": None}
+    return {"anchor": anchor.version, "against_anchor": comparison}
 
 
 def _environment() -> dict[str, str]:

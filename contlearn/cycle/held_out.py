@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contlearn.catalog import Catalog
-from contlearn.catalog.records import count_experience, counting_ids, experience_sample
+from contlearn.catalog.records import (
+    count_experience,
+    counting_ids,
+    experience_sample,
+    kept_ids,
+)
 from contlearn.errors import StorageError
 from contlearn.papers.scores import read_scores
 from contlearn.types import HeldOutSet
@@ -44,12 +49,19 @@ def read_held_out(
             experience_sample(connection, cycle, "held_out", share)
             for cycle, share in zip(cycles, fair_shares(sizes, capacity), strict=True)
         ]
+        kept = frozenset() if new is None else kept_ids(connection, new)
     sets = []
     for index, (cycle, some) in enumerate(zip(cycles, ids, strict=True)):
         records = tuple(read_records(workspace, catalog, some))
         if records:
             sets.append(
-                HeldOutSet(experience=cycle, index=index, records=records, is_new=cycle == new)
+                HeldOutSet(
+                    experience=cycle,
+                    index=index,
+                    records=records,
+                    is_new=cycle == new,
+                    kept=kept if cycle == new else frozenset(),
+                )
             )
     return tuple(sets)
 

@@ -22,7 +22,7 @@ class Job:
     """One cycle as the child must do it; `config` is frozen when the cycle is planned.
 
     The workspace is the one that the folder lies in, so that a copied or moved workspace goes on
-    with its own.
+    with its own. `anchor` is the best proven version of the lineage, as `Anchor.to_json` gives it.
     """
 
     cycle_id: str
@@ -31,6 +31,7 @@ class Job:
     champion: int | None
     experience: int
     lineage: tuple[str, ...]
+    anchor: Mapping[str, int] | None = None
     format_version: int = FORMAT_VERSION
 
     def save(self, folder: CycleFolder) -> None:

@@ -20,7 +20,13 @@ from contlearn.cycle.doubting import doubts_of_cycle
 from contlearn.cycle.job import CycleFolder
 from contlearn.cycle.outcome import UpdateResult
 from contlearn.cycle.stages import CycleResult
-from contlearn.errors import ChampionChanged, ContlearnError, RegistryError, TrainingError
+from contlearn.errors import (
+    CatalogUnreachable,
+    ChampionChanged,
+    ContlearnError,
+    RegistryError,
+    TrainingError,
+)
 from contlearn.pages.version_page import number_page, publish_report, remove_old_reports
 from contlearn.registry.origin import cycle_reason
 from contlearn.registry.retention import apply_retention
@@ -262,10 +268,17 @@ class Settlement:
             message=message or (row.error or ""),
         )
 
+    def ended(self) -> UpdateResult:
+        """Give how the cycle ended, where that is written down already."""
+        return self._result(cast("CycleOutcome", self.cycle.outcome))
+
     def clean(self, folder: CycleFolder) -> None:
         """Drop checkpoints and versions that nobody will read again; logs and numbers stay."""
-        with self.context.catalog.read() as connection:
-            waiting = waiting_cycle(connection)
+        try:
+            with self.context.catalog.read() as connection:
+                waiting = waiting_cycle(connection)
+        except CatalogUnreachable:
+            return  # the cycle has ended all the same; the next one clears away
         protected = [waiting.version] if waiting is not None and waiting.version else []
         # A version that cannot be deleted now is deleted by the next cycle.
         with contextlib.suppress(ContlearnError):

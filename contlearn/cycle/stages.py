@@ -89,12 +89,13 @@ class Trained(_Done):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported(_Done):
-    """What was exported. `pad_id` is 0 in markers of an earlier contlearn."""
+    """What was exported. Markers of an earlier contlearn have no `pad_id` and no `warnings`."""
 
     stage = "exporting"
     precision: str
     processor: tuple[str, ...]
     pad_id: int
+    warnings: tuple[str, ...]
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -104,35 +105,48 @@ class Exported(_Done):
             precision=value["precision"],
             processor=tuple(value["processor"]),
             pad_id=value.get("pad_id", 0),
+            warnings=tuple(value.get("warnings", ())),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated(_Done):
-    """What was measured. An earlier contlearn looked for no `suspects`."""
+    """What was measured. An earlier contlearn looked for no `suspects`.
+
+    Of `anchor_unknown` rows nobody knows what the best proven version answers.
+    """
 
     stage = "evaluating"
     metrics: Mapping[str, float | None]
     suspects: Mapping[str, Any]
+    anchor_unknown: int
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Read what the marker holds."""
         suspects = value.get("suspects", {})
-        return cls(**_cost(value), metrics=value["metrics"], suspects=suspects)
+        unknown = value.get("anchor_unknown", 0)
+        return cls(
+            **_cost(value), metrics=value["metrics"], suspects=suspects, anchor_unknown=unknown
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided(_Done):
-    """What the gate decided."""
+    """What the gate decided, and how the challenger compares with the best proven version.
+
+    `anchor` is None where there was nothing to compare; its `counts` says whether the look counts.
+    """
 
     stage = "deciding"
     decision: PromotionDecision
+    anchor: Mapping[str, Any] | None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Read what the marker holds."""
-        return cls(**_cost(value), decision=PromotionDecision.from_json(value["decision"]))
+        decision = PromotionDecision.from_json(value["decision"])
+        return cls(**_cost(value), decision=decision, anchor=value.get("anchor"))
 
 
 def _cost(value: Mapping[str, Any]) -> dict[str, Any]:

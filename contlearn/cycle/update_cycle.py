@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
+
+from sqlalchemy.engine import Connection
 
 from contlearn.catalog.cycles import (
     CycleRow,
     change_cycle,
     create_cycle,
     get_cycle,
+    next_look,
     unfinished_cycle,
     waiting_cycle,
 )
@@ -45,7 +49,14 @@ from contlearn.cycle.settling import Settlement
 from contlearn.cycle.taken import refused_files
 from contlearn.cycle.triggers import ASKED, BY_HAND, PART, RESUME
 from contlearn.data.intake.inbox import inbox_files
-from contlearn.errors import ContlearnError, LeaseLost, StorageError, TrainingError, UsageError
+from contlearn.errors import (
+    CatalogUnreachable,
+    ContlearnError,
+    LeaseLost,
+    StorageError,
+    TrainingError,
+    UsageError,
+)
 from contlearn.interfaces import Progress, no_progress
 from contlearn.papers.report import measured_by
 from contlearn.processes.children import (
@@ -56,10 +67,15 @@ from contlearn.processes.children import (
     run_child,
 )
 from contlearn.redaction import redact_config
+from contlearn.registry.anchors import anchor_of, last_reset
+from contlearn.types import Anchor
 from contlearn.workspace import narrow, storage_border
 
 __all__ = ["UpdateCycle"]
 
+_log: Final = logging.getLogger("contlearn.cycle")
+# Between two looks for a catalog's server that went away.
+_AWAY_SECONDS: Final = 1.0
 # A cycle whose parent was lost this often is given up: something in it takes the machine down.
 MAX_PARENTS: Final = 5
 
@@ -360,6 +376,8 @@ class UpdateCycle:
             if cycle_id is None:
                 return None
             numbers: dict[str, object] = {}
+            if champion is not None:
+                numbers["anchor"] = _anchor(context, champion, connection).to_json()
             if looks := count_looks(connection, part=part):
                 numbers["looks"] = looks + 1  # this one included
             plan_records(connection, cycle_id, part=part)
@@ -373,34 +391,21 @@ class UpdateCycle:
         return cycle
 
     def _drive(self, cycle: CycleRow, *, resumed: bool) -> UpdateResult:
-        """Take a cycle from the state it is in to its end."""
+        """Take a cycle from the state it is in to its end.
+
+        A catalog's server that went away in the middle is waited for. Whether the last transaction
+        counted is read anew, and the cycle is taken up from there, as after a kill.
+        """
         context = self.context
         folder = CycleFolder(context.workspace.cycles / cycle.cycle_id)
-        settlement = Settlement(context, cycle)
         started = context.clock.monotonic()
-        try:
-            with context.catalog.write() as connection:
-                change_cycle(connection, cycle.cycle_id, attempts=cycle.attempts + 1)
-            if cycle.attempts >= MAX_PARENTS:
-                raise TrainingError(
-                    f"The cycle was interrupted {cycle.attempts} times and is given up.",
-                    where=str(folder.log),
-                    hint="Its records are pending again; look at the log before the next update.",
-                )
-            if cycle.state != "promoting":
-                self._prepare(cycle, folder)
-                self._run_stages(cycle, folder, settlement)
-                self._require_lease()
-                result = settlement.decide(folder)
-            else:
-                result = settlement.promote()
-        except (ChildStopped, LeaseLost):
-            raise
-        except (ContlearnError, OSError) as error:
-            # What another drives now must not be called failed from here.
-            with contextlib.suppress(StorageError):
-                self._require_lease()
-            result = settlement.fail(error)
+        while True:
+            settlement = Settlement(context, cycle)
+            try:
+                result = self._go_on(cycle, folder, settlement)
+                break
+            except CatalogUnreachable as error:
+                cycle = self._find_again(cycle, error)
         seconds = context.clock.monotonic() - started
         if not resumed:
             settlement.keep_seconds(seconds)
@@ -414,6 +419,59 @@ class UpdateCycle:
             resumed=resumed,
             **measured_by(context.task.metrics, context.task.primary_metric),
         )
+
+    def _find_again(self, cycle: CycleRow, error: CatalogUnreachable) -> CycleRow:
+        """Wait for the catalog's server as long as the lease may outlive it, and read the cycle.
+
+        Raises:
+            CatalogUnreachable: When the server does not come back; the cycle stays unfinished.
+            LeaseLost: When another may have taken the cycle over meanwhile.
+        """
+        context = self.context
+        _log.warning("catalog away", extra={"cycle": cycle.cycle_id, **error.to_json()})
+        left = context.config.update.lease_seconds
+        while True:
+            try:
+                self._require_lease()
+                with context.catalog.read() as connection:
+                    found = get_cycle(connection, cycle.cycle_id)
+            except CatalogUnreachable:
+                if left <= 0 or self._is_asked_to_stop():
+                    raise
+                context.clock.sleep(_AWAY_SECONDS)
+                left -= _AWAY_SECONDS
+            else:
+                if found is None:
+                    raise error
+                return found
+
+    def _go_on(self, cycle: CycleRow, folder: CycleFolder, settlement: Settlement) -> UpdateResult:
+        """Take a cycle from the state it is in as far as it goes."""
+        context = self.context
+        if cycle.outcome is not None:
+            return settlement.ended()
+        try:
+            with context.catalog.write() as connection:
+                change_cycle(connection, cycle.cycle_id, attempts=cycle.attempts + 1)
+            if cycle.attempts >= MAX_PARENTS:
+                raise TrainingError(
+                    f"The cycle was interrupted {cycle.attempts} times and is given up.",
+                    where=str(folder.log),
+                    hint="Its records are pending again; look at the log before the next update.",
+                )
+            if cycle.state != "promoting":
+                self._prepare(cycle, folder)
+                self._run_stages(cycle, folder, settlement)
+                self._require_lease()
+                return settlement.decide(folder)
+            return settlement.promote()
+        except (ChildStopped, LeaseLost, CatalogUnreachable):
+            raise
+        except (ContlearnError, OSError) as error:
+            # What another drives now must not be called failed from here.
+            with contextlib.suppress(StorageError):
+                self._require_lease()
+            return settlement.fail(error)
 
     def _prepare(self, cycle: CycleRow, folder: CycleFolder) -> None:
         """Write the job down once; a resumed cycle keeps the configuration it was planned with."""
@@ -434,6 +492,7 @@ class UpdateCycle:
             champion=cycle.champion,
             experience=cycle.experience,
             lineage=_lineage(context, cycle.champion),
+            anchor=(cycle.numbers or {}).get("anchor"),
         ).save(folder)
 
     def _run_stages(self, cycle: CycleRow, folder: CycleFolder, settlement: Settlement) -> None:
@@ -505,3 +564,14 @@ def _lineage(context: Context, champion: int | None) -> tuple[str, ...]:
         return ()
     version = context.registry.get(champion)
     return version.manifest.lineage.experiences
+
+
+def _anchor(context: Context, champion: int, connection: Connection) -> Anchor:
+    """Give the best proven version of the champion's lineage, and the look that comes next."""
+    reset = last_reset(context.registry)
+    number = 0 if reset is None else reset.number
+    return Anchor(
+        version=anchor_of(context.registry, champion),
+        look=next_look(connection, number),
+        reset=number,
+    )

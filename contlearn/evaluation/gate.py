@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from contlearn.errors import ConfigError, EvaluationError
 from contlearn.evaluation.evidence import new_sets, short_evidence_warning
 from contlearn.interfaces import GateEvidence, GateRule
-from contlearn.types import PromotionDecision, RuleOutcome
+from contlearn.types import CHANCE_OF_LOSS, PromotionDecision, RuleOutcome
 
 if TYPE_CHECKING:
     from contlearn.config import GateConfig
@@ -58,7 +58,10 @@ def decide(
             )
         outcomes.extend(judged)
     passed = [outcome.passed for outcome in outcomes]
-    warnings = [warning for warning in (short_evidence_warning(evidence),) if warning]
+    warning = short_evidence_warning(evidence)
+    # Few rows are no cause for alarm where a rule with a stated error was passed on them.
+    is_cleared = any(one.passed and one.measure == CHANCE_OF_LOSS for one in outcomes)
+    warnings = [warning] if warning and not is_cleared else []
     if not new_sets(evidence):
         warnings.append("The new records have no held-out row; nothing is known about them.")
     if True not in passed and False not in passed:
@@ -127,6 +130,11 @@ def _refuse_contradictions(config: GateConfig) -> None:
             ("worth",),
         ),
         (
+            "chance_of_loss",
+            config.chance_of_loss != defaults["chance_of_loss"].default,
+            ("no-regression",),
+        ),
+        (
             "short_evidence",
             config.short_evidence == "refuse",
             ("minimum-evidence", "no-regression", "gain", "floor"),
@@ -139,6 +147,15 @@ def _refuse_contradictions(config: GateConfig) -> None:
                 where=f"gate.{key} in contlearn.toml",
                 hint=f"Name {' or '.join(by)} in gate.rules, or leave the key out.",
             )
+    if config.short_evidence != "chance" and (
+        config.chance_of_loss != defaults["chance_of_loss"].default
+    ):
+        raise ConfigError(
+            f"gate.chance_of_loss is set, and gate.short_evidence = "
+            f"{config.short_evidence!r} does not go by it.",
+            where="gate.chance_of_loss in contlearn.toml",
+            hint='Set gate.short_evidence = "chance", or leave the key out.',
+        )
     if config.reserve_rows < config.min_evidence_rows:
         raise ConfigError(
             f"gate.reserve_rows = {config.reserve_rows} are fewer than gate.min_evidence_rows = "

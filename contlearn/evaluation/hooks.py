@@ -11,6 +11,7 @@ from contlearn.plugins.hookspecs import hookimpl
 @hookimpl
 def contlearn_register_gate_rules() -> list[type]:
     """Give the gate rule classes."""
+    from contlearn.evaluation.erosion import NoErosion
     from contlearn.evaluation.further_rules import (
         Calibration,
         ExactSign,
@@ -24,9 +25,9 @@ def contlearn_register_gate_rules() -> list[type]:
         MinimumEvidence,
         NoHarm,
         NoRegression,
-        Worth,
     )
     from contlearn.evaluation.serving_rules import LabelAgreement, Latency, ModelSize, UnknownTokens
+    from contlearn.evaluation.worth import Worth
 
     return [
         MinimumEvidence,
@@ -34,6 +35,7 @@ def contlearn_register_gate_rules() -> list[type]:
         NoHarm,
         Gain,
         Worth,
+        NoErosion,
         Floor,
         ExactSign,
         LabelFloor,

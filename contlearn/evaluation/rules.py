@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -18,26 +17,28 @@ from contlearn.evaluation.evidence import (
     chance_of_harm,
     change,
     compare,
-    disagreement,
     finite,
+    fresh_sets,
     has_champion,
     level,
     metric_of,
     new_sets,
     old_sets,
-    rows_needed,
     rows_of,
     short_evidence_warning,
     spec_of,
     titled,
 )
-from contlearn.evaluation.sides import Changes, count_changes
+from contlearn.evaluation.few_rows import judge_by_chance
+from contlearn.evaluation.sides import count_changes
 from contlearn.interfaces import GateEvidence
+from contlearn.statistics.bootstrap import PairedDifference
+from contlearn.statistics.non_inferiority import shift_bound
 from contlearn.statistics.several import holm
 from contlearn.types import PairedScores, RuleOutcome
 from contlearn.wording import percent
 
-__all__ = ["Floor", "Gain", "MinimumEvidence", "NoHarm", "NoRegression", "RuleOptions", "Worth"]
+__all__ = ["Floor", "Gain", "MinimumEvidence", "NoHarm", "NoRegression", "RuleOptions"]
 
 # Bounds are compared with what is required to this precision, so that rounding decides nothing.
 _TINY = 1e-9
@@ -54,8 +55,8 @@ class MinimumEvidence:
 
     Below `gate.min_evidence_rows` the message says how many more rows are the least with which
     two equal versions can pass, and how many give a power of 80 %. `gate.short_evidence` decides:
-    "refuse" refuses the challenger; with "point" the rule does not apply, the other rules go by
-    what was observed, and the decision carries a warning.
+    "refuse" refuses the challenger; otherwise the rule does not apply, and the others go by what
+    few rows can say.
     """
 
     name: ClassVar[str] = "minimum-evidence"
@@ -88,9 +89,11 @@ class MinimumEvidence:
 class NoRegression:
     """Not worse on what was known: non-inferiority on all old held-out rows together.
 
-    The lower bound of challenger less champion, by paired bootstrap with `gate.confidence`, must
-    be above `-gate.margin`. Below `gate.min_evidence_rows` the observed difference decides
-    (`gate.short_evidence = "point"`) or the challenger is refused ("refuse").
+    The lower bound of challenger less champion with `gate.confidence` must be above `-gate.margin`:
+    for a share of rows by Tango's score, for other metrics by paired bootstrap. Below
+    `gate.min_evidence_rows` the chance of a true loss of the margin decides
+    (`gate.short_evidence = "chance"`), or the observed difference ("point"), or the challenger is
+    refused ("refuse").
     """
 
     name: ClassVar[str] = "no-regression"
@@ -106,7 +109,8 @@ class NoRegression:
         margin, confidence = evidence.config.margin, evidence.config.confidence
         if not pairs:
             return (self._without_rows(evidence),)
-        result = compare(evidence, pairs)
+        is_share = spec_of(evidence).is_share_of_rows
+        result = compare(evidence, pairs, resamples=1 if is_share else None)
         seen = (
             f"{titled(evidence)} on {result.rows} old held-out rows: "
             f"{level(evidence, result.challenger)}, "
@@ -123,7 +127,15 @@ class NoRegression:
                     message=f"{seen}; too few rows to decide. {warning}",
                 ),
             )
-        measured = result.observed if warning is not None else result.lower_bound(confidence)
+        if warning is not None and evidence.config.short_evidence == "chance":
+            return (judge_by_chance(self.name, evidence, pairs, result, seen=seen),)
+        if warning is not None:
+            measured = result.observed
+        elif is_share:
+            changes = count_changes(pairs)
+            measured = shift_bound(changes.won, changes.lost, changes.rows, confidence)
+        else:
+            measured = result.lower_bound(confidence)
         passed = measured > -margin - _TINY if warning else measured > -margin + _TINY
         how = (
             f"the difference is {change(evidence, result.observed)}"
@@ -178,19 +190,21 @@ class NoHarm:
         results = []
         for pair in pairs:
             result = compare(evidence, [pair], resamples=1)
-            if result.observed < -margin:
+            if result.observed < -margin - _TINY:
                 result = compare(evidence, [pair], resamples=resamples)
             results.append(result)
         corrected = holm(
             [
-                chance_of_harm(evidence, [pair], result) if result.observed < -margin else 1.0
+                chance_of_harm(evidence, [pair], result)
+                if result.observed < -margin - _TINY
+                else 1.0
                 for pair, result in zip(pairs, results, strict=True)
             ]
         )
         harmed = [
             (pair, result, p)
             for pair, result, p in zip(pairs, results, corrected, strict=True)
-            if p < alpha and result.observed < -margin
+            if p < alpha and result.observed < -margin - _TINY
         ]
         worst = min(results, key=lambda result: result.observed)
         if not harmed:
@@ -233,6 +247,9 @@ class Gain:
 
     A significant gain is not asked for by default: where the champion is good already there is
     little to gain, and few rows would never show it.
+
+    Where an earlier update has kept some of the rows, both must hold on the others too: what was
+    found sound before must not carry what comes with it.
     """
 
     name: ClassVar[str] = "gain"
@@ -259,17 +276,20 @@ class Gain:
                 ),
             )
         config = evidence.config
-        alpha = 1.0 - config.confidence
         result = compare(evidence, pairs)
         seen = (
             f"{titled(evidence)} on {result.rows} new held-out rows: "
             f"{level(evidence, result.challenger)}, "
             f"champion {level(evidence, result.champion)}"
         )
-        problems = []
-        chance = chance_problem(evidence, pairs, champion=result.champion)
-        if chance is not None:
-            problems.append(chance)
+        problems = _not_learnt(evidence, pairs, result)
+        fresh = fresh_sets(evidence)
+        if fresh and not problems:
+            alone = compare(evidence, fresh)
+            problems = [
+                f"on the {alone.rows} of them that no update has kept, {problem}"
+                for problem in _not_learnt(evidence, fresh, alone)
+            ]
         if config.min_gain > 0.0:
             required = config.min_gain
             if result.observed < required - _TINY:
@@ -280,10 +300,6 @@ class Gain:
                 problems.append("the gain may be chance")
         else:
             required = -config.margin
-            harm = chance_of_harm(evidence, pairs, result)
-            if result.observed < required - _TINY and harm < alpha:
-                most = change(evidence, config.margin, sign=False)
-                problems.append(f"that is a loss beyond {most} which chance does not explain")
         return (
             RuleOutcome(
                 rule=self.name,
@@ -294,87 +310,6 @@ class Gain:
                 + ("; " + "; ".join(problems) if problems else ": it knows what is new")
                 + ".",
             ),
-        )
-
-
-class Worth:
-    """Something speaks for the change: better over new and old held-out rows taken together.
-
-    The differences on the new and on the old rows are added by their weights (`gate.new_weight`),
-    so that a hundred new rows are not drowned by thousands of old ones. The chance that the sum is
-    above 0 must be `gate.worth_confidence`; what is observed worse on new and on old rows is never
-    worth it. The chance of a share of rows is that of a normal distribution, with one more row that
-    differs than there were; other metrics are resampled. A label that the champion cannot give
-    speaks by its rows: the champion has all of them wrong.
-
-    Not worth the change is no refusal: the champion stays, and the records are learnt with what
-    comes next.
-    """
-
-    name: ClassVar[str] = "worth"
-    summary: ClassVar[str] = "better over new and old rows together, or the champion stays"
-    Options: ClassVar[type[BaseModel]] = RuleOptions
-
-    def __init__(self, options: BaseModel | None = None) -> None:
-        self.options = options
-
-    def judge(self, evidence: GateEvidence) -> tuple[RuleOutcome, ...]:
-        """Weigh what was won against what was lost."""
-        if not has_champion(evidence):
-            return (RuleOutcome.not_applicable(self.name, _why_no_old(evidence)),)
-        weight, required = evidence.config.new_weight, evidence.config.worth_confidence
-        sides = [
-            (name, share, pairs)
-            for name, share, pairs in (
-                ("new", weight, new_sets(evidence)),
-                ("old", 1.0 - weight, old_sets(evidence)),
-            )
-            if pairs and share
-        ]
-        if not sides:
-            return (RuleOutcome.not_applicable(self.name, "There are no held-out rows to weigh."),)
-        whole = sum(share for _, share, _ in sides)
-        results = [compare(evidence, pairs, stream=i) for i, (_, _, pairs) in enumerate(sides)]
-        weights = [share / whole for _, share, _ in sides]
-        if spec_of(evidence).is_share_of_rows:
-            chance = _chance_of_gain(weights, [count_changes(pairs) for _, _, pairs in sides])
-        else:
-            draws = sum(w * result.draws for w, result in zip(weights, results, strict=True))
-            chance = float((draws > 0).mean() + 0.5 * (draws == 0).mean())
-        seen = ", ".join(
-            f"{change(evidence, result.observed)} on {result.rows} {name} rows"
-            for (name, _, _), result in zip(sides, results, strict=True)
-        )
-        is_worse = all(result.observed < -_TINY for result in results)
-        passed = chance >= required and not is_worse
-        message = f"{titled(evidence)}: {seen}; the chance that it is better in all is "
-        message += f"{percent(chance)}, and {percent(required)} are asked for"
-        if not passed:
-            message += "; it is worse wherever it was measured" if is_worse else ""
-            message += f". {self._rows_missing(evidence, required)}"
-        return (
-            RuleOutcome(
-                rule=self.name,
-                passed=passed,
-                measured=chance,
-                required=required,
-                message=message if not passed else f"{message}.",
-                keeps=not passed,
-            ),
-        )
-
-    def _rows_missing(self, evidence: GateEvidence, required: float) -> str:
-        """Say how many new rows would show a gain worth having."""
-        pairs = tuple(pair for pair in new_sets(evidence) if pair.champion is not None)
-        hoped = evidence.config.min_gain or evidence.config.margin
-        needed = rows_needed(hoped, disagreement(evidence, pairs), required)
-        have = sum(map(rows_of, pairs))
-        told = change(evidence, hoped, sign=False)
-        if have >= needed:
-            return f"Its {have} new rows would have shown a gain of {told} in 4 cases of 5."
-        return (
-            f"It would take {needed} new held-out rows to show a gain of {told} in 4 cases of 5, "
-            f"and there are {have}."
         )
 
 
@@ -440,19 +375,19 @@ class Floor:
         )
 
 
-def _chance_of_gain(weights: Sequence[float], sides: Sequence[Changes]) -> float:
-    """Give the chance that the weighted sum of differences of shares is above 0.
-
-    Source of the added row: Agresti and Min, "Simple improved confidence intervals for comparing
-    matched proportions", 2005.
-    """
-    total = variance = 0.0
-    for weight, side in zip(weights, sides, strict=True):
-        difference = (side.won - side.lost) / side.rows
-        spread = (side.won + side.lost + 1) / side.rows - difference**2
-        total += weight * difference
-        variance += weight**2 * spread / side.rows
-    return NormalDist().cdf(total / math.sqrt(variance))
+def _not_learnt(
+    evidence: GateEvidence, pairs: Sequence[PairedScores], result: PairedDifference
+) -> list[str]:
+    """Say what speaks against rows on trial: guesses, or a loss; a wanted gain is asked apart."""
+    config, problems = evidence.config, []
+    chance = chance_problem(evidence, pairs, champion=result.champion)
+    if chance is not None:
+        problems.append(chance)
+    is_loss = config.min_gain == 0.0 and result.observed < -config.margin - _TINY
+    if is_loss and chance_of_harm(evidence, pairs, result) < 1.0 - config.confidence:
+        most = change(evidence, config.margin, sign=False)
+        problems.append(f"that is a loss beyond {most} which chance does not explain")
+    return problems
 
 
 def chance_problem(
@@ -471,7 +406,7 @@ def chance_problem(
         return f"only {percent(right)} of the answers are right, and all rows have one label"
     p, units = chance
     strict = 1.0 - evidence.config.confidence
-    if evidence.config.short_evidence == "point":
+    if evidence.config.short_evidence != "refuse":
         strict = min(0.5, max(strict, 2.0 / units))
     if p <= strict:
         return None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from contlearn.errors import StorageError
+from contlearn.evaluation.anchors import BestAnswers
 from contlearn.evaluation.answers import answer_set, score_answers
 from contlearn.evaluation.calibration import reliability
 from contlearn.evaluation.evaluator import build_report
@@ -44,6 +45,7 @@ def evaluate_cycle(
     metric: str | None = None,
     runtime: Mapping[str, Any] | None = None,
     corrected: Set[str] = frozenset(),
+    best: BestAnswers | None = None,
     text_slices: Mapping[str, str] | None = None,
 ) -> dict[str, float | None]:
     """Score challenger and champion on every held-out set; write report.json and scores.json.
@@ -61,6 +63,7 @@ def evaluate_cycle(
         metric: What slices are scored by; the task's own if left out.
         runtime: What `measure_runtime` gave, for the report.
         corrected: Experiences whose sets have lost rows that the champion was measured on.
+        best: What the best proven version answers, where that is not the champion.
         text_slices: Patterns of named slices of the texts, as in `[monitoring.slices]`.
     Returns:
         The challenger's metrics.
@@ -72,6 +75,7 @@ def evaluate_cycle(
     done = 0
     mine: list[Answers] = []
     theirs: list[Answers | None] = []
+    anchors: list[Answers | None] = []
     progress("evaluating", 0, total, "")
     for held_out in sets:
         mine.append(answer_set(challenger, held_out, task))
@@ -81,6 +85,11 @@ def evaluate_cycle(
                 known, champion, held_out, task, memory, f"version-{champion_version}"
             )
         theirs.append(answers)
+        anchors.append(
+            None
+            if best is None or answers is None or held_out.is_new
+            else best.on(held_out, answers, task)
+        )
         done += len(held_out.records)
         progress("evaluating", done, total, f"{done} of {total} held-out rows")
     names = challenger.label_space.names
@@ -89,7 +98,7 @@ def evaluate_cycle(
     labels = task.outputs(
         LabelSpace(names), [task.stored(r.target) for held_out in sets for r in held_out.records]
     )
-    write_json_atomic(output / SCORES, _scores(task, labels, sets, mine, theirs).to_json())
+    write_json_atomic(output / SCORES, _scores(task, labels, sets, mine, theirs, anchors).to_json())
     paired, labels = load_paired_scores(output, task)
     earlier = read_report(champion_folder) if champion_folder is not None else None
     if earlier is not None and corrected:
@@ -183,6 +192,8 @@ def _pair(item: ScoredSet, task: Task, labels: LabelSpace) -> PairedScores:
         is_new=item.is_new,
         challenger=score(item.challenger),
         champion=None if item.champion is None else score(item.champion),
+        anchor=None if item.anchor is None else score(item.anchor),
+        kept=item.kept,
         majority=baseline.metrics[task.primary_metric],
         baseline=baseline,
         targets=targets,
@@ -196,6 +207,7 @@ def _scores(
     sets: Sequence[HeldOutSet],
     mine: Sequence[Answers],
     theirs: Sequence[Answers | None],
+    anchors: Sequence[Answers | None],
 ) -> Scores:
     slices = slices_of([held_out.records for held_out in sets], task)
     return Scores(
@@ -210,9 +222,17 @@ def _scores(
                 targets=tuple(task.stored(record.target) for record in held_out.records),
                 challenger=challenger,
                 champion=champion,
+                anchor=anchor,
+                kept=tuple(
+                    place
+                    for place, record in enumerate(held_out.records)
+                    if record.record_id in held_out.kept
+                ),
                 slices=some,
             )
-            for held_out, challenger, champion, some in zip(sets, mine, theirs, slices, strict=True)
+            for held_out, challenger, champion, anchor, some in zip(
+                sets, mine, theirs, anchors, slices, strict=True
+            )
         ),
     )
 

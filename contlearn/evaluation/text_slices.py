@@ -6,12 +6,14 @@ A slice is named in `[monitoring.slices]` by a pattern over the text, or by `lan
 
 from __future__ import annotations
 
+import logging
 import math
-import re
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+from contlearn.config.monitoring import split_slice
 from contlearn.interfaces import Task
 from contlearn.tasks.words import language_of
 from contlearn.types import HeldOutSet
@@ -26,27 +28,47 @@ __all__ = [
 
 # Below this a rate says nothing.
 MIN_ROWS = 20
+# Some expressions take longer with every character, without an end that anybody would wait for.
+_TEXT_SECONDS: Final = 1.0
+_SLICE_SECONDS: Final = 60.0
+_log = logging.getLogger("contlearn.evaluation")
 
 
 def slice_matcher(pattern: str) -> Callable[[str, str], bool]:
     r"""Make what says whether a row is in a slice, given its text and its source.
 
+    Args:
+        pattern: As `[monitoring.slices]` has it.
     Raises:
-        re.error: When the pattern cannot be read.
+        ValueError: When the pattern cannot be read.
+        TimeoutError: By what is made: when an expression takes too long over one row.
     Example:
         >>> slice_matcher("language:german")("Wo ist das Paket und die Rechnung?", "a.jsonl")
         True
         >>> slice_matcher(r"\brefund")("please REFUND me", "a.jsonl")
         True
     """
-    kind, _, rest = pattern.partition(":")
+    kind, rest = split_slice(pattern)
     if kind == "language":
         return lambda text, _source: language_of(text) == rest
     if kind == "source":
-        compiled = re.compile(rest, re.IGNORECASE)
-        return lambda _text, source: compiled.search(source) is not None
-    compiled = re.compile(pattern, re.IGNORECASE)
-    return lambda text, _source: compiled.search(text) is not None
+        return lambda _text, source: rest.search(source, timeout=_TEXT_SECONDS) is not None
+    return lambda text, _source: rest.search(text, timeout=_TEXT_SECONDS) is not None
+
+
+def _inside(pattern: str, texts: Sequence[str], sources: Sequence[str]) -> list[bool]:
+    """Say of each row whether it is in the slice.
+
+    Raises:
+        TimeoutError: When the pattern takes too long over a row, or over all.
+    """
+    matches, until = slice_matcher(pattern), time.monotonic() + _SLICE_SECONDS
+    found = []
+    for text, source in zip(texts, sources, strict=True):
+        if time.monotonic() > until:
+            raise TimeoutError
+        found.append(matches(text, source))
+    return found
 
 
 def compare_text_slices(
@@ -82,12 +104,19 @@ def slice_report(
         For each slice: its rows, the accuracy inside and outside, and the labels whose rate of
         answers differs most from outside, each with both rates, the rates of the true labels, and
         a two-sided p-value (two proportions) that counts how many labels were looked at. A
-        difference of answers where the true labels do not differ is the model's own.
+        difference of answers where the true labels do not differ is the model's own. A slice
+        whose pattern takes too long has no rows, and a `problem`.
     """
     found = []
     for name, pattern in slices.items():
-        inside_of = slice_matcher(pattern)
-        inside = [inside_of(t, s) for t, s in zip(texts, sources, strict=True)]
+        try:
+            inside = _inside(pattern, texts, sources)
+        except TimeoutError:
+            problem = "not measured: its pattern takes too long; write it without nested repeats"
+            _log.warning("slice not measured", extra={"slice": name, "hint": problem})
+            none: dict[str, Any] = {"slice": name, "rows": 0, "rows_outside": 0, "labels": []}
+            found.append(none | {"problem": problem})
+            continue
         n, m = sum(inside), len(inside) - sum(inside)
         row: dict[str, Any] = {"slice": name, "rows": n, "rows_outside": m, "labels": []}
         if n < MIN_ROWS or m < MIN_ROWS:

@@ -10,7 +10,7 @@ MultiHeadAttention.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -192,9 +192,19 @@ def _rewrite(
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(numpy_helper.from_array(v, name=n) for n, v in added.items())
-    used = {name for node in graph.node for name in node.input}
+    used = set(_names_read(graph))
     kept = [item for item in graph.initializer if item.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
     if all(item.domain != _DOMAIN for item in model.opset_import):
         model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+
+
+def _names_read(graph: Any) -> Iterator[str]:
+    """Give what a graph's nodes read, those inside branches and loops too."""
+    for node in graph.node:
+        yield from node.input
+        for item in node.attribute:
+            for inner in (item.g, *item.graphs):
+                yield from _names_read(inner)
+                yield from (output.name for output in inner.output)

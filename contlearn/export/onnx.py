@@ -119,7 +119,7 @@ def export_model(
         if not _is_equal(outcome, tolerance):
             raise ExportError(
                 f"The exported model differs from its checkpoint: it {_in_words(outcome)}.",
-                where=f"{outcome.rows} rows, tolerance {tolerance:g}",
+                where=_where(outcome, tolerance),
                 hint="Raise export.max_logit_difference if the difference is harmless; "
                 "otherwise please report it with the name of the base model.",
             )
@@ -170,6 +170,12 @@ def export_model(
         recipe=choice.recipe,
         tried=choice.tried,
         max_abs_difference=chosen.max_abs_difference,
+        relative_difference=chosen.relative_difference,
+        logit_spread=chosen.spread,
+        required={
+            "max_logit_difference": tolerance if choice.precision == "fp32" else None,
+            "label_agreement": 1.0 if choice.precision == "fp32" else options.min_label_agreement,
+        },
         label_agreement=chosen.agreement,
         rows_checked=chosen.rows,
         fused=fused,
@@ -178,7 +184,8 @@ def export_model(
         pad_id=pad_id,
         size_bytes=(folder / MODEL_FILE).stat().st_size,
         processor=features,
-        notes=tuple(notes),
+        notes=(*notes, *choice.warnings),
+        warnings=choice.warnings,
     )
 
 
@@ -216,7 +223,7 @@ def _check_with_optimum(
     if not _is_equal(outcome, tolerance):
         raise ExportError(
             f"Loaded with optimum, the exported model answers otherwise: it {_in_words(outcome)}.",
-            where=f"{outcome.rows} rows, tolerance {tolerance:g}",
+            where=_where(outcome, tolerance),
             hint="Please report this with the name of the base model.",
         )
     return ()
@@ -234,13 +241,21 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 def _is_equal(outcome: Comparison, tolerance: float) -> bool:
-    return outcome.max_abs_difference <= tolerance and outcome.agreement == 1.0
+    return outcome.relative_difference <= tolerance and outcome.agreement == 1.0
 
 
 def _in_words(outcome: Comparison) -> str:
     return (
-        f"differs by {outcome.max_abs_difference:.3g} in its logits and gives "
+        f"differs by {outcome.max_abs_difference:.3g} in its logits, "
+        f"{outcome.relative_difference:.2g} of their spread of {outcome.spread:.3g}, and gives "
         f"{outcome.agreement:.2%} of the labels"
+    )
+
+
+def _where(outcome: Comparison, tolerance: float) -> str:
+    return (
+        f"{outcome.rows} rows; allowed is export.max_logit_difference = {tolerance:g} of the "
+        "spread, and every label must be the same"
     )
 
 

@@ -45,11 +45,15 @@ _PROBES: Final = ("a", "ok .", "東京 наконец 🙂 naïve", "why " * 40,
 class Comparison:
     """How far a graph is from its source.
 
-    `agreement` is the share of equal labels; for words, of words. A label counts as equal when the
-    source itself holds both for equally good, within the tolerance.
+    `relative_difference` is the largest difference of a score by the spread of the source's, and
+    `spread` that spread, as `Reference.spread` gives it. `agreement` is the share of equal labels;
+    for words, of words. A label counts as equal when the source itself holds both for equally
+    good, within the tolerance.
     """
 
     max_abs_difference: float
+    relative_difference: float
+    spread: float
     agreement: float
     rows: int
 
@@ -79,6 +83,21 @@ class Reference:
         """Give at most so many rows, evenly spread."""
         step = -(-len(self.encodings) // most) or 1
         return replace(self, encodings=self.encodings[::step], logits=self.logits[::step])
+
+    def spread(self) -> Floats:
+        """Give the unit in which differences of scores are told: their spread, 1 at least.
+
+        Rounding is a share of the numbers it happens to, and a head on rows that are far apart has
+        scores of some hundreds. Scores that are compared with each other have one spread; numbers
+        that each mean something of their own have one an output.
+
+        Shape: (1,), or (C,) for numbers.
+        """
+        every = np.concatenate(self.logits) if self.logits else np.zeros((0, 1), np.float32)
+        if not every.size:
+            return np.ones(1, np.float32)
+        deviation = every.std(axis=0) if self.loss == "squared" else every.std(keepdims=True)[0]
+        return np.asarray(np.maximum(deviation, 1.0), dtype=np.float32)
 
     def answered_by(self, session: Any) -> Reference:
         """Put a graph's logits in the place of the source's, row by row."""
@@ -160,47 +179,58 @@ def compare(
     """Compare a graph with its source, row by row (ragged) and in padded batches.
 
     Padded batches mix lengths on purpose: the encodings are taken in the order they came. With
-    `alone` there are none: 8-bit graphs are served row by row.
+    `alone` there are none: 8-bit graphs are served row by row. `tolerance` is a share of the
+    spread of the source's scores.
     """
+    spread = reference.spread()
     size = len(reference.encodings)
     batches = [[i] for i in range(size)]
     if not alone:
         batches += [list(range(i, min(i + _BATCH, size))) for i in range(0, size, _BATCH)]
-    difference, equal, rows = 0.0, 0, 0
+    difference, relative, equal, rows = 0.0, 0.0, 0, 0
     for batch in batches:
         found = _run(session, [reference.encodings[i] for i in batch], reference)
         for i, logits in zip(batch, found, strict=True):
             expected = reference.logits[i]
-            difference = max(difference, float(np.abs(logits - expected).max(initial=0.0)))
+            found_here = np.abs(logits - expected)
+            difference = max(difference, float(found_here.max(initial=0.0)))
+            relative = max(relative, float((found_here / spread).max(initial=0.0)))
             if not np.isfinite(logits).all():
-                difference = float("inf")
-            equal += int(same_answers(reference, expected, logits, tolerance=tolerance).sum())
+                difference = relative = float("inf")
+            same = same_answers(reference, expected, logits, allowed=tolerance * spread)
+            equal += int(same.sum())
             rows += len(expected)
-    return Comparison(difference, equal / rows if rows else 1.0, rows)
+    return Comparison(
+        max_abs_difference=difference,
+        relative_difference=relative,
+        spread=float(spread.max()),
+        agreement=equal / rows if rows else 1.0,
+        rows=rows,
+    )
 
 
 def same_answers(
-    reference: Reference, expected: Floats, logits: Floats, *, tolerance: float
+    reference: Reference, expected: Floats, logits: Floats, *, allowed: Floats
 ) -> NDArray[np.bool_]:
     """Say of each row of scores whether it means the same answer as the source's.
 
     Where one output is right, the highest decides; where each is reached or not, its sign; what the
-    source itself holds for equally good, within the tolerance, counts as the same. Numbers are the
-    same within the tolerance or a hundredth of what they vary by.
+    source itself holds for equally good, within what is allowed, counts as the same. Numbers are
+    the same within what is allowed or a hundredth of what they vary by.
 
-    Shape: expected and logits (rows, C); the answer (rows,).
+    Shape: expected and logits (rows, C); allowed (1,), or (C,) for numbers; the answer (rows,).
     """
     loss = reference.loss
     if loss in ("sigmoid", "ordinal"):
         same = (expected > 0) == (logits > 0)
-        return np.asarray((same | (np.abs(expected) <= tolerance)).all(axis=1))
+        return np.asarray((same | (np.abs(expected) <= allowed)).all(axis=1))
     if loss == "squared":
         every = np.concatenate(reference.logits)
-        allowed = np.maximum(tolerance, _SPREAD * every.std(axis=0))
+        allowed = np.maximum(allowed, _SPREAD * every.std(axis=0))
         return np.asarray((np.abs(logits - expected) <= allowed).all(axis=1))
     places = np.arange(len(expected))
     ours, theirs = expected.argmax(axis=1), logits.argmax(axis=1)
-    return np.asarray(expected[places, ours] - expected[places, theirs] <= tolerance)
+    return np.asarray(expected[places, ours] - expected[places, theirs] <= allowed)
 
 
 def median_seconds(

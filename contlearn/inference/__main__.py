@@ -27,14 +27,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("folder", type=Path)
     check.add_argument("--threads", type=int, default=0)
     check.add_argument("--plugins-dir", type=Path)
+    check.add_argument("--blocked", action="append", default=[])
     options = parser.parse_args(arguments)
-    result = check_folder(options.folder, threads=options.threads, plugins_dir=options.plugins_dir)
+    result = check_folder(
+        options.folder,
+        threads=options.threads,
+        plugins_dir=options.plugins_dir,
+        blocked=options.blocked,
+    )
     sys.stdout.write(json.dumps(result) + "\n")
     return 0 if result["ok"] else 1
 
 
 def check_folder(
-    folder: Path, *, threads: int = 0, plugins_dir: Path | None = None
+    folder: Path,
+    *,
+    threads: int = 0,
+    plugins_dir: Path | None = None,
+    blocked: Sequence[str] = (),
 ) -> dict[str, object]:
     """Load a model as a server would and compare its golden answers."""
     from contlearn.inference.golden import check_golden
@@ -44,9 +54,8 @@ def check_folder(
 
     started = time.monotonic()
     try:
-        predictor = OnnxPredictor.load(
-            folder, manager=PluginManager(folder=plugins_dir), threads=threads
-        )
+        manager = PluginManager(folder=plugins_dir, blocked=blocked, quiet=True)
+        predictor = OnnxPredictor.load(folder, manager=manager, threads=threads)
         golden = read_manifest(find_manifest(folder)).golden
         # The fp32 twin cannot repeat the digits of an int8 model; loading and answering is enough.
         recorded = golden.get("precision") if golden else None

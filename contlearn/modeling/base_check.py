@@ -15,7 +15,16 @@ from typing import Any, Final
 from contlearn.errors import ConfigError
 from contlearn.packages import transformers_version
 
-__all__ = ["WHERE", "base_fingerprint", "check_saved_by", "older_keys", "read_limit"]
+__all__ = [
+    "WHERE",
+    "base_fingerprint",
+    "check_family",
+    "check_saved_by",
+    "older_keys",
+    "read_config",
+    "read_limit",
+    "unfit",
+]
 
 _CONFIG: Final = "config.json"
 WHERE: Final = "model.base in contlearn.toml"
@@ -44,6 +53,69 @@ _OLD_NAMES: Final = {"full_attention": "global_rope_theta", "sliding_attention":
 _POSITIONS: Final = "position_embedding_type"
 _EVERY: Final = "global_attn_every_n_layers"
 _EVERY_DEFAULT: Final = 3
+# Families that cannot go, each with its reason; docs/encoders.md tells how they were tried.
+_FORWARD: Final = (
+    "it reads a text from left to right, so no piece sees what comes after it, and an answer from "
+    "all pieces would hang on a part of the text only"
+)
+_TRANSLATES: Final = "it turns one text into another by an encoder and a decoder"
+_PADDING: Final = (
+    "its {part} read the padding behind a text, so an answer would depend on the texts beside it"
+)
+_UNFIT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("biogpt", "bitnet", "bloom", "codegen", "ctrl", "falcon", "gemma", "gemma2", "gpt2",
+         "gpt_neo", "gpt_neox", "gptj", "llama", "mamba", "mamba2", "mistral", "mixtral",
+         "modernbert-decoder", "mpt", "olmo", "openai-gpt", "opt", "phi", "phi3", "qwen2", "qwen3",
+         "rwkv", "stablelm", "starcoder2", "xglm"),
+        _FORWARD,
+    ),
+    **dict.fromkeys(
+        ("bart", "led", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5", "umt5"), _TRANSLATES
+    ),
+    "bros": "it needs the place of every word on its page beside the text",
+    "canine": "it reads characters in windows, has no tokenizer.json, and takes padding for text",
+    "convbert": _PADDING.format(part="convolutions"),
+    "funnel": _PADDING.format(part="pooling layers"),
+    "fnet": "it mixes all places with each other and cannot leave padding out",
+    "longformer": "its attention by windows cannot be written as a graph for texts of any length",
+    "mra": "its attention needs kernels of its own, and without them no piece sees another",
+    "nystromformer": _PADDING.format(part="landmarks of attention"),
+    "perceiver": "it reads bytes, has no tokenizer.json, and gives no vector for each piece",
+    "reformer": "its hashed attention is trained on texts of one length only",
+    "tapas": "it reads tables, and cannot be written as an ONNX graph",
+    "xmod": "it takes other layers for every language, chosen text by text, which no graph does",
+    "yoso": _PADDING.format(part="samples of attention"),
+}  # fmt: skip
+
+
+def check_family(config: Mapping[str, Any], *, what: str) -> None:
+    """Refuse, by its name, a family of models that cannot be trained, exported or served.
+
+    Args:
+        config: Of the model, as in its config.json.
+        what: What the model is called at the head of the message.
+    Raises:
+        ConfigError: With the reason.
+    """
+    kind = str(config.get("model_type"))
+    reason = _UNFIT.get(kind)
+    if reason is None and config.get("is_encoder_decoder"):
+        reason = _TRANSLATES
+    if reason is None and config.get("is_decoder"):
+        reason = _FORWARD
+    if reason is not None:
+        raise unfit(kind, reason, what=what)
+
+
+def unfit(family: str, reason: str, *, what: str) -> ConfigError:
+    """Say of a model why it cannot be used."""
+    return ConfigError(
+        f"{what} cannot be used: it is of the family {family!r}, and {reason}.",
+        where=WHERE,
+        hint="Choose an encoder such as BERT, RoBERTa, DeBERTa or ModernBERT; docs/encoders.md "
+        "lists the families that were tried.",
+    )
 
 
 def check_saved_by(
@@ -63,7 +135,7 @@ def check_saved_by(
             it would take, or it has given up what the model is made of: it would load without a
             word, and answer wrongly.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     here = installed or transformers_version()
     if here is None or not config:
         return ()
@@ -177,7 +249,7 @@ def read_limit(folder: Path) -> int | None:
 
     Only of kinds whose places are a table: of others the number is no limit.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     kind, places = config.get("model_type"), config.get("max_position_embeddings")
     if not isinstance(places, int) or kind not in (*_COUNT_FROM_0, *_COUNT_FROM_PADDING):
         return None
@@ -186,7 +258,8 @@ def read_limit(folder: Path) -> int | None:
     return places - before if kind in _COUNT_FROM_PADDING else places
 
 
-def _read_config(folder: Path) -> Mapping[str, Any]:
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """Read a model's config.json; nothing where there is none that can be read."""
     try:
         value = json.loads((folder / _CONFIG).read_bytes())
     except (OSError, ValueError):

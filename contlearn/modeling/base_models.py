@@ -12,9 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from contlearn.deferred import quiet_imports
 from contlearn.errors import ConfigError, ContlearnError
-from contlearn.modeling.base_check import WHERE, check_saved_by, read_limit
+from contlearn.modeling.base_check import (
+    WHERE,
+    check_family,
+    check_saved_by,
+    read_config,
+    read_limit,
+)
 from contlearn.modeling.majors import follow_tokenizer_file, no_progress_bars
+from contlearn.modeling.weights import check_weights
 
 __all__ = [
     "PACKAGES",
@@ -117,8 +125,8 @@ def look_at_base(name: str, *, installed: str | None = None) -> BaseLook:
         name: As `model.base` has it.
         installed: The version of transformers that will read it; the one that is here if left out.
     Raises:
-        ConfigError: When it is a folder that is not there or holds no model, or would be read
-            wrongly.
+        ConfigError: When it is a folder that is not there or holds no model, is of a family that
+            cannot go, or would be read wrongly.
     """
     place, folder = _place(name), local_folder(name)
     if folder is None:
@@ -127,7 +135,9 @@ def look_at_base(name: str, *, installed: str | None = None) -> BaseLook:
             then = f"the first update needs `{_installing(place)}`"
         note = f"The base model {name!r} is not on this machine, so it was not checked: {then}."
         return BaseLook(None, (note,))
-    notes = check_saved_by(folder, what=f"The base model {name!r}", installed=installed)
+    what = f"The base model {name!r}"
+    check_family(read_config(folder), what=what)
+    notes = check_saved_by(folder, what=what, installed=installed)
     return BaseLook(folder, notes, read_limit(folder))
 
 
@@ -162,11 +172,12 @@ def load_encoder(source: str, *, attention: str = "sdpa", what: str | None = Non
 
     Args:
         source: What `resolve_base` gave, or a checkpoint's encoder folder.
-        attention: How transformers is to compute attention.
+        attention: How transformers is to compute attention; "eager" where its family has no
+            other.
         what: What it is called in messages; the base model of that name if left out.
     Raises:
-        ConfigError: When it is not there, is no encoder, lacks weights, or would be read wrongly
-            because a newer transformers has saved it.
+        ConfigError: When it is not there, is of a family that cannot go, lacks weights, or would
+            be read wrongly because a newer transformers has saved it.
     """
     import torch
 
@@ -174,19 +185,24 @@ def load_encoder(source: str, *, attention: str = "sdpa", what: str | None = Non
 
     what = what or f"The base model {source!r}"
     with _loading(what):
+        check_weights(source, what=what)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
-            raise ConfigError(
-                f"{what} ({config.model_type}) is no encoder.",
-                where=WHERE,
-                hint="Choose a BERT-like model.",
-            )
+        asked = ("model_type", "is_encoder_decoder", "is_decoder")
+        check_family({key: getattr(config, key, None) for key in asked}, what=what)
+        if getattr(config, "attention_type", None) == "block_sparse":
+            # BigBird goes over to full attention for good at the first short text; so it begins
+            # with it, and says the same alone as among others.
+            config.attention_type = "original_full"
         extra: dict[str, Any] = {}
-        implementation: Any = MODEL_MAPPING.get(type(config), None)
-        if implementation is not None and (
-            "add_pooling_layer" in inspect.signature(implementation).parameters
-        ):
-            extra["add_pooling_layer"] = False
+        with quiet_imports():  # of what torch deprecates in older encoders
+            implementation: Any = MODEL_MAPPING.get(type(config), None)
+        if isinstance(implementation, tuple):
+            implementation = implementation[0]  # Funnel has two
+        if implementation is not None:
+            if "add_pooling_layer" in inspect.signature(implementation).parameters:
+                extra["add_pooling_layer"] = False
+            if attention == "sdpa" and not implementation._supports_sdpa:  # noqa: SLF001  # told nowhere else
+                attention = "eager"
         folder = local_folder(source)
         if folder is not None:
             check_saved_by(folder, what=what)

@@ -38,6 +38,7 @@ from contlearn.modeling.base_models import (
     local_folder,
     resolve_base,
 )
+from contlearn.modeling.base_trial import check_reading
 from contlearn.modeling.majors import save_tokenizer
 from contlearn.modeling.text_model import Pooling, TextModel
 from contlearn.tasks.heads import head_problems
@@ -92,10 +93,12 @@ def position_limit(encoder: nn.Module) -> int | None:
     """
     addition = addition_of(encoder)
     for name, module in inner_encoder(encoder).named_modules():
-        if name.rpartition(".")[2] in _PLACES and isinstance(module, nn.Embedding):
-            before = 0 if module.padding_idx is None else module.padding_idx + 1
+        # I-BERT's table is of a class of its own.
+        table: Any = module if name.rpartition(".")[2] in _PLACES else None
+        if hasattr(table, "weight") and hasattr(table, "padding_idx"):
+            before = 0 if table.padding_idx is None else int(table.padding_idx) + 1
             before += 0 if addition is None else addition.places
-            return module.num_embeddings - before
+            return int(table.weight.shape[0]) - before
     return None
 
 
@@ -111,12 +114,13 @@ def new_checkpoint(
     `base` is a folder, a hub id, or a packaged model.
 
     Raises:
-        ConfigError: When the base model is not there.
+        ConfigError: When the base model is not there, or cannot be used.
         TrainingError: When such a head cannot be trained here.
     """
     require_trainable(head)
     source = resolve_base(base)
     encoder = load_encoder(source)
+    check_reading(encoder, what=f"The base model {base!r}")
     model = TextModel(encoder, head=head, pooling=pooling, dropout=dropout)
     folder = local_folder(source)
     return Checkpoint(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from contlearn.errors import EvaluationError
+from contlearn.errors import ContlearnError, EvaluationError
 from contlearn.monitoring.detectors import Detector, Finding, Nulls
 from contlearn.monitoring.input_detectors import (
     ClassifierTest,
@@ -31,6 +32,8 @@ from contlearn.monitoring.sample import Sample
 from contlearn.statistics.several import cauchy, holm
 
 __all__ = ["DETECTORS", "MIN_RECORDS", "DriftCheck", "DriftReport"]
+
+T = TypeVar("T")
 
 MIN_RECORDS: Final = 100
 DETECTORS: Final[tuple[type[Any], ...]] = (
@@ -113,6 +116,8 @@ class DriftCheck:
         nulls: What chance reaches, precomputed by an earlier check of this reference; filled here.
     Raises:
         EvaluationError: With too few records.
+
+    A detector that fails is left out from then on; `failed` says which, and why.
     """
 
     def __init__(
@@ -128,10 +133,12 @@ class DriftCheck:
         self.level = level
         self.reference = reference
         self.nulls: Nulls = {} if nulls is None else nulls
+        self.failed: dict[str, str] = {}
         self.detectors: tuple[Detector, ...] = tuple(
-            kind(reference, nulls=self.nulls, seed=seed)
+            made
             for kind in detectors
             if all(reference.has(column) for column in kind.needs)
+            and (made := self._try(kind.name, kind, reference, nulls=self.nulls, seed=seed))
         )
 
     def judge(self, window: Sample) -> DriftReport:
@@ -141,8 +148,21 @@ class DriftCheck:
             EvaluationError: With too few records.
         """
         _need(len(window), "window")
-        used = [d for d in self.detectors if all(window.has(column) for column in d.needs)]
-        findings = tuple(detector.judge(window) for detector in used)
+        pairs = [
+            (detector, finding)
+            for detector in self.detectors
+            if all(window.has(column) for column in detector.needs)
+            and (finding := self._try(detector.name, _judged, detector, window))
+        ]
+        findings = tuple(finding for _, finding in pairs)
+        if self.failed and not findings:
+            raise EvaluationError(
+                "Every detector failed: "
+                + "; ".join(f"{name}: {why}" for name, why in self.failed.items())
+                + ".",
+                where="monitoring.detectors",
+                hint="Name detectors that work in monitoring.detectors of contlearn.toml.",
+            )
         adjusted = holm([finding.p_value for finding in findings])
         together = cauchy([finding.p_value for finding in findings])
         detected = together <= self.level
@@ -160,16 +180,43 @@ class DriftCheck:
         if not detected:
             return report
         alarming = set(report.alarming)
-        pairs = [(d, f) for d, f in zip(used, findings, strict=True) if f.detector in alarming]
+        pairs = [(detector, finding) for detector, finding in pairs if finding.detector in alarming]
         effect = max(finding.effect for _, finding in pairs)
-        said = dict.fromkeys(detector.explain(window, finding) for detector, finding in pairs)
-        return replace(
-            report, severity="strong" if effect >= 1 else "moderate", explanation=tuple(said)
+        said = dict.fromkeys(
+            self._try(detector.name, detector.explain, window, finding)
+            for detector, finding in pairs
         )
+        return replace(
+            report,
+            severity="strong" if effect >= 1 else "moderate",
+            explanation=tuple(text for text in said if text),
+        )
+
+    def _try(self, name: str, work: Callable[..., T], *values: object, **named: object) -> T | None:
+        """Let a detector work; None when it fails, which stands in no other's way."""
+        if name in self.failed:
+            return None
+        try:
+            return work(*values, **named)
+        except ContlearnError:
+            raise
+        except Exception as error:
+            self.failed[name] = f"it failed: {type(error).__name__}: {error}"
+            logging.getLogger("contlearn.monitoring").exception(
+                "detector failed", extra={"detector": name}
+            )
+            return None
 
     def detector(self, name: str) -> Detector | None:
         """Give one of its detectors; None when it is left out."""
         return next((item for item in self.detectors if item.name == name), None)
+
+
+def _judged(detector: Detector, window: Sample) -> Finding:
+    found = detector.judge(window)
+    if not isinstance(found, Finding):
+        raise TypeError(f"judge gave {type(found).__name__}, not a Finding")
+    return found
 
 
 def _need(count: int, what: str) -> None:

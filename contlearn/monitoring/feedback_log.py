@@ -56,9 +56,14 @@ class FeedbackLog:
         path = self.folder / f"{moment[:10]}.jsonl"
         is_new = not path.exists()
         # One write in append mode: writers never mix lines, and a kill cuts the last one at most.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
-            os.write(descriptor, data)
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                data = b"\n" + data  # what a full disk or a kill has cut takes no other along
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
         finally:
             os.close(descriptor)
         if is_new:

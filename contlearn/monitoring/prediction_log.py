@@ -195,7 +195,9 @@ class PredictionLog:
             self._write(batch)
         except OSError as error:
             if not self._failed:  # once, not at every batch
-                _log.error("prediction log failed", extra={"error": str(error)})
+                hint = "Answers go on; what cannot be logged is dropped and counted."
+                facts = {"error": str(error), "where": str(self.folder), "hint": hint}
+                _log.error("prediction log failed", extra=facts)
             self._failed = True
             self._segment = None
             if self.dropped is not None:
@@ -221,8 +223,16 @@ class PredictionLog:
             raise OSError("no segment is open")
         # One write in append mode: a kill leaves at most one cut line, at the end of a segment.
         descriptor = os.open(segment, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        before = os.fstat(descriptor).st_size
         try:
-            os.write(descriptor, data)
+            view = memoryview(data)
+            while view:  # a disk that is nearly full takes a part
+                view = view[os.write(descriptor, view) :]
+        except OSError:
+            os.ftruncate(descriptor, before)  # whole lines only; no other process writes this one
+            if not before:
+                segment.unlink(missing_ok=True)  # nor one file for each batch that failed
+            raise
         finally:
             os.close(descriptor)
         self._segment_size += len(data)

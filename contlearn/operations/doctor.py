@@ -193,12 +193,12 @@ def _room(context: Context) -> Check:
 
 
 def _base(context: Context) -> Check:
-    """Look at the configured base model: whether it is here, and who saved it."""
-    from contlearn.modeling.base_models import look_at_base
+    """Look at the configured base model: whether it is here, who saved it, and whether it goes."""
+    from contlearn.operations.base import try_base
 
     name = context.config.model.base
     try:
-        look = look_at_base(name)
+        look = try_base(name)
     except ContlearnError as error:
         return Check("base model", False, error.what, error.hint or "")
     longest = context.config.model.max_tokens
@@ -238,7 +238,13 @@ def examine_workspace(root: Path, *, plugins_dir: Path | None = None) -> list[Ch
             checks = [Check("configuration", True, str(context.workspace.config_file))]
             with context.catalog.read():
                 checks.append(Check("catalog", True, redact(context.catalog.place)))
-            checks += [_kept_secrets(context), _room(context), _base(context), _same_model(context)]
+            checks += [
+                _plugins(context),
+                _kept_secrets(context),
+                _room(context),
+                _base(context),
+                _same_model(context),
+            ]
             champion = context.registry.champion()
             problems = context.registry.verify(champion) if champion is not None else []
             checks.append(
@@ -252,6 +258,17 @@ def examine_workspace(root: Path, *, plugins_dir: Path | None = None) -> list[Ch
             return checks
     except ContlearnError as error:
         return [Check("workspace", False, error.what, error.hint or "")]
+
+
+def _plugins(context: Context) -> Check:
+    """Say which plugins are broken."""
+    broken = context.manager.failures
+    return Check(
+        "plugins",
+        not broken,
+        " ".join(map(str, broken)) or "none is broken",
+        "Repair or remove them, or block them with [plugins] blocked in contlearn.toml.",
+    )
 
 
 def _kept_secrets(context: Context) -> Check:

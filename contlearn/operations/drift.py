@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.context import Context
-from contlearn.errors import ServingError, StorageError, TooFewPredictions
+from contlearn.errors import EvaluationError, ServingError, StorageError, TooFewPredictions
 from contlearn.monitoring.prediction_log import read_predictions
 from contlearn.monitoring.signals import (
     AccuracySignal,
@@ -81,6 +81,7 @@ def look(
     sample = sample_of(judged)
     check, reference_until = _check(context, lines, judged, chosen)
     report = check.judge(sample)
+    _refuse_failed(context, check)
     value: dict[str, Any] = {
         "format_version": LOOK_FORMAT,
         "model": context.config.model.name,
@@ -89,7 +90,7 @@ def look(
         "reference": {"records": len(check.reference), "to": reference_until},
         **report.to_json(),
         "moved": _moved(check, sample),
-        "left_out": dict(_left_out(context, chosen)),
+        "left_out": _left_out(context, chosen) | check.failed,
         "examples": [],
     }
     if examples and report.detected and sample.has("texts"):
@@ -204,6 +205,17 @@ def _left_out(context: Context, version: Any) -> dict[str, str]:
             "the next one will be judged"
         }
     return {}
+
+
+def _refuse_failed(context: Context, check: DriftCheck) -> None:
+    """Refuse to judge without a detector that the configuration names."""
+    for name in context.config.monitoring.detectors:
+        if name in check.failed:
+            raise EvaluationError(
+                f"The detector {name!r} cannot judge: {check.failed[name]}.",
+                where="monitoring.detectors in contlearn.toml",
+                hint="Repair it, or take it out of the list.",
+            )
 
 
 def _detectors(context: Context) -> tuple[Any, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,12 +18,25 @@ from contlearn.papers.manifest import MANIFEST, Manifest, VersionFacts
 from contlearn.registry.pointers import CONFIG, render_config
 from contlearn.registry.versions import ModelVersion
 from contlearn.types import Calibration, Inputs
-from contlearn.workspace import file_lock, publish_folder, storage_border, write_json_atomic
+from contlearn.workspace import (
+    file_lock,
+    output_border,
+    publish_folder,
+    storage_border,
+    write_json_atomic,
+)
 
 __all__ = ["export_version"]
 
 TRITON_FILE: Final = "model.bin"
-_PARITY: Final = ("max_abs_difference", "label_agreement", "rows_checked")
+_PARITY: Final = (
+    "max_abs_difference",
+    "relative_difference",
+    "logit_spread",
+    "label_agreement",
+    "required",
+    "rows_checked",
+)
 
 
 def export_version(
@@ -52,13 +64,13 @@ def export_version(
         progress: Called with (stage, done, total, message).
     Raises:
         RegistryError: When the version is missing or damaged.
-        UsageError: When the folder holds something, or there can be none.
+        UsageError: When the folder holds something, there can be none, or it is contlearn's own.
         WorkspaceLocked: When another process is exporting to it.
         ExportError: When the new export differs from the checkpoint.
     """
     chosen = chosen_version(context, version)
     target = folder.absolute()
-    with _path_border(target):
+    with output_border(target, context.workspace.own_folders(context.config)):
         if target.is_symlink() or (target.exists() and (target.is_file() or any(target.iterdir()))):
             raise UsageError(
                 f"{target} is {'not empty' if target.is_dir() else 'not a folder'}.",
@@ -105,21 +117,6 @@ def export_version(
 
 
 @contextlib.contextmanager
-def _path_border(target: Path) -> Iterator[None]:
-    """Tell the user of a path that no folder can have."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
-            raise
-        raise UsageError(
-            f"No folder can be made there: {error.strerror}.",
-            where=str(target),
-            hint="Name a path below a folder that can be written to.",
-        ) from error
-
-
-@contextlib.contextmanager
 def _staging(target: Path) -> Iterator[Path]:
     """Give a place beside the target to build it in; what a killed export left there goes first.
 
@@ -128,7 +125,7 @@ def _staging(target: Path) -> Iterator[Path]:
         WorkspaceLocked: When another process is building there.
     """
     around = target.with_name(f".{target.name}.contlearn-export")
-    with _path_border(target):
+    with output_border(target):
         around.mkdir(parents=True, exist_ok=True)
     hint = "Wait until it is done, or name another folder."
     with file_lock(around / "lock", what=f"exporting to {target}", hint=hint):

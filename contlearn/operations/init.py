@@ -9,9 +9,9 @@ from typing import Any
 from contlearn.config import CONFIG_FILE, Config, ModelConfig, render_default
 from contlearn.context import check_names
 from contlearn.errors import UsageError
-from contlearn.modeling.base_models import look_at_base
+from contlearn.operations.base import try_base
 from contlearn.plugins.manager import PluginManager
-from contlearn.workspace import Workspace, write_bytes_atomic
+from contlearn.workspace import Workspace, output_border, write_bytes_atomic
 
 __all__ = ["make_workspace"]
 
@@ -37,9 +37,10 @@ def make_workspace(
     Returns:
         What was made, and `notes`: what is to be said about the base model.
     Raises:
-        UsageError: When the folder is a workspace already.
+        UsageError: When the folder is a workspace already, or there can be none.
         PluginError: When there is no such task.
-        ConfigError: When the base model is a folder that is not there, or would be read wrongly.
+        ConfigError: When the base model is a folder that is not there, would be read wrongly, or
+            cannot be trained and exported.
     """
     root = folder.absolute()
     if (root / CONFIG_FILE).exists():
@@ -52,7 +53,7 @@ def make_workspace(
     config = Config(model=ModelConfig(name=chosen[:64], task=task, base=base))
     manager = PluginManager(folder=plugins_dir)
     check_names(config, manager)
-    look = look_at_base(base)
+    look = try_base(base)
     longest = min(config.model.max_tokens, look.limit or config.model.max_tokens)
     notes = list(look.notes)
     if longest < config.model.max_tokens:
@@ -61,7 +62,8 @@ def make_workspace(
         )
     if not dry_run:
         workspace = Workspace(root)
-        workspace.make_folders()
+        with output_border(root):
+            workspace.make_folders()
         fields = manager.task(task, where="--task").fields
         text = render_default(
             name=chosen[:64], task=task, base=base, fields=fields, max_tokens=longest

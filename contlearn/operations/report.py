@@ -11,7 +11,7 @@ from contlearn.evaluation.flips import flip_of
 from contlearn.operations.chosen import chosen_version
 from contlearn.papers.scores import Scores, read_scores
 from contlearn.registry.versions import ModelVersion
-from contlearn.workspace import storage_border, write_bytes_atomic
+from contlearn.workspace import output_border, storage_border, write_bytes_atomic
 
 __all__ = ["report_all", "report_version", "worst_flips"]
 
@@ -136,5 +136,6 @@ def _write(context: Context, output: Path | None, name: str, page: str) -> Path:
     with storage_border("write the page", path):
         if output is None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomic(path, page.encode(), mode=context.workspace.text_mode())
+        with output_border(path, context.workspace.own_folders(context.config)):
+            write_bytes_atomic(path, page.encode(), mode=context.workspace.text_mode())
     return path.absolute()

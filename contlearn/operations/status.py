@@ -24,9 +24,10 @@ from contlearn.cycle.doubting import doubts_of_cycle, last_doubts
 from contlearn.cycle.job import CycleFolder
 from contlearn.monitoring.signals import read_signals
 from contlearn.papers.report import measured_by
+from contlearn.registry.anchors import anchor_of
 from contlearn.registry.past import promoted_at
 
-__all__ = ["champion_facts", "read_status"]
+__all__ = ["best_facts", "champion_facts", "read_status"]
 
 _RECENT: Final = 6
 
@@ -46,6 +47,26 @@ def champion_facts(context: Context) -> dict[str, Any] | None:
         "precision": facts.model.precision,
         "strategy": facts.lineage.strategy,
         "experiences": len(facts.lineage.experiences),
+        "best": best_facts(context, number),
+    }
+
+
+def best_facts(context: Context, version: int) -> dict[str, Any]:
+    """Give the best proven version of a version's lineage, and how far above it that version is.
+
+    `difference` is in the unit of the gate's metric and below 0 where the best is better; it is
+    None where the two were never compared.
+    """
+    best = anchor_of(context.registry, version)
+    if best == version:
+        return {"version": best, "difference": 0.0, "rows": None, "metric": None}
+    lineage = context.registry.get(version).manifest.lineage
+    seen = lineage.against_anchor or {}
+    return {
+        "version": best,
+        "difference": seen.get("difference"),
+        "rows": seen.get("rows"),
+        "metric": seen.get("metric"),
     }
 
 
@@ -129,6 +150,7 @@ def read_status(context: Context) -> dict[str, Any]:
             "update": doubts_of_cycle(last.numbers) if last else None,
         },
         "looks": _looks(context, champion["version"] if champion else None),
+        "broken_plugins": [failure.to_json() for failure in context.manager.failures],
         "notifications_waiting": sum(1 for _ in context.workspace.outbox.glob("*.json")),
         "daemon": daemon_state(context),
     }

@@ -18,7 +18,7 @@ from contlearn.data.quarantine.looking import guard_cell
 from contlearn.errors import UsageError
 from contlearn.interfaces import FieldNames, Labelling, Task
 from contlearn.tasks.spans import placed_words
-from contlearn.workspace import narrowest, write_bytes_atomic
+from contlearn.workspace import narrowest, output_border, write_bytes_atomic
 
 __all__ = ["FORMATS", "write_suggestions"]
 
@@ -33,6 +33,7 @@ def write_suggestions(
     *,
     task: Task,
     came_from: Iterable[Path] = (),
+    own: Iterable[Path] = (),
 ) -> None:
     """Write suggestions as a labelling tool reads them.
 
@@ -43,8 +44,9 @@ def write_suggestions(
         fields: The configured names, for the forms that people fill in themselves.
         task: Says how a person answers it.
         came_from: The files with the texts: who may not read those may not read this.
+        own: Folders that are contlearn's alone.
     Raises:
-        UsageError: When the form cannot hold answers of the task.
+        UsageError: When the form cannot hold answers of the task, or nothing can be written there.
     """
     rows = value["suggestions"]
     holding = [name for name in FORMATS if task.labelling in _HOLDS[name]]
@@ -55,7 +57,8 @@ def write_suggestions(
             hint=f"Write {' or '.join(holding)}; nothing was written.",
         )
     data = _STYLES[style](rows, value["version"], fields or FieldNames(), task).encode()
-    write_bytes_atomic(path, data, mode=narrowest(came_from))
+    with output_border(path, own):
+        write_bytes_atomic(path, data, mode=narrowest(came_from))
 
 
 def _words(row: Mapping[str, Any]) -> list[tuple[str, int, int]]:

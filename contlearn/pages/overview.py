@@ -17,7 +17,16 @@ from contlearn.pages.tables import heat_cell, table
 from contlearn.papers.journal import CHANGES, JournalRecord
 from contlearn.registry.origin import origin_of
 from contlearn.types import Metric
-from contlearn.wording import Measures, amount, metric_name, moment, percent, size, span
+from contlearn.wording import (
+    Measures,
+    amount,
+    best_words,
+    metric_name,
+    moment,
+    percent,
+    size,
+    span,
+)
 
 __all__ = ["render_overview"]
 
@@ -99,6 +108,9 @@ def _figures(value: Mapping[str, Any]) -> str:
 
 def _today(value: Mapping[str, Any]) -> str:
     parts = []
+    champion = value["status"]["champion"]
+    if champion is not None and (said := best_words(champion, Measures.of(value["status"]))):
+        parts.append(f"<p>The champion is {escape(said)}.</p>")
     running = value["status"]["running_cycle"]
     if running is not None:
         word = "was interrupted in" if running["interrupted"] else "is now in"

@@ -184,7 +184,7 @@ def text_slices(report: EvaluationReport) -> str:
         if "accuracy" not in item:
             rows.append(
                 f"<tr><td>{escape(item['slice'])}</td><td>{item['rows']}</td>"
-                '<td class="words">too few rows</td></tr>'
+                f'<td class="words">{escape(item.get("problem", "too few rows"))}</td></tr>'
             )
             continue
         told = "; ".join(

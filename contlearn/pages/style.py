@@ -88,10 +88,13 @@ body.narrow { max-width: 46rem; }
 body.narrow header { display: flex; flex-wrap: wrap; gap: .25rem 1rem; align-items: baseline;
   margin-bottom: 1.25rem; } #state { color: var(--soft); }
 #state.bad { color: var(--bad); } #state.good { color: var(--good); }
+input { padding: .4rem .6rem; font: inherit; color: inherit; border: 1px solid var(--line);
+  border-radius: .5rem; background: transparent; } #token { -webkit-text-security: disc; }
 textarea { width: 100%; min-height: 7rem; padding: .6rem; font: inherit; color: inherit;
   border: 1px solid var(--line); border-radius: .5rem; background: transparent; resize: vertical; }
 button { font: inherit; padding: .5rem 1.25rem; border: 0; border-radius: .5rem; cursor: pointer;
   background: var(--mark); color: var(--page); } button:disabled { opacity: .5; cursor: default; }
+[hidden] { display: none !important; }
 .row { display: flex; flex-wrap: wrap; gap: 1rem; align-items: center; margin: .6rem 0 1.25rem; }
 .score { display: grid; grid-template-columns: minmax(5rem, 2fr) 3fr 4rem; gap: .75rem;
   align-items: center; } .score div { background: var(--line); border-radius: .25rem;

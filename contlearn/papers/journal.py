@@ -12,7 +12,7 @@ __all__ = ["CHANGES", "RARE", "JournalRecord"]
 # The events that changed the champion.
 CHANGES: Final = ("promote", "rollback")
 # Asked for often, and written seldom or never: every record says where the newest of them is.
-RARE: Final = ("alias", "delete")
+RARE: Final = ("alias", "anchor", "delete")
 
 _KINDS: Final[Mapping[str, type]] = {
     "number": int,
@@ -24,7 +24,7 @@ _KINDS: Final[Mapping[str, type]] = {
 }
 # What a record of an event cannot be without, besides the first three.
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("register", "delete"), ("version",)),
+    **dict.fromkeys(("register", "delete", "anchor"), ("version",)),
     **dict.fromkeys(("intent", "abandon", *CHANGES), ("version", "epoch")),
     "alias": ("aliases",),
 }
@@ -37,11 +37,11 @@ class JournalRecord:
     Args:
         number: Its place in the journal, from 1.
         at: When it was written.
-        event: `register`, `intent`, `promote`, `rollback`, `abandon`, `alias`, `delete`, or what
-            somebody noted.
+        event: `register`, `intent`, `promote`, `rollback`, `abandon`, `alias`, `anchor`, `delete`,
+            or what somebody noted.
         version: What it is about; 0 where it names none.
         epoch: How many changes of the champion there were with this one; 0 where it is none.
-        previous: The champion, or the alias's version, before; None for none.
+        previous: The champion, the alias's version or the best proven one before; None for none.
         below: The record of the change that a rollback goes back to from here.
         kind: Which change an intent means to make.
         since: From when on the version was served; a change that was mended has a later `at`.

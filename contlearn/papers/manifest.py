@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from contlearn.errors import RegistryError
@@ -63,7 +64,12 @@ class ModelFacts(_Part):
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelFacts:
-        """Read the part `model`."""
+        """Read the part `model`.
+
+        Raises:
+            ValueError: When it says what no model can be asked with.
+        """
+        _check_model(value)
         unknown = value.get("unknown")
         return cls(
             source=value,
@@ -84,7 +90,11 @@ class ModelFacts(_Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineageFacts(_Part):
-    """Where a version comes from: its experiences in order, strategy, data and configuration."""
+    """Where a version comes from: its experiences in order, strategy, data and configuration.
+
+    `anchor` is the best proven version, None where that is this one, and `against_anchor` says how
+    this one compares with it.
+    """
 
     experiences: tuple[str, ...] = ()
     cycle: str | None = None
@@ -96,6 +106,8 @@ class LineageFacts(_Part):
     data_hash: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    anchor: int | None = None
+    against_anchor: Mapping[str, Any] | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LineageFacts:
@@ -112,6 +124,8 @@ class LineageFacts(_Part):
             data_hash=value.get("data_hash"),
             config=value.get("config") or {},
             environment=value.get("environment") or {},
+            anchor=value.get("anchor"),
+            against_anchor=value.get("against_anchor"),
         )
 
 
@@ -199,6 +213,7 @@ class Manifest(VersionFacts):
         Raises:
             KeyError, TypeError, ValueError: When a part is missing or is something else.
         """
+        _check_files(value["files"])
         return cls(
             **_facts(value),
             version=int(value["version"]),
@@ -211,6 +226,60 @@ class Manifest(VersionFacts):
     def with_parts(self, **parts: Mapping[str, Any]) -> Manifest:
         """Put others in the place of some parts."""
         return Manifest.from_json({**self.source, **parts})
+
+
+def _check_model(value: Mapping[str, Any]) -> None:
+    """Refuse what would make every answer wrong, or fail only when the first is asked for."""
+    labels = value.get("labels") or ()
+    if not isinstance(labels, list | tuple) or not all(isinstance(name, str) for name in labels):
+        raise ValueError("model.labels is not a list of names")
+    if len(set(labels)) != len(labels):
+        raise ValueError("model.labels has a name twice")
+    _check_number(value, "temperature", above=0.0)
+    _check_number(value, "max_tokens", above=0.0, whole=True)
+    _check_number(value, "pad_id", above=-1.0, whole=True)
+    for part, names in (("calibration", None), ("unknown", ("threshold",))):
+        numbers = value.get(part) or {}
+        if not isinstance(numbers, Mapping):
+            raise ValueError(f"model.{part} is not a part of its own")
+        for name in numbers if names is None else names:
+            _check_number(numbers, name, called=f"{part}.{name}", needed=bool(numbers))
+
+
+def _check_number(
+    value: Mapping[str, Any],
+    name: str,
+    *,
+    called: str | None = None,
+    above: float = -math.inf,
+    whole: bool = False,
+    needed: bool = False,
+) -> None:
+    number = value.get(name)
+    if number is None and not needed:
+        return
+    if (
+        not isinstance(number, int if whole else int | float)
+        or isinstance(number, bool)
+        or not math.isfinite(number)
+        or number <= above
+    ):
+        kind = "whole number" if whole else "number"
+        least = "" if above == -math.inf else f" above {above:g}"
+        raise ValueError(f"model.{called or name} is {number!r}, not a {kind}{least}")
+
+
+def _check_files(files: object) -> None:
+    """Refuse names that lead out of the version's folder, and facts that nothing can be held to."""
+    if not isinstance(files, Mapping):
+        raise TypeError("files is not a part of its own")
+    for name, facts in files.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError(f"files names {name!r}, which is not in the version's folder")
+        size = facts.get("size") if isinstance(facts, Mapping) else None
+        if not isinstance(size, int) or not isinstance(facts.get("sha256"), str):
+            raise ValueError(f"files says no size and SHA-256 of {name!r}")
 
 
 def _facts(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,7 +318,7 @@ def read_manifest(path: Path) -> Manifest:
         raise RegistryError(f"The manifest lacks {', '.join(missing)}.", where=str(path), hint=hint)
     try:
         return Manifest.from_json(value)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise RegistryError(
             f"The manifest is damaged: {error}.", where=str(path), hint=hint
         ) from error

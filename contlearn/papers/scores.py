@@ -49,7 +49,10 @@ class Answers:
 class ScoredSet:
     """What is right on the rows of a held-out set, and what both versions answered.
 
-    `champion` is None before the first promotion; `slices` gives each row's value of each slice.
+    `champion` is None before the first promotion; `anchor` are the answers of the best proven
+    version where that is another than the champion, row by row those of the first version that had
+    learnt the experience if that came later. `kept` are the places of new rows that an earlier
+    update measured and kept. `slices` gives each row's value of each slice.
     """
 
     experience: str
@@ -60,6 +63,8 @@ class ScoredSet:
     targets: tuple[Target, ...]
     challenger: Answers
     champion: Answers | None
+    anchor: Answers | None = None
+    kept: tuple[int, ...] = ()
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -70,6 +75,7 @@ class ScoredSet:
             LookupError, TypeError, ValueError: When it is damaged.
         """
         champion, slices = value["champion"], value.get("slices", {})
+        anchor = value.get("anchor")
         found = cls(
             experience=value["experience"],
             index=value["index"],
@@ -79,6 +85,8 @@ class ScoredSet:
             targets=unpack_targets(value["targets"]),
             challenger=Answers.from_json(value["challenger"]),
             champion=None if champion is None else Answers.from_json(champion),
+            anchor=None if anchor is None else Answers.from_json(anchor),
+            kept=tuple(map(int, value.get("kept", ()))),
             slices={name: tuple(map(str, unpack_targets(v))) for name, v in slices.items()},
         )
         found._check_rows()
@@ -86,12 +94,14 @@ class ScoredSet:
 
     def _check_rows(self) -> None:
         """Refuse a set whose columns are not all of the same rows."""
-        answered = [self.challenger, *([self.champion] if self.champion else [])]
+        answered = [one for one in (self.challenger, self.champion, self.anchor) if one is not None]
         columns: list[Sequence[Any]] = [self.targets, *self.slices.values()]
         columns += [one.targets for one in answered]
         columns += [one.confidences for one in answered if one.confidences]
         if any(len(column) != len(self.record_ids) for column in columns):
             raise ValueError(f"the set of {self.experience} has not one answer for each row")
+        if any(not 0 <= place < len(self.record_ids) for place in self.kept):
+            raise ValueError(f"the set of {self.experience} keeps rows that it does not have")
 
     def to_json(self) -> dict[str, Any]:
         """Give the item of `sets`."""
@@ -104,6 +114,8 @@ class ScoredSet:
             "targets": pack_targets(self.targets),
             "challenger": self.challenger.to_json(),
             "champion": None if self.champion is None else self.champion.to_json(),
+            **({} if self.anchor is None else {"anchor": self.anchor.to_json()}),
+            **({"kept": list(self.kept)} if self.kept else {}),
             "slices": {name: pack_targets(values) for name, values in self.slices.items()},
         }
 

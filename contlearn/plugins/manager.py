@@ -10,17 +10,21 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pluggy
 
 from contlearn.errors import ConfigError, ContlearnError, PluginError
 from contlearn.plugins import hookspecs
+from contlearn.redaction import redact
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import click
 
     from contlearn.interfaces import Task
@@ -28,8 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "PluginFailure", "PluginManager", "Registered", "require_given"]
 
+T = TypeVar("T")
+
 ENTRY_POINTS: Final = "contlearn"
 STRICT_VARIABLE: Final = "CONTLEARN_STRICT_PLUGINS"
+OWN: Final = "contlearn"
 # The built-in hooks, loaded by dotted name: this package never looks upward. Each imports what it
 # registers when it is asked, so that a command loads only the kinds it needs.
 BUILTINS: Final = (
@@ -54,11 +61,21 @@ KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class PluginFailure:
-    """A plugin that could not be loaded, and why."""
+    """What could not be used of a plugin, and why."""
 
     name: str
     distribution: str
     error: str
+
+    def __str__(self) -> str:
+        return (
+            f"The plugin {self.name!r} ({self.distribution}) is broken; what fails is left out: "
+            f"{self.error}"
+        )
+
+    def to_json(self) -> dict[str, str]:
+        """Give the failure as JSON."""
+        return {"name": self.name, "distribution": self.distribution, "error": self.error}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +91,17 @@ class Registered:
 class PluginManager:
     """All plugins of one process. Built-ins come through the same door as strangers.
 
+    What a stranger brings and cannot be used is dropped, kept among `failures`, and said once in
+    the log; an error it is for what asks for it by name.
+
     Args:
         discover: Look for installed plugins (entry-point group `contlearn`).
         folder: A folder of loose plugin files, each run as code: the user's own decision.
         blocked: Names of plugins that must not be loaded.
+        quiet: Leave the log alone: the process that started this one has said it.
     Raises:
-        PluginError: When two plugins use one name, or, with CONTLEARN_STRICT_PLUGINS=1, when a
-            plugin cannot be loaded.
+        PluginError: When there is no such folder, or, with CONTLEARN_STRICT_PLUGINS=1, when
+            anything is dropped, at whichever call that comes to light.
     """
 
     def __init__(
@@ -89,28 +110,23 @@ class PluginManager:
         discover: bool = True,
         folder: Path | None = None,
         blocked: Iterable[str] = (),
+        quiet: bool = False,
     ) -> None:
         self._pluggy = pluggy.PluginManager(hookspecs.PROJECT)
         self._pluggy.add_hookspecs(hookspecs)
         self._distributions: dict[str, str] = {}
-        self._blocked = frozenset(blocked)
+        self.blocked = frozenset(blocked)
+        self._quiet = quiet
         self.folder = folder
         self.failures: list[PluginFailure] = []
         self.observer_errors = 0
         self._tables: dict[str, dict[str, Registered]] = {}
         for name in BUILTINS:
-            self.register(importlib.import_module(name), name=name, distribution="contlearn")
+            self.register(importlib.import_module(name), name=name, distribution=OWN)
         if discover:
             self._load_entry_points()
         if folder is not None:
             self._load_folder(folder)
-        if self.failures and os.environ.get(STRICT_VARIABLE) == "1":
-            failure = self.failures[0]
-            raise PluginError(
-                f"The plugin {failure.name!r} could not be loaded: {failure.error}",
-                where=failure.distribution,
-                hint=f"Repair or remove it, or unset {STRICT_VARIABLE}.",
-            )
 
     def register(self, plugin: object, *, name: str, distribution: str) -> None:
         """Add a plugin: a module or an object with hook functions.
@@ -121,7 +137,7 @@ class PluginManager:
         try:
             self._pluggy.register(plugin, name=name)
             self._pluggy.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
+        except Exception as error:
             if self._pluggy.has_plugin(name) and self._pluggy.get_plugin(name) is plugin:
                 self._pluggy.unregister(plugin)
             raise PluginError(
@@ -133,33 +149,37 @@ class PluginManager:
         self._tables.clear()
 
     def table(self, kind: str) -> Mapping[str, Registered]:
-        """Give all classes of one kind by name.
+        """Give all classes of one kind by name, the built-in ones first.
 
-        Raises:
-            PluginError: When two distributions register one name, or a class has no name.
+        A name of a built-in class stays the built-in's; of two plugins that take one name neither
+        has it.
         """
         if kind not in self._tables:
-            found: dict[str, Registered] = {}
-            caller = getattr(self._pluggy.hook, KINDS[kind])
-            for implementation in reversed(caller.get_hookimpls()):
-                distribution = self._distributions.get(implementation.plugin_name, "?")
-                for item in implementation.function():
-                    name = getattr(item, "name", None)
-                    if not isinstance(name, str) or not getattr(item, "summary", None):
-                        raise PluginError(
-                            f"The {kind} class {item!r} has no name and summary.",
-                            where=distribution,
-                            hint="Give it the class attributes `name` and `summary`.",
-                        )
-                    if name in found:
-                        raise PluginError(
-                            f"Two plugins register the {kind} {name!r}.",
-                            where=f"{found[name].distribution} and {distribution}",
-                            hint="Remove one of them, or block it with [plugins] blocked.",
-                        )
-                    found[name] = Registered(kind, name, distribution, item)
-            self._tables[kind] = dict(sorted(found.items()))
+            hook = KINDS[kind]
+            brought: dict[str, list[tuple[str, Registered]]] = {}
+            for implementation in getattr(self._pluggy.hook, hook).get_hookimpls():
+                plugin = implementation.plugin_name
+                distribution = self._distributions[plugin]
+                for item in self._given(plugin, hook, implementation.function):
+                    with self._apart(plugin):
+                        new = Registered(kind, _checked_name(kind, item), distribution, item)
+                        brought.setdefault(new.name, []).append((plugin, new))
+            found = self._without_clashes(kind, brought)
+            self._tables[kind] = dict(
+                sorted(found.items(), key=lambda item: (item[1].distribution != OWN, item[0]))
+            )
         return self._tables[kind]
+
+    def examine(self) -> Sequence[PluginFailure]:
+        """Ask the plugins for all that they register, and give what is broken of it.
+
+        Kinds that no stranger adds to are not loaded.
+        """
+        for kind, hook in KINDS.items():
+            asked = getattr(self._pluggy.hook, hook).get_hookimpls()
+            if any(implementation.plugin_name not in BUILTINS for implementation in asked):
+                self.table(kind)
+        return self.failures
 
     def get(self, kind: str, name: str, *, where: str) -> type[Any]:
         """Look one class up by its name.
@@ -172,10 +192,7 @@ class PluginManager:
         if name in table:
             return table[name].implementation
         near = difflib.get_close_matches(name, list(table), n=1, cutoff=0.5)
-        broken = "".join(
-            f" The plugin {f.name!r} ({f.distribution}) could not be loaded: {f.error}."
-            for f in self.failures
-        )
+        broken = "".join(f" {failure}" for failure in self.failures)
         raise PluginError(
             f"There is no {kind} {name!r}.{broken}",
             where=where,
@@ -186,7 +203,8 @@ class PluginManager:
     def task(self, name: str, options: Mapping[str, object] | None = None, *, where: str) -> Any:
         """Make the task of this name, its options checked."""
         kind, checked = self.options("task", name, options or {}, where=where)
-        return kind(checked)
+        with _named("task", name, kind):
+            return kind(checked)
 
     def options(
         self, kind: str, name: str, values: Mapping[str, object], *, where: str
@@ -207,37 +225,54 @@ class PluginManager:
                 where=implementation.__module__,
                 hint="Give it a pydantic model that refuses unknown keys; it may be empty.",
             )
-        try:
-            return implementation, implementation.Options.model_validate(dict(values))
-        except ValidationError as error:
-            known = list(implementation.Options.model_fields)
-            problems = []
-            for item in error.errors(include_url=False):
-                key = ".".join(map(str, item["loc"]))
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-                problems.append(
-                    f"{key}: {item['msg']}." + (f" Did you mean {near[0]!r}?" if near else "")
-                )
-            raise PluginError(
-                f"The options of the {kind} {name!r} are wrong. {' '.join(problems)}",
-                where=where,
-                hint=f"It takes: {', '.join(known) or 'no options'}.",
-            ) from error
-
-    def add_commands(self, cli: click.Group) -> None:
-        """Let plugins add commands; one that fails is noted, and the program goes on."""
-        for implementation in self._pluggy.hook.contlearn_register_commands.get_hookimpls():
+        with _named(kind, name, implementation):
             try:
-                implementation.function(cli=cli)
-            except Exception as error:
-                self._fail(implementation.plugin_name, error)
+                return implementation, implementation.Options.model_validate(dict(values))
+            except ValidationError as error:
+                known = list(implementation.Options.model_fields)
+                problems = []
+                for item in error.errors(include_url=False):
+                    key = ".".join(map(str, item["loc"]))
+                    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+                    problems.append(
+                        f"{key}: {item['msg']}." + (f" Did you mean {near[0]!r}?" if near else "")
+                    )
+                raise PluginError(
+                    f"The options of the {kind} {name!r} are wrong. {' '.join(problems)}",
+                    where=where,
+                    hint=f"It takes: {', '.join(known) or 'no options'}.",
+                ) from error
+
+    def add_commands(self, cli: click.Group, *, taken: Collection[str] = ()) -> None:
+        """Let plugins add commands.
+
+        Args:
+            cli: Where to.
+            taken: The names of the program's own commands, which stay its own.
+        """
+        import click
+
+        brought: dict[str, list[tuple[str, click.Command | None]]] = {
+            name: [(BUILTINS[0], None)] for name in taken
+        }
+        for implementation in self._pluggy.hook.contlearn_register_commands.get_hookimpls():
+            own = click.Group()
+            with self._apart(implementation.plugin_name):
+                implementation.function(cli=own)
+            for name, new in own.commands.items():
+                brought.setdefault(name, []).append((implementation.plugin_name, new))
+        for name, command in self._without_clashes("command", brought).items():
+            if command is not None:
+                cli.add_command(command, name)
 
     def notify(self, event: Event) -> None:
         """Tell every observer; one that raises is logged and counted."""
         for implementation in self._pluggy.hook.contlearn_on_event.get_hookimpls():
             try:
                 implementation.function(event=event)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 self.observer_errors += 1
                 logging.getLogger("contlearn.plugins").exception(
                     "observer failed", extra={"plugin": implementation.plugin_name}
@@ -251,52 +286,46 @@ class PluginManager:
         """
         loaded = {name for name, _ in self._pluggy.list_name_plugin()}
         for name in names:
-            if name not in loaded:
-                failure = next((f for f in self.failures if f.name == name), None)
+            failure = next((f for f in self.examine() if f.name == name), None)
+            if failure is not None or name not in loaded:
                 raise PluginError(
                     f"The plugin {name!r} is required but "
-                    + (f"could not be loaded: {failure.error}" if failure else "not installed."),
+                    + (f"broken: {failure.error}" if failure else "not installed."),
                     where="plugins.required in contlearn.toml",
                     hint="Install it into this environment, or take it out of the list.",
                 )
 
     def list(self) -> list[dict[str, object]]:
-        """Describe every plugin: name, distribution, what it registers, or why it failed."""
+        """Describe every plugin: name, distribution, what it registers, and what is broken."""
+        errors: dict[tuple[str, str], list[str]] = {}
+        for failure in self.examine():
+            errors.setdefault((failure.name, failure.distribution), []).append(failure.error)
         brought: dict[str, list[str]] = {}
         for kind in KINDS:
             for item in self.table(kind).values():
                 brought.setdefault(item.distribution, []).append(f"{kind} {item.name}")
-        rows: list[dict[str, object]] = [
-            {"name": name, "distribution": distribution, "registers": [], "error": None}
-            for name, distribution in self._distributions.items()
-            if distribution != "contlearn"
-        ]
-        for row in rows:
-            row["registers"] = brought.get(str(row["distribution"]), [])
-        rows.insert(
-            0,
+        names = {
+            (OWN, OWN): None,
+            **{pair: None for pair in self._distributions.items() if pair[1] != OWN},
+            **dict.fromkeys(errors),
+        }
+        return [
             {
-                "name": "contlearn",
-                "distribution": "contlearn",
-                "registers": brought.get("contlearn", []),
-                "error": None,
-            },
-        )
-        rows.extend(
-            {"name": f.name, "distribution": f.distribution, "registers": [], "error": f.error}
-            for f in self.failures
-        )
-        return rows
+                "name": name,
+                "distribution": distribution,
+                "registers": brought.get(distribution, []),
+                "error": " ".join(errors.get((name, distribution), ())) or None,
+            }
+            for name, distribution in names
+        ]
 
     def _load_entry_points(self) -> None:
         for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-            if point.name in self._blocked:
+            if point.name in self.blocked:
                 continue
             distribution = point.dist.name if point.dist is not None else "?"
-            try:
+            with self._apart(point.name, distribution):
                 self.register(point.load(), name=point.name, distribution=distribution)
-            except Exception as error:
-                self._fail(point.name, error, distribution)
 
     def _load_folder(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -304,29 +333,129 @@ class PluginManager:
                 f"There is no folder {folder}.", where="--plugins-dir", hint="Name a folder."
             )
         for path in sorted(folder.glob("*.py")):
-            name = f"contlearn_loose_{path.stem}"
-            if path.stem in self._blocked:
-                continue
-            try:
-                spec = importlib.util.spec_from_file_location(name, path)
-                if spec is None or spec.loader is None:
-                    raise ImportError(f"{path} is not a Python module")
-                module = importlib.util.module_from_spec(spec)
-                sys.modules[name] = module
-                spec.loader.exec_module(module)
-                self.register(module, name=path.stem, distribution=str(path))
-            except Exception as error:
-                self._fail(path.stem, error, str(path))
+            if path.stem not in self.blocked:
+                with self._apart(path.stem, str(path)):
+                    self.register(_run_file(path), name=path.stem, distribution=str(path))
 
-    def _fail(self, name: str, error: Exception, distribution: str | None = None) -> None:
-        text = (
-            error.what
-            if isinstance(error, ContlearnError)
-            else traceback.format_exception_only(error)[-1].strip()
+    def _given(self, plugin: str, hook: str, function: Callable[[], object]) -> Sequence[Any]:
+        """Ask one plugin for its classes; nothing comes from a hook that fails."""
+        classes: list[Any] = []
+        with self._apart(plugin, doing=f"{hook} failed: "):
+            given = function()
+            if not isinstance(given, Iterable):
+                raise PluginError(f"it gave {type(given).__name__}, not a list of classes.")
+            classes.extend(given)
+        return classes
+
+    def _without_clashes(
+        self, kind: str, brought: Mapping[str, Sequence[tuple[str, T]]]
+    ) -> dict[str, T]:
+        """Give what was brought under each name: the built-in, or the only one of its name."""
+        found: dict[str, T] = {}
+        for name, all_of_it in brought.items():
+            own = [item for plugin, item in all_of_it if plugin in BUILTINS]
+            if own or len(all_of_it) == 1:
+                found[name] = own[0] if own else all_of_it[0][1]
+            both = " and ".join(self._distributions[plugin] for plugin, _ in all_of_it)
+            for plugin, _ in all_of_it:
+                if own and plugin not in BUILTINS:
+                    self._drop(plugin, f"Its {kind} {name!r} has the name of one of contlearn's.")
+                elif not own and len(all_of_it) > 1:
+                    self._drop(
+                        plugin,
+                        f"Two plugins register the {kind} {name!r} ({both}); neither is used. "
+                        "Remove one of them, or block it with [plugins] blocked.",
+                    )
+        return found
+
+    @contextmanager
+    def _apart(self, name: str, distribution: str = "", *, doing: str = "") -> Iterator[None]:
+        """Run a plugin's code; whatever it raises drops what it would have brought.
+
+        Ctrl-C passes, and so does a fault of a built-in, which would be our own.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if name in BUILTINS:
+                raise
+            text = (
+                error.what
+                if isinstance(error, ContlearnError)
+                else traceback.format_exception_only(error)[-1].strip()
+            )
+            self._drop(name, f"{doing}{text}", distribution)
+
+    def _drop(self, name: str, why: str, distribution: str = "") -> None:
+        """Keep and say that something of a plugin is not used.
+
+        Raises:
+            PluginError: With CONTLEARN_STRICT_PLUGINS=1.
+        """
+        failure = PluginFailure(name, distribution or self._distributions[name], redact(why))
+        if os.environ.get(STRICT_VARIABLE) == "1":
+            raise PluginError(
+                f"The plugin {name!r} cannot be used: {failure.error}",
+                where=failure.distribution,
+                hint=f"Repair or remove it, or unset {STRICT_VARIABLE}.",
+            )
+        if failure not in self.failures:
+            self.failures.append(failure)
+            if not self._quiet:
+                logging.getLogger("contlearn.plugins").warning("%s", failure)
+
+
+def _run_file(path: Path) -> ModuleType:
+    """Run a loose file as a module."""
+    name = f"contlearn_loose_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _checked_name(kind: str, item: object) -> str:
+    """Give the name of a class that a plugin registers.
+
+    Raises:
+        PluginError: When it is no class, or lacks what contlearn asks of every class of its kind.
+    """
+    if not isinstance(item, type):
+        raise PluginError(f"It registers {item!r} as a {kind}, which is no class.")
+    name = getattr(item, "name", None)
+    if not isinstance(name, str) or not getattr(item, "summary", None):
+        raise PluginError(
+            f"The {kind} class {item!r} has no name and summary: give it these class attributes."
         )
-        self.failures.append(
-            PluginFailure(name, distribution or self._distributions.get(name, "?"), text)
-        )
+    if kind == "parser":
+        suffixes = getattr(item, "suffixes", None)
+        if not isinstance(suffixes, tuple) or not all(isinstance(s, str) for s in suffixes):
+            raise PluginError(f"The parser {name!r} has no `suffixes`, a tuple of file endings.")
+    return name
+
+
+@contextmanager
+def _named(kind: str, name: str, implementation: type[Any]) -> Iterator[None]:
+    """Name the class whose own code fails where it is asked for."""
+    try:
+        yield
+    except ContlearnError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"The {kind} {name!r} cannot be made: {type(error).__name__}: {error}.",
+            where=implementation.__module__,
+            hint="Repair the class, or take its name out of contlearn.toml.",
+        ) from error
 
 
 def require_given(

@@ -1,8 +1,9 @@
 """The journal of the registry: append-only, each line with the hash of the one before.
 
-A line is one JSON object: `number`, `at`, `event`, the event's own fields, `last_alias` and
-`last_delete`, the places in the file of the newest records of these rare events before it (null
-where there is none), and `prev`, the SHA-256 of the line before it (64 zeros at the beginning).
+A line is one JSON object: `number`, `at`, `event`, the event's own fields, `last_alias`,
+`last_anchor` and `last_delete`, the places in the file of the newest records of these rare events
+before it (null where there is none), and `prev`, the SHA-256 of the line before it (64 zeros at the
+beginning).
 Whoever changes or removes a line breaks the chain, and `Journal.verify` says where.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -13,18 +14,23 @@ __all__ = ["check_in_child"]
 _SECONDS: Final = 300.0
 
 
-def check_in_child(folder: Path, *, plugins_dir: Path | None = None) -> list[str]:
+def check_in_child(
+    folder: Path, *, plugins_dir: Path | None = None, blocked: Iterable[str] = ()
+) -> list[str]:
     """Load a model in a child and compare its golden answers.
 
     Args:
         folder: Holds the model.
         plugins_dir: A folder of loose plugin files, one of which may be the model's task.
+        blocked: Names of plugins that must not be loaded.
     Returns:
         One sentence a problem; nothing when the model answers as it did when it was made.
     """
     command = [sys.executable, "-m", "contlearn.inference", "check", str(folder.absolute())]
     if plugins_dir is not None:
         command += ["--plugins-dir", str(plugins_dir.absolute())]
+    for name in sorted(blocked):
+        command += ["--blocked", name]
     try:
         done = subprocess.run(
             command,

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable
 
 from contlearn.registry.aliases import aliases
+from contlearn.registry.anchors import anchor_of
 from contlearn.registry.versions import Registry
 from contlearn.workspace import Workspace
 
@@ -15,19 +16,21 @@ __all__ = ["apply_retention", "finish_deletions", "versions_to_delete"]
 def versions_to_delete(registry: Registry, *, protected: Iterable[int] = ()) -> tuple[int, ...]:
     """List what retention would delete.
 
-    Kept are the champion, the one before it, the newest `retention.versions`, what has an
-    alias, what a running process holds a lease on, and what the caller protects (a challenger
-    awaiting approval, say).
+    Kept are the champion, the one before it, the best proven version of either, the newest
+    `retention.versions`, what has an alias, what a running process holds a lease on, and what the
+    caller protects (a challenger awaiting approval, say).
     """
     numbers = registry.numbers()
     kept = {*numbers[-registry.config.retention.versions :], *protected, *registry.leased()}
-    kept.update(registry.former_champions(2))
+    served = registry.former_champions(2)
+    kept.update(served)
     kept.update(aliases(registry).values())
     champion = registry.champion()
     if champion is not None:
         kept.add(champion)
         parent = registry.get(champion).parent
         kept.update(() if parent is None else (parent,))
+    kept.update(anchor_of(registry, number) for number in kept & {*served, champion} & {*numbers})
     return tuple(number for number in numbers if number not in kept)
 
 

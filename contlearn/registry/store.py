@@ -57,10 +57,14 @@ class LocalArtifactStore:
         target = self.root / name
         with storage_border(f"make {self.root}", self.root):
             self._files.make_folder(self.root)
-        if staged.stat().st_dev != self.root.stat().st_dev:
-            staged = self._bring(staged, name)
         try:
-            publish_folder(staged, target, files=self._files)
+            try:
+                publish_folder(staged, target, files=self._files)
+            except OSError as error:
+                # Two mounts can be one device, so that only the attempt tells.
+                if error.errno != errno.EXDEV:
+                    raise
+                publish_folder(self._bring(staged, name), target, files=self._files)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise RegistryError(
@@ -168,7 +172,7 @@ class LocalArtifactStore:
         write_bytes_atomic(path, json.dumps(new.to_json()).encode() + b"\n", files=self._files)
 
     def _bring(self, staged: Path, name: str) -> Path:
-        """Copy a staged folder from another file system."""
+        """Copy a staged folder from another mount."""
         target = self.staging(name)
         with storage_border(f"copy {name}", target):
             for path in [staged, *sorted(staged.rglob("*"))]:

@@ -6,23 +6,25 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from contlearn.config import Config
+from contlearn.config import Config, ServingConfig
 from contlearn.serving.compute.calibration import choose_layout
 from contlearn.serving.compute.memory import keep_memory_together, quiet_collector
 from contlearn.serving.compute.pool import WorkerPool
-from contlearn.serving.http import control, plain, v2_routes
+from contlearn.serving.http import control, plain, v1, v2_routes
 from contlearn.serving.http.call import Call, Endpoint, Handler
 from contlearn.serving.http.edge import Edge
 from contlearn.serving.http.openapi import openapi_document
@@ -38,6 +40,15 @@ if TYPE_CHECKING:
     from contlearn.serving.http.server import HttpServer
 
 __all__ = ["create_app", "run", "site_of"]
+
+# What pages of elsewhere may send beside what every page may.
+_FROM_PAGES: Final = (
+    "authorization",
+    "content-type",
+    "inference-header-content-length",
+    "x-contlearn-canary",
+    "x-request-id",
+)
 
 
 def create_app(*settings: ServerSettings, registry: CollectorRegistry | None = None) -> Starlette:
@@ -59,12 +70,27 @@ def create_app(*settings: ServerSettings, registry: CollectorRegistry | None = N
         finally:
             await asyncio.to_thread(site.stop)
 
+    doors = settings[0].doors
+    middleware = [Middleware(Edge, site=site, direct=_direct(site))]
+    if doors.origins:
+        # Outermost, so that a page can read errors too.
+        middleware.insert(
+            0,
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(doors.origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=_FROM_PAGES,
+                expose_headers=["x-request-id", "retry-after", "inference-header-content-length"],
+            ),
+        )
     app = Starlette(
         routes=_routes(site),
-        middleware=[Middleware(Edge, site=site, direct=_direct(site))],
+        middleware=middleware,
         exception_handlers={HTTPException: _raise_on},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
     app.state.site = site
     return app
 
@@ -96,10 +122,8 @@ def _routes(site: Site) -> list[Route]:
     def route(methods: str, path: str, handler: Handler) -> Route:
         return Route(path, Endpoint(path, site, handler), methods=methods.split())
 
-    document = openapi_document(site.settings)
-
     async def openapi(call: Call) -> None:
-        await call.json(document)
+        await call.json(openapi_document(site.settings))
 
     model = "/v2/models/{model}"
     routes = [
@@ -111,27 +135,26 @@ def _routes(site: Site) -> list[Route]:
         route("GET", "/metrics", plain.metrics),
         route("GET", "/status", plain.status),
         route("GET", "/models/{model}/status", plain.status),
-        route("GET", "/", plain.Page()),
+        route("GET", "/", plain.Page(site.settings[0].root_path)),
         route("GET", "/openapi.json", openapi),
         route("GET", "/v2", v2_routes.server_metadata),
-        route("GET", "/v2/", v2_routes.server_metadata),
         route("GET", "/v2/health/live", v2_routes.server_live),
         route("GET", "/v2/health/ready", v2_routes.server_ready),
+        route("GET", "/v1/models", v1.models),
+        route("POST", "/v1/models/{model}:predict", v1.predict),  # before the one that it fits too
+        route("GET", "/v1/models/{model}", v1.model),
         route("POST", "/v2/repository/index", v2_routes.index),
         route("GET", "/v2/models/stats", v2_routes.all_stats),
     ]
-    tokens = site.settings[0].tokens
-    if tokens.has("feedback"):  # without a token there is no such route
-        routes.append(route("POST", "/feedback", plain.feedback))
-        routes.append(route("POST", "/models/{model}/feedback", plain.feedback))
-    if tokens.has("control"):
-        repository = "/v2/repository/models/{model}"
-        routes += [
-            # One route, so that the header Allow names both.
-            route("GET POST", "/models/{model}/roles", control.roles),
-            route("POST", f"{repository}/load", control.load),
-            route("POST", f"{repository}/unload", control.unload),
-        ]
+    repository = "/v2/repository/models/{model}"
+    routes += [  # each is found only while there are tokens for it
+        route("POST", "/feedback", plain.feedback),
+        route("POST", "/models/{model}/feedback", plain.feedback),
+        # One route, so that the header Allow names both.
+        route("GET POST", "/models/{model}/roles", control.roles),
+        route("POST", f"{repository}/load", control.load),
+        route("POST", f"{repository}/unload", control.unload),
+    ]
     for prefix in (model, f"{model}/versions/{{version}}"):
         routes += [
             route("GET", prefix, v2_routes.model_metadata),
@@ -149,6 +172,7 @@ def run(
     *,
     host: str | None = None,
     port: int | None = None,
+    socket: Path | None = None,
 ) -> None:
     """Serve the champions of workspaces until SIGTERM or SIGINT.
 
@@ -158,16 +182,22 @@ def run(
         manager: Knows the tasks.
         host: Overrides `serving.host`.
         port: Overrides `serving.port`; 0 takes any free one, shown in the log.
+        socket: Overrides `serving.socket`, and stands before host and port.
     Raises:
         ServingError: When the address is taken, or the server fell ill.
     """
-    from contlearn.serving.http.server import HttpServer, bind
+    from contlearn.serving.http.server import HttpServer, bind, bind_socket
 
     # One text at a time is tokenised by each worker; a second pool of threads would fight them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_memory_together()
-    first, serving = workspaces[0][0], workspaces[0][1].serving
-    listener = bind(host or serving.host, serving.port if port is None else port)
+    first = workspaces[0][0]
+    given = {"host": host, "port": port, "socket": None if socket is None else str(socket)}
+    serving = _listening(workspaces[0][1].serving, given)
+    config = workspaces[0][1].model_copy(update={"serving": serving})
+    workspaces = [(first, config), *workspaces[1:]]
+    place = first.root / serving.socket if serving.socket else None
+    listener = bind(serving.host, serving.port) if place is None else bind_socket(place)
     pool = None
     if serving.isolation == "processes":
         layout = choose_layout(first.state / "serving", serving)
@@ -176,20 +206,28 @@ def run(
             manager,
             intra_threads=layout.intra_threads,
             plugins_dir=manager.folder,
-            blocked=workspaces[0][1].plugins.blocked,
+            blocked=config.plugins.blocked,
             most_seconds=serving.deadline_seconds,
         )
         pool.start()
     try:
-        settings = [
-            settings_from_config(each, config, manager, pool=pool) for each, config in workspaces
-        ]
+        settings = [settings_from_config(each, its, manager, pool=pool) for each, its in workspaces]
         app = create_app(*settings)
         _serve(HttpServer(app, site_of(app), listener), pool)
     finally:
         listener.close()
+        if place is not None:
+            place.unlink(missing_ok=True)
         if pool is not None:
             pool.stop()
+
+
+def _listening(serving: ServingConfig, given: Mapping[str, str | int | None]) -> ServingConfig:
+    """Put what the caller names in the place of what is configured; an address ends a socket."""
+    named = {key: value for key, value in given.items() if value is not None}
+    if not named:
+        return serving
+    return ServingConfig.model_validate({**serving.model_dump(), "socket": "", **named})
 
 
 def _serve(server: HttpServer, pool: WorkerPool | None) -> None:

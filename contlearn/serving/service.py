@@ -95,7 +95,7 @@ class Service:
             settings.roles,
             settings.shadow_log,
         )
-        if settings.inbox is not None and settings.tokens.has("feedback"):
+        if settings.inbox is not None:
             self.desk = FeedbackDesk(
                 settings.inbox, settings.task, settings.fields, labels=settings.labels
             )
@@ -316,7 +316,7 @@ class Service:
             return version, answers, request_id  # without texts there is nothing to log or to label
         texts = [item for item in inputs if not isinstance(item, Encoding)]
         places = range(len(texts)) if places is None else places
-        if self.desk is not None:
+        if self.desk is not None and self.settings.tokens.has("feedback"):
             by_place = dict(zip(places, texts, strict=True))
             self.desk.recent.keep(request_id, by_place, sum(lengths))
         self._note(version, texts, lengths, answers, request_id, places)

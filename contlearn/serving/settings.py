@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contlearn.config import Config, ServingConfig
 from contlearn.errors import ConfigError
+from contlearn.hosts import OwnHosts
 from contlearn.interfaces import Clock, FieldNames, Task
 from contlearn.monitoring.feedback_log import FeedbackLog
 from contlearn.monitoring.prediction_log import PredictionLog, read_predictions
 from contlearn.serving.compute.calibration import choose_layout
 from contlearn.serving.compute.engine import EngineLimits
 from contlearn.serving.compute.pool import WorkerPool
+from contlearn.serving.http.certificates import tls_context
+from contlearn.serving.http.doors import Doors
 from contlearn.serving.http.known_labels import KnownLabels, WorkspaceLabels
 from contlearn.serving.http.request_ids import ClaimedIds
 from contlearn.serving.http.tokens import Role, Tokens, read_token, read_tokens
@@ -70,6 +73,8 @@ class ServerSettings:
         tokens: Who may send labels and change roles; without tokens there are no such routes.
         roles: What is served beside the champion, and where changes are kept.
         shadow_log: Where the shadow's answers are compared; None logs nothing.
+        doors: Where requests may be for, and from.
+        root_path: What a proxy puts before every path, and may leave before it.
         tls: uvicorn's ssl_* options.
         max_connections: Further ones are turned away.
     """
@@ -95,6 +100,8 @@ class ServerSettings:
     tokens: Tokens = field(default_factory=Tokens)
     roles: RolesFile = field(default_factory=lambda: RolesFile(None))
     shadow_log: PredictionLog | None = None
+    doors: Doors = field(default_factory=Doors)
+    root_path: str = ""
     tls: Mapping[str, Any] = field(default_factory=dict)
     max_connections: int = 1_000
 
@@ -175,18 +182,26 @@ def settings_from_config(
             workspace.state / "serving" / f"roles-{config.model.name}.json", _roles(serving)
         ),
         shadow_log=log(workspace.state / "shadow"),
+        doors=Doors(OwnHosts(serving.allowed_hosts, serving.host), serving.cors_origins),
+        root_path=serving.root_path,
         tls=_tls(workspace.root, serving),
         max_connections=serving.max_connections,
     )
 
 
 def _tokens(root: Path, serving: ServingConfig) -> Tokens:
-    found: dict[Role, list[str]] = {}
-    if serving.tokens_file:
-        found = read_tokens(root / serving.tokens_file)
-    if serving.feedback_token_file:
-        found.setdefault("feedback", []).append(read_token(root / serving.feedback_token_file))
-    return Tokens(found)
+    several, single = (
+        root / name if name else None for name in (serving.tokens_file, serving.feedback_token_file)
+    )
+
+    def read() -> dict[Role, list[str]]:
+        found: dict[Role, list[str]] = {} if several is None else read_tokens(several)
+        if single is not None:
+            found.setdefault("feedback", []).append(read_token(single))
+        return found
+
+    files = tuple(path for path in (several, single) if path is not None)
+    return Tokens.read_from(read, files)
 
 
 def _roles(serving: ServingConfig) -> Roles:
@@ -215,19 +230,15 @@ def _tls(root: Path, serving: ServingConfig) -> dict[str, Any]:
         return {}
     import ssl
 
-    certificate, key = (
-        root / serving.tls_certificate,
-        root / (serving.tls_key or serving.tls_certificate),
-    )
-    options: dict[str, Any] = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+    options: dict[str, Any] = {
+        "ssl_certfile": str(root / serving.tls_certificate),
+        "ssl_keyfile": str(root / (serving.tls_key or serving.tls_certificate)),
+    }
+    if serving.tls_client_authorities:
+        options["ssl_ca_certs"] = str(root / serving.tls_client_authorities)
+        options["ssl_cert_reqs"] = ssl.CERT_REQUIRED
     try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        if serving.tls_client_authorities:
-            authorities = root / serving.tls_client_authorities
-            context.load_verify_locations(authorities)
-            options["ssl_ca_certs"] = str(authorities)
-            options["ssl_cert_reqs"] = ssl.CERT_REQUIRED
+        tls_context(options)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             f"The certificate or its key cannot be used: {error}.",

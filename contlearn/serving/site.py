@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -51,6 +52,15 @@ class Site:
                     hint="Give one another name: model.name in contlearn.toml.",
                 )
             self.services[settings.name] = Service(settings, self.instruments, self.engine)
+
+    @property
+    def folders(self) -> list[Path]:
+        """Give where the models lie, which no client is told."""
+        return [service.settings.folder for service in self.services.values()]
+
+    def refresh(self) -> None:
+        """Take up files of tokens that have changed."""
+        self.settings[0].tokens.refresh()
 
     @property
     def first(self) -> Service:

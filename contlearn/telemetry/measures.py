@@ -147,6 +147,23 @@ MEASURES: Final[tuple[Measure, ...]] = (
     _gauge("held_records", "records", "model", "Records held back until somebody releases them."),
     _gauge("learnt_records", "records", "model", "Training records the champion has learnt."),
     _gauge("held_out_records", "records", "model", "Records kept for measuring only."),
+    # --- best proven version
+    _gauge(
+        "best_proven_version", "version", "model", "The version that small losses are counted from."
+    ),
+    _gauge(
+        "best_proven_difference_ratio",
+        "ratio",
+        "model",
+        "The champion less the best proven version on old held-out rows, below 0 where it is worse;"
+        " 0 where it is that version itself.",
+    ),
+    _gauge(
+        "broken_plugins",
+        "failures",
+        "model",
+        "What of plugins could not be used; `contlearn plugins list` names it.",
+    ),
     # --- updates
     _counter(
         "runs_total",
@@ -227,6 +244,13 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "ratio",
         "model check",
         "Measured minus required of this rule for the last challenger, where both are shares.",
+    ),
+    _gauge(
+        "gate_last_chance_of_loss_ratio",
+        "ratio",
+        "model",
+        "Chance that the last challenger is truly worse by `gate.margin` or more, where few old "
+        "rows were judged.",
     ),
     _gauge(
         "onnx_label_agreement_ratio",

@@ -22,6 +22,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from contlearn.telemetry.measures import DAEMON, MEASURES, SERVER, SLOTS, Measure, by_name
+from contlearn.types import CHANCE_OF_LOSS
 from contlearn.wording import Measures
 
 __all__ = [
@@ -116,6 +117,8 @@ class DaemonSnapshot:
     forgettings: Sequence[float | None] = ()
     champion_scores: Mapping[str, float | None] = field(default_factory=dict)
     challenger_scores: Mapping[str, float | None] = field(default_factory=dict)
+    best_version: int | None = None
+    best_difference: float | None = None
     label_agreement: float | None = None
     gate: Sequence[Mapping[str, Any]] = ()
     outcomes: Mapping[str, int] = field(default_factory=dict)
@@ -130,6 +133,7 @@ class DaemonSnapshot:
     quarantined: Mapping[str, int] = field(default_factory=dict)
     pending: int = 0
     kept: int = 0
+    broken_plugins: int = 0
     held: int = 0
     learnt: int = 0
     held_out: int = 0
@@ -153,6 +157,7 @@ class DaemonSnapshot:
         """
         champion: Mapping[str, Any] = status.get("champion") or {}
         metrics: Mapping[str, Any] = champion.get("metrics") or {}
+        best: Mapping[str, Any] = champion.get("best") or {}
         last: Mapping[str, Any] = status.get("last_cycle") or {}
         # What ended stays to be seen while another one runs, and what succeeded after one failed.
         ended: Mapping[str, Any] = status.get("last_ended") or {}
@@ -174,8 +179,11 @@ class DaemonSnapshot:
             **{name: metrics.get(name) for name in over},
             "champion_scores": _scores(metrics, no_shares.union(own)),
             "challenger_scores": _scores(success.get("metrics") or {}, no_shares.union(own)),
+            "best_version": best.get("version"),
+            # Of a metric that has a unit it is no ratio.
+            "best_difference": None if best.get("metric") in no_shares else best.get("difference"),
             "gate": tuple(
-                {**reason, "measured": None} if no_shares else reason
+                {**reason, "measured": None} if no_shares and not reason.get("measure") else reason
                 for reason in success.get("reasons") or ()
             ),
             "outcomes": dict(status.get("outcomes") or {}),
@@ -193,6 +201,7 @@ class DaemonSnapshot:
             },
             "pending": int(status.get("pending_records") or 0),
             "kept": int(status.get("kept_records") or 0),
+            "broken_plugins": len(status.get("broken_plugins") or ()),
             "held": int(status.get("held_records") or 0),
             "learnt": int(status.get("learnt_records") or 0),
             "held_out": int(status.get("held_out_records") or 0),
@@ -394,6 +403,8 @@ def _fill_quality(rows: _Rows, s: DaemonSnapshot) -> None:
     for role, scores in (("champion", s.champion_scores), ("challenger", s.challenger_scores)):
         for metric, value in scores.items():
             rows.add("eval_score_ratio", value, model, role, metric)
+    rows.add("best_proven_version", s.best_version, model)
+    rows.add("best_proven_difference_ratio", s.best_difference, model)
     first = max(0, len(s.accuracies) - SLOTS)
     for index, value in list(enumerate(s.accuracies))[first:]:
         slot = f"{index % SLOTS:02d}"
@@ -411,6 +422,9 @@ def _fill_quality(rows: _Rows, s: DaemonSnapshot) -> None:
         if reason.get("passed") is not None:
             rows.add("gate_last_passed", float(bool(reason["passed"])), model, check)
         measured, required = reason.get("measured"), reason.get("required")
+        if reason.get("measure") == CHANCE_OF_LOSS:
+            rows.add("gate_last_chance_of_loss_ratio", measured, model)
+            continue  # of a chance of loss less is better: no margin to show beside the others
         if not (isinstance(measured, int | float) and isinstance(required, int | float)):
             continue
         # Rows and bytes are no ratios: in one panel they would hide all shares.
@@ -437,6 +451,7 @@ def _fill_data(rows: _Rows, s: DaemonSnapshot) -> None:
     rows.add("ingest_oldest_pending_timestamp_seconds", s.oldest_pending_at, model)
     rows.add("ingest_last_record_timestamp_seconds", s.last_record_at, model)
     rows.add("kept_records", s.kept, model)
+    rows.add("broken_plugins", s.broken_plugins, model)
     rows.add("held_records", s.held, model)
     rows.add("learnt_records", s.learnt, model)
     rows.add("held_out_records", s.held_out, model)

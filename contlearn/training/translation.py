@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from contlearn.errors import ConfigError
+from contlearn.modeling.weights import check_weights
 from contlearn.wording import first_line
 
 __all__ = ["back_translator"]
@@ -27,6 +28,7 @@ def back_translator(models: Sequence[str]) -> Callable[[Sequence[str]], list[str
     chain: list[tuple[Any, Any]] = []
     for name in models:
         try:
+            check_weights(name, what=f"The translation model {name!r}", where=_WHERE)
             load: Any = AutoTokenizer.from_pretrained  # transformers leaves it untyped
             tokenizer = load(name, trust_remote_code=False)
             model = AutoModelForSeq2SeqLM.from_pretrained(

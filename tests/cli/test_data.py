@@ -129,3 +129,19 @@ def test_names_and_labels_cannot_command_the_terminal(in_workspace, tmp_path):
         assert ran.code == 0
         assert "\x1b" not in ran.out + ran.err
     assert "x[/y]" in ran.out
+
+
+@pytest.mark.parametrize("name", ["no-folder/sheet.csv", "file/sheet.csv", "WS/state/sheet.csv"])
+@pytest.mark.parametrize(
+    "command", [("data", "quarantine", "--export"), ("report", "--all", "--output")]
+)
+def test_a_path_that_cannot_be_written_to_is_wrong_usage(
+    in_workspace, workspace, tmp_path, command, name
+):
+    (tmp_path / "file").write_text("x")
+    path = tmp_path / name.replace("WS", str(workspace.root))
+    ran = in_workspace(*command, path)
+    assert ran.code == 2
+    assert "written there" in ran.err
+    assert f"where: {path}" in ran.err
+    assert "to do: Name a path" in ran.err

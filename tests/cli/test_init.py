@@ -46,3 +46,19 @@ def test_init_dry_run_writes_nothing(run, tmp_path):
     assert ran.code == 0
     assert ran.out.startswith("Would make")
     assert not (tmp_path / "a").exists()
+
+
+def test_init_refuses_a_base_that_cannot_go_with_its_reason_and_writes_nothing(run, tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "gpt2"}')
+    ran = run("init", tmp_path / "a", "--base", tmp_path / "base")
+    assert ran.code == 2
+    assert "it is of the family 'gpt2', and it reads a text from left to right" in ran.err
+    assert "docs/encoders.md lists the families that were tried" in ran.err
+    assert not (tmp_path / "a").exists()
+
+
+def test_init_says_which_base_could_not_be_tried(run, tmp_path):
+    ran = run("init", tmp_path / "a", "--base", "someone/their-model-that-is-nowhere")
+    assert ran.code == 0
+    assert "is not on this machine, so it was not checked" in ran.out

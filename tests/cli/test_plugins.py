@@ -65,17 +65,34 @@ def test_broken_plugin_that_is_required_is_an_error(run, tmp_path, workspace):
     workspace.config_file.write_text('[plugins]\nrequired = ["bad"]\n')
     ran = run("--workspace", workspace.root, "--plugins-dir", tmp_path, "status")
     assert ran.code == 2
-    assert "'bad' is required but could not be loaded" in ran.err
+    assert "'bad' is required but broken: ModuleNotFoundError" in ran.err
 
 
-def test_two_plugins_with_one_name_are_an_error_naming_both(run, tmp_path, workspace):
+def test_two_plugins_with_one_name_are_listed_as_broken_and_their_class_is_not_there(
+    run, tmp_path, workspace
+):
     (tmp_path / "one.py").write_text(GOOD)
     (tmp_path / "two.py").write_text(GOOD)
-    ran = run("--workspace", workspace.root, "--plugins-dir", tmp_path, "plugins", "list")
+    shown = run("--plugins-dir", tmp_path, "plugins", "list", "--json")
+    rows = {row["name"]: row for row in json.loads(shown.out)["plugins"]}
+    for name in ("one", "two"):
+        assert rows[name]["registers"] == []
+        assert "Two plugins register the gate rule 'shout' (" in rows[name]["error"]
+        assert "Two plugins register the command 'shout' (" in rows[name]["error"]
+    with workspace.config_file.open("a") as file:
+        file.write('[gate]\nrules = ["shout"]\n')
+    ran = run("--workspace", workspace.root, "--plugins-dir", tmp_path, "update")
     assert ran.code == 2
-    assert "Two plugins register the gate rule 'shout'." in ran.err
-    assert "one.py" in ran.err
-    assert "two.py" in ran.err
+    assert "There is no gate rule 'shout'." in ran.err
+    assert "one.py and " in ran.err
+
+
+def test_command_of_a_plugin_takes_the_place_of_no_built_in_one(run, tmp_path, workspace):
+    (tmp_path / "takes.py").write_text(GOOD.replace('command("shout"', 'command("status"'))
+    ran = run("--workspace", workspace.root, "--plugins-dir", tmp_path, "status")
+    assert "none yet" in ran.out
+    error = "Its command 'status' has the name of one of contlearn's."
+    assert error in run("--plugins-dir", tmp_path, "plugins", "list", "--json").out
 
 
 def test_installed_plugin_is_found_through_its_entry_point(run):

@@ -1,4 +1,4 @@
-"""Writes the measured part of docs/gate.md from results/gate.jsonl: python -m tests.docs.gate."""
+"""Writes the measured parts of docs/gate.md from results/*.jsonl: python -m tests.docs.gate."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from contlearn.config import GateConfig
 from tests.benchmarks.common import read_rows
+from tests.benchmarks.few_rows import CHANGES
+from tests.benchmarks.lineages import BEFORE, NOW, UNCORRECTED
 
 PAGE = Path(__file__).parents[2] / "docs" / "gate.md"
 BEGIN = "<!-- measured: written by python -m tests.docs.gate -->"
 END = "<!-- end of measured -->"
+MANY_BEGIN = "<!-- lineages: written by python -m tests.docs.gate -->"
+MANY_END = "<!-- end of lineages -->"
+FEW_BEGIN = "<!-- few rows: written by python -m tests.docs.gate -->"
+FEW_END = "<!-- end of few rows -->"
 
 
 def newest(kind: str, *keys: str) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -88,8 +95,54 @@ def cell(row: dict[str, Any] | None) -> str:
     return "–" if row is None else f"{row['share']:.0%}"
 
 
+def few_rows() -> Iterator[str]:
+    """Give the table of few old rows, the observed difference's share in brackets."""
+    found = {
+        (row["old_rows"], row["differ_percent"], row["rule"]): row
+        for row in read_rows("few_rows")
+        if row["metric"] == "accuracy"
+    }
+    rule = f"chance of at most {GateConfig().chance_of_loss:.0%}"
+    yield (
+        "| old rows | only one answers right | "
+        + " | ".join(name.replace("_", " ") for name in CHANGES)
+        + " |"
+    )
+    yield "| --- " * (2 + len(CHANGES)) + "|"
+    for rows, differ, _ in (key for key in found if key[2] == rule):
+        ours, point = found[rows, differ, rule], found[rows, differ, "point"]
+        cells = " | ".join(f"{ours[name]:.0f}% ({point[name]:.0f}%)" for name in CHANGES)
+        yield f"| {rows} | {differ}% | {cells} |"
+
+
+def lineages() -> Iterator[str]:
+    """Give what adds up over many updates, and what honest work gets through."""
+    cases = [row["case"] for row in read_rows("lineages") if "case" in row]
+    yield "| true change an update | old rows | now | rules of before | first version, one look |"
+    yield "| --- | --- | --- | --- | --- |"
+    for case in (case for case in cases if case["kind"] == "erosion"):
+        shares = " | ".join(f"{case[rules]:.1f}%" for rules in (NOW, BEFORE, UNCORRECTED))
+        yield f"| {case['change']} | {case['rows']:,} | {shares} |"
+    yield ""
+    yield "What honest work gets through: ten points truly gained on the new rows, old ones equal. Share"
+    yield "promoted at once, and within five updates in which kept records add up:"
+    yield ""
+    powers = {(c["rows"], c["update"]): c["shares"] for c in cases if c["kind"] == "power"}
+    updates = sorted({update for _, update in powers})
+    yield "| old rows | " + " | ".join(f"update {update}" for update in updates) + " |"
+    yield "| --- " * (1 + len(updates)) + "|"
+    for rows in sorted({rows for rows, _ in powers}):
+        shares = (powers[rows, update] for update in updates)
+        cells = " | ".join(f"{first:.0f}%, {last:.0f}%" for first, *_, last in shares)
+        yield f"| {rows:,} | {cells} |"
+
+
 def page(text: str) -> str:
-    """Put the measured part into the page."""
+    """Put the measured parts into the page."""
+    before, _, rest = text.partition(MANY_BEGIN)
+    text = "\n".join([before + MANY_BEGIN, *lineages(), MANY_END + rest.partition(MANY_END)[2]])
+    before, _, rest = text.partition(FEW_BEGIN)
+    text = "\n".join([before + FEW_BEGIN, *few_rows(), FEW_END + rest.partition(FEW_END)[2]])
     before, _, rest = text.partition(BEGIN)
     return before + measured() + rest.partition(END)[2]
 

@@ -36,6 +36,7 @@ checkpoint_steps = 5
 
 [gate]
 margin = 0.2
+worth_confidence = 0.5  # as good as the champion is good enough here
 """
 
 # What only looks is asked in this process: a start of the program costs more than its answer.

@@ -12,8 +12,10 @@ from tests.texts import classified, everything, write_rows
 pytestmark = pytest.mark.slow
 
 GATE = """
+worth_confidence = 0.5
 approval = "manual"
-rules = ["minimum-evidence", "no-regression", "no-harm", "gain", "floor", "slice-floor", "latency",
+rules = ["minimum-evidence", "no-regression", "no-harm", "gain", "worth", "floor", "slice-floor",
+  "latency",
   "size", "unknown-tokens", "negative-flips", "label-floor", "calibration", "mcnemar",
   "label-agreement"]
 
@@ -36,7 +38,7 @@ SECRETS = [
 
 def _configure(program, size):
     path = program.root / "contlearn.toml"
-    text = path.read_text(encoding="utf-8").partition("approval")[0]
+    text = path.read_text(encoding="utf-8").partition("worth_confidence")[0]
     text = text.replace("near_duplicates = false", 'near_duplicates = false\nslices = ["team"]')
     text = text.replace('slices = ["team"]\nslices = ["team"]', 'slices = ["team"]')
     path.write_text(text + GATE.replace("SIZE", size), encoding="utf-8")

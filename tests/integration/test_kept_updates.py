@@ -87,7 +87,7 @@ def telling(promoted):
     """Version 2 is served; garden and returns wait to be learnt."""
     program = Telling(promoted.root)
     config = program.root / "contlearn.toml"
-    config.write_text(config.read_text().replace("margin = 0.2", f"margin = 0.2\n{RULES}"))
+    config.write_text(config.read_text().replace("worth_confidence = 0.5", RULES))
     program.drop("kept.jsonl", classified(["returns"], 40, seed=7))
     return program
 

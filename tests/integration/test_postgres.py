@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from contlearn.catalog.leases import hold_lease, lease_lost, require_lease
 from contlearn.catalog.schema import leases, records
 from contlearn.config import Config
 from contlearn.context import Context
+from contlearn.cycle.job import STAGES
+from contlearn.cycle.update_cycle import UpdateCycle
 from contlearn.data.forgetting import forget_records
 from contlearn.data.intake.ingest import ingest_paths, ingest_sources
 from contlearn.data.intake.place import Intake
@@ -27,9 +30,9 @@ from contlearn.errors import ConfigError, StorageError
 from contlearn.plugins.manager import PluginManager
 from contlearn.testing import FakeClock
 from contlearn.workspace import Workspace
-from tests.postgres import postgres
+from tests.postgres import postgres, restart
 from tests.races import Races
-from tests.scripted import make_workspace
+from tests.scripted import ScriptedContext, drop, make_workspace, scan_here
 from tests.texts import classified
 
 
@@ -247,6 +250,50 @@ def test_process_that_stands_still_in_its_transaction_holds_nobody_up(empty, tmp
             finally:
                 other.kill()
                 other.stdin.close()
+
+
+# The scripted trainer reads a SQLite file: it is given one, as the real one reads from the server.
+CHILD = """
+import sqlite3, sys
+from pathlib import Path
+from contlearn.catalog import Catalog
+from tests.scripted_child import main
+
+folder = Path(sys.argv[1])
+copy = sqlite3.connect(folder.absolute().parents[2] / "state/catalog.sqlite")
+with Catalog(URL) as catalog, catalog.read() as connection, copy:
+    for table, names in (("cycle_records", "cycle_id, record_id, role"), ("records", "record_id, key")):
+        copy.execute(f"drop table if exists {table}")
+        copy.execute(f"create table {table} ({names})")
+        for row in connection.exec_driver_sql(f"select {names} from {table}"):
+            copy.execute(f"insert into {table} values ({', '.join('?' * len(row))})", tuple(row))
+sys.exit(main(folder))
+"""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_server_that_is_started_again_in_the_middle_fails_no_cycle(
+    stage, empty, tmp_path, monkeypatch
+):
+    (tmp_path / "reading_child.py").write_text(CHILD.replace("URL", repr(empty)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    more = f'[storage]\ncatalog = "{empty}"\n[update]\nlease_seconds = 60.0\n'
+    workspace = make_workspace(tmp_path / "ws", more)
+    drop(workspace, "calm")
+    begun = []
+
+    def progress(name, *_):
+        if name == stage and not begun:
+            begun.append(name)
+            restart(empty)
+
+    with ScriptedContext.open(workspace.root) as context:
+        cycle = UpdateCycle(context, child="reading_child", scan=scan_here, progress=progress)
+        result = cycle.run_once()
+        assert (begun, result.outcome, result.version) == ([stage], "promoted", 1), result.error
+        with context.catalog.read() as connection:
+            states = connection.execute(sa.select(records.c.state).distinct()).scalars().all()
+    assert states == ["learnt"]
 
 
 def test_two_workspaces_do_not_share_a_server_catalog(empty, tmp_path):

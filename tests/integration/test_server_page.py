@@ -24,10 +24,10 @@ def page(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def served(folder, **version):
+def served(folder, *, extra="", **version):
     tagging = version.get("tagging", False)
     task = "token-classification" if tagging else "text-classification"
-    workspace = make_workspace(folder / "ws", task=task)
+    workspace = make_workspace(folder / "ws", task=task, extra=extra)
     serving = workspace.root / "serving" / "tickets"
     write_version(serving, 1, **version)
     point_to(serving, 1, 1)
@@ -82,4 +82,23 @@ def test_the_page_marks_entities_where_they_stand(page, tmp_path):
     assert page.console == []
     assert marked == "Rome"
     assert "no entities" in seen.text
+    assert (seen.scrolls, seen.wide) == (0, [])
+
+
+def test_the_page_sends_a_token_where_asking_needs_one(page, tmp_path):
+    token = "p" * 20
+    (tmp_path / "tokens").write_text(f"predict {token}\n")
+    extra = f'tokens_file = "{tmp_path / "tokens"}"\nroot_path = "/below"\n'
+    with served(tmp_path, extra=extra) as address:
+        page.open(f"{address}/below", width=390)
+        page.wait_for("document.getElementById('state').textContent === 'version 1 answers'")
+        assert page.evaluate("document.getElementById('closed').hidden") is False
+        page.evaluate("document.getElementById('token').focus()")
+        page.call("Input.insertText", text=token)
+        assert "shipping" in ask(page, KNOWN, STRANGE)
+        seen = page.look()
+        page.picture("server-token")
+    assert page.console == []
+    assert all(name.startswith(f"{address}/below") for name in seen.fetched)
+    assert token not in seen.text
     assert (seen.scrolls, seen.wide) == (0, [])

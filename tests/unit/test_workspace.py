@@ -7,11 +7,18 @@ import pytest
 
 from contlearn.catalog import Catalog
 from contlearn.config import Config
-from contlearn.errors import ConfigError, StorageError, WorkspaceError, WorkspaceLocked
+from contlearn.errors import (
+    ConfigError,
+    StorageError,
+    UsageError,
+    WorkspaceError,
+    WorkspaceLocked,
+)
 from contlearn.workspace import (
     FileOperations,
     Workspace,
     file_lock,
+    output_border,
     publish_folder,
     read_json,
     write_bytes_atomic,
@@ -156,3 +163,43 @@ def test_url_of_a_catalog_that_cannot_be_read_is_said_without_what_is_in_it(tmp_
     with pytest.raises(ConfigError, match="cannot be read") as error:
         Workspace(tmp_path).catalog_url(config)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no-folder/x.csv", "No such file or directory"),
+        ("file/x.csv", "Not a directory"),
+        ("loop/x.csv", "Too many levels of symbolic links"),
+        ("x" * 300, "File name too long"),
+        ("folder", "Is a directory"),
+    ],
+)
+def test_a_path_that_was_asked_for_and_cannot_be_is_said_in_words(tmp_path, name, said):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    path = tmp_path / name
+    with pytest.raises(UsageError) as caught, output_border(path):
+        write_bytes_atomic(path, b"x")
+    assert caught.value.what == f"Nothing can be written there: {said}."
+    assert (caught.value.where, caught.value.exit_code) == (str(path), 2)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder", "loop"]
+
+
+@pytest.mark.parametrize("name", ["versions/2", "state/x.csv", "serving", "link/2", "a/../state/x"])
+def test_nothing_that_was_asked_for_lands_in_contlearn_s_own_folders(workspace, config, name):
+    (workspace.root / "link").symlink_to("versions")
+    own = workspace.own_folders(config)
+    with (
+        pytest.raises(UsageError, match="is contlearn's own"),
+        output_border(workspace.root / name, own),
+    ):
+        pytest.fail("it was let in")
+    with output_border(workspace.root / "exports" / "2", own):
+        pass
+
+
+def test_what_fails_for_another_reason_is_left_as_it_is(tmp_path):
+    with pytest.raises(RuntimeError, match="a bug"), output_border(tmp_path / "x"):
+        raise RuntimeError("a bug")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time, timedelta
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from contlearn.config import LimitsConfig
+from contlearn.data.formats import sheet
 from contlearn.data.formats.streams import refuse_file, unpacked_file
-from contlearn.errors import RecordError
 from contlearn.interfaces import ParsedRow, RowProblem
 from contlearn.wording import quoted
 
 __all__ = ["ExcelRows"]
 
-# Office documents are held in memory while they are read.
+# Office documents are held in memory while they are read, several times as large.
 _MAX_UNPACKED: Final = 200_000_000
 
 
@@ -40,54 +41,47 @@ class ExcelRows:
                 "Install it: pip install 'contlearn[excel]'",
             ) from error
         with unpacked_file(path, limits) as plain:
-            lines = _read_sheet(plain, limits)
-        yield from _rows(lines, needed)
+            yield from _rows(_read_sheet(plain, limits), needed)
 
 
-def _read_sheet(path: Path, limits: LimitsConfig) -> Sequence[Sequence[object]]:
-    import python_calamine
+def _read_sheet(path: Path, limits: LimitsConfig) -> Iterator[tuple[int, list[Any]]]:
+    """Give the rows of the first sheet that hold something, read by a child.
 
-    _check_size(path, limits)
-    try:
-        book = python_calamine.CalamineWorkbook.from_path(path)
-        lines: Sequence[Sequence[object]] = book.get_sheet_by_index(0).to_python(
-            skip_empty_area=False
-        )
-    # A damaged file can also end a Rust function: PanicException is no Exception.
-    except (python_calamine.CalamineError, OSError, ValueError, IndexError) as error:
-        raise _damaged(error) from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise _damaged(error) from error
-    return lines
-
-
-def _damaged(error: BaseException) -> RecordError:
-    return refuse_file(
-        "binary", f"The file cannot be read as a sheet: {error}.", "Save it again as .xlsx."
+    Raises:
+        RecordError: When the file is no sheet, or too large.
+    """
+    most_bytes = min(_MAX_UNPACKED, limits.unpacked_bytes)
+    command = [sys.executable, "-m", sheet.__name__, str(path.absolute()), str(most_bytes)]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
+        try:
+            for line in child.stdout or ():
+                value = json.loads(line)
+                if value == {}:
+                    return
+                if isinstance(value, dict):
+                    raise refuse_file(value["reason"], value["error"], value["hint"])
+                yield value[0], value[1]
+            code = child.wait()
+        finally:
+            child.kill()
+    if code not in (sheet.OUT_OF_MEMORY, *range(-64, 0)):
+        raise RuntimeError(f"its reader ended with exit code {code}")
+    raise refuse_file(
+        "too-long",
+        f"Reading the sheet took more than {sheet.MEMORY_BYTES >> 30} GB of memory, or longer than "
+        "a sheet may take: it is enough that one cell stands far from the others.",
+        "Delete everything below and to the right of the rows (Ctrl+End shows the last cell), or "
+        "save it as CSV.",
     )
 
 
-def _check_size(path: Path, limits: LimitsConfig) -> None:
-    size = path.stat().st_size
-    if size == 0:
-        raise refuse_file("empty-file", "The file is empty.", "Put rows into it.")
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                size = sum(item.file_size for item in archive.infolist())
-        except (zipfile.BadZipFile, ValueError, OSError) as error:
-            raise _damaged(error) from error
-    if size > min(_MAX_UNPACKED, limits.unpacked_bytes):
-        raise refuse_file("too-long", f"The sheet unpacks to {size:,} bytes.", "Save it as CSV.")
-
-
-def _rows(lines: Sequence[Sequence[object]], needed: Sequence[str]) -> Iterator[ParsedRow]:
+def _rows(
+    lines: Iterable[tuple[int, Sequence[object]]], needed: Sequence[str]
+) -> Iterator[ParsedRow]:
     header: list[str] | None = None
-    for number, cells in enumerate(lines, start=1):
-        if all(cell == "" for cell in cells):
-            continue
+    for number, cells in lines:
         if header is None:
             header = [str(cell).strip() for cell in cells]
             if not set(needed) <= set(header):
@@ -106,13 +100,7 @@ def _rows(lines: Sequence[Sequence[object]], needed: Sequence[str]) -> Iterator[
                 )
                 yield ParsedRow(number, problem=problem)
                 break
-            row[name] = (
-                cell.isoformat()
-                if isinstance(cell, datetime | date | time)
-                else str(cell)
-                if isinstance(cell, timedelta)
-                else _text_of_number(cell)
-            )
+            row[name] = _text_of_number(cell)
         else:
             yield ParsedRow(number, row)
     if header is None:

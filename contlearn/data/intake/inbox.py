@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -19,7 +20,7 @@ from typing import Final, TypeAlias
 
 from contlearn.config import Config
 from contlearn.interfaces import Clock
-from contlearn.workspace import FileOperations, Workspace, storage_border
+from contlearn.workspace import FileOperations, Workspace, fitting, move, storage_border
 
 __all__ = [
     "FileState",
@@ -127,11 +128,11 @@ def claim_rested(workspace: Workspace, config: Config, clock: Clock, files: File
         state = file_state(path)
         if state is None or _is_unreadable(path):
             continue
-        marker = path.with_name(path.name + READY)
         age = clock.now().timestamp() - state[2] / 1e9
-        if marker.exists() or (age >= rest and not is_open_for_writing(path)):
-            _claim(workspace, path, files, marker=marker)
-        else:
+        if not (
+            (_marker(path) or (age >= rest and not is_open_for_writing(path)))
+            and _claim(workspace, path, files)
+        ):
             waiting.append((path, state))
     if not waiting:
         return 0
@@ -143,25 +144,36 @@ def claim_rested(workspace: Workspace, config: Config, clock: Clock, files: File
             rest <= _MAX_WAIT_SECONDS
             and file_state(path) == state
             and not is_open_for_writing(path)
+            and _claim(workspace, path, files)
         ):
-            _claim(workspace, path, files, marker=path.with_name(path.name + READY))
-        elif path.exists():
-            left += 1
+            continue
+        left += path.exists()
     return left
 
 
-def _claim(workspace: Workspace, path: Path, files: FileOperations, *, marker: Path) -> None:
-    """Move one entry out of the inbox; another process may be faster."""
+def _marker(path: Path) -> Path | None:
+    """Give the file beside a file that says it is whole; a name at its full length has none."""
+    with contextlib.suppress(OSError):
+        marker = path.with_name(path.name + READY)
+        if marker.exists():
+            return marker
+    return None
+
+
+def _claim(workspace: Workspace, path: Path, files: FileOperations) -> bool:
+    """Move one entry out of the inbox; say whether it is out, by us or one who was faster."""
     folder = workspace.claimed / uuid.uuid4().hex[:12]
+    is_out = True
     with storage_border(f"claim {path.name}", path):
         files.make_folder(folder)
         with contextlib.suppress(FileNotFoundError):
             # The marker first: one left behind would let a later file be taken too early.
-            if marker.exists():
-                files.rename(marker, folder / READY)
-            files.rename(path, folder / path.name)
+            if marker := _marker(path):
+                move(marker, folder / READY, files=files)
+            is_out = move(path, folder / path.name, files=files)
         files.fsync_folder(folder)
         files.fsync_folder(workspace.inbox)
+    return is_out
 
 
 def list_claims(workspace: Workspace) -> list[Path]:
@@ -175,7 +187,8 @@ def list_claims(workspace: Workspace) -> list[Path]:
         for folder in sorted(workspace.claimed.iterdir()):
             if not folder.is_dir():
                 continue
-            inside = [path for path in folder.iterdir() if path.name not in (READY, TRIES)]
+            # What begins with a dot is ours: nothing of that name is taken out of the inbox.
+            inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
             if inside:
                 claims.extend(inside)
             else:
@@ -191,7 +204,7 @@ def release_claim(workspace: Workspace, claim: Path, files: FileOperations) -> N
         else:
             folder = workspace.archive / "refused"
             files.make_folder(folder)
-            files.rename(claim, folder / f"{claim.parent.name}-{claim.name[:200]}")
+            move(claim, folder / f"{claim.parent.name}-{fitting(claim.name, 200)}", files=files)
             files.fsync_folder(folder)
         _remove_claim_folder(claim.parent)
 
@@ -210,8 +223,11 @@ def _tries(claim: Path) -> int:
 
 
 def _remove_claim_folder(folder: Path) -> None:
-    for name in (READY, TRIES):
-        (folder / name).unlink(missing_ok=True)
+    for path in folder.glob(".*"):
+        if path.is_dir() and not path.is_symlink():  # copied from another mount when it was killed
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     # Not empty: a file was put there meanwhile, and is taken up by the next scan.
     with contextlib.suppress(OSError):
         folder.rmdir()

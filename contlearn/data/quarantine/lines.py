@@ -12,7 +12,7 @@ import orjson
 
 from contlearn.types import RejectedRecord
 from contlearn.wording import printable
-from contlearn.workspace import FileOperations, new_private
+from contlearn.workspace import FileOperations, fitting, new_private
 
 __all__ = ["QuarantineWriter", "safe_name"]
 
@@ -21,14 +21,16 @@ MAX_ROW_CHARACTERS: Final = 65_536
 _BUFFERED: Final = 256
 
 
-def safe_name(name: str, *, limit: int = 80) -> str:
+def safe_name(name: str) -> str:
     """Make a name that any file system and any shell takes, recognisable to a person.
+
+    It leaves room for what is added to it, whatever its letters take.
 
     Example:
         >>> safe_name("../März 2025 (1).jsonl")
         '__März_2025_1_.jsonl'
     """
-    return re.sub(r"[^\w.-]+|^\.+", "_", name).strip(".")[-limit:] or "file"
+    return fitting(re.sub(r"[^\w.-]+|^\.+", "_", name).strip(".")[-80:], 200) or "file"
 
 
 class QuarantineWriter:

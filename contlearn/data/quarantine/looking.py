@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from contlearn.workspace import Workspace, narrowest, storage_border, write_bytes_atomic
+from contlearn.workspace import (
+    Workspace,
+    narrowest,
+    output_border,
+    storage_border,
+    write_bytes_atomic,
+)
 
 __all__ = [
     "OWN_COLUMNS",
@@ -103,29 +109,43 @@ def shown_cells(row: QuarantinedRow) -> dict[str, str]:
 
 
 def export_quarantine(
-    workspace: Workspace, target: Path, *, reason: str | None = None, source: str | None = None
+    workspace: Workspace,
+    target: Path,
+    *,
+    reason: str | None = None,
+    source: str | None = None,
+    own: Iterable[Path] = (),
 ) -> int:
     """Write refused rows as a CSV sheet: where each stood, why, and its fields to correct.
 
     Every cell is quoted, and one that a spreadsheet would run is guarded.
 
+    Args:
+        workspace: Whose rows they are.
+        target: The sheet; it is replaced as a whole.
+        reason: Only rows refused for this reason.
+        source: Only rows of this file.
+        own: Folders that are contlearn's alone.
     Returns:
         How many rows were written.
+    Raises:
+        UsageError: When nothing can be written there.
     """
     rows = list(read_quarantine(workspace, reason=reason, source=source))
     names = list(dict.fromkeys(name for row in rows for name in row.fields()))
-    own = [name for name in names if name not in OWN_COLUMNS]
+    further = [name for name in names if name not in OWN_COLUMNS]
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, quoting=csv.QUOTE_ALL)
-    writer.writerow([*OWN_COLUMNS, *map(guard_cell, own)])
+    writer.writerow([*OWN_COLUMNS, *map(guard_cell, further)])
     for row in rows:
         about, cells = row.to_json(), shown_cells(row)
         writer.writerow(
             [guard_cell(str(about[name])) for name in OWN_COLUMNS]
-            + [guard_cell(cells.get(name, "")) for name in own]
+            + [guard_cell(cells.get(name, "")) for name in further]
         )
     mode = narrowest({workspace.quarantine / row.file for row in rows})
-    write_bytes_atomic(target, buffer.getvalue().encode("utf-8"), mode=mode)
+    with output_border(target, own):
+        write_bytes_atomic(target, buffer.getvalue().encode("utf-8"), mode=mode)
     return len(rows)
 
 

@@ -289,7 +289,9 @@ def main() -> None:
     with contextlib.suppress(ConnectionError):
         options = receive(control)
         folder = options["plugins_dir"]
-        manager = PluginManager(folder=Path(folder) if folder else None, blocked=options["blocked"])
+        manager = PluginManager(
+            folder=Path(folder) if folder else None, blocked=options["blocked"], quiet=True
+        )
         # Imported now, and once: no version should wait for it.
         import numpy  # noqa: F401, ICN001  # for its effect
         import onnxruntime  # noqa: F401  # for its effect

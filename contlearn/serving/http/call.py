@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
+from contlearn.serving.http.problems import no_such_path
 from contlearn.serving.http.tokens import Role
 from contlearn.serving.http.wire import header, read_body, send_bytes, send_json
 from contlearn.serving.service import Service
@@ -44,9 +45,12 @@ class Call:
         """Check the client's token.
 
         Raises:
-            RequestProblem: 401 or 403.
+            RequestProblem: 401 or 403; 404 where nobody has this role.
         """
-        self.site.settings[0].tokens.require(role, self.header(b"authorization"))
+        tokens = self.site.settings[0].tokens
+        if not tokens.has(role):
+            raise no_such_path()
+        tokens.require(role, self.header(b"authorization"))
 
     def require_if_closed(self) -> None:
         """Check the client's token where predicting needs one: where any has the role predict.

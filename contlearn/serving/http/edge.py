@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contlearn.errors import ContlearnError
+from contlearn.places import without_places
 from contlearn.serving.http.call import REQUEST_ID, ROUTE
-from contlearn.serving.http.problems import RequestProblem
+from contlearn.serving.http.problems import RequestProblem, no_such_path
 from contlearn.serving.http.request_ids import is_client_id, new_id
 from contlearn.serving.http.wire import header, send_json
 from contlearn.serving.site import Site
@@ -30,7 +31,8 @@ class Edge:
     Every answer carries `x-request-id`: the client's own, unless it was used before or has the form
     of ours, else one of 128 random bits. A problem becomes JSON with its three parts; anything else
     that is raised is a bug: it is logged with its traceback, and the client learns only the
-    request id. While the server drains, connections are closed after their answer.
+    request id. While the server drains, connections are closed after their answer. What is for
+    another host, or from a page of elsewhere, is turned away here.
 
     Args:
         app: What answers everything else.
@@ -68,7 +70,9 @@ class Edge:
                     headers.append((b"connection", b"close"))
             await send(message)
 
+        self._take_root_path_off(scope)
         try:
+            self.site.settings[0].doors.check(scope)
             app = self.direct.get((scope["method"], scope["path"]), self.app)
             await app(scope, receive, send_marked)
         except RequestProblem as problem:
@@ -82,7 +86,8 @@ class Edge:
             )
         except ContlearnError as error:
             _log.error("request failed", extra={"request_id": scope[REQUEST_ID], **_three(error)})
-            failure = RequestProblem(500, error.what, where=error.where, hint=error.hint)
+            told = without_places(error, self.site.folders)
+            failure = RequestProblem(500, told.what, where=told.where, hint=told.hint)
             status = await self._explain(failure, scope[REQUEST_ID], status, send_marked)
         except Exception:
             _log.exception("request failed", extra={"request_id": scope[REQUEST_ID]})
@@ -113,6 +118,18 @@ class Edge:
                 request_id=scope[REQUEST_ID],
             )
 
+    def _take_root_path_off(self, scope: Scope) -> None:
+        """Answer below the proxy's path as without it, and with a slash at the end as without.
+
+        Nobody is sent elsewhere: where that is, only the header Host would say.
+        """
+        path, root = scope["path"], self.site.settings[0].root_path
+        if root and (path == root or path.startswith(f"{root}/")):
+            path = path[len(root) :] or "/"
+        if len(path) > 1 and path.endswith("/"):
+            path = path[:-1]
+        scope["path"] = path
+
     def _metrics(self, scope: Scope) -> ServerMetrics:
         name = scope.get("path_params", {}).get("model")
         return self.site.services.get(name, self.site.first).metrics
@@ -135,12 +152,7 @@ def _three(error: ContlearnError) -> dict[str, str | None]:
 
 def _plain(error: HTTPException, scope: Scope) -> RequestProblem:
     if error.status_code == 404:
-        return RequestProblem(
-            404,
-            "There is no such path.",
-            where="path",
-            hint="GET /openapi.json lists what there is.",
-        )
+        return no_such_path()
     if error.status_code == 405:
         allowed = ", ".join(sorted(((error.headers or {}).get("Allow") or "").split(", ")))
         return RequestProblem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,6 +63,12 @@ def openapi_document(models: Sequence[ServerSettings]) -> dict[str, Any]:
                 },
             }
         },
+        "/v1/models": {"get": _get("List the models by KServe's V1 protocol", "Models")},
+        "/v1/models/{model}": {
+            "parameters": named,
+            "get": _get("Say whether the model can answer", "Health"),
+        },
+        "/v1/models/{model}:predict": {"parameters": named, "post": _instances(limits.texts)},
         "/v2": {"get": _get("Give the server's metadata", "ServerMetadata")},
         "/v2/health/live": {"get": _get("Say whether the process runs", "Health")},
         "/v2/health/ready": {"get": _get("Say whether a version can answer", "Health")},
@@ -82,7 +89,7 @@ def openapi_document(models: Sequence[ServerSettings]) -> dict[str, Any]:
         paths[f"{prefix}/infer"] = {"parameters": parameters, "post": _infer()}
     if tokens.has("predict"):
         for path, item in paths.items():
-            if path.endswith(("/predict", "/infer")):
+            if path.endswith(("/predict", ":predict", "/infer")):
                 item["post"]["security"] = [{"token": []}]
                 item["post"]["responses"] |= _errors(401, 403)
     _name_operations(paths)
@@ -95,6 +102,7 @@ def openapi_document(models: Sequence[ServerSettings]) -> dict[str, Any]:
                 f"{each.name}: predictions of the task {each.task.name}." for each in models
             ),
         },
+        **({"servers": [{"url": settings.root_path}]} if settings.root_path else {}),
         "paths": paths,
         "components": {
             "schemas": schemas(models),
@@ -107,7 +115,7 @@ def _name_operations(paths: dict[str, Any]) -> None:
     for path, item in paths.items():
         for method in ("get", "post"):
             if method in item:
-                words = path.replace("{", "").replace("}", "").strip("/").split("/")
+                words = re.findall(r"[^{}/:]+", path)
                 item[method]["operationId"] = "_".join([method, *words]) or method
 
 
@@ -176,6 +184,29 @@ def _predict(texts: int) -> dict[str, Any]:
         },
         "responses": {
             "200": _json("Predictions", "One prediction for each text, in order"),
+            **_errors(400, 404, 408, 413, 415, 503),
+        },
+    }
+
+
+def _instances(texts: int) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": ["instances"],
+        "additionalProperties": False,
+        "properties": {
+            "instances": {
+                "type": "array",
+                "description": f"At most {texts}",
+                "items": {"anyOf": [{"type": "string"}, {"type": "object"}]},
+            }
+        },
+    }
+    return {
+        "summary": "Predict by KServe's V1 protocol",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {
+            "200": _json("Instances", "One prediction for each instance, in order"),
             **_errors(400, 404, 408, 413, 415, 503),
         },
     }

@@ -18,12 +18,12 @@ from contlearn.serving.http.problems import RequestProblem
 from contlearn.serving.http.wire import parse_json
 from contlearn.serving.service import Service
 from contlearn.serving.settings import MIN_DEADLINE_SECONDS
-from contlearn.serving.versions.version import Answer
+from contlearn.serving.versions.version import Answer, LoadedVersion
 from contlearn.telemetry.metrics import encode_metrics
 
 _MAX_LABELS: Final = 1_000
 
-__all__ = ["Page", "feedback", "live", "metrics", "predict", "ready", "status"]
+__all__ = ["Page", "feedback", "live", "metrics", "predict", "predictions", "ready", "status"]
 
 
 async def predict(call: Call) -> None:
@@ -60,6 +60,40 @@ async def predict(call: Call) -> None:
             f"deadline_seconds is not a number from {MIN_DEADLINE_SECONDS} on.",
             where="deadline_seconds",
         )
+    found, version = await predictions(call, rows, name=name, top=top, deadline_seconds=deadline)
+    await call.json(
+        {
+            "predictions": found,
+            "model": service.settings.name,
+            "version": version.number,
+            "request_id": call.request_id,
+        },
+    )
+
+
+async def predictions(
+    call: Call,
+    rows: Sequence[object],
+    *,
+    name: str,
+    top: int | None = None,
+    deadline_seconds: float | None = None,
+) -> tuple[list[dict[str, object]], LoadedVersion]:
+    """Answer texts, or objects with the task's fields.
+
+    Args:
+        call: The request; afterwards it has the id that it was answered under.
+        rows: What is asked.
+        name: The request's field, for messages.
+        top: So many scores at most.
+        deadline_seconds: At most this long.
+    Returns:
+        What the client is given for each, what is wrong with it where it cannot be used, and the
+        version that answered.
+    Raises:
+        RequestProblem: When they cannot be answered.
+    """
+    service = call.service
     read = service.read_inputs(rows, name=name)
     version, answers, request_id = await service.serve_request(
         read.inputs,
@@ -67,22 +101,15 @@ async def predict(call: Call) -> None:
         places=read.places,
         request_id=call.request_id,
         wish=call.header(CANARY),
-        deadline_seconds=deadline,
+        deadline_seconds=deadline_seconds,
         gone=call.gone,
     )
     call.answered_as(request_id)
     flags = service.settings.task.schema().get("properties", {})
-    predictions = [_to_json(answer, top, flags) for answer in answers]
+    found = [_to_json(answer, top, flags) for answer in answers]
     for place in sorted(read.problems):
-        predictions.insert(place, dict(read.problems[place].of_text()))
-    await call.json(
-        {
-            "predictions": predictions,
-            "model": service.settings.name,
-            "version": version.number,
-            "request_id": request_id,
-        },
-    )
+        found.insert(place, dict(read.problems[place].of_text()))
+    return found, version
 
 
 def _whole_number(value: Mapping[str, Any], name: str) -> int | None:
@@ -148,9 +175,12 @@ async def metrics(call: Call) -> None:
 class Page:
     """GET /: one page to try the model by hand, without anything from elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, root_path: str = "") -> None:
         page = (files("contlearn.serving") / "page.html").read_bytes()
-        self.html = page.replace(b"<style>STYLE<", f"<style>{STYLE}<".encode(), 1)
+        page = page.replace(b"<style>STYLE<", f"<style>{STYLE}<".encode(), 1)
+        # What it asks for is asked for below the proxy's path, with or without a slash at its end.
+        base = f'<base href="{root_path}/">' if root_path else ""
+        self.html = page.replace(b"<head>", f"<head>{base}".encode(), 1)
         hashes = [
             f"'sha256-{base64.b64encode(hashlib.sha256(part).digest()).decode()}'"
             for part in re.findall(rb"<(?:script|style)>(.*?)</(?:script|style)>", self.html, re.S)
@@ -158,7 +188,7 @@ class Page:
         allowed = " ".join(hashes)
         self.policy = (
             f"default-src 'none'; connect-src 'self'; img-src data:; script-src {allowed}; "
-            f"style-src {allowed}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            f"style-src {allowed}; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
         )
 
     async def __call__(self, call: Call) -> None:
@@ -178,7 +208,8 @@ async def status(call: Call) -> None:
     """GET /status and /models/NAME/status: what the page shows."""
     pool = call.site.pool
     workers = {} if pool is None else {"worker_pids": pool.pids}
-    await call.json({**call.service.facts(), "models": list(call.site.services), **workers})
+    asks = {"token_needed": call.site.settings[0].tokens.has("predict")}
+    await call.json({**call.service.facts(), "models": list(call.site.services), **asks, **workers})
 
 
 async def feedback(call: Call) -> None:

@@ -8,6 +8,7 @@ __all__ = [
     "RequestProblem",
     "crowded_out",
     "hopeless",
+    "no_such_path",
     "not_ready",
     "overloaded",
     "too_late",
@@ -73,6 +74,16 @@ class RequestProblem(Exception):
         if self.challenge:
             headers.append((b"www-authenticate", b'Bearer realm="contlearn"'))
         return headers
+
+
+def no_such_path() -> RequestProblem:
+    """Say that there is nothing to ask at a path."""
+    return RequestProblem(
+        404,
+        "There is no such path.",
+        where="path",
+        hint="GET /openapi.json lists what there is.",
+    )
 
 
 def not_ready(where: str, *, draining: bool = False) -> RequestProblem:

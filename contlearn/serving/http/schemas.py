@@ -49,7 +49,11 @@ _IDS: dict[str, Any] = {
 
 def schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
     """Give the named schemas of a server that serves these models."""
-    predictions = list({each.task.name: each.task.schema() for each in models}.values())
+    kinds = list({each.task.name: each.task.schema() for each in models}.values())
+    predictions = {
+        "type": "array",
+        "items": {"anyOf": [*kinds, {"$ref": "#/components/schemas/NoAnswer"}]},
+    }
     return {
         "Error": _ERROR,
         "Health": {"type": "object"},
@@ -95,14 +99,21 @@ def schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
                 name: value for name, value in _ERROR["properties"].items() if name != "request_id"
             },
         },
+        "Models": {
+            "type": "object",
+            "required": ["models"],
+            "properties": {"models": {"type": "array", "items": {"type": "string"}}},
+        },
+        "Instances": {
+            "type": "object",
+            "required": ["predictions"],
+            "properties": {"predictions": predictions},
+        },
         "Predictions": {
             "type": "object",
             "required": ["predictions", "model", "version", "request_id"],
             "properties": {
-                "predictions": {
-                    "type": "array",
-                    "items": {"anyOf": [*predictions, {"$ref": "#/components/schemas/NoAnswer"}]},
-                },
+                "predictions": predictions,
                 "model": {"type": "string"},
                 "version": {"type": "integer"},
                 "request_id": {"type": "string"},

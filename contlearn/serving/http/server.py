@@ -7,9 +7,11 @@ import contextlib
 import ctypes
 import json
 import logging
+import resource
 import socket
 import struct
 from asyncio.events import TimerHandle
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -19,9 +21,10 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from contlearn.errors import ServingError
+from contlearn.serving.http.certificates import Certificate
 from contlearn.serving.site import Site
 
-__all__ = ["GuardedProtocol", "HttpServer", "bind"]
+__all__ = ["GuardedProtocol", "HttpServer", "bind", "bind_socket", "room_for"]
 
 _log = logging.getLogger("contlearn.serving")
 _HEAD_SECONDS: Final = 10.0
@@ -34,6 +37,11 @@ _LEAVE_SECONDS: Final = 0.5
 # Then no new connection is let in, and those that were on their way are taken.
 _LAST_CONNECTIONS_SECONDS: Final = 0.1
 _FIRST_REQUEST_SECONDS: Final = 1.0
+# Between two looks at the files of tokens and certificates, in uvicorn's ticks of 0.1 s.
+_REREAD_TICKS: Final = 10
+# Files that a server opens beside its connections: versions, logs, and those just turned away.
+_FILES_BESIDE: Final = 64
+_FEWEST_CONNECTIONS: Final = 8
 _SO_ATTACH_FILTER: Final = 26
 _BACKLOG: Final = 2048
 
@@ -154,15 +162,18 @@ class HttpServer(uvicorn.Server):
                 **settings.tls,
             )
         )
-        self.server_state.max_connections = settings.max_connections  # type: ignore[attr-defined]  # ours, read by GuardedProtocol
+        self.server_state.max_connections = room_for(settings.max_connections)  # type: ignore[attr-defined]  # ours, read by GuardedProtocol
         self.site = site
         self.service = site.first
         self.listener = listener
         self.fell_ill = False
+        self._certificate: Certificate | None = None
 
     @property
     def address(self) -> str:
-        """Give the base URL."""
+        """Give the base URL; of a Unix socket its path behind `unix:`."""
+        if self.listener.family == socket.AF_UNIX:
+            return f"unix:{self.listener.getsockname()}"
         host, port = self.listener.getsockname()[:2]
         scheme = "https" if self.config.is_ssl else "http"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -195,21 +206,35 @@ class HttpServer(uvicorn.Server):
         self.site.drain()
         super().handle_exit(sig, frame)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        if self.config.ssl is not None:
+            self._certificate = Certificate(self.site.settings[0].tls, self.config.ssl)
+        await super().startup(sockets)
+
     async def on_tick(self, counter: int) -> bool:
         """Stop also when the follower ended unexpectedly: nobody should trust this process."""
         self.site.engine.look()
+        if counter % _REREAD_TICKS == 0:
+            await asyncio.to_thread(self._look_at_secrets)
         if not self.site.alive and not self.should_exit:
             _log.critical("the champion is not followed any more; stopping")
             self.fell_ill = True
             self.should_exit = True
         return await super().on_tick(counter)
 
+    def _look_at_secrets(self) -> None:
+        self.site.refresh()
+        if self._certificate is not None:
+            self._certificate.refresh()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let clients leave, then close what is left."""
         self.site.drain()
         if not self.force_exit:
             await asyncio.sleep(_LEAVE_SECONDS)
-            _drop_new_connections(self.listener)
+            if self.listener.family != socket.AF_UNIX:
+                _drop_new_connections(self.listener)
             await asyncio.sleep(_LAST_CONNECTIONS_SECONDS)
         await super().shutdown(sockets)
 
@@ -245,7 +270,9 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         ServingError: When it cannot be had.
     """
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    shown = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -254,9 +281,76 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ServingError(
-            f"The address {host}:{port} cannot be used: {error.strerror}.",
+            f"The address {shown} cannot be used: {error.strerror}.",
             where="serving.host and serving.port in contlearn.toml",
             hint="Choose another port, or stop the process that has this one.",
         ) from error
     listener.set_inheritable(True)
     return listener
+
+
+def bind_socket(path: Path) -> socket.socket:
+    """Take a Unix socket, also where a server that ended left one behind.
+
+    Who may connect says the folder, and the socket: this user and its group.
+
+    Raises:
+        ServingError: When it cannot be had.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket() and not _is_listened_at(path):
+            path.unlink()
+        listener.bind(str(path))
+        path.chmod(0o660)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ServingError(
+            f"The socket cannot be used: {error.strerror or error}.",
+            where=f"{path} (serving.socket in contlearn.toml, or --socket)",
+            hint="Name a short path in a folder that this user may write to, or stop the process "
+            "that has this one.",
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _is_listened_at(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        try:
+            asking.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
+def room_for(connections: int) -> int:
+    """Say how many connections this process can hold, after asking for as many files as it may.
+
+    What comes beyond is answered; where no file is left, the system could only reset it.
+    """
+    files = Path("/proc/self/fd")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = sum(1 for _ in files.iterdir()) if files.is_dir() else _FILES_BESIDE
+    beside = opened + _FILES_BESIDE
+    wanted = connections + beside
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+            soft = more
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    room = min(connections, max(_FEWEST_CONNECTIONS, soft - beside))
+    if room < connections:
+        _log.warning(
+            "fewer connections than configured",
+            extra={
+                "connections": room,
+                "configured": connections,
+                "hint": f"Let the process open {wanted} files (ulimit -n, LimitNOFILE=), or lower "
+                "serving.max_connections.",
+            },
+        )
+    return room

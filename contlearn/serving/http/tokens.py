@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from contlearn.errors import ConfigError
 from contlearn.serving.http.problems import RequestProblem
+from contlearn.serving.http.rereading import ChangingFiles
 
 __all__ = ["ROLES", "Role", "Tokens", "read_token", "read_tokens"]
 
@@ -20,15 +21,47 @@ _CHARACTERS: Final = 16
 _log = logging.getLogger("contlearn.serving")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tokens:
     """The tokens of each role. A role without tokens has no routes; but anybody may predict."""
 
     of: Mapping[Role, Sequence[str]] = field(default_factory=dict)
+    _read: Callable[[], Mapping[Role, Sequence[str]]] = field(default=dict, init=False)
+    _files: ChangingFiles = field(default_factory=lambda: ChangingFiles(()), init=False)
+
+    @classmethod
+    def read_from(
+        cls, read: Callable[[], Mapping[Role, Sequence[str]]], files: Sequence[Path]
+    ) -> Tokens:
+        """Make tokens that are read again when their files change; see `refresh`.
+
+        Raises:
+            ConfigError: When they cannot be read.
+        """
+        watched = ChangingFiles(files)
+        made = cls(read())
+        made._read, made._files = read, watched
+        return made
+
+    def refresh(self) -> None:
+        """Take up files that have changed; those that cannot be used are passed over, and said.
+
+        A role that had tokens stays closed without them: a file that is emptied opens nothing.
+        """
+        if not self._files.have_changed():
+            return
+        try:
+            found = self._read()
+        except ConfigError as error:
+            _log.error("tokens refused, the old ones are kept", extra={"error": error.to_json()})
+            return
+        closed: dict[Role, Sequence[str]] = dict.fromkeys(self.of, ())
+        self.of = closed | dict(found)
+        _log.info("tokens read again", extra={"roles": ", ".join(self.of)})
 
     def has(self, role: Role) -> bool:
-        """Say whether anybody has this role."""
-        return bool(self.of.get(role))
+        """Say whether this role is anybody's, or was: then it takes a token."""
+        return role in self.of
 
     def require(self, role: Role, authorization: str | None) -> None:
         """Check the bearer token, in a time that says nothing about any token.

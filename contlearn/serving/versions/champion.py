@@ -22,6 +22,7 @@ from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import Clock
 from contlearn.papers.manifest import MANIFEST, VersionFacts
 from contlearn.papers.pointer import POINTER, Pointer, read_pointer
+from contlearn.places import without_places
 from contlearn.registry.leases import hold_version
 from contlearn.serving.compute.memory import release_memory
 from contlearn.serving.versions.loading import LOAD_NICE
@@ -221,7 +222,7 @@ class ChampionFollower:
         )
 
     def _report(self, problem: ContlearnError, pointer: Pointer | None) -> None:
-        self.problem = problem
+        self.problem = without_places(problem, (self.folder,))
         self.metrics.reload_failed.inc()
         if pointer is not None:
             self._failed = (pointer, time.monotonic())

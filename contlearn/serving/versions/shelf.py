@@ -15,6 +15,7 @@ from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import Clock
 from contlearn.papers.decision import read_decision
 from contlearn.papers.manifest import MANIFEST, VersionFacts
+from contlearn.places import without_places
 from contlearn.registry.leases import hold_version
 from contlearn.serving.compute.memory import release_memory
 from contlearn.serving.versions.roles import CHALLENGER, Roles
@@ -167,7 +168,7 @@ class Shelf:
                 if isinstance(error, ContlearnError)
                 else ServingError(f"Version {number} cannot be loaded: {error}.")
             )
-            self.problems[number] = problem
+            self.problems[number] = without_places(problem, (self.folder,))
             self._failed_at[number] = time.monotonic()
             _log.error("version stays out", extra={"version": number, "error": problem.what})
             return

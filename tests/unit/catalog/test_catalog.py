@@ -7,7 +7,13 @@ import pytest
 import sqlalchemy as sa
 
 from contlearn.catalog import Catalog
-from contlearn.catalog.cycles import change_cycle, create_cycle, get_cycle, unfinished_cycle
+from contlearn.catalog.cycles import (
+    change_cycle,
+    create_cycle,
+    get_cycle,
+    next_look,
+    unfinished_cycle,
+)
 from contlearn.catalog.leases import hold_lease, holder_of
 from contlearn.catalog.records import (
     count_experience,
@@ -15,6 +21,7 @@ from contlearn.catalog.records import (
     count_records,
     experience_records,
     experience_sample,
+    kept_ids,
     plan_records,
     release_records,
     settle_kept,
@@ -23,7 +30,7 @@ from contlearn.catalog.records import (
     take_back,
 )
 from contlearn.catalog.schema import files, meta, records
-from contlearn.errors import StorageError, WorkspaceLocked
+from contlearn.errors import ConfigError, StorageError, WorkspaceLocked
 from contlearn.processes.facts import life_of
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -198,6 +205,23 @@ def test_refused_record_that_is_kept_has_one_try_left(catalog):
         assert settle_refused(c, cycle, "worse") == 2
 
 
+def test_refusal_of_what_came_with_kept_records_is_no_try_of_theirs(catalog):
+    add(catalog, 2)
+    add(catalog, 1, split="held_out")
+    keep(catalog)
+    add(catalog, 3, first=10)
+    cycle = plan(catalog)
+    with catalog.read() as c:
+        assert kept_ids(c, cycle) == {"tp000", "tp001", "hp000"}
+    with catalog.write() as c:
+        assert settle_refused(c, cycle, "worse") == 0
+    assert attempts(catalog) == {("kept", 0), ("refused", 1)}
+    cycle = plan(catalog)
+    with catalog.write() as c:
+        assert settle_refused(c, cycle, "worse") == 3
+    assert attempts(catalog) == {("kept", 0), ("held", 2)}
+
+
 def test_looks_at_kept_records_are_counted_until_they_are_learnt(catalog):
     def looks():
         with catalog.read() as c:
@@ -360,3 +384,57 @@ def test_indexes_of_groups_and_cycles_leave_out_rows_without_one(tmp_path):
     written = {name: sql for name, sql in found if name in ("records_by_group", "records_by_cycle")}
     assert written["records_by_group"].endswith("WHERE group_key IS NOT NULL")
     assert written["records_by_cycle"].endswith("WHERE cycle_id IS NOT NULL")
+
+
+def test_looks_at_the_best_version_are_counted_until_somebody_resets_them(catalog):
+    """A look that could not stop the challenger alone takes no number; a failed cycle neither."""
+
+    def ended(numbers):
+        with catalog.write() as connection:
+            cycle = create_cycle(
+                connection,
+                trigger="manual",
+                run_key=None,
+                strategy="naive",
+                champion=1,
+                experience=1,
+                promote=True,
+                now=NOW,
+            )
+            change_cycle(connection, cycle, state="kept", outcome="kept", numbers=numbers)
+
+    def looks(reset=0):
+        with catalog.read() as connection:
+            return next_look(connection, reset)
+
+    assert looks() == 1
+    ended(None)
+    ended({"anchor": {"look": 1, "reset": 0, "counts": True}})
+    assert looks() == 2
+    ended({"anchor": {"look": 2, "reset": 0, "counts": False}})
+    assert looks() == 2
+    ended({"anchor": {"look": 2, "reset": 0}})  # planned, and failed before it was compared
+    ended({"anchor": {"look": 2, "reset": 0, "counts": True}})
+    assert looks() == 3
+    assert looks(reset=17) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg://ada:secret@nowhere/db", "psycopg"),
+        ("postgres://ada:secret@nowhere/db", "dialects:postgres"),
+        ("mysql+nothing://nowhere/db", "dialects:mysql.nothing"),
+    ],
+)
+def test_catalog_without_its_driver_says_what_to_install(url, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not there
+    with pytest.raises(ConfigError, match=said) as caught:
+        Catalog(url)
+    assert "pip install 'contlearn[postgres]'" in caught.value.hint
+    assert "secret" not in str(caught.value)
+
+
+def test_catalog_in_a_folder_that_cannot_be_made_is_a_plain_error():
+    with pytest.raises(StorageError, match="make the catalog's folder"):
+        Catalog("sqlite:////sys/kernel/nowhere/c.sqlite")

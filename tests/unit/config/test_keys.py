@@ -64,7 +64,7 @@ def test_types_bounds_and_defaults_are_said_in_words():
     assert KEYS["retention.workspace_bytes"].type == "bytes, or 500MB, 2GB"
     assert KEYS["serving.canary_version"].type == 'whole number or "challenger"'
     assert KEYS["gate.confidence"].bounds == "above 0.5, below 1"
-    assert KEYS["gate.short_evidence"].default == '"point"'
+    assert KEYS["gate.short_evidence"].default == '"chance"'
     assert KEYS["sources.name"].default is None
 
 

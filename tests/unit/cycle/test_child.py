@@ -29,6 +29,7 @@ held_out_ratio = 0.3
 epochs = 1
 [gate]
 margin = 0.9
+worth_confidence = 0.5
 """
 
 

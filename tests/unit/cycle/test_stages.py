@@ -47,7 +47,8 @@ def test_marker_that_an_earlier_contlearn_left_out_things_of_has_them_empty(fold
     assert (trained.labels, trained.calibration) == (("a", "b"), Calibration(temperature=2.0))
     assert (trained.data_hash, trained.search, trained.warnings) == (None, None, ())
     assert trained.fit == {"seconds": None, "samples": None}
-    assert Exported.load(folder).pad_id == 0
+    exported = Exported.load(folder)
+    assert (exported.pad_id, exported.warnings) == (0, ())
     assert Evaluated.load(folder).suspects == {}
     assert Decided.load(folder).decision.promoted
 

@@ -1,5 +1,3 @@
-from collections import Counter
-
 import pytest
 
 from contlearn.demo import data
@@ -15,21 +13,16 @@ def test_archive_is_the_published_one_and_cached(archive):
     assert data.fetch_archive() == archive
 
 
-def test_domains_are_balanced_short_and_distinct(archive):
-    domains = data.read_domains(archive, per_domain=90)
-    assert list(domains) == ["tweets", "products", "movies", "editorials"]
-    for rows in domains.values():
-        assert Counter(row["label"] for row in rows) == {
-            "negative": 30,
-            "neutral": 30,
-            "positive": 30,
-        }
-        assert len({row["text"] for row in rows}) == 90
-        assert all(0 < len(row["text"]) <= data.MAX_CHARACTERS for row in rows)
+def test_kinds_are_large_short_and_distinct(archive):
+    kinds = data.read_kinds(archive)
+    assert list(kinds) == ["tweet", "product", "movie", "editorial"]
+    for texts in kinds.values():
+        assert len(set(texts)) == len(texts) > 3000
+        assert all(0 < len(text) <= data.MAX_CHARACTERS for text in texts)
 
 
-def test_same_seed_gives_the_same_rows(archive):
-    assert data.read_domains(archive, per_domain=60) == data.read_domains(archive, per_domain=60)
+def test_same_seed_gives_the_same_sentences(archive):
+    assert data.read_kinds(archive) == data.read_kinds(archive)
 
 
 def test_damaged_cache_is_not_used(archive, tmp_path, monkeypatch):

@@ -16,8 +16,18 @@ TASK = TextClassification()
 TAGGING = TokenClassification()
 
 
-def pair(targets, challenger, champion=None, *, index=0, is_new=False, task=TASK, labels=LABELS):
-    """Score two lists of answers on the same rows."""
+def pair(
+    targets,
+    challenger,
+    champion=None,
+    *,
+    anchor=None,
+    index=0,
+    is_new=False,
+    task=TASK,
+    labels=LABELS,
+):
+    """Score lists of answers on the same rows."""
     place = {"experience": f"c{index}", "index": index}
     baseline = score_answers(Answers(task.baseline(targets)), targets, task, labels, **place)
     return PairedScores(
@@ -27,13 +37,16 @@ def pair(targets, challenger, champion=None, *, index=0, is_new=False, task=TASK
         champion=None
         if champion is None
         else score_answers(Answers(tuple(champion)), targets, task, labels, **place),
+        anchor=None
+        if anchor is None
+        else score_answers(Answers(tuple(anchor)), targets, task, labels, **place),
         majority=baseline.metrics[task.primary_metric],
         baseline=baseline,
         targets=tuple(targets),
     )
 
 
-def evidence(*pairs, task=TASK, labels=LABELS, metric=None, parity=None, **config):
+def evidence(*pairs, task=TASK, labels=LABELS, metric=None, parity=None, anchor=None, **config):
     return GateEvidence(
         task=task,
         labels=labels,
@@ -42,6 +55,7 @@ def evidence(*pairs, task=TASK, labels=LABELS, metric=None, parity=None, **confi
         config=GateConfig(**config),
         seed=7,
         parity=parity or {},
+        anchor=anchor,
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -96,8 +98,9 @@ def test_no_regression_pools_all_old_sets(manager):
     assert "400 old held-out rows" in _judge(manager, "no-regression", *sets).message
 
 
-def test_no_regression_with_few_rows_goes_by_the_point_and_warns(manager):
-    decision = decide(evidence(_old(100, 5, 3), rules=("no-regression",)), manager)
+def test_no_regression_with_few_rows_goes_by_the_point_and_warns_where_that_is_configured(manager):
+    point = {"rules": ("no-regression",), "short_evidence": "point"}
+    decision = decide(evidence(_old(100, 5, 3), **point), manager)
     assert (decision.outcomes[0].passed, decision.outcomes[0].measured) == (
         True,
         pytest.approx(-0.02),
@@ -106,7 +109,8 @@ def test_no_regression_with_few_rows_goes_by_the_point_and_warns(manager):
     # 8 of 100 rows differ: least 241 rows, 550 for a power of 80 %.
     assert "The answers differ on 8.0 % of them" in decision.warnings[0]
     assert "141 more are the least, and 450 more do it in 4 cases of 5" in decision.warnings[0]
-    assert _judge(manager, "no-regression", _old(100, 7, 3)).passed is False
+    refused = decide(evidence(_old(100, 7, 3), **point), manager)
+    assert (refused.verdict, refused.outcomes[0].measure) == ("refused", "")
 
 
 def test_no_regression_with_few_rows_refuses_where_that_is_configured(manager):
@@ -316,7 +320,7 @@ def test_floor_refuses_the_commonest_label_and_guesses(manager):
 def test_first_version_without_held_out_rows_is_not_promoted(manager):
     decision = decide(evidence(), manager)
     assert decision.promoted is False
-    assert [outcome.passed for outcome in decision.outcomes] == [None, None, None, None, False]
+    assert [outcome.passed for outcome in decision.outcomes] == [None] * 6 + [False]
 
 
 # worth
@@ -423,7 +427,7 @@ def test_gate_keeps_every_outcome_also_after_a_refusal(manager):
     )
     assert [(o.rule, o.passed) for o in decision.outcomes] == [
         ("minimum-evidence", True), ("no-regression", False), ("no-harm", False), ("gain", True),
-        ("floor", None),
+        ("worth", False), ("no-erosion", None), ("floor", None),
     ]  # fmt: skip
     assert (decision.promoted, decision.champion, decision.challenger) == (False, 3, 4)
     value = decision.to_json()
@@ -706,3 +710,28 @@ def test_rows_needed_follow_margin_and_disagreement():
     assert rows_needed(0.03, 0.10, 0.95) == 687
     assert rows_needed(0.03, 0.0, 0.95) == 344
     assert least_rows(0.03, 0.05, 0.95) == 151
+
+
+def test_rows_kept_before_do_not_carry_a_shuffled_batch(manager):
+    """Sound rows that were kept and as many shuffled ones are no guesses together."""
+    sound = list("abc" * 30)
+    shuffled = list("abc" * 20)
+    random.Random(3).shuffle(shuffled)
+    targets = sound + shuffled
+    answers = sound + list("abc" * 20)
+    rows = pair(targets, answers, answers, is_new=True)
+    old = pair(sound, sound, sound)
+    assert not decide(evidence(rows, old), manager).refusals
+    apart = replace(rows, kept=tuple(range(len(sound))))
+    decision = decide(evidence(apart, old), manager)
+    (refusal,) = decision.refusals
+    assert refusal.rule == "gain"
+    assert "on the 60 of them that no update has kept, the answers are no better" in refusal.message
+
+
+def test_rows_that_are_all_kept_are_judged_as_before(manager):
+    targets = list("abc" * 30)
+    rows = replace(pair(targets, targets, targets, is_new=True), kept=tuple(range(90)))
+    decision = decide(evidence(rows, pair(targets, targets, targets)), manager)
+    assert decision.verdict == "kept"
+    assert not decision.refusals

@@ -53,6 +53,8 @@ def _new(champion=True):
         ({"rule_options": {"size": {"max_bytes": 1}}}, "options for size, which gate.rules does not"),
         ({"rules": ["no-regression"], "min_gain": 0.02}, r"gate\.min_gain is set, and no rule"),
         ({"rules": ["mcnemar"], "short_evidence": "refuse"}, r"gate\.short_evidence is set, and no"),
+        ({"rules": ["gain"], "chance_of_loss": 0.1}, r"gate\.chance_of_loss is set, and no rule"),
+        ({"short_evidence": "point", "chance_of_loss": 0.1}, r"gate\.short_evidence = 'point' does not go"),
         ({"reserve_rows": 100}, r"gate\.reserve_rows = 100 are fewer than .*min_evidence_rows = 300"),
         ({"confidence": 0.999}, r"gate\.resamples = 2000 are too few for .*0\.999: fewer than 5"),
         ({"metric": "macro-f1"}, "has no metric 'macro-f1'"),

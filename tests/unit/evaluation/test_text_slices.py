@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from contlearn.evaluation.text_slices import largest_difference, slice_matcher, slice_report
@@ -19,7 +17,8 @@ def test_matchers_look_at_text_language_and_source():
     assert not slice_matcher("source:kiosk-.*")("kiosk-7", "web.jsonl")
     assert slice_matcher(r"\b(she|her)\b")("Did SHE pay?", "")
     assert not slice_matcher(r"\b(she|her)\b")("the sheep", "")
-    with pytest.raises(re.error):
+    assert slice_matcher(r"(?:she|her): ")("SHE: yes", "")
+    with pytest.raises(ValueError, match="missing"):
         slice_matcher("(")
 
 
@@ -42,6 +41,17 @@ def test_a_rate_that_differs_is_named_with_the_true_rates():
     page = shown(women, few)
     assert "yes 20% (outside 50%, true 50% and 50%)" in page
     assert "too few rows" in page
+
+
+def test_a_pattern_without_an_end_is_given_up_and_said_on_the_page():
+    texts = ["a" * 60 + "!"] * 30 + ["b"] * 30
+    slow, other = slice_report(
+        {"slow": r"^(a|aa)+$", "other": "^b"}, texts, ["f"] * 60, ["yes"] * 60, ["yes"] * 60
+    )
+    assert (slow["rows"], slow["labels"], largest_difference(slow)) == (0, [], None)
+    assert slow["problem"].startswith("not measured: its pattern takes too long")
+    assert other["rows"] == 30
+    assert "not measured" in shown(slow)
 
 
 def test_equal_rates_are_no_difference():

@@ -10,7 +10,7 @@ import torch
 from contlearn.config import ExportConfig
 from contlearn.errors import ExportError
 from contlearn.export import onnx as exporting
-from contlearn.export.blocks import BLOCK, quantize_rows
+from contlearn.export.blocks import BLOCK, block_embeddings, quantize_rows
 from contlearn.export.graph import export_graph, fuse_graph
 from contlearn.export.onnx import NO_OPTIMUM, export_model
 from contlearn.export.parity import Comparison, compare, make_reference, open_session
@@ -40,6 +40,17 @@ def clear_cut(checkpoint):
     torch.manual_seed(0)
     head = checkpoint.model.head
     head.set_rows(torch.randn_like(head.weight), torch.zeros_like(head.bias))
+
+
+def compared(difference, agreement, rows):
+    """A comparison of scores whose spread is 1."""
+    return Comparison(
+        max_abs_difference=difference,
+        relative_difference=difference,
+        spread=1.0,
+        agreement=agreement,
+        rows=rows,
+    )
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -175,7 +186,7 @@ def test_int8_is_smaller_and_has_its_fp32_twin(case, plain, tmp_path):
 
 
 def test_auto_falls_back_to_fp32_when_no_recipe_agrees(case, tmp_path, monkeypatch):
-    _int8_says(monkeypatch, *[Comparison(0.4, 0.97, 100)] * len(LADDER))
+    _int8_says(monkeypatch, *[compared(0.4, 0.97, 100)] * len(LADDER))
     report = exported(case, tmp_path / "onnx")
     assert (report.precision, report.recipe) == ("fp32", "")
     said = "97.00% of 100 rows, less than export.min_label_agreement = 0.99"
@@ -185,21 +196,21 @@ def test_auto_falls_back_to_fp32_when_no_recipe_agrees(case, tmp_path, monkeypat
 
 
 def test_auto_falls_back_to_fp32_when_int8_is_not_faster(case, tmp_path, monkeypatch):
-    _int8_says(monkeypatch, *[Comparison(0.1, 1.0, 100)] * len(LADDER), seconds=(0.001, 0.002))
+    _int8_says(monkeypatch, *[compared(0.1, 1.0, 100)] * len(LADDER), seconds=(0.001, 0.002))
     report = exported(case, tmp_path / "onnx")
     assert report.precision == "fp32"
     assert "it is not faster here (2.00 ms against 1.00 ms a text)" in _last_note(report)
 
 
 def test_auto_takes_int8_when_it_agrees_and_is_faster(case, tmp_path, monkeypatch):
-    _int8_says(monkeypatch, Comparison(0.1, 0.995, 100), seconds=(0.002, 0.001))
+    _int8_says(monkeypatch, compared(0.1, 0.995, 100), seconds=(0.002, 0.001))
     report = exported(case, tmp_path / "onnx")
     assert (report.precision, report.recipe, report.label_agreement) == ("int8", LADDER[0], 0.995)
     assert [item.get("milliseconds") for item in report.tried] == [2.0, 1.0]
 
 
 def test_auto_goes_down_the_ladder_until_a_recipe_agrees(case, tmp_path, monkeypatch):
-    outcomes = Comparison(0.4, 0.98, 100), Comparison(0.1, 0.995, 100)
+    outcomes = compared(0.4, 0.98, 100), compared(0.1, 0.995, 100)
     _int8_says(monkeypatch, *outcomes, seconds=(0.002, 0.001))
     report = exported(case, tmp_path / "onnx")
     assert (report.precision, report.recipe) == ("int8", "mixed")
@@ -220,7 +231,7 @@ def test_auto_stays_with_fp32_where_8_bit_products_saturate(case, tmp_path, monk
 
 
 def test_int8_that_was_asked_for_and_does_not_agree_is_an_error(case, tmp_path, monkeypatch):
-    _int8_says(monkeypatch, *[Comparison(0.4, 0.5, 100)] * len(LADDER))
+    _int8_says(monkeypatch, *[compared(0.4, 0.5, 100)] * len(LADDER))
     with pytest.raises(ExportError, match=r"50\.00% of 100 rows"):
         exported(case, tmp_path / "onnx", precision="int8")
     assert not (tmp_path / "onnx").exists()
@@ -366,13 +377,105 @@ def test_no_parity_no_folder(case, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="differs from its checkpoint") as caught:
         exported(case, tmp_path / "onnx", precision="fp32")
     assert "max_logit_difference" in caught.value.hint
+    assert "of their spread of " in caught.value.what
+    assert "export.max_logit_difference = 0.001 of the spread, and every label" in (
+        caught.value.where
+    )
     assert not (tmp_path / "onnx").exists()
+
+
+def test_scores_of_thousands_are_judged_by_their_spread(case, tmp_path):
+    """Rows that are far apart give a head whose scores are that large; rounding grows with them."""
+    folder, task, samples, _ = case
+    checkpoint = load_checkpoint(folder)
+    checkpoint.model.head.set_rows(
+        1e4 * checkpoint.model.head.weight.detach(), checkpoint.model.head.bias.detach()
+    )
+    save_checkpoint(checkpoint, tmp_path / "large")
+    report = exported(
+        (tmp_path / "large", task, samples, None), tmp_path / "onnx", precision="fp32"
+    )
+    assert report.max_abs_difference > 1e-3
+    assert report.relative_difference < 1e-5
+    assert report.logit_spread > 1e3
+    assert report.required == {"max_logit_difference": 1e-3, "label_agreement": 1.0}
+    assert report.to_json()["required"] == dict(report.required)
+
+
+def test_what_is_required_of_a_rounded_graph_is_agreement(case, tmp_path):
+    report = exported(case, tmp_path / "onnx", precision="int8", min_label_agreement=0.5)
+    assert report.required == {"max_logit_difference": None, "label_agreement": 0.5}
+
+
+def _quantising_fails(monkeypatch):
+    import contlearn.export.choice as choice
+
+    def fails(*_, **__):
+        raise ValueError("unknown initializers\nand more")
+
+    monkeypatch.setattr(exporting, "processor_features", lambda: ("avx512_vnni",))
+    monkeypatch.setattr(choice, "quantize_graph", fails)
+
+
+def test_auto_falls_back_to_fp32_with_a_warning_when_8_bits_cannot_be_made(
+    case, tmp_path, monkeypatch
+):
+    _quantising_fails(monkeypatch)
+    report = exported(case, tmp_path / "onnx")
+    assert report.precision == "fp32"
+    assert report.warnings == tuple(
+        f"int8 ({recipe}) was left: it could not be made: unknown initializers" for recipe in LADDER
+    )
+    assert set(report.warnings) <= set(report.notes)
+    assert report.to_json()["warnings"] == list(report.warnings)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_precision_that_was_asked_for_and_cannot_be_made_is_an_error_in_words(
+    case, tmp_path, monkeypatch, precision
+):
+    import contlearn.export.choice as choice
+
+    _quantising_fails(monkeypatch)
+    monkeypatch.setattr(choice, "halve_graph", choice.quantize_graph)
+    checkpoint, task, samples, _ = case
+    with pytest.raises(ExportError, match=f"{precision} was asked for, but it could not be made"):
+        export_model(
+            checkpoint,
+            tmp_path / "onnx",
+            task=task,
+            samples=samples,
+            options=ExportConfig(),
+            max_tokens=32,
+            precision=precision,
+        )
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_rounding_keeps_the_weights_that_only_a_branch_reads():
+    from onnx import TensorProto, helper, numpy_helper
+
+    def number(name):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+
+    def branch(name):
+        node = helper.make_node("Identity", ["kept"], [f"{name}_out"])
+        return helper.make_graph([node], name, [], [number(f"{name}_out")])
+
+    node = helper.make_node(
+        "If", ["which"], ["y"], then_branch=branch("yes"), else_branch=branch("no")
+    )
+    which = helper.make_tensor_value_info("which", TensorProto.BOOL, [])
+    weights = [numpy_helper.from_array(np.ones(3, np.float32), name) for name in ("kept", "nobody")]
+    model = helper.make_model(helper.make_graph([node], "g", [which], [number("y")], weights))
+    block_embeddings(model)
+    assert [item.name for item in model.graph.initializer] == ["kept"]
 
 
 def test_fusion_is_left_out_when_it_changes_answers(case, tmp_path, monkeypatch):
     import contlearn.export.parity as parity
 
-    outcomes = iter([Comparison(0.7, 0.9, 10), Comparison(0.0, 1.0, 10)])
+    outcomes = iter([compared(0.7, 0.9, 10), compared(0.0, 1.0, 10)])
 
     def answer(session, reference, **options):
         return next(outcomes, None) or compare(session, reference, **options)

@@ -4,10 +4,12 @@ import os
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 
 from contlearn.errors import RegistryError, ServingError
 from contlearn.inference.golden import GOLDEN_TEXTS, check_golden, write_golden
+from contlearn.inference.opening import open_session
 from contlearn.inference.predictor import OnnxPredictor
 from contlearn.inference.processor import available_cores, processor_features
 from contlearn.plugins.manager import PluginManager
@@ -256,3 +258,24 @@ def test_ids_of_a_client_have_logits_and_a_prediction_where_a_text_has_one_row(t
     (answer,) = open_model(tags, tagging=True).answer_ids([ids])
     assert (answer.prediction.value, answer.prediction.labels) == ({}, ())
     assert answer.logits.shape == (4, 3)
+
+
+@pytest.mark.parametrize("location", ["../outside.bin", "{tmp}/outside.bin", "link.bin"])
+def test_a_graph_whose_weights_lie_outside_its_folder_is_refused(tmp_path, location):
+    folder = tmp_path / "onnx"
+    folder.mkdir()
+    (tmp_path / "outside.bin").write_bytes(bytes(16))
+    (folder / "link.bin").symlink_to(tmp_path / "outside.bin")
+    weights = onnx.TensorProto(name="w", dims=[4], data_type=onnx.TensorProto.FLOAT)
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=location.format(tmp=tmp_path))
+    ends = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [4]) for n in "xy"]
+    add = onnx.helper.make_node("Add", ["x", "w"], ["y"])
+    graph = onnx.helper.make_graph([add], "g", ends[:1], ends[1:], [weights])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        ServingError, match=r"model\.onnx cannot be loaded: .*[Ee]xternal data path"
+    ):
+        open_session(folder / "model.onnx", 1)

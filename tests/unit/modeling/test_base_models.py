@@ -110,7 +110,7 @@ def test_a_base_model_with_a_file_that_was_cut_is_refused_in_words(
 
 def test_load_encoder_refuses_a_decoder(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    with pytest.raises(ConfigError, match="is no encoder"):
+    with pytest.raises(ConfigError, match="by an encoder and a decoder"):
         load_encoder(str(tmp_path))
 
 

@@ -232,6 +232,47 @@ def test_too_little_is_said_and_not_judged(generator):
         DriftCheck(draw(generator, 200)).judge(draw(generator, 20))
 
 
+class Raises(LabelPsi):
+    name = "raises"
+
+    def judge(self, window):
+        raise KeyError("no such label")
+
+
+class Unmade(LabelPsi):
+    name = "unmade"
+
+    def __init__(self, *_, **__):
+        raise RuntimeError("no model")
+
+
+class Silent(LabelPsi):
+    name = "silent"
+
+    def judge(self, window):
+        return None
+
+
+def test_detector_that_fails_is_left_out_named_and_the_others_judge(generator):
+    reference, window = draw(generator, 300), draw(generator, 200, weights=(0.1, 0.1, 0.8))
+    check = DriftCheck(reference, detectors=(Raises, Unmade, Silent, LabelPsi))
+    report = check.judge(window)
+    alone = DriftCheck(reference, detectors=(LabelPsi,)).judge(window)
+    assert report.to_json() == alone.to_json()
+    assert report.detected
+    assert check.failed == {
+        "unmade": "it failed: RuntimeError: no model",
+        "raises": "it failed: KeyError: 'no such label'",
+        "silent": "it failed: TypeError: judge gave NoneType, not a Finding",
+    }
+
+
+def test_where_every_detector_fails_nothing_is_said_to_be_well(generator):
+    check = DriftCheck(draw(generator, 300), detectors=(Raises, Silent))
+    with pytest.raises(EvaluationError, match="Every detector failed: raises: it failed"):
+        check.judge(draw(generator, 200))
+
+
 def test_columns_that_most_lines_lack_are_left_out():
     lines = [
         {"labels": ["a"], "characters": 3, "energy": 1.0, "tokens": 3, "language": "english"},

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from contlearn.config import DataConfig
 from contlearn.monitoring.feedback_log import (
     FeedbackLog,
@@ -71,3 +73,13 @@ def test_labels_logged_before_an_alias_was_named_count_as_what_it_stands_for():
     assert resolved_labels(labels, closed) == {("r1", 0): "shipping", ("r3", 0): "returns"}
     open_set = DataConfig(label_aliases={"Versand": "shipping"})
     assert resolved_labels(labels, open_set)["r2", 0] == "shiping"
+
+
+def test_what_a_full_disk_has_cut_takes_no_other_label_along(tmp_path, file_size_limit):
+    log = FeedbackLog(tmp_path)
+    log.add([("r1", 0, "billing")], NOW)
+    (path,) = tmp_path.iterdir()
+    with file_size_limit(path.stat().st_size + 20), pytest.raises(OSError, match="too large"):
+        log.add([("r2", 0, "billing")], NOW)
+    log.add([("r3", 0, "returns")], NOW)
+    assert read_feedback(tmp_path) == {("r1", 0): "billing", ("r3", 0): "returns"}

@@ -126,6 +126,29 @@ def test_a_disk_that_fails_costs_records_and_is_told_once(tmp_path, clock, caplo
     assert len([r for r in caplog.records if r.message == "prediction log failed"]) == 1
 
 
+def test_a_full_disk_leaves_whole_lines_and_no_empty_files(tmp_path, clock, file_size_limit):
+    written, dropped = Tally(), Tally()
+    log = PredictionLog(tmp_path, clock, written=written, dropped=dropped, max_age_seconds=1e12)
+    log.add(prediction(0))
+    log.flush()
+    (segment,) = tmp_path.iterdir()
+    size = segment.stat().st_size
+    with file_size_limit(size + 20):
+        log.add(prediction(1))
+        log.flush()
+    assert segment.stat().st_size == size
+    with file_size_limit(0):
+        for number in range(2, 5):
+            clock.sleep(1)
+            log.add(prediction(number))
+            log.flush()
+    assert [path.name for path in tmp_path.iterdir()] == [segment.name]
+    log.add(prediction(5))
+    log.flush()
+    assert [item["request_id"] for item in read_predictions(tmp_path)] == ["r5", "r0"]
+    assert (written.value, dropped.value) == (2, 4)
+
+
 def test_the_writer_writes_by_itself_and_on_closing(tmp_path, clock):
     log = PredictionLog(tmp_path, clock, flush_seconds=0.01)
     log.start()

@@ -9,9 +9,11 @@ import pytest
 
 from contlearn.cli import main
 from contlearn.errors import EvaluationError, PluginError
+from contlearn.monitoring.prediction_detectors import LabelPsi
 from contlearn.monitoring.reference import reference_path
 from contlearn.monitoring.signals import read_signals
 from contlearn.operations.drift import look, record_look
+from contlearn.plugins import hookimpl
 from tests.logged import START, log_answers, logged_workspace
 
 
@@ -231,3 +233,26 @@ def test_texts_flagged_beyond_the_usual_share_lower_the_estimate(tmp_path):
     assert estimates[0.05] == estimates[None]
     # A fifth of the window counts half of what its confidences say.
     assert estimates[None]["value"] - estimates[0.25]["value"] == pytest.approx(0.08, abs=0.01)
+
+
+def test_detector_that_fails_is_left_out_and_named_but_not_where_the_configuration_names_it(
+    context,
+):
+    class Raises(LabelPsi):
+        name = "raises"
+
+        def judge(self, window):
+            raise KeyError("k")
+
+    class Brings:
+        @hookimpl
+        def contlearn_register_detectors(self):
+            return [Raises]
+
+    context.manager.register(Brings(), name="brings", distribution="dist-b")
+    log_answers(context, 700, seed=1)
+    assert look(context, window=300)["left_out"]["raises"] == "it failed: KeyError: 'k'"
+    monitoring = context.config.monitoring.model_copy(update={"detectors": ("raises", "psi")})
+    context.config = context.config.model_copy(update={"monitoring": monitoring})
+    with pytest.raises(EvaluationError, match="detector 'raises' cannot judge"):
+        look(context, window=300)

@@ -242,7 +242,8 @@ def test_report_refuses_what_does_not_fit_together(context, capsys):
     assert "7" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         main(["--workspace", root, "report", "--all", "--output", f"{root}/missing/x.html"])
-    assert ended.value.code == 1
+    assert ended.value.code == 2
+    assert "Nothing can be written there: No such file or directory." in capsys.readouterr().err
 
 
 @pytest.mark.slow

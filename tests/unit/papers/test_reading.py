@@ -207,3 +207,68 @@ def test_manifest_of_an_earlier_contlearn_names_the_graph_instead_of_the_pipelin
     assert facts.pipeline == pipeline
     assert facts.calibration == Calibration(temperature=1.5)
     assert facts.task_options == {}
+
+
+MODEL = {"labels": ["a", "b"], "temperature": 1.5, "max_tokens": 64, "pad_id": 0}
+FILE = {"size": 3, "sha256": "ab"}
+
+
+def _manifest(tmp_path, *, model=MODEL, files=None):
+    value = {"format_version": 1, "version": 2, "model": model, "files": files or {}}
+    _write(tmp_path / "manifest.json", value)
+    return read_manifest(tmp_path / "manifest.json")
+
+
+def test_manifest_with_all_its_numbers_is_read(tmp_path):
+    whole = MODEL | {
+        "calibration": {"low": -1.5},
+        "unknown": {"score": "energy", "threshold": -3.0, "rate": 0.05},
+    }
+    read = _manifest(tmp_path, model=whole, files={"onnx/model.onnx": FILE})
+    assert read.model.calibration == Calibration(temperature=1.5, numbers={"low": -1.5})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"temperature": 0}, "model.temperature is 0, not a number above 0"),
+        ({"temperature": -1.0}, "model.temperature is -1.0, not a number above 0"),
+        ({"temperature": float("nan")}, "model.temperature is nan, not a number above 0"),
+        ({"temperature": float("inf")}, "model.temperature is inf, not a number above 0"),
+        ({"temperature": 10**400}, "int too large to convert to float"),
+        ({"temperature": "1"}, "model.temperature is '1', not a number above 0"),
+        ({"temperature": True}, "model.temperature is True, not a number above 0"),
+        ({"max_tokens": 0}, "model.max_tokens is 0, not a whole number above 0"),
+        ({"max_tokens": 3.5}, "model.max_tokens is 3.5, not a whole number above 0"),
+        ({"pad_id": -1}, "model.pad_id is -1, not a whole number above -1"),
+        ({"labels": "ab"}, "model.labels is not a list of names"),
+        ({"labels": ["a", 1]}, "model.labels is not a list of names"),
+        ({"labels": ["a", "a"]}, "model.labels has a name twice"),
+        ({"calibration": {"low": float("nan")}}, "model.calibration.low is nan, not a number"),
+        ({"calibration": [1]}, "model.calibration is not a part of its own"),
+        ({"unknown": {"score": "energy"}}, "model.unknown.threshold is None, not a number"),
+    ],
+)
+def test_manifest_whose_values_no_model_can_be_asked_with_is_refused(tmp_path, change, said):
+    with pytest.raises(RegistryError) as told:
+        _manifest(tmp_path, model=MODEL | change)
+    assert told.value.what == f"The manifest is damaged: {said}."
+    assert told.value.where == str(tmp_path / "manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"../model.onnx": FILE}, "files names '../model.onnx', which is not in the version's"),
+        ({"onnx/../../x": FILE}, "files names 'onnx/../../x', which is not in the version's"),
+        ({"/etc/passwd": FILE}, "files names '/etc/passwd', which is not in the version's"),
+        ({"": FILE}, "files names '', which is not in the version's"),
+        ({"onnx/a": {"size": 3}}, "files says no size and SHA-256 of 'onnx/a'"),
+        ({"onnx/a": 3}, "files says no size and SHA-256 of 'onnx/a'"),
+        (["onnx/a"], "files is not a part of its own"),
+    ],
+)
+def test_manifest_whose_files_lie_elsewhere_is_refused(tmp_path, files, said):
+    with pytest.raises(RegistryError) as told:
+        _manifest(tmp_path, files=files)
+    assert told.value.what.startswith(f"The manifest is damaged: {said}")

@@ -63,9 +63,12 @@ def register(
     promoted: bool | None = True,
     keeps: bool = False,
     parent: int | None = None,
+    anchor: int | None = None,
 ):
     staged = stage(registry.workspace.root, name, promoted=promoted, keeps=keeps)
-    return registry.register(staged, cycle_id=name, parent=parent, facts=facts())
+    lineage = {"experiences": ["c1"], "anchor": anchor}
+    known = facts(lineage=lineage) if anchor else facts()
+    return registry.register(staged, cycle_id=name, parent=parent, facts=known)
 
 
 def promoted(registry: Registry, *names: str) -> None:

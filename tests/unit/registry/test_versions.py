@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from datetime import timedelta
@@ -266,13 +267,17 @@ def test_registry_loads_no_heavy_library():
     assert done.stdout.strip() == "[]"
 
 
-def test_register_copies_from_another_file_system(tmp_path):
-    class OtherDisk(FileOperations):
-        pass
+def test_register_copies_from_another_mount_though_it_is_the_same_device(tmp_path):
+    class OtherMount(FileOperations):
+        def rename(self, source, target):
+            if source.parent != target.parent:
+                raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+            super().rename(source, target)
 
-    registry = make_registry(tmp_path / "ws", files=OtherDisk())
-    folder = stage(registry.workspace.root, "c1")
-    brought = registry.store._bring(folder, "1")
-    assert sorted(p.name for p in brought.rglob("*") if p.is_file()) == [
-        "decision.json", "head.safetensors", "model.onnx", "tokenizer.json",
+    registry = make_registry(tmp_path / "ws", files=OtherMount())
+    version = register(registry, "c1")
+    assert registry.verify(1) == []
+    assert sorted(p.name for p in version.path.rglob("*") if p.is_file()) == [
+        "decision.json", "head.safetensors", "manifest.json", "model.onnx", "tokenizer.json",
     ]  # fmt: skip
+    assert not list(registry.store.root.glob(".staged-*"))

@@ -103,6 +103,19 @@ def test_snapshot_from_status_shows_what_status_says():
     assert samples[("contlearn_daemon_heartbeat_timestamp_seconds",)] == 5.0
 
 
+@pytest.mark.parametrize("unlike", [{}, {"mean_distance": {"unit": "points"}}])
+def test_chance_of_a_loss_by_few_rows_has_a_gauge_of_its_own_and_no_margin(unlike):
+    reason = {"rule": "no-regression", "passed": True, "measured": 0.12, "required": 0.3}
+    reasons = [{**reason, "measure": "chance_of_loss"}]
+    last = {**STATUS["last_success"], "reasons": reasons}
+    samples = scrape(
+        DaemonSnapshot.from_status({**STATUS, "last_success": last, "measures": unlike})
+    )
+    assert samples[("contlearn_gate_last_chance_of_loss_ratio", "tickets")] == 0.12
+    assert samples[("contlearn_gate_last_passed", "no-regression", "tickets")] == 1
+    assert not [key for key in samples if key[0] == "contlearn_gate_last_margin_ratio"]
+
+
 def test_what_has_a_unit_is_no_ratio():
     unlike = {"unit": "points", "higher_is_better": False}
     own = {"primary_metric": "mean_distance", "measures": {"mean_distance": unlike}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+import zipfile
 
 import openpyxl
 import pyarrow as pa
@@ -239,6 +240,75 @@ def test_sheet_cells_become_what_they_show(taking, tmp_path):
     reasons = sorted((row["line_number"], row["reason"]) for row in taking.quarantine()[:3])
     # openpyxl writes no value for a formula, as a sheet does that was never calculated.
     assert reasons == [(6, "empty-text"), (7, "wrong-type"), (8, "empty-text")]
+
+
+def test_sheet_with_one_cell_far_from_the_others_is_refused_and_stops_no_other_file(
+    taking, tmp_path
+):
+    book = openpyxl.Workbook()
+    for row in (["text", "label"], ["a text", "a"]):
+        book.active.append(row)
+    book.active.cell(1_048_576, 16_384, "stray")
+    far = taking.workspace.inbox / "far.xlsx"
+    book.save(far)
+    assert far.stat().st_size < 10_000
+    sheet(taking.workspace.inbox / "good.xlsx", ["text", "label"], ["another", "b"])
+    report = taking.scan()
+    files = {file["path"]: file for file in report["files"]}
+    assert (files["far.xlsx"]["verdict"], files["far.xlsx"]["reason"]) == ("reject", "too-long")
+    assert "one cell stands far from the others" in files["far.xlsx"]["message"]
+    assert "Ctrl+End" in files["far.xlsx"]["hint"]
+    assert files["good.xlsx"]["accepted"] == 1
+
+
+def open_document(path, table):
+    main = "urn:oasis:names:tc:opendocument:xmlns"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr(
+            "META-INF/manifest.xml", f'<manifest xmlns="{main}:manifest:1.0"></manifest>'
+        )
+        archive.writestr(
+            "content.xml",
+            f'<office:document-content xmlns:office="{main}:office:1.0" '
+            f'xmlns:table="{main}:table:1.0" xmlns:text="{main}:text:1.0"><office:body>'
+            f'<office:spreadsheet><table:table table:name="one">{table}</table:table>'
+            "</office:spreadsheet></office:body></office:document-content>",
+        )
+    return path.read_bytes()
+
+
+def cell(text, repeated=1):
+    return (
+        f'<table:table-cell table:number-columns-repeated="{repeated}" office:value-type="string">'
+        f"<text:p>{text}</text:p></table:table-cell>"
+    )
+
+
+def test_open_document_that_repeats_its_cells_beyond_memory_is_refused(taking, tmp_path):
+    head = f"<table:table-row>{cell('text')}{cell('label')}</table:table-row>"
+    row = f"<table:table-row>{cell('good')}{cell('a')}</table:table-row>"
+    small = open_document(tmp_path / "x.ods", head + row)
+    assert take(taking, "small.ods", small)["accepted"] == 1
+    many = f'<table:table-row table:number-rows-repeated="1048576">{cell("x", 16_000)}'
+    bomb = open_document(tmp_path / "x.ods", f"{head}{many}</table:table-row>")
+    assert len(bomb) < 2_000
+    # calamine itself, or the bound on memory, whichever is the narrower.
+    assert take(taking, "bomb.ods", bomb)["reason"] in ("binary", "too-long")
+
+
+def test_sheet_that_unpacks_to_more_than_it_may_or_has_odd_members_is_refused(taking, tmp_path):
+    path = tmp_path / "x.xlsx"
+    sheet(path, ["text", "label"], ["a text", "a"])
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/media/zeros.bin", bytes(3_000_000))
+    config = make_config(limits={"unpacked_bytes": 2_000_000})
+    (file,) = taking.ingest(path, config=config)["files"]
+    assert (file["reason"], "unpacks to 3," in file["message"]) == ("too-long", True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(10_000):
+            archive.writestr(f"{number}", b"")
+    assert take(taking, "members.xlsx", path.read_bytes())["verdict"] == "reject"
 
 
 def test_sheet_without_a_header_says_what_it_has(taking, tmp_path):

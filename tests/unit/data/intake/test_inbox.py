@@ -1,23 +1,75 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from contlearn.data.intake.inbox import is_open_for_writing, list_claims
 from contlearn.errors import WorkspaceLocked
-from contlearn.workspace import file_lock
+from contlearn.workspace import FileOperations, file_lock, mode_of
 from tests.unit.data.taking import make_config, taker
 
 ROWS = [{"text": f"text number {i}", "label": "ab"[i % 2]} for i in range(20)]
 
 
-@pytest.fixture
-def inbox(taking):
-    return taking.workspace.inbox
+@pytest.fixture(
+    params=[
+        "of the workspace",
+        pytest.param(
+            "own mount",
+            marks=pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs another mount"),
+        ),
+    ]
+)
+def inbox(taking, request):
+    inbox = taking.workspace.inbox
+    if request.param == "of the workspace":
+        yield inbox
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        inbox.rmdir()
+        inbox.symlink_to(folder)
+        yield inbox
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: once dead, nothing is cleaned up either."""
+
+
+class Across(FileOperations):
+    """Files where nothing can be renamed out of the inbox, and where one operation kills."""
+
+    def __init__(self, at=-1, during=lambda: None):
+        self.count, self.at, self.during = 0, at, during
+
+    def _do(self, work, *values):
+        self.count += 1
+        if self.at != -1 and self.count > self.at:
+            raise Killed
+        return work(*values)
+
+    def rename(self, source, target):
+        if source.parent.name == "inbox":
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+        self._do(super().rename, source, target)
+
+    def copy(self, source, target):
+        self._do(super().copy, source, target)
+        self.during()
+
+    def unlink(self, path):
+        self._do(super().unlink, path)
+
+    def set_mode(self, path, mode):
+        self._do(super().set_mode, path, mode)
+
+    def fsync_folder(self, folder):
+        self._do(super().fsync_folder, folder)
 
 
 def names(folder):
@@ -190,6 +242,65 @@ def test_fifo_in_the_inbox_does_not_hang_the_scan(taking, inbox):
     os.mkfifo(inbox / "pipe.jsonl")
     (file,) = taking.scan()["files"]
     assert file["reason"] == "not-a-file"
+
+
+def test_kill_at_any_moment_of_a_move_between_mounts_loses_nothing_and_doubles_nothing(tmp_path):
+    with taker(tmp_path / "dry") as made:
+        made.write("rows.jsonl", ROWS, made.workspace.inbox)
+        counted = Across()
+        assert made.scan(files=counted)["accepted"] == 20
+    assert counted.count > 6
+    for at in range(counted.count):
+        with taker(tmp_path / str(at)) as made:
+            inbox = made.workspace.inbox
+            made.write("rows.jsonl", ROWS, inbox)
+            with pytest.raises(Killed):
+                made.scan(files=Across(at))
+            made.scan(files=Across())
+            assert len(made.rows()) == 20, at
+            assert names(inbox) == [], at
+            assert names(made.workspace.claimed) == [], at
+
+
+def test_file_that_changes_while_it_is_copied_from_another_mount_stays(taking):
+    inbox = taking.workspace.inbox
+    path = taking.write("rows.jsonl", ROWS, inbox)
+
+    def write_on():
+        with path.open("a") as file:
+            file.write(json.dumps({"text": "one more", "label": "a"}) + "\n")
+
+    report = taking.scan(files=Across(during=write_on))
+    assert (report["files"], report["waiting"]) == ([], 1)
+    assert names(inbox) == ["rows.jsonl"]
+    assert taking.scan(files=Across())["accepted"] == 21
+
+
+def test_copy_from_another_mount_is_open_to_nobody_else_and_then_as_the_file_was(taking):
+    path = taking.write("rows.jsonl", ROWS, taking.workspace.inbox)
+    path.chmod(0o640)
+    while_copying = []
+    during = lambda: while_copying.extend(map(mode_of, taking.workspace.claimed.glob("*/.*.part")))  # noqa: E731 # short
+    taking.scan(files=Across(during=during))
+    (copy,) = taking.workspace.archive.rglob("*.jsonl")
+    assert (while_copying, mode_of(copy)) == ([0o600], 0o440)
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 249 + ".jsonl", "é" * 124 + ".jsonl", "書" * 83 + ".jsonl", "𠀋" * 62 + ".jsonl"]
+)
+def test_name_of_any_length_is_taken_and_its_refused_rows_are_kept(taking, inbox, name):
+    taking.write(name, [*ROWS, {"text": ""}], inbox)
+    report = taking.scan()
+    assert (report["accepted"], report["rejected"]) == (20, 1)
+    assert len(taking.quarantine()) == 1
+    assert names(inbox) == []
+
+
+def test_folder_with_a_name_of_any_length_is_refused_and_kept(taking, inbox):
+    (inbox / ("é" * 127)).mkdir()
+    assert taking.scan()["files"][0]["reason"] == "is-directory"
+    assert len(names(taking.workspace.archive / "refused")) == 1
 
 
 def test_dry_run_of_a_scan_leaves_the_inbox(taking, inbox):

@@ -50,3 +50,53 @@ def test_a_line_that_is_wrong_is_named(tmp_path, line):
 def test_a_file_that_is_not_there_is_an_error_of_the_configuration(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         read_token(tmp_path / "nothing")
+
+
+def written(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_tokens_are_taken_up_when_their_file_changes(tmp_path):
+    path = written(tmp_path / "tokens", f"predict {'a' * 16}\n")
+    tokens = Tokens.read_from(lambda: read_tokens(path), [path])
+    written(tmp_path / "new", f"predict {'b' * 16}\ncontrol {'c' * 16}\n").replace(path)
+    assert tokens.require("predict", f"Bearer {'a' * 16}") is None
+    tokens.refresh()
+    assert tokens.require("predict", f"Bearer {'b' * 16}") is None
+    assert tokens.has("control")
+    with pytest.raises(RequestProblem) as caught:
+        tokens.require("predict", f"Bearer {'a' * 16}")
+    assert caught.value.status == 401
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", f"feedback {'f' * 16}\n"])
+def test_a_role_without_tokens_stays_closed_until_the_next_start(tmp_path, text):
+    path = written(tmp_path / "tokens", f"predict {'a' * 16}\n")
+    tokens = Tokens.read_from(lambda: read_tokens(path), [path])
+    written(path, text)
+    tokens.refresh()
+    assert tokens.has("predict")
+    with pytest.raises(RequestProblem):
+        tokens.require("predict", f"Bearer {'a' * 16}")
+    assert not tokens.has("control")
+
+
+@pytest.mark.parametrize("change", ["damage", "remove"])
+def test_a_file_that_cannot_be_used_leaves_the_old_tokens_and_is_told_once(
+    tmp_path, caplog, change
+):
+    path = written(tmp_path / "tokens", f"predict {'a' * 16}\n")
+    tokens = Tokens.read_from(lambda: read_tokens(path), [path])
+    if change == "damage":
+        written(path, "predict short\n")
+    else:
+        path.unlink()
+    tokens.refresh()
+    tokens.refresh()
+    assert tokens.require("predict", f"Bearer {'a' * 16}") is None
+    told = [r for r in caplog.records if r.message == "tokens refused, the old ones are kept"]
+    assert len(told) == 1
+    written(path, f"predict {'b' * 16}\n")
+    tokens.refresh()
+    assert tokens.require("predict", f"Bearer {'b' * 16}") is None
