@@ -46,7 +46,8 @@ class PredictedText:
     `value` is all of it as the server wrote it, the other fields are read out of it where they are
     there. `unknown` says that the text is unlike what the model was proven on; None where the
     version cannot tell. `truncated` says that it was cut at the token limit, `unread` which words
-    were not read where entities are looked for.
+    were not read where entities are looked for. `error` says why this text alone was not answered;
+    there is nothing else then.
     """
 
     value: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class PredictedText:
     entities: tuple[PredictedEntity, ...] = ()
     truncated: bool = False
     unread: tuple[UnreadWords, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,7 @@ def _prediction(item: Mapping[str, Any]) -> PredictedText:
         UnreadWords(start=int(u["start"]), end=int(u["end"]), reason=str(u["reason"]))
         for u in item.get("unread", ())
     )
-    label, confidence = item.get("label"), item.get("confidence")
+    label, confidence, error = item.get("label"), item.get("confidence"), item.get("error")
     if not item:
         raise ValueError("a prediction is empty")
     return PredictedText(
@@ -140,6 +142,7 @@ def _prediction(item: Mapping[str, Any]) -> PredictedText:
         ),
         truncated=bool(item.get("truncated", False)) or any(u.reason == "cut" for u in unread),
         unread=unread,
+        error=None if error is None else str(error),
     )
 
 

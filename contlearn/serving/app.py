@@ -207,6 +207,7 @@ def run(
             intra_threads=layout.intra_threads,
             plugins_dir=manager.folder,
             blocked=config.plugins.blocked,
+            most_seconds=serving.deadline_seconds,
         )
         pool.start()
     try:
@@ -232,6 +233,11 @@ def _listening(serving: ServingConfig, given: Mapping[str, str | int | None]) ->
 def _serve(server: HttpServer, pool: WorkerPool | None) -> None:
     site = server.site
     site.pool = pool
+    if pool is not None:
+        replaced = site.instruments.counter("workers_replaced_total")
+        for reason in ("ended", "silent"):
+            replaced.labels(reason)
+        pool.on_replaced = lambda reason: replaced.labels(reason).inc()
 
     def loaded(_: LoadedVersion) -> None:
         if site.first.follower.swaps == 1:

@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from contlearn.errors import ContlearnError, ServingError
 from contlearn.interfaces import RowProblem
 from contlearn.monitoring.prediction_log import LoggedPrediction
 from contlearn.serving.compute.engine import Engine, Lane, VersionRetired
@@ -28,7 +29,16 @@ from contlearn.telemetry.server_metrics import Instruments, ServerMetrics
 from contlearn.telemetry.traces import traced_part
 from contlearn.types import Encoding, Inputs
 
-__all__ = ["Service"]
+__all__ = ["ReadTexts", "Service"]
+
+
+class ReadTexts(NamedTuple):
+    """The texts of a request that can be used, and what is wrong with the others, by place."""
+
+    inputs: list[Inputs]
+    lengths: list[int]
+    places: list[int]
+    problems: dict[int, RequestProblem]
 
 
 @dataclass
@@ -118,7 +128,24 @@ class Service:
     @property
     def is_ready(self) -> bool:
         """Say whether a version can answer."""
-        return self.follower.current is not None and not self.draining and self.follower.alive
+        return (
+            self.follower.current is not None
+            and not self.draining
+            and self.follower.alive
+            and not self.engine.is_stuck
+        )
+
+    @property
+    def problem(self) -> ContlearnError | None:
+        """Give what keeps the model from answering, or the promoted version from being loaded."""
+        if self.engine.is_stuck:
+            return ServingError(
+                f"No worker has answered for {self.engine.silent_seconds:.0f} s.",
+                where="workers of the server",
+                hint="Worker processes that stand still are replaced by themselves, which the log "
+                "and contlearn_workers_replaced_total show; if it goes on, restart the server.",
+            )
+        return self.follower.problem
 
     def _champion_number(self) -> int | None:
         current = self.follower.current
@@ -167,16 +194,18 @@ class Service:
         others = [v for _, v in sorted(self.shelf.loaded.items()) if v is not current]
         return others if current is None else [current, *others]
 
-    def read_inputs(self, rows: Sequence[object], *, name: str) -> tuple[list[Inputs], list[int]]:
-        """Check the inputs of one request, all of them, and give them with their lengths.
+    def read_inputs(self, rows: Sequence[object], *, name: str) -> ReadTexts:
+        """Check the inputs of one request, all of them.
+
+        A text that cannot be used fails only itself, where there are others.
 
         Args:
             rows: Texts, or objects with the task's fields.
             name: The request's field, for messages.
         Raises:
-            RequestProblem: At the first that cannot be used.
+            RequestProblem: When the request is not of this form, or none of its texts can be used.
         """
-        settings, limits = self.settings, self.settings.limits
+        limits = self.settings.limits
         if len(rows) > limits.texts:
             raise RequestProblem(
                 413,
@@ -185,36 +214,49 @@ class Service:
                 hint="Send them in several requests, or raise serving.max_texts.",
                 reason="too_large",
             )
-        inputs, lengths = [], []
+        read = ReadTexts([], [], [], {})
         for place, row in enumerate(rows):
+            where = f"{name}[{place}]"
             if not isinstance(row, str | dict):
                 raise RequestProblem(
                     400,
                     f"Item {place} is neither a text nor an object.",
-                    where=f"{name}[{place}]",
+                    where=where,
                     hint=f"Send {name} as a list of texts.",
                 )
             try:
-                item = settings.task.read_inputs(row, settings.fields)
-            except RowProblem as problem:
-                raise RequestProblem(
-                    400, problem.message, where=f"{name}[{place}]", hint=problem.hint or None
-                ) from problem
-            length = len(settings.task.text_of(item))
-            if length > limits.text_characters or any(
-                not isinstance(value, str) and len(value) > limits.words for value in item.values()
-            ):
-                raise RequestProblem(
-                    413,
-                    f"The text has {length} characters; at most {limits.text_characters} "
-                    f"(and {limits.words} words in a list) are taken.",
-                    where=f"{name}[{place}]",
-                    hint="Shorten it; the model reads only its first part anyway.",
-                    reason="too_large",
-                )
-            inputs.append(item)
-            lengths.append(length)
-        return inputs, lengths
+                item, length = self._read_input(row, where)
+            except RequestProblem as problem:
+                read.problems[place] = problem
+                continue
+            read.inputs.append(item)
+            read.lengths.append(length)
+            read.places.append(place)
+        if read.problems and not read.inputs:
+            raise next(iter(read.problems.values()))
+        return read
+
+    def _read_input(self, row: str | dict[str, object], where: str) -> tuple[Inputs, int]:
+        settings, limits = self.settings, self.settings.limits
+        try:
+            item = settings.task.read_inputs(row, settings.fields)
+        except RowProblem as problem:
+            raise RequestProblem(
+                400, problem.message, where=where, hint=problem.hint or None
+            ) from problem
+        length = len(settings.task.text_of(item))
+        if length > limits.text_characters or any(
+            not isinstance(value, str) and len(value) > limits.words for value in item.values()
+        ):
+            raise RequestProblem(
+                413,
+                f"The text has {length} characters; at most {limits.text_characters} "
+                f"(and {limits.words} words in a list) are taken.",
+                where=where,
+                hint="Shorten it; the model reads only its first part anyway.",
+                reason="too_large",
+            )
+        return item, length
 
     async def serve_request(
         self,
@@ -222,6 +264,7 @@ class Service:
         lengths: Sequence[int],
         *,
         request_id: str,
+        places: Sequence[int] | None = None,
         number: int | None = None,
         wish: str | None = None,
         deadline_seconds: float | None = None,
@@ -233,6 +276,7 @@ class Service:
             inputs: What is asked.
             lengths: The length of each.
             request_id: Names the request, unless another request had this id before.
+            places: Where each stands in the request, if some of it cannot be used.
             number: The version asked for; whichever answers now if left out.
             wish: What the client says about the canary: always, never, or a key that decides.
             deadline_seconds: At most this long.
@@ -271,11 +315,13 @@ class Service:
         if any(isinstance(item, Encoding) for item in inputs):
             return version, answers, request_id  # without texts there is nothing to log or to label
         texts = [item for item in inputs if not isinstance(item, Encoding)]
+        places = range(len(texts)) if places is None else places
         if self.desk is not None and self.settings.tokens.has("feedback"):
-            self.desk.recent.keep(request_id, texts, sum(lengths))
-        self._note(version, texts, lengths, answers, request_id)
+            by_place = dict(zip(places, texts, strict=True))
+            self.desk.recent.keep(request_id, by_place, sum(lengths))
+        self._note(version, texts, lengths, answers, request_id, places)
         if number is None:
-            self.trials.show(version, texts, lengths, answers, request_id)
+            self.trials.show(version, texts, lengths, answers, request_id, places)
         return version, answers, request_id
 
     def _own(self, request_id: str) -> str:
@@ -294,6 +340,7 @@ class Service:
         lengths: Sequence[int],
         answers: Sequence[Answer],
         request_id: str,
+        places: Sequence[int],
     ) -> None:
         metrics, log = self.metrics, self.settings.log
         now = time.time()
@@ -314,7 +361,7 @@ class Service:
                     LoggedPrediction(
                         time=now,
                         request_id=request_id,
-                        index=index,
+                        index=places[index],
                         version=version.number,
                         labels=labels,
                         answer=answer.prediction.key,
@@ -334,7 +381,7 @@ class Service:
 
     def facts(self) -> Mapping[str, Any]:
         """Give what the page and the readiness answer show."""
-        current, problem = self.follower.current, self.follower.problem
+        current, problem = self.follower.current, self.problem
         return {
             "model": self.settings.name,
             "task": self.settings.task.name,

@@ -154,6 +154,7 @@ def settings_from_config(
         ),
         engine=EngineLimits(
             workers=layout.threads,
+            ahead=1 if pool is None else 2,
             batch_texts=layout.batch_texts,
             max_queue_texts=max(2_000, 2 * serving.max_texts),
             max_wait_seconds=serving.max_wait_seconds,

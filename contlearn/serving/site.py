@@ -42,7 +42,8 @@ class Site:
 
     def __post_init__(self) -> None:
         self.instruments = Instruments(self.registry)
-        self.engine = Engine(self.settings[0].engine.workers)
+        limits = self.settings[0].engine
+        self.engine = Engine(limits.workers * limits.ahead)
         for settings in self.settings:
             if settings.name in self.services:
                 raise ConfigError(

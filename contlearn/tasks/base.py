@@ -25,6 +25,7 @@ from contlearn.interfaces import (
     Tokenizer,
 )
 from contlearn.targets import target_to_json
+from contlearn.tasks.beginnings import encode_texts
 from contlearn.tasks.rows import clean_text, clean_words, need_field, normal_text
 from contlearn.tasks.vocabulary import unknown_id
 from contlearn.types import (
@@ -212,10 +213,14 @@ class TaskBase:
     def encode(
         self, tokenizer: Tokenizer, inputs: Sequence[Inputs], max_tokens: int
     ) -> list[tuple[Encoding, ...]]:
-        """Tokenise texts; what is over the limit is cut, keeping the closing special piece."""
+        """Tokenise texts; what is over the limit is cut, keeping the closing special piece.
+
+        A long text is tokenised only as far as it is read.
+        """
         unknown = unknown_id(tokenizer)
         encodings: list[tuple[Encoding, ...]] = []
-        for item in tokenizer.encode_batch([self.text_of(i) for i in inputs]):
+        texts = [self.text_of(item) for item in inputs]
+        for item in encode_texts(tokenizer, texts, max_tokens):
             ids = item.ids
             truncated = len(ids) > max_tokens
             if truncated:

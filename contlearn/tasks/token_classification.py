@@ -21,6 +21,7 @@ from contlearn.interfaces import (
 )
 from contlearn.statistics.scores import log_softmax
 from contlearn.tasks.base import TaskBase
+from contlearn.tasks.beginnings import encode_words
 from contlearn.tasks.others import type_name
 from contlearn.tasks.rows import clean_text, clean_words, need_field, normal_text
 from contlearn.tasks.spans import (
@@ -270,13 +271,13 @@ class TokenClassification(TaskBase):
         """Tokenise words and remember where each begins; what is over the limit is cut.
 
         A word of which the tokenizer makes no piece stands alone in that: all others keep theirs.
+        From the first word on that is over the limit, all are cut; how many pieces the words after
+        it would have is not asked.
         """
         unknown = unknown_id(tokenizer)
         batch = [[word for word, _, _ in placed_words(item)] for item in inputs]
         encodings: list[tuple[Encoding, ...]] = []
-        for words, item in zip(
-            batch, tokenizer.encode_batch(batch, is_pretokenized=True), strict=True
-        ):
+        for words, item in zip(batch, encode_words(tokenizer, batch, max_tokens), strict=True):
             ids, end = item.ids, len(item.ids)
             truncated = len(ids) > max_tokens
             if truncated:
@@ -286,7 +287,10 @@ class TokenClassification(TaskBase):
             for position, word in enumerate(item.word_ids):
                 if word is not None:
                     starts.setdefault(word, position)
-            read = [word for word in range(len(words)) if starts.get(word, end) < end]
+            cut = len(words)
+            if truncated:
+                cut = min((word for word, at in starts.items() if at >= end), default=cut)
+            read = [word for word in range(cut) if word in starts]
             encodings.append(
                 (
                     Encoding(
@@ -295,8 +299,8 @@ class TokenClassification(TaskBase):
                         truncated=truncated,
                         unknown_pieces=ids.count(unknown) if unknown is not None else 0,
                         words=tuple(read),
-                        lost_words=tuple(w for w in range(len(words)) if w not in starts),
-                        cut_words=tuple(w for w in sorted(starts) if starts[w] >= end),
+                        lost_words=tuple(word for word in range(cut) if word not in starts),
+                        cut_words=tuple(range(cut, len(words))),
                     ),
                 )
             )

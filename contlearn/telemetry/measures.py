@@ -395,6 +395,13 @@ MEASURES: Final[tuple[Measure, ...]] = (
         "Requests turned away: queue_full, too_large, timeout, not_ready, invalid, cancelled.",
         "server",
     ),
+    _counter(
+        "workers_replaced_total",
+        "workers",
+        "reason",
+        "Worker processes that another took the place of: ended, or silent.",
+        "server",
+    ),
     # --- server: answers
     _counter(
         "predictions_total",

@@ -733,6 +733,13 @@ def serving() -> Panel:
         ),
         panel(
             "timeseries",
+            "Workers replaced",
+            ("increase(contlearn_workers_replaced_total[1h])", "{{reason}}, {{instance}}"),
+            width=8,
+            about="Ended: a worker process died. Silent: it stood still, or took too long.",
+        ),
+        panel(
+            "timeseries",
             "Seconds of a load",
             (
                 f"sum(rate(contlearn_reload_duration_seconds_sum{{{MODEL}}}[1h])) / sum(rate(contlearn_reload_duration_seconds_count{{{MODEL}}}[1h]))",

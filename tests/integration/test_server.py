@@ -24,7 +24,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from contlearn.registry.leases import leased_versions
 from contlearn.serving.settings import RequestLimits
+from contlearn.tasks.text_classification import class_prediction
 from contlearn.telemetry.measures import SERVER
+from contlearn.types import LabelSpace
 from tests.served import (
     copy_version,
     make_workspace,
@@ -98,8 +100,9 @@ def test_predict_takes_a_packed_body(client):
         (b'{"texts": NaN}', 400, "body"),
         (b'{"texts": "one"}', 400, "body"),
         (b'{"texts": [1]}', 400, "texts[0]"),
-        (b'{"texts": ["a", ""]}', 400, "texts[1]"),
-        (b'{"texts": ["a", "b\\u0000"]}', 400, "texts[1]"),
+        (b'{"texts": [""]}', 400, "texts[0]"),
+        (b'{"texts": [" ", "b\\u0000"]}', 400, "texts[0]"),
+        (b'{"texts": ["a", 1]}', 400, "texts[1]"),
         (b'{"texts": ["a"], "inputs": []}', 400, "body"),
         (b'{"text": ["a"]}', 400, "body"),
         (b'{"texts": ["a"], "top": -1}', 400, "top"),
@@ -116,6 +119,60 @@ def test_predict_refuses_what_is_wrong_and_says_where(client, body, status, wher
     assert set(value) == {"error", "where", "hint", "request_id"}
     assert value["error"].endswith(".")
     assert value["request_id"] == answer.headers["x-request-id"]
+
+
+MIXED = ["refund the charge", "", "my parcel please", "b\0", "a" * 501]
+
+
+def test_a_text_that_cannot_be_used_fails_only_itself(served, client):
+    answer = client.post("/predict", json={"texts": MIXED}, headers={"x-request-id": "mixed-1"})
+    assert answer.status_code == 200
+    first, empty, third, control, long = answer.json()["predictions"]
+    assert (first["label"], third["label"]) == ("billing", "shipping")
+    assert empty["error"] == "The field 'text' is empty."
+    assert [item["where"] for item in (empty, control, long)] == [
+        "texts[1]",
+        "texts[3]",
+        "texts[4]",
+    ]
+    assert "501 characters" in long["error"]
+    assert all(set(item) == {"error", "where", "hint"} for item in (empty, control, long))
+    log = served[1].predictions
+    lines = wait_for(lambda: [line for line in whole_lines(log) if line["request_id"] == "mixed-1"])
+    assert [(line["index"], line["labels"]) for line in lines] == [
+        (0, ["billing"]),
+        (2, ["shipping"]),
+    ]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_v2_leaves_the_place_of_a_text_that_cannot_be_used_empty_and_says_why(client, binary):
+    body = {
+        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [5], "data": MIXED}],
+        "outputs": [
+            {"name": "label"},
+            {"name": "scores", "parameters": {"binary_data": binary}},
+            {"name": "scores", "parameters": {"classification": 1}},
+        ],
+    }
+    answer = client.post("/v2/models/tickets/infer", json=body)
+    assert answer.status_code == 200
+    size = int(answer.headers.get("inference-header-content-length", len(answer.content)))
+    value = json.loads(answer.content[:size])
+    label, scores, best = value["outputs"]
+    assert label["data"] == ["billing", "", "shipping", "", ""]
+    assert scores["shape"] == [5, 4]
+    if binary:
+        numbers = np.frombuffer(answer.content[size:], dtype="<f4").reshape(5, 4)
+        assert list(np.isnan(numbers).all(axis=1)) == [False, True, False, True, True]
+    else:
+        assert scores["data"][4:8] == [None] * 4
+        assert sum(scores["data"][8:12]) == pytest.approx(1.0)
+    assert [text.split(":")[-1] for text in best["data"]] == label["data"]
+    errors = json.loads(value["parameters"]["errors"])
+    assert [error["index"] for error in errors] == [1, 3, 4]
+    assert errors[0]["error"] == "The field 'text' is empty."
+    assert errors[0]["where"] == "inputs[0].data[1]"
 
 
 def test_unpacked_size_is_bounded_too(client):
@@ -459,6 +516,41 @@ def test_a_version_that_cannot_be_loaded_stays_out_and_is_reported(tmp_path):
         assert client.get("/health/ready").json()["problem"] is None
         wait_for(lambda: leased_versions(workspace.state / "leases") == {4})
     assert leased_versions(workspace.state / "leases") == set()
+
+
+def test_a_server_whose_workers_answer_nothing_is_not_ready_and_says_why(tmp_path):
+    class Stuck:
+        label_space = LabelSpace(("a",))
+        gate = threading.Event()
+
+        def predict(self, inputs):
+            self.gate.wait(60)
+            return [class_prediction("a", 1.0, {}) for _ in inputs]
+
+    workspace = make_workspace(tmp_path / "ws")
+    folder = workspace.root / "serving" / "tickets"
+    write_version(folder, 1)
+    point_to(folder, 1, 1)
+    stuck = Stuck()
+    with running(settings_of(workspace, load=lambda _: stuck)) as server:
+        wait_for(lambda: server.service.is_ready)
+        with (
+            httpx.Client(base_url=server.address, timeout=60) as client,
+            ThreadPoolExecutor(1) as threads,
+        ):
+            asked = threads.submit(client.post, "/predict", json={"texts": ["a"]})
+            wait_for(lambda: server.site.engine.silent_seconds > 0)
+            # Six seconds later.
+            server.site.engine.clock = lambda: time.monotonic() + 6.0
+            answer = httpx.get(server.address + "/health/ready")
+            assert answer.status_code == 503
+            assert answer.json()["where"] == "workers of the server"
+            assert "No worker has answered for" in answer.json()["error"]
+            assert httpx.get(server.address + "/v2/health/ready").status_code == 503
+            server.site.engine.clock = time.monotonic
+            stuck.gate.set()
+            assert asked.result(60).status_code == 200
+            assert client.get("/health/ready").status_code == 200
 
 
 def test_swaps_under_load_lose_no_request_and_answer_with_the_right_version(tmp_path):

@@ -47,7 +47,7 @@ def served(tmp_path, pool):
     write_version(folder, 1)
     point_to(folder, 1, 1)
     # A busy machine may take its time to start a worker; nobody is turned away meanwhile.
-    patient = EngineLimits(workers=2, max_wait_seconds=60.0, deadline_seconds=60.0)
+    patient = EngineLimits(workers=2, ahead=2, max_wait_seconds=60.0, deadline_seconds=60.0)
     with running(settings_of(workspace, load=pool.loader(None), engine=patient)) as server:
         wait_for(lambda: server.service.is_ready)
         yield server, folder
@@ -109,6 +109,63 @@ def test_a_worker_that_is_killed_costs_no_answer(served, pool):
         thread.join()
     assert set(answers) <= {(1, "shipping"), (2, "returns")}
     assert not set(before) & set(pool.pids)
+
+
+def test_workers_that_stand_still_are_replaced_and_what_they_were_asked_is_answered(
+    tmp_path, pool, caplog
+):
+    replaced = []
+    pool.on_replaced = replaced.append
+    version = pool.load(write_version(tmp_path, 1))
+    before = [psutil.Process(pid) for pid in pool.pids]
+    for process in before:
+        process.suspend()
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(version.predict, [{"text": "refund"}]) for _ in range(8)]
+        assert {job.result(60)[0].target for job in asked} == {"billing"}
+    assert replaced == ["silent", "silent"]
+    _, alive = psutil.wait_procs(before, timeout=20)
+    assert not alive
+    records = [r for r in caplog.records if r.message.startswith("worker did not answer")]
+    assert {r.pid for r in records} == {process.pid for process in before}
+    assert {r.why for r in records} == {"it took no processor time for 2 s"}
+
+
+@pytest.mark.slow
+def test_workers_are_replaced_though_their_host_stands_still_too(tmp_path, pool):
+    version = pool.load(write_version(tmp_path, 1))
+    (host,) = children(pool._process.pid)
+    stopped = [host, *(psutil.Process(pid) for pid in pool.pids)]
+    for process in stopped:
+        process.suspend()
+    assert version.predict([{"text": "refund"}])[0].target == "billing"
+    assert version.predict([{"text": "refund"}])[0].target == "billing"
+    assert not host.is_running() or host.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_dropped_version_ends_workers_that_stand_still(tmp_path, pool):
+    version = pool.load(write_version(tmp_path, 1))
+    processes = [*children(pool._process.pid), *map(psutil.Process, pool.pids)]
+    processes[-1].suspend()
+    version.close()
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert not alive
+
+
+def test_a_question_that_lies_ready_in_a_worker_that_is_killed_is_answered_by_another(
+    tmp_path, pool
+):
+    version = pool.load(write_version(tmp_path, 1))
+    workers = [psutil.Process(pid) for pid in pool.pids]
+    for worker in workers:
+        worker.suspend()
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(version.predict, [{"text": "refund"}]) for _ in range(8)]
+        sent = next(iter(pool._versions.values()))
+        wait_for(lambda: sum(worker.asked for worker in sent.workers) == 8)
+        for worker in workers:
+            worker.kill()
+        assert {job.result(60)[0].target for job in asked} == {"billing"}
 
 
 def children(pid):

@@ -18,14 +18,15 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from contlearn.errors import ContlearnError
 from contlearn.plugins.manager import PluginManager
 from contlearn.serving.compute.memory import keep_memory_together, quiet_collector
-from contlearn.serving.compute.messages import receive, receive_sockets, send
+from contlearn.serving.compute.messages import Channel, receive, receive_sockets, send
 from contlearn.serving.versions.loading import LOAD_NICE, CheckedLoader
 from contlearn.telemetry.logs import configure_logs
 from contlearn.types import Encoding
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["ForkServer", "VersionHost", "main"]
 
 _log = logging.getLogger("contlearn.serving")
+# How long a worker that was told to end may take, and how long one that ended until it is seen.
+_END_SECONDS: Final = 5.0
+_EXIT_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.02
 
 
 class ForkServer:
@@ -66,7 +71,7 @@ class ForkServer:
                 try:
                     made.serve(order, connections[1:])
                 finally:
-                    _wait_for_children()
+                    made.end_workers()
 
             _fork(host)
             for connection in connections:
@@ -87,9 +92,11 @@ class VersionHost:
         self._intra_threads = intra_threads
         self._control = control
         self._loaded: OnnxPredictor | dict[str, Any] = {}
+        self._pids: set[int] = set()
 
     def serve(self, order: Mapping[str, Any], connections: Sequence[socket.socket]) -> None:
         """Load as ordered, fork a worker for each connection, and replace those that die."""
+        send(self._control, {"pid": os.getpid()})  # so that one that stands still can be killed
         loading = threading.Thread(target=self._load, args=(order,))
         loading.start()
         loading.join()
@@ -118,7 +125,7 @@ class VersionHost:
         while True:
             died = receive(self._control)["died"]
             (connection,) = receive_sockets(self._control, 1)
-            code = _exit_code(died)
+            code = self._exit_code(died)
             send(self._control, {"pid": self._worker(loaded, connection, ()), "code": code})
 
     def _load(self, order: Mapping[str, Any]) -> None:
@@ -154,8 +161,29 @@ class VersionHost:
             _answer(predictor, connection)
 
         pid = _fork(work)
+        self._pids.add(pid)
         connection.close()
         return pid
+
+    def _exit_code(self, pid: int) -> int | None:
+        """Ask how a worker ended; None for one that is still about to end."""
+        if pid not in self._pids:
+            return None  # another host's, which is gone
+        status = _status(pid, _EXIT_SECONDS)
+        if status is not None:
+            self._pids.discard(pid)
+        return status
+
+    def end_workers(self) -> None:
+        """Take note of the end of each, or they would stay in the system's table.
+
+        One that stands still does not see that it is wanted no more: it is killed.
+        """
+        for pid in self._pids:
+            if _status(pid, _END_SECONDS) is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                _status(pid, _EXIT_SECONDS)
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -177,47 +205,56 @@ def _end_after(work: Callable[[], None]) -> NoReturn:
     os._exit(code)
 
 
-def _exit_code(pid: int) -> int | None:
-    """Ask how a child ended; None for one that is nobody's child, or still about to end."""
-    try:
-        found, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    return os.waitstatus_to_exitcode(status) if found else None
-
-
-def _wait_for_children() -> None:
-    """Take note of the end of each, or they would stay in the system's table."""
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait()
+def _status(pid: int, seconds: float) -> int | None:
+    """Give the exit code of a child that has ended or ends within so many seconds, else None."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            found, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return 0
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            return None
+        time.sleep(_LOOK_SECONDS)
 
 
 def _answer(predictor: OnnxPredictor, data: socket.socket) -> None:
     """Answer one message after the other, until the server is gone."""
+    import numpy as np
+
+    channel = Channel(data)
     while True:
-        items = receive(data)
+        items, _ = channel.receive()
+        numbers = b""
         try:
-            reply: dict[str, Any] = {"answers": _answers(predictor, items)}
+            answers = _answers(predictor, items)
+            reply: dict[str, Any] = {"answers": [_plain(answer) for answer in answers]}
+            numbers = b"".join(
+                np.ascontiguousarray(array, dtype="<f4").tobytes()
+                for answer in answers
+                for array in (answer.logits, answer.projection)
+            )
         except Exception as error:
             # The server decides what a failed answer means; here it only must not end the loop.
             _log.exception("worker failed on a request")
             reply = {"failed": f"{type(error).__name__}: {error}"}
-        send(data, reply)
+        send(data, reply, tail=numbers)
 
 
-def _answers(predictor: OnnxPredictor, items: Sequence[Any]) -> list[dict[str, Any]]:
+def _answers(predictor: OnnxPredictor, items: Sequence[Any]) -> list[Answer]:
     if items and "ids" in items[0]:
         encodings = [
             Encoding(input_ids=tuple(i["ids"]), word_starts=tuple(range(len(i["ids"]))))
             for i in items
         ]
-        return [_plain(answer) for answer in predictor.answer_ids(encodings)]
+        return predictor.answer_ids(encodings)
     inputs: list[Mapping[str, Any]] = [
         {name: value if isinstance(value, str) else tuple(value) for name, value in item.items()}
         for item in items
     ]
-    return [_plain(answer) for answer in predictor.predict_detailed(inputs)]
+    return predictor.predict_detailed(inputs)
 
 
 def _plain(answer: Answer) -> dict[str, Any]:
@@ -231,8 +268,9 @@ def _plain(answer: Answer) -> dict[str, Any]:
         "labels": prediction.labels,
         "confidence": confidence,
         "key": prediction.key,
-        "logits": answer.logits,
-        "projection": answer.projection,
+        # How many numbers follow; they are sent as bytes.
+        "logits": answer.logits.shape,
+        "projection": len(answer.projection),
         "tokens": answer.tokens,
         "truncated": answer.truncated,
         "unknown_pieces": answer.unknown_pieces,

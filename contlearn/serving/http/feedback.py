@@ -37,7 +37,7 @@ class RecentRequests:
 
     requests: int = 20_000
     characters: int = 20_000_000
-    _kept: OrderedDict[str, tuple[Sequence[Inputs], int]] = field(
+    _kept: OrderedDict[str, tuple[Mapping[int, Inputs], int]] = field(
         default_factory=OrderedDict, init=False
     )
     _size: int = field(default=0, init=False)
@@ -46,8 +46,11 @@ class RecentRequests:
         """Say whether a request of this id is remembered."""
         return request_id in self._kept
 
-    def keep(self, request_id: str, inputs: Sequence[Inputs], characters: int) -> None:
-        """Remember a request; the oldest are forgotten, and the first that had an id keeps it."""
+    def keep(self, request_id: str, inputs: Mapping[int, Inputs], characters: int) -> None:
+        """Remember the inputs of a request by their places.
+
+        The oldest requests are forgotten, and the first that had an id keeps it.
+        """
         if request_id in self._kept:
             return
         self._kept[request_id] = (inputs, characters)
@@ -59,9 +62,7 @@ class RecentRequests:
     def find(self, request_id: str, index: int) -> Inputs | None:
         """Give one input of an earlier request, or None."""
         kept = self._kept.get(request_id)
-        if kept is None or not 0 <= index < len(kept[0]):
-            return None
-        return kept[0][index]
+        return None if kept is None else kept[0].get(index)
 
 
 class CheckedLabels(NamedTuple):

@@ -156,12 +156,12 @@ def _predict(texts: int) -> dict[str, Any]:
                         "type": "object",
                         "additionalProperties": False,
                         "properties": {
-                            "texts": {**listed, "items": {"type": "string", "minLength": 1}},
+                            "texts": {**listed, "items": {"type": "string"}},
                             "inputs": {
                                 **listed,
                                 "items": {
                                     "anyOf": [
-                                        {"type": "string", "minLength": 1},
+                                        {"type": "string"},
                                         {"type": "object"},
                                     ]
                                 },
@@ -198,7 +198,7 @@ def _instances(texts: int) -> dict[str, Any]:
             "instances": {
                 "type": "array",
                 "description": f"At most {texts}",
-                "items": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "object"}]},
+                "items": {"anyOf": [{"type": "string"}, {"type": "object"}]},
             }
         },
     }

@@ -88,15 +88,17 @@ async def predictions(
         top: So many scores at most.
         deadline_seconds: At most this long.
     Returns:
-        What the client is given for each, and the version that answered.
+        What the client is given for each, what is wrong with it where it cannot be used, and the
+        version that answered.
     Raises:
         RequestProblem: When they cannot be answered.
     """
     service = call.service
-    inputs, lengths = service.read_inputs(rows, name=name)
+    read = service.read_inputs(rows, name=name)
     version, answers, request_id = await service.serve_request(
-        inputs,
-        lengths,
+        read.inputs,
+        read.lengths,
+        places=read.places,
         request_id=call.request_id,
         wish=call.header(CANARY),
         deadline_seconds=deadline_seconds,
@@ -104,7 +106,10 @@ async def predictions(
     )
     call.answered_as(request_id)
     flags = service.settings.task.schema().get("properties", {})
-    return [_to_json(answer, top, flags) for answer in answers], version
+    found = [_to_json(answer, top, flags) for answer in answers]
+    for place in sorted(read.problems):
+        found.insert(place, dict(read.problems[place].of_text()))
+    return found, version
 
 
 def _whole_number(value: Mapping[str, Any], name: str) -> int | None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["RequestProblem", "no_such_path", "not_ready", "overloaded", "too_late"]
+__all__ = [
+    "RequestProblem",
+    "crowded_out",
+    "hopeless",
+    "no_such_path",
+    "not_ready",
+    "overloaded",
+    "too_late",
+]
 
 
 class RequestProblem(Exception):
@@ -51,6 +59,10 @@ class RequestProblem(Exception):
             "hint": self.hint,
             "request_id": request_id,
         }
+
+    def of_text(self) -> dict[str, str | None]:
+        """Give what stands in the place of the answer to a text that alone cannot be used."""
+        return {"error": self.what, "where": self.where, "hint": self.hint}
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Give the headers the answer needs beyond the usual ones."""
@@ -110,11 +122,41 @@ def overloaded(waiting: int, seconds: float) -> RequestProblem:
 
 def too_late(seconds: float) -> RequestProblem:
     """Say that a request waited longer than it may."""
+    return _late(f"The request was not answered within its deadline of {seconds:g} s.", 1.0)
+
+
+def hopeless(expected: float, seconds: float, waits: float) -> RequestProblem:
+    """Say that a request would take longer than it may: by itself, or with what waits before it.
+
+    Args:
+        expected: Seconds until it would be answered.
+        seconds: It may take so many.
+        waits: Seconds after which another try may go better.
+    """
+    return _late(
+        f"The request would take about {expected:.1f} s, more than its deadline of {seconds:g} s.",
+        waits,
+    )
+
+
+def _late(what: str, waits: float) -> RequestProblem:
     return RequestProblem(
         503,
-        f"The request was not answered within its deadline of {seconds:g} s.",
+        what,
         where="queue",
         hint="Send fewer texts at once, or allow more time with serving.deadline_seconds.",
         reason="timeout",
-        retry_after_seconds=1,
+        retry_after_seconds=waits,
+    )
+
+
+def crowded_out(waits: float) -> RequestProblem:
+    """Say that a request would make those late that were let in before it."""
+    return RequestProblem(
+        503,
+        "The server is busy with large requests, and this one would make them late.",
+        where="queue",
+        hint="Send the request again after the time in Retry-After, or send fewer texts at once.",
+        reason="queue_full",
+        retry_after_seconds=waits,
     )

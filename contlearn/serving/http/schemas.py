@@ -50,7 +50,10 @@ _IDS: dict[str, Any] = {
 def schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
     """Give the named schemas of a server that serves these models."""
     kinds = list({each.task.name: each.task.schema() for each in models}.values())
-    predictions = {"type": "array", "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}}
+    predictions = {
+        "type": "array",
+        "items": {"anyOf": [*kinds, {"$ref": "#/components/schemas/NoAnswer"}]},
+    }
     return {
         "Error": _ERROR,
         "Health": {"type": "object"},
@@ -86,6 +89,14 @@ def schemas(models: Sequence[ServerSettings]) -> dict[str, Any]:
                         },
                     },
                 },
+            },
+        },
+        "NoAnswer": {
+            "type": "object",
+            "description": "In the place of a text that alone could not be used",
+            "required": ["error", "where", "hint"],
+            "properties": {
+                name: value for name, value in _ERROR["properties"].items() if name != "request_id"
             },
         },
         "Models": {

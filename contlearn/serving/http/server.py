@@ -214,6 +214,7 @@ class HttpServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Stop also when the follower ended unexpectedly: nobody should trust this process."""
+        self.site.engine.look()
         if counter % _REREAD_TICKS == 0:
             await asyncio.to_thread(self._look_at_secrets)
         if not self.site.alive and not self.should_exit:

@@ -133,6 +133,7 @@ def encode_answer(
     defaults: Sequence[str],
     labels: Sequence[str],
     request_id: str,
+    errors: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[bytes, int | None]:
     """Write the outputs that were asked for.
 
@@ -144,6 +145,8 @@ def encode_answer(
         defaults: What is sent when nothing in particular was asked for.
         labels: The names that the classification extension gives.
         request_id: Sent back as `parameters.request_id`, for feedback.
+        errors: What is wrong with texts that were not answered; `parameters.errors`, as JSON in a
+            text, since the protocol's parameters are plain values.
     Returns:
         The body, and the length of its JSON part when binary tensors follow it.
     Raises:
@@ -179,10 +182,13 @@ def encode_answer(
                 else list(values)
             )
         described.append(item)
+    parameters = {"request_id": request_id}
+    if errors:
+        parameters["errors"] = orjson.dumps(errors).decode()
     answer: dict[str, Any] = {
         "model_name": model,
         "model_version": str(version),
-        "parameters": {"request_id": request_id},
+        "parameters": parameters,
         "outputs": described,
     }
     if request.id is not None:
@@ -376,6 +382,9 @@ def _classify(
     count = min(classes, tensor.data.shape[1])
     rows: list[str] = []
     for row in tensor.data:
+        if np.isnan(row).all():  # a text that was not answered
+            rows += [""] * count
+            continue
         best = np.argsort(-row, kind="stable")[:count]
         rows += [f"{row[i]:f}:{i}:{labels[i] if i < len(labels) else ''}" for i in best]
     return OutputTensor(tensor.name, "BYTES", (tensor.data.shape[0], count), rows)

@@ -13,7 +13,7 @@ from contlearn.serving.http.problems import RequestProblem
 from contlearn.serving.http.v2 import InferRequest, OutputTensor, encode_answer, parse_infer
 from contlearn.serving.http.v2_ids import id_tensors, read_ids
 from contlearn.serving.http.wire import parse_json
-from contlearn.serving.service import Service
+from contlearn.serving.service import ReadTexts, Service
 from contlearn.serving.versions.version import Answer, Item, LoadedVersion
 from contlearn.types import Encoding
 from contlearn.version import __version__
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _JSON: Final = (b"content-type", b"application/json")
+_EMPTY: Final = {"FP32": np.nan, "INT64": -1, "BOOL": False}
 _NUMPY: Final = {"FP32": np.float32, "INT64": np.int64, "BOOL": np.bool_}
 _BINARY: Final = (b"content-type", b"application/octet-stream")
 
@@ -218,12 +219,14 @@ async def infer(call: Call) -> None:
         items: list[Item] = list(read_ids(request, asked, service.settings.limits.texts))
         lengths = [len(item.input_ids) for item in items if isinstance(item, Encoding)]
         number = asked.number
+        read = ReadTexts([], lengths, list(range(len(items))), {})
     else:
-        inputs, lengths = service.read_inputs(_texts(request), name="inputs[0].data")
-        items = list(inputs)
+        read = service.read_inputs(_texts(request), name="inputs[0].data")
+        items = list(read.inputs)
     version, answers, request_id = await service.serve_request(
         items,
-        lengths,
+        read.lengths,
+        places=read.places,
         request_id=call.request_id,
         number=number,
         wish=call.header(CANARY),
@@ -233,6 +236,8 @@ async def infer(call: Call) -> None:
     call.answered_as(request_id)
     by_ids = "input_ids" in request.inputs
     tensors = id_tensors(version, answers, items) if by_ids else _tensors(service, version, answers)
+    if read.problems:
+        tensors = {name: _with_gaps(tensor, read) for name, tensor in tensors.items()}
     answer, head = encode_answer(
         model=service.settings.name,
         version=version.number,
@@ -241,6 +246,7 @@ async def infer(call: Call) -> None:
         defaults=["logits"] if by_ids else [name for name, _, _ in _outputs(service, version)],
         labels=version.predictor.label_space.names,
         request_id=request_id,
+        errors=[{"index": place, **problem.of_text()} for place, problem in read.problems.items()],
     )
     if head is None:
         await call.bytes(answer, headers=[_JSON])
@@ -322,3 +328,17 @@ def _tensors(
         unknown = np.array([answer.is_unknown is True for answer in answers], dtype=np.bool_)
         found["unknown"] = OutputTensor("unknown", "BOOL", (count,), unknown)
     return found
+
+
+def _with_gaps(tensor: OutputTensor, read: ReadTexts) -> OutputTensor:
+    """Leave the places of texts that could not be used empty: "", NaN, -1, false."""
+    count = len(read.places) + len(read.problems)
+    shape = (count, *tensor.shape[1:])
+    if not isinstance(tensor.data, np.ndarray):
+        texts = [""] * count
+        for place, text in zip(read.places, tensor.data, strict=True):
+            texts[place] = text
+        return OutputTensor(tensor.name, tensor.datatype, shape, texts)
+    data = np.full(shape, _EMPTY[tensor.datatype], dtype=tensor.data.dtype)
+    data[read.places] = tensor.data
+    return OutputTensor(tensor.name, tensor.datatype, shape, data)

@@ -174,6 +174,7 @@ class Trials:
         lengths: Sequence[int],
         answers: Sequence[Answer],
         request_id: str,
+        places: Sequence[int],
     ) -> None:
         """Show a request to the shadow, if it is its turn. Never waits."""
         role = self.shelf.roles.shadow
@@ -186,7 +187,7 @@ class Trials:
             self.metrics.shadow["dropped"].inc(len(inputs))
             return
         task = asyncio.get_running_loop().create_task(
-            self._compare(version, shadow, inputs, lengths, answers, request_id)
+            self._compare(version, shadow, inputs, lengths, answers, request_id, places)
         )
         self._shadowed.add(task)
         task.add_done_callback(self._shadowed.discard)
@@ -199,6 +200,7 @@ class Trials:
         lengths: Sequence[int],
         answers: Sequence[Answer],
         request_id: str,
+        places: Sequence[int],
     ) -> None:
         try:
             others = await self.background.compute(shadow, inputs, lengths=lengths)
@@ -221,7 +223,7 @@ class Trials:
                     ComparedPrediction(
                         time=now,
                         request_id=request_id,
-                        index=index,
+                        index=places[index],
                         version=version.number,
                         shadow=shadow.number,
                         labels=mine.prediction.labels,

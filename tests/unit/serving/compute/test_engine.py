@@ -89,7 +89,9 @@ def test_texts_of_like_length_run_together():
 
 def test_what_waits_is_taken_together_and_versions_are_never_mixed():
     first, second = Slow(), Slow()
-    made = engine(workers=1, batch_texts=8)
+    # On a clock that stands still every run is quick: what is taken together goes by texts alone.
+    limits = EngineLimits(workers=1, batch_texts=8)
+    made = Engine(1, lambda: 0.0).lane(limits)
     one, two = version(first, 1), version(second, 2)
 
     async def body():
@@ -325,3 +327,66 @@ def test_a_version_that_was_retired_in_between_is_not_asked():
 
     run(body, made)
     assert made.waiting == 0
+
+
+def test_workers_that_answer_nothing_are_noticed_logged_and_noticed_again_when_they_do(caplog):
+    predictor, now = Slow(), [100.0]
+    made = Engine(2, lambda: now[0])
+    lane, loaded = made.lane(EngineLimits(workers=2)), version(predictor)
+
+    async def body():
+        await ask(lane, loaded, "quick")
+        assert not made.is_stuck
+        predictor.gate.clear()
+        job = asyncio.ensure_future(ask(lane, loaded, "stands"))
+        while not made._running:
+            await asyncio.sleep(0.001)
+        now[0] += 4.0
+        made.look()
+        assert not made.is_stuck
+        now[0] += 2.0
+        made.look()
+        made.look()
+        assert made.is_stuck
+        predictor.gate.set()
+        await job
+        made.look()
+        return made.is_stuck
+
+    assert run_engine(body, made) is False
+    assert [record.message for record in caplog.records] == [
+        "no worker answers",
+        "workers answer again",
+    ]
+    assert caplog.records[0].seconds == 6.0
+
+
+def test_workers_that_are_replaced_in_vain_count_as_silent_until_one_answers():
+    from contlearn.serving.compute.watching import WorkerSilent
+
+    predictor, now = Slow(), [100.0]
+    made = Engine(1, lambda: now[0])
+    lane, loaded = made.lane(EngineLimits(workers=1)), version(predictor)
+
+    def silent(inputs):
+        now[0] += 4.0
+        raise WorkerSilent("The workers of the server do not answer.")
+
+    async def body():
+        predictor.predict = silent
+        for _ in range(2):
+            with pytest.raises(WorkerSilent):
+                await ask(lane, loaded, "a")
+        assert made.silent_seconds == 0.0  # nobody waits
+        predictor.predict = lambda inputs: (seen.append(made.is_stuck), silent(inputs))
+        with pytest.raises(WorkerSilent):
+            await ask(lane, loaded, "a")
+        del predictor.predict
+        await ask(lane, loaded, "a")
+        predictor.predict = lambda inputs: (seen.append(made.is_stuck), silent(inputs))
+        with pytest.raises(WorkerSilent):
+            await ask(lane, loaded, "a")
+
+    seen = []
+    run_engine(body, made)
+    assert seen == [True, False]

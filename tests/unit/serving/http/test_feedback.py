@@ -19,18 +19,18 @@ def desk(tmp_path):
 def test_recent_requests_are_bounded_in_number_and_size():
     recent = RecentRequests(requests=3, characters=100)
     for number in range(5):
-        recent.keep(f"r{number}", [{"text": "x" * 10}], 10)
+        recent.keep(f"r{number}", {0: {"text": "x" * 10}}, 10)
     assert recent.find("r1", 0) is None
     assert recent.find("r2", 0) == {"text": "x" * 10}
     assert recent.find("r2", 1) is None
-    recent.keep("big", [{"text": "y" * 95}], 95)
+    recent.keep("big", {0: {"text": "y" * 95}}, 95)
     assert recent.find("r4", 0) is None
-    recent.keep("huge", [{"text": "y" * 500}], 500)
+    recent.keep("huge", {0: {"text": "y" * 500}}, 500)
     assert recent.find("huge", 0) is None
 
 
 def test_a_label_becomes_a_row_of_the_inbox_with_the_users_field_names(desk, tmp_path):
-    desk.recent.keep("r1", [{"text": "first"}, {"text": "second"}], 11)
+    desk.recent.keep("r1", {0: {"text": "first"}, 1: {"text": "second"}}, 11)
     row = desk.row({"request_id": "r1", "index": 1, "label": "billing"}, "labels[0]")
     assert row == {"message": "second", "topic": "billing"}
     assert desk.accept([row])
@@ -73,14 +73,14 @@ def test_labels_that_are_wrong_are_refused(desk, item):
 
 
 def test_a_label_is_checked_as_the_inbox_checks_it(desk):
-    desk.recent.keep("r1", [{"text": "words"}], 5)
+    desk.recent.keep("r1", {0: {"text": "words"}}, 5)
     with pytest.raises(RequestProblem):
         desk.row({"request_id": "r1", "label": ""}, "labels[0]")
 
 
 def test_tags_go_with_the_tokens_they_were_predicted_for(tmp_path):
     desk = FeedbackDesk(tmp_path, TokenClassification(), FieldNames())
-    desk.recent.keep("r1", [{"tokens": ("to", "Rome")}], 7)
+    desk.recent.keep("r1", {0: {"tokens": ("to", "Rome")}}, 7)
     row = desk.row({"request_id": "r1", "label": ["O", "B-city"]}, "")
     assert row == {"tokens": ["to", "Rome"], "tags": ["O", "B-city"]}
     with pytest.raises(RequestProblem, match="2 words but 1 tags"):
@@ -89,7 +89,7 @@ def test_tags_go_with_the_tokens_they_were_predicted_for(tmp_path):
 
 def test_entities_are_taken_as_the_server_answers_them(tmp_path):
     desk = FeedbackDesk(tmp_path, TokenClassification(), FieldNames())
-    desk.recent.keep("r1", [{"text": "to New York, now"}], 16)
+    desk.recent.keep("r1", {0: {"text": "to New York, now"}}, 16)
     tags = ["O", "B-city", "I-city", "O", "O"]
     spans = [{"start": 3, "end": 11, "type": "city", "score": 0.4}]
     items = [{"request_id": "r1", "label": label} for label in (spans, tags, [])]
@@ -113,7 +113,7 @@ def test_entities_are_taken_as_the_server_answers_them(tmp_path):
 )
 def test_entities_that_are_wrong_are_said(tmp_path, label, words):
     desk = FeedbackDesk(tmp_path, TokenClassification(), FieldNames())
-    desk.recent.keep("r1", [{"text": "to New York, now"}], 16)
+    desk.recent.keep("r1", {0: {"text": "to New York, now"}}, 16)
     with pytest.raises(RequestProblem, match=words) as caught:
         desk.row({"request_id": "r1", "label": label}, "labels[0]")
     assert caught.value.status == 400

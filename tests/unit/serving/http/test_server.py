@@ -121,6 +121,16 @@ def test_the_first_protocol_of_kserve_is_spoken(serve):
                 json={"instances": ["where is my parcel", {"text": "refund the charge"}]},
             )
             assert [p["label"] for p in answer.json()["predictions"]] == ["shipping", "billing"]
+            answer = client.post(
+                "/v1/models/tickets:predict",
+                json={"instances": ["where is my parcel", "", {"text": "refund the charge"}]},
+            )
+            first, empty, last = answer.json()["predictions"]
+            assert (first["label"], last["label"]) == ("shipping", "billing")
+            assert sorted(empty) == ["error", "hint", "where"]
+            assert empty["where"] == "instances[1]"
+            refused = client.post("/v1/models/tickets:predict", json={"instances": ["", ""]})
+            assert (refused.status_code, refused.json()["where"]) == (400, "instances[0]")
             assert client.get("/v1/models").json() == {"models": ["tickets"]}
             ready = {"name": "tickets", "ready": True}
             assert client.get("/v1/models/tickets").json() == ready
