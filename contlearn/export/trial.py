@@ -50,7 +50,7 @@ def try_encoder(base: str) -> tuple[int | None, tuple[str, ...]]:
         return limit, (note,)
     made = Checkpoint(TextModel(short, head=_HEAD), checkpoint.tokenizer, base)
     try:
-        problem = _train_and_export(made)
+        problem = _train_and_export(made, limit)
     except (OSError, MemoryError):
         raise
     except ContlearnError as error:
@@ -81,10 +81,10 @@ def _shortened(encoder: Any) -> Any:
         return None
 
 
-def _train_and_export(made: Checkpoint) -> str:
+def _train_and_export(made: Checkpoint, limit: int | None) -> str:
     """Train for a step, export, and compare; give what is wrong, nothing when all is well."""
     model = made.model
-    ids = plain_ids(model.encoder.config, max(_LENGTHS)).tolist()
+    ids = plain_ids(model.encoder.config, max(_LENGTHS)).tolist()[:limit]
     encodings = [Encoding(input_ids=tuple(ids[:length])) for length in _LENGTHS]
     packed = pack(encodings, pad_id=made.pad_id)
     with torch.random.fork_rng(devices=[]):

@@ -22,9 +22,13 @@ _PADDING_SHARE: Final = 1e-3
 _NOTHING: Final = 1e-6
 
 
-def check_reading(encoder: nn.Module, *, what: str) -> None:
+def check_reading(encoder: nn.Module, *, what: str, limit: int | None = None) -> None:
     """Let an encoder read a short text alone, with another end, and beside a longer one.
 
+    Args:
+        encoder: As it was loaded.
+        what: What the model is called at the head of the message.
+        limit: How many pieces it can read; None for any number.
     Raises:
         ConfigError: When it needs more than ids and mask, gives no vector for each piece, does not
             see what comes later, or reads padding.
@@ -33,31 +37,31 @@ def check_reading(encoder: nn.Module, *, what: str) -> None:
     encoder.eval()
     try:
         with torch.no_grad():
-            _read(encoder, what)
+            _read(encoder, what, _PIECES if limit is None else min(_PIECES, limit // 2))
     finally:
         encoder.train(training)
 
 
-def _read(encoder: Any, what: str) -> None:
-    ids = plain_ids(encoder.config, 2 * _PIECES)
-    text, mask = ids[None, :_PIECES], torch.ones(1, _PIECES, dtype=torch.long)
+def _read(encoder: Any, what: str, pieces: int) -> None:
+    ids = plain_ids(encoder.config, 2 * pieces)
+    text, mask = ids[None, :pieces], torch.ones(1, pieces, dtype=torch.long)
     other = text.clone()
     other[0, -1] = ids[-1]
     try:
         alone, changed = _states(encoder, text, mask), _states(encoder, other, mask)
         both = torch.stack([ids, ids])
-        both[0, _PIECES:] = _padding(encoder.config)
+        both[0, pieces:] = _padding(encoder.config)
         seen = torch.ones_like(both)
-        seen[0, _PIECES:] = 0
-        beside = _states(encoder, both, seen)[:1, :_PIECES]
+        seen[0, pieces:] = 0
+        beside = _states(encoder, both, seen)[:1, :pieces]
     except Exception as error:  # whatever a model says that wants something else
         why = first_line(error)
         raise _unfit(encoder, what, f"it cannot be given ids and mask alone ({why})") from error
-    wanted = (1, _PIECES, int(encoder.config.hidden_size))
+    wanted = (1, pieces, int(encoder.config.hidden_size))
     if tuple(alone.shape) != wanted:
-        raise _unfit(encoder, what, f"it gives {tuple(alone.shape)} for {_PIECES} pieces")
+        raise _unfit(encoder, what, f"it gives {tuple(alone.shape)} for {pieces} pieces")
     largest = float(alone.abs().max())
-    half = _PIECES // 2
+    half = pieces // 2
     if float((alone - changed)[:, :half].abs().max()) <= _NOTHING * largest:
         raise _unfit(encoder, what, "its pieces do not see what comes after them, as a decoder's")
     if not float((alone - beside).abs().max()) <= _PADDING_SHARE * max(1.0, largest):

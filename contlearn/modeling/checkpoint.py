@@ -120,7 +120,7 @@ def new_checkpoint(
     require_trainable(head)
     source = resolve_base(base)
     encoder = load_encoder(source)
-    check_reading(encoder, what=f"The base model {base!r}")
+    check_reading(encoder, what=f"The base model {base!r}", limit=position_limit(encoder))
     model = TextModel(encoder, head=head, pooling=pooling, dropout=dropout)
     folder = local_folder(source)
     return Checkpoint(
