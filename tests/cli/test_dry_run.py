@@ -13,7 +13,7 @@ from tests.texts import everything
 # These change nothing that is kept, write only the file that they were asked for, or run on.
 READERS = {
     "status", "history", "show", "diff", "verify", "evaluate", "predict", "doctor", "metrics",
-    "report", "serve", "daemon", "demo", "alias list", "config show", "config explain", "config schema",
+    "report", "serve", "daemon", "demo", "alias list", "anchor show", "config show", "config explain", "config schema",
     "plugins list", "plugins check", "data list", "data show", "data check", "data labels",
     "data suspects", "notify test", "notify secret", "bench strategies",
     "drift",  # looks; --record is what writes

@@ -209,9 +209,12 @@ def test_correction_takes_the_place_of_a_kept_record(context, tmp_path):
     assert rows(context) == {("learnt", 0): 11, ("superseded", 0): 1}
 
 
-def test_a_refusal_with_others_counts_a_try_of_both(context):
+def test_a_refusal_of_what_came_with_kept_records_counts_no_try_of_theirs(context):
     drop(context.workspace, "bad", 4)
     assert update(context, "count").outcome == "refused"
-    assert rows(context) == {("refused", 1): 12}
+    assert rows(context) == {("kept", 0): 12}
+    ((key, tried),) = rows(context, "bad").items()
+    assert key == ("refused", 1)
     assert update(context, "count").outcome == "refused"
-    assert rows(context) == {("held", 2): 12}
+    assert rows(context) == {("kept", 0): 12}
+    assert rows(context, "bad") == {("held", 2): tried}

@@ -150,9 +150,9 @@ def test_a_base_model_that_would_be_read_wrongly_stops_the_first_update(tmp_path
 def test_doctor_holds_the_configuration_against_the_champion(made, tmp_path):
     other = write_base(
         tmp_path / "other",
-        model_type="llama",
+        model_type="modernbert",
         transformers_version="99.0.0",
-        rope_parameters={"rope_theta": 1.0},
+        rope_parameters={"sliding_attention": {"rope_theta": 160_000.0}},
     )
     made.configure(base=other)
     checks = {check.name: check for check in examine(made.root)}
