@@ -235,8 +235,6 @@ def _serve(server: HttpServer, pool: WorkerPool | None) -> None:
     site.pool = pool
     if pool is not None:
         replaced = site.instruments.counter("workers_replaced_total")
-        for reason in ("ended", "silent"):
-            replaced.labels(reason)
         pool.on_replaced = lambda reason: replaced.labels(reason).inc()
 
     def loaded(_: LoadedVersion) -> None:

@@ -33,6 +33,8 @@ class Instruments:
             measure.name: makers[measure.kind](registry, measure) for measure in SERVER
         }
         self.gauge("build_info").labels(*build_info()).set(1)
+        for reason in ("ended", "silent"):  # 0 also where no process works for the server
+            self.counter("workers_replaced_total").labels(reason)
         self._cache: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
         self._marked_at = -math.inf
 

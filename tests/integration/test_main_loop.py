@@ -157,7 +157,9 @@ def test_exported_folder_loads_with_optimum_and_onnxruntime_and_answers_alike(pr
     for arguments in (("export", 1, folder), ("export", 1, folder / "model.onnx")):
         assert "is not" in program.json(*arguments, code=2)["error"]
     for impossible in (folder / "model.onnx" / "below", tmp_path / ("n" * 250), "n" * 300):
-        assert "Nothing can be written there" in program.json("export", 1, impossible, code=2)["error"]
+        assert (
+            "Nothing can be written there" in program.json("export", 1, impossible, code=2)["error"]
+        )
 
     # What is killed on the way leaves a place that the next one takes over, and clears away.
     again = ("export", 1, tmp_path / "again", "--precision", "fp16")
