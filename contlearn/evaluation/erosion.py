@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 from pydantic import BaseModel
 
 from contlearn.evaluation.evidence import (
+    TINY,
     change,
     compare,
     disagreement,
@@ -175,7 +176,7 @@ class NoErosion:
                     f"{config.min_evidence_rows}, too few to see small losses add up",
                 ),
             )
-        passed = seen.lower > -config.margin + 1e-9
+        passed = seen.lower > -config.margin + TINY
         message = (
             f"{titled(evidence)} on {seen.rows} old held-out rows: "
             f"{level(evidence, seen.challenger)}, the best proven version {seen.version} "

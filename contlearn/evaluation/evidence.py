@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     _Right: TypeAlias = Callable[[IntArray], FloatArray]
 
 __all__ = [
+    "TINY",
     "association_chance",
     "chance_of_harm",
     "change",
@@ -52,7 +53,8 @@ _LEAST_SHUFFLES: Final = 400
 _SHUFFLED_UNITS: Final = 4_000_000
 # Each answer is credited with each target: more rows say the same.
 _CREDITED_ROWS: Final = 500
-_TINY: Final = 1e-9
+# Values are compared to this precision, so that rounding decides nothing.
+TINY: Final = 1e-9
 
 
 def old_sets(evidence: GateEvidence) -> tuple[PairedScores, ...]:
@@ -207,7 +209,7 @@ def association_chance(
         a, right = _by_credit(task, answers, targets, generator)
     else:
         a, right = _by_unit(given, expected)
-    least = right(a) - _TINY
+    least = right(a) - TINY
     # Many units need fewer shuffles: their chance is near 0 or far from it.
     shuffles = max(_LEAST_SHUFFLES, min(_SHUFFLES, _SHUFFLED_UNITS // len(a)))
     block = max(1, _SHUFFLED_UNITS // 8 // len(a))

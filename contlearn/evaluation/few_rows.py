@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from contlearn.evaluation.evidence import change, metric_of, rows_of, spec_of
+from contlearn.evaluation.evidence import TINY, change, metric_of, rows_of, spec_of
 from contlearn.evaluation.sides import count_changes
 from contlearn.interfaces import GateEvidence
 from contlearn.statistics.bootstrap import PairedDifference
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from contlearn.types import FloatArray
 
 __all__ = ["chance_of_true_loss", "judge_by_chance"]
-
-_TINY: Final = 1e-9
 
 
 def judge_by_chance(
@@ -44,7 +42,7 @@ def judge_by_chance(
     config = evidence.config
     chance, most = chance_of_true_loss(evidence, pairs), config.chance_of_loss
     passed = chance <= most
-    is_within = result.observed > -config.margin - _TINY
+    is_within = result.observed > -config.margin - TINY
     message = (
         f"{seen}; the difference is {change(evidence, result.observed)}. With {result.rows} old "
         f"rows, the chance that it is truly worse by {change(evidence, config.margin, sign=False)} "

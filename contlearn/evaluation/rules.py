@@ -13,6 +13,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from contlearn.evaluation.evidence import (
+    TINY,
     association_chance,
     chance_of_harm,
     change,
@@ -39,9 +40,6 @@ from contlearn.types import PairedScores, RuleOutcome
 from contlearn.wording import percent
 
 __all__ = ["Floor", "Gain", "MinimumEvidence", "NoHarm", "NoRegression", "RuleOptions"]
-
-# Bounds are compared with what is required to this precision, so that rounding decides nothing.
-_TINY = 1e-9
 
 
 class RuleOptions(BaseModel):
@@ -136,7 +134,7 @@ class NoRegression:
             measured = shift_bound(changes.won, changes.lost, changes.rows, confidence)
         else:
             measured = result.lower_bound(confidence)
-        passed = measured > -margin - _TINY if warning else measured > -margin + _TINY
+        passed = measured > -margin - TINY if warning else measured > -margin + TINY
         how = (
             f"the difference is {change(evidence, result.observed)}"
             if warning
@@ -190,13 +188,13 @@ class NoHarm:
         results = []
         for pair in pairs:
             result = compare(evidence, [pair], resamples=1)
-            if result.observed < -margin - _TINY:
+            if result.observed < -margin - TINY:
                 result = compare(evidence, [pair], resamples=resamples)
             results.append(result)
         corrected = holm(
             [
                 chance_of_harm(evidence, [pair], result)
-                if result.observed < -margin - _TINY
+                if result.observed < -margin - TINY
                 else 1.0
                 for pair, result in zip(pairs, results, strict=True)
             ]
@@ -204,7 +202,7 @@ class NoHarm:
         harmed = [
             (pair, result, p)
             for pair, result, p in zip(pairs, results, corrected, strict=True)
-            if p < alpha and result.observed < -margin - _TINY
+            if p < alpha and result.observed < -margin - TINY
         ]
         worst = min(results, key=lambda result: result.observed)
         if not harmed:
@@ -292,11 +290,11 @@ class Gain:
             ]
         if config.min_gain > 0.0:
             required = config.min_gain
-            if result.observed < required - _TINY:
+            if result.observed < required - TINY:
                 problems.append(
                     f"the gain must be {change(evidence, required, sign=False)} (gate.min_gain)"
                 )
-            elif result.lower_bound(config.confidence) <= _TINY:
+            elif result.lower_bound(config.confidence) <= TINY:
                 problems.append("the gain may be chance")
         else:
             required = -config.margin
@@ -357,7 +355,7 @@ class Floor:
         )
         finite(value, f"{evidence.metric} of the challenger on {rows} rows", "the gate")
         problem = chance_problem(evidence, pairs, champion=0.0)
-        is_better = value > floor + _TINY
+        is_better = value > floor + TINY
         units = {evidence.task.units(target) for pair in pairs for target in pair.targets}
         if problem is None and not is_better and len(units) == 1:
             problem = "all rows have one label, so no answer can be better; bring rows of others"
@@ -383,7 +381,7 @@ def _not_learnt(
     chance = chance_problem(evidence, pairs, champion=result.champion)
     if chance is not None:
         problems.append(chance)
-    is_loss = config.min_gain == 0.0 and result.observed < -config.margin - _TINY
+    is_loss = config.min_gain == 0.0 and result.observed < -config.margin - TINY
     if is_loss and chance_of_harm(evidence, pairs, result) < 1.0 - config.confidence:
         most = change(evidence, config.margin, sign=False)
         problems.append(f"that is a loss beyond {most} which chance does not explain")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from pydantic import BaseModel
 
 from contlearn.evaluation.evidence import (
+    TINY,
     change,
     compare,
     disagreement,
@@ -28,8 +29,6 @@ from contlearn.types import RuleOutcome
 from contlearn.wording import percent
 
 __all__ = ["Worth"]
-
-_TINY: Final = 1e-9
 
 
 class Worth:
@@ -81,7 +80,7 @@ class Worth:
             f"{change(evidence, result.observed)} on {result.rows} {name} rows"
             for (name, _, _), result in zip(sides, results, strict=True)
         )
-        is_worse = all(result.observed < -_TINY for result in results)
+        is_worse = all(result.observed < -TINY for result in results)
         passed = chance >= required and not is_worse
         message = f"{titled(evidence)}: {seen}; the chance that it is better in all is "
         message += f"{percent(chance)}, and {percent(required)} are asked for"

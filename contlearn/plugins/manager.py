@@ -272,7 +272,7 @@ class PluginManager:
                 implementation.function(event=event)
             except KeyboardInterrupt:
                 raise
-            except BaseException:
+            except BaseException:  # it may call sys.exit; only Ctrl-C is for us
                 self.observer_errors += 1
                 logging.getLogger("contlearn.plugins").exception(
                     "observer failed", extra={"plugin": implementation.plugin_name}
@@ -378,7 +378,7 @@ class PluginManager:
             yield
         except KeyboardInterrupt:
             raise
-        except BaseException as error:
+        except BaseException as error:  # it may call sys.exit; only Ctrl-C is for us
             if name in BUILTINS:
                 raise
             text = (
@@ -417,7 +417,7 @@ def _run_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException:  # given on: only the half-made module is taken away
         del sys.modules[name]
         raise
     return module
